@@ -1,0 +1,331 @@
+"""Experiments as data: the schema, YAML files, overrides, grids and the identity of a cell.
+
+A configuration file describes a grid. Every field below may be given as a list and then becomes an
+axis; a *cell* is one point of the grid, that is, one network trained once. The identity of a cell
+is a hash of everything that determines its result, so a finished cell is recognised for ever.
+
+Nothing here imports JAX: a mistake is answered before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cbundles.errors import InputError, did_you_mean
+
+SCHEMA_VERSION = 1
+DATASETS = ("mnist_mini", "mnist")
+FOLDER_PREFIX = "folder:"
+
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    why: str,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    or_prefix: str | None = None,
+) -> Any:
+    """A field of the schema: its default, its bounds, and one line that says why it is so."""
+    bounds = {"low": low, "high": high, "above": above, "choices": choices, "prefix": or_prefix}
+    return field(default=default, metadata={**bounds, "why": why})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which images."""
+
+    name: str = setting(
+        "mnist_mini",
+        choices=DATASETS,
+        or_prefix=FOLDER_PREFIX,
+        why="the default ships with the package; folder:PATH is any folder of images",
+    )
+    augmentation: str = setting(
+        "original",
+        choices=("original", "none"),
+        why="what the original code does per data set (for MNIST: enlarge to 32, crop, brightness)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which network."""
+
+    family: str = setting("fc", choices=("fc",), why="fully connected, ReLU (paper, sec. 3.3)")
+    depth: int = setting(low=1, high=10_000, why="hidden layers L")
+    width: int = setting(low=1, high=100_000, why="neurons in every hidden layer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How it is trained. Defaults are the paper's (sec. 3.1)."""
+
+    epochs: int = setting(50, low=1, why="50 for fully connected networks")
+    batch_size: int = setting(64, low=1, why="also sets the resolution of the metric (eq. 1)")
+    learning_rate: float = setting(1e-3, above=0.0, high=10.0, why="RAdam's step")
+    weight_decay: float = setting(1e-2, low=0.0, high=10.0, why="decoupled, times learning rate")
+    seed: int = setting(0, low=0, high=2**32 - 1, why="initial weights, order, augmentation")
+    accuracy_epochs: int = setting(
+        5, low=1, why="the paper averages the last 5 epochs; the original code averages 4"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """On which examples bundles are measured."""
+
+    samples: int = setting(
+        2048, low=1, why="the paper's |B|; the original command line uses 64, in whole batches"
+    )
+    selection: str = setting(
+        "uniform",
+        choices=("uniform", "first"),
+        why="a uniform draw, as the paper says; the original takes the first of a short buffer",
+    )
+    images: str = setting(
+        "plain",
+        choices=("plain", "augmented"),
+        why="un-augmented, as the original's evaluation; its auto-tuning uses augmented ones",
+    )
+    seed: int = setting(0, low=0, high=2**32 - 1, why="one probe set for all cells of a run")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network, trained and measured once."""
+
+    data: Data
+    model: Model
+    training: Training
+    probe: Probe
+
+    @property
+    def id(self) -> str:
+        """12 hex digits that identify the result: a hash of every field and the schema version."""
+        content = json.dumps([SCHEMA_VERSION, dataclasses.asdict(self)], sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    @property
+    def label(self) -> str:
+        m = self.model
+        return f"{m.family} width={m.width} depth={m.depth} seed={self.training.seed}"
+
+    def asdict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def fromdict(cls, content: dict[str, Any]) -> Cell:
+        return cls(**{name: kind(**content[name]) for name, kind in _SECTIONS.items()})
+
+
+_SECTIONS: dict[str, type] = {"data": Data, "model": Model, "training": Training, "probe": Probe}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named grid of cells. `grid` holds the resolved fields, lists where they are axes."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    grid: dict[str, Any]
+
+
+def load(path: Path, overrides: list[str]) -> Experiment:
+    """Read a YAML file, apply ``key.path=value`` overrides, validate, and expand the grid."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        nearby = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = f"; {did_you_mean(path, nearby)}" if nearby else ""
+        raise InputError(f"{path}: no such file{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    content = _parse_yaml(text, str(path))
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected sections ({', '.join(_SECTIONS)}), found {content!r}")
+    origin = dict.fromkeys(_key_paths(content), str(path))
+    for override in overrides:
+        place = f"{path} with --set {override}"
+        for key_path in _prefixes(_apply(content, override)):
+            origin[key_path] = place
+    return build(content, default_name=path.stem, origin=origin, file=str(path))
+
+
+def build(
+    content: dict[str, Any],
+    *,
+    default_name: str,
+    origin: dict[str, str] | None = None,
+    file: str = "config",
+) -> Experiment:
+    """Validate a nested mapping and expand it. `origin` tells where each key path came from."""
+    where = _Where(file, origin or {})
+    _reject_unknown(content, {"name", *_SECTIONS}, "", where)
+    name = content.get("name", default_name)
+    if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
+        raise where.error("name", name, "must be a plain name that can be a folder")
+
+    axes: dict[str, list[Any]] = {}
+    grid: dict[str, Any] = {"name": name}
+    for section, kind in _SECTIONS.items():
+        given = content.get(section)
+        given = {} if given is None else given
+        if not isinstance(given, dict):
+            raise where.error(section, given, "must be a section with keys")
+        types_ = typing.get_type_hints(kind)
+        fields = {f.name: f for f in dataclasses.fields(kind)}
+        _reject_unknown(given, set(fields), f"{section}.", where)
+        grid[section] = {}
+        for key, spec in fields.items():
+            path = f"{section}.{key}"
+            value = given.get(key, spec.default)
+            if value is dataclasses.MISSING:
+                raise InputError(f"{file}: {path}: missing; {spec.metadata['why']}")
+            values = value if isinstance(value, list) else [value]
+            if not values:
+                raise where.error(path, value, "an axis needs at least one value")
+            checked = [_checked(v, types_[key], spec.metadata, path, where) for v in values]
+            if len(set(checked)) < len(checked):
+                raise where.error(path, value, "an axis must not repeat a value")
+            axes[path] = checked
+            grid[section][key] = checked if isinstance(value, list) else checked[0]
+
+    cells = tuple(_cell(dict(zip(axes, point, strict=True))) for point in _product(axes))
+    return Experiment(name=name, cells=cells, grid=grid)
+
+
+def _product(axes: dict[str, list[Any]]) -> typing.Iterator[tuple[Any, ...]]:
+    return itertools.product(*axes.values())
+
+
+def _cell(point: dict[str, Any]) -> Cell:
+    sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+    for path, value in point.items():
+        section, key = path.split(".")
+        sections[section][key] = value
+    return Cell.fromdict(sections)
+
+
+@dataclass(frozen=True)
+class _Where:
+    """Knows which file or flag a key path came from, so that a message can say so."""
+
+    file: str
+    origin: dict[str, str]
+
+    def error(self, path: str, value: object, problem: str) -> InputError:
+        return InputError(f"{self.origin.get(path, self.file)}: {path} = {value!r}: {problem}")
+
+
+def _reject_unknown(
+    content: dict[str, Any], valid: set[str], prefix: str, where: _Where
+) -> None:
+    for key, value in content.items():
+        if key not in valid:
+            raise where.error(f"{prefix}{key}", value, f"unknown key; {did_you_mean(key, valid)}")
+
+
+def _checked(
+    value: Any, kind: type, bounds: types.MappingProxyType[str, Any], path: str, where: _Where
+) -> Any:
+    """The value in the field's own type, or an InputError with the nearest valid choice."""
+    if kind is float and isinstance(value, str):
+        value = _number_from_text(value)  # YAML reads 1e-3 (no dot) as text
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind:
+        expected = {int: "a whole number", float: "a number", str: "text"}[kind]
+        raise where.error(path, value, f"must be {expected}")
+    choices, prefix = bounds["choices"], bounds["prefix"]
+    if choices and value not in choices and not (prefix and value.startswith(prefix)):
+        valid = [*choices, f"{prefix}PATH"] if prefix else choices
+        raise where.error(path, value, did_you_mean(value, valid))
+    if kind is float and not math.isfinite(value):
+        raise where.error(path, value, "must be finite")
+    low, high, above = bounds["low"], bounds["high"], bounds["above"]
+    if low is not None and value < low:
+        raise where.error(path, value, f"must be at least {low}; nearest valid: {low}")
+    if above is not None and value <= above:
+        raise where.error(path, value, f"must be greater than {above}")
+    if high is not None and value > high:
+        raise where.error(path, value, f"must be at most {high}; nearest valid: {high}")
+    return value
+
+
+def _number_from_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice instead of silently keeping the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            if isinstance(key, (str, int, float)) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key if isinstance(key, (str, int, float)) else str(key))
+        return super().construct_mapping(node, deep)
+
+
+def _parse_yaml(text: str, place: str) -> Any:
+    try:
+        return yaml.load(text, _StrictLoader)  # a SafeLoader: plain data only
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise InputError(f"{place}{line}: not valid YAML: {problem}") from None
+
+
+def _key_paths(content: dict[str, Any], prefix: str = "") -> list[str]:
+    paths = []
+    for key, value in content.items():
+        paths.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            paths += _key_paths(value, f"{prefix}{key}.")
+    return paths
+
+
+def _prefixes(path: str) -> list[str]:
+    parts = path.split(".")
+    return [".".join(parts[: i + 1]) for i in range(len(parts))]
+
+
+def _apply(content: dict[str, Any], override: str) -> str:
+    """Set one ``section.key=value`` in place; returns the key path."""
+    path, equals, text = override.partition("=")
+    path = path.strip()
+    if not equals or not path:
+        raise InputError(f"--set {override}: expected section.key=value")
+    *parents, last = path.split(".")
+    target = content
+    for parent in parents:
+        child = target.get(parent)
+        if child is None:
+            child = target[parent] = {}
+        if not isinstance(child, dict):
+            raise InputError(f"--set {override}: {parent} is not a section")
+        target = child
+    target[last] = _parse_yaml(text, f"--set {override}")
+    return path

@@ -1,0 +1,116 @@
+"""A decoded data set, and its storage: plain arrays in a folder, written once, mapped ever after.
+
+A stored data set is a folder with four ``.npy`` files and ``meta.json``, which names each file's
+SHA-256. It is written beside its place and renamed, so it is complete or absent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cbundles.errors import InputError
+
+FORMAT_VERSION = 1
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images uint8 (N, H, W, C), labels int32 (N,) in 0..num_classes-1; classes: their names.
+
+    fingerprint: 16 hex digits over all arrays; the same images give the same fingerprint.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    fingerprint: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        height, width, channels = self.train_images.shape[1:]
+        return height, width, channels
+
+
+def write(folder: Path, name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
+    """Store arrays under `folder`, atomically. Raises InputError when the arrays cannot be right."""
+    _check(name, classes, arrays)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        digests = {}
+        for key in ARRAYS:
+            np.save(staging / f"{key}.npy", np.ascontiguousarray(arrays[key]), allow_pickle=False)
+            digests[key] = _sha256(staging / f"{key}.npy")
+        meta = {"format": FORMAT_VERSION, "name": name, "classes": list(classes), "sha256": digests}
+        (staging / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(staging, folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def read(folder: Path, *, verify: bool) -> Dataset | None:
+    """The stored data set, memory-mapped; None when there is none or it is damaged.
+
+    verify: also compare every file with its recorded SHA-256 (reads the files once).
+    """
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        if meta["format"] != FORMAT_VERSION:
+            return None
+        if verify and any(_sha256(folder / f"{k}.npy") != meta["sha256"][k] for k in ARRAYS):
+            return None
+        arrays = {
+            key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+            for key in ARRAYS
+        }
+        combined = "".join(meta["sha256"][key] for key in ARRAYS)
+        return Dataset(
+            name=meta["name"],
+            classes=tuple(meta["classes"]),
+            fingerprint=hashlib.sha256(combined.encode()).hexdigest()[:16],
+            **arrays,
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _check(name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
+    for split in ("train", "test"):
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+            raise InputError(
+                f"{name}: {split} images must be uint8 (N, H, W, C), N > 0; "
+                f"found {images.dtype} {images.shape}"
+            )
+        if labels.shape != images.shape[:1]:
+            raise InputError(f"{name}: {len(images)} {split} images but {len(labels)} labels")
+        if labels.min() < 0 or labels.max() >= len(classes):
+            raise InputError(f"{name}: a {split} label is outside 0..{len(classes) - 1}")
+    if arrays["train_images"].shape[1:] != arrays["test_images"].shape[1:]:
+        raise InputError(
+            f"{name}: train images are {arrays['train_images'].shape[1:]}, "
+            f"test images {arrays['test_images'].shape[1:]}; they must agree"
+        )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,62 @@
+"""Where data sets come from: inside the package, TensorFlow Datasets, or a folder of images.
+
+Every source ends in the same storage (`dataset.write`), from which all processes map it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from cbundles.config import FOLDER_PREFIX
+from cbundles.data import dataset, folder, tfds
+from cbundles.data.dataset import Dataset
+from cbundles.errors import InputError
+
+EMBEDDED = Path(__file__).parent / "mnist_mini.npz"
+
+
+def cache_root() -> Path:
+    """``$CBUNDLES_CACHE``, else ``$XDG_CACHE_HOME/cbundles``, else ``~/.cache/cbundles``."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("CBUNDLES_CACHE") or Path(base) / "cbundles")
+
+
+def storage_of(name: str) -> Path:
+    """The folder in which the decoded data set `name` is kept."""
+    if name.startswith(FOLDER_PREFIX):
+        source = folder.root_of(name)
+        digest = hashlib.sha256(folder.listing(source).encode()).hexdigest()[:16]
+        return cache_root() / "data" / f"folder-{source.name}-{digest}"
+    return cache_root() / "data" / name
+
+
+def load(name: str, *, data_dir: Path | None = None, manual_dir: Path | None = None) -> Dataset:
+    """The decoded data set, prepared on first use and checked against its checksums.
+
+    data_dir: where TensorFlow Datasets keeps what it prepares (its own default when None).
+    manual_dir: a folder with the publisher's archives, for machines without internet.
+    Raises InputError when the data cannot be had; the message says which files to put where.
+    """
+    storage = storage_of(name)
+    stored = dataset.read(storage, verify=True)
+    if stored is None:
+        if name == "mnist_mini":
+            _unpack_embedded(storage)
+        elif name.startswith(FOLDER_PREFIX):
+            folder.decode(name, storage)
+        else:
+            tfds.prepare(name, storage, data_dir, manual_dir)
+        stored = dataset.read(storage, verify=True)
+    if stored is None:
+        raise InputError(f"{name}: the prepared copy in {storage} is damaged; delete that folder")
+    return stored
+
+
+def _unpack_embedded(storage: Path) -> None:
+    with np.load(EMBEDDED, allow_pickle=False) as archive:
+        arrays = {key: archive[key] for key in dataset.ARRAYS}
+    dataset.write(storage, "mnist_mini", tuple(str(digit) for digit in range(10)), arrays)

@@ -1,0 +1,134 @@
+"""TensorFlow Datasets as a source. TensorFlow itself is needed only to *prepare* a data set.
+
+Preparing runs in a process of its own, with every accelerator hidden from it, so TensorFlow never
+shares a process with JAX and never touches its memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+
+from cbundles.data import dataset
+from cbundles.errors import InputError
+
+TEST_SPLIT = {"mnist": "test"}
+INPUT_ERROR_CODE = 2
+
+
+def prepare(name: str, storage: Path, data_dir: Path | None, manual_dir: Path | None) -> None:
+    """Download (or take from `manual_dir`), decode and store the data set, in a child process."""
+    if manual_dir is not None and not manual_dir.is_dir():
+        raise InputError(f"--manual-dir {manual_dir}: not a folder")
+    job = {
+        "name": name,
+        "storage": str(storage),
+        "data_dir": str(data_dir.expanduser()) if data_dir else None,
+        "manual_dir": str(manual_dir.resolve()) if manual_dir else None,
+    }
+    environment = {
+        **os.environ,
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "ABSL_MIN_LOG_LEVEL": "3",
+    }
+    print(f"preparing {name} with TensorFlow Datasets (once) ...", file=sys.stderr, flush=True)
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, json.dumps(job)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == INPUT_ERROR_CODE:
+        raise InputError(done.stderr.strip().splitlines()[-1].replace("\\n", "\n"))
+    if done.returncode != 0:
+        tail = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise InputError(f"{name}: preparing the data set failed:\n{tail}")
+
+
+def _prepare_here(job: dict[str, Any]) -> None:
+    name, manual_dir = job["name"], job["manual_dir"]
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise InputError(f"{name}: TensorFlow Datasets cannot be imported: {error}") from None
+    kwargs = {"data_dir": job["data_dir"]} if job["data_dir"] else {}
+    builder = tfds.builder(name, file_format="array_record", try_gcs=False, **kwargs)
+    if not Path(builder.data_dir).is_dir():
+        _require_archives(name, builder, manual_dir)
+        _require_tensorflow(name)
+        config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+        builder.download_and_prepare(download_config=config)
+    arrays: dict[str, np.ndarray] = {}
+    for split, source_name in (("train", "train"), ("test", TEST_SPLIT[name])):
+        source = builder.as_data_source(source_name)
+        examples = [source[i] for i in range(len(source))]
+        arrays[f"{split}_images"] = np.stack([e["image"] for e in examples])
+        arrays[f"{split}_labels"] = np.asarray([e["label"] for e in examples], np.int32)
+    classes = tuple(builder.info.features["label"].names)
+    dataset.write(Path(job["storage"]), name, classes, arrays)
+
+
+def _require_tensorflow(name: str) -> None:
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError:
+        raise InputError(
+            f"{name}: preparing needs TensorFlow (reading does not): pip install tensorflow-cpu"
+        ) from None
+
+
+def _require_archives(name: str, builder: Any, manual_dir: str | None) -> None:
+    """Fail at once, and say what is missing, where a download would retry for minutes."""
+    wanted = builder.url_infos
+    missing = {
+        url: info
+        for url, info in wanted.items()
+        if manual_dir is None or not (Path(manual_dir) / _filename(url, info)).is_file()
+    }
+    unreachable = sorted({host for url in missing if not _reachable(host := urlparse(url))})
+    if not unreachable:
+        return
+    lines = [
+        f"  {_filename(url, info)}  ({info.size:,} bytes, sha256 {info.checksum})"
+        for url, info in missing.items()
+    ]
+    where = f"into {manual_dir}" if manual_dir else "into one folder, and name it with --manual-dir"
+    raise InputError(
+        f"{name}: not prepared yet, and {unreachable[0].hostname} cannot be reached. "
+        f"Put these archives {where}:\n" + "\n".join(lines)
+    )
+
+
+def _filename(url: str, info: Any) -> str:
+    return info.filename or Path(urlparse(url).path).name
+
+
+def _reachable(url: Any) -> bool:
+    try:
+        with socket.create_connection((url.hostname, url.port or 443), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+def main() -> int:
+    try:
+        _prepare_here(json.loads(sys.argv[1]))
+    except InputError as error:
+        print(str(error).replace("\n", "\\n"), file=sys.stderr)
+        return INPUT_ERROR_CODE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
