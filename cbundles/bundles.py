@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import ArrayLike
 
 EPSILON = 1e-5
 MAX_SALTS = 8
@@ -41,10 +42,10 @@ class Resolution(NamedTuple):
     the partition. ``opaque_zero`` is a uint32 0 for the same reason: see `weight_update`.
     """
 
-    amplitude: jax.Array | np.ndarray
-    learning_rate: jax.Array | np.ndarray
-    inverse_batch_size: jax.Array | np.ndarray
-    opaque_zero: jax.Array | np.ndarray
+    amplitude: ArrayLike
+    learning_rate: ArrayLike
+    inverse_batch_size: ArrayLike
+    opaque_zero: ArrayLike
 
     @classmethod
     def of(cls, amplitude: float, learning_rate: float, batch_size: int) -> Resolution:

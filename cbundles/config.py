@@ -14,7 +14,6 @@ import hashlib
 import itertools
 import json
 import math
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -204,12 +203,9 @@ def build(
             axes[path] = checked
             grid[section][key] = checked if isinstance(value, list) else checked[0]
 
-    cells = tuple(_cell(dict(zip(axes, point, strict=True))) for point in _product(axes))
+    points = itertools.product(*axes.values())
+    cells = tuple(_cell(dict(zip(axes, point, strict=True))) for point in points)
     return Experiment(name=name, cells=cells, grid=grid)
-
-
-def _product(axes: dict[str, list[Any]]) -> typing.Iterator[tuple[Any, ...]]:
-    return itertools.product(*axes.values())
 
 
 def _cell(point: dict[str, Any]) -> Cell:
@@ -231,16 +227,14 @@ class _Where:
         return InputError(f"{self.origin.get(path, self.file)}: {path} = {value!r}: {problem}")
 
 
-def _reject_unknown(
-    content: dict[str, Any], valid: set[str], prefix: str, where: _Where
-) -> None:
+def _reject_unknown(content: dict[str, Any], valid: set[str], prefix: str, where: _Where) -> None:
     for key, value in content.items():
         if key not in valid:
             raise where.error(f"{prefix}{key}", value, f"unknown key; {did_you_mean(key, valid)}")
 
 
 def _checked(
-    value: Any, kind: type, bounds: types.MappingProxyType[str, Any], path: str, where: _Where
+    value: Any, kind: type[Any], bounds: typing.Mapping[str, Any], path: str, where: _Where
 ) -> Any:
     """The value in the field's own type, or an InputError with the nearest valid choice."""
     if kind is float and isinstance(value, str):
@@ -279,7 +273,7 @@ class _StrictLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int, float)) and key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} is given twice", key_node.start_mark

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -20,6 +19,21 @@ from cbundles.errors import InputError
 
 FORMAT_VERSION = 1
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a plan needs to know of a data set, which need not be there yet."""
+
+    train: int
+    test: int
+    image_shape: tuple[int, int, int]
+    num_classes: int
+
+    @property
+    def inputs(self) -> int:
+        height, width, channels = self.image_shape
+        return height * width * channels
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,13 +56,14 @@ class Dataset:
         return len(self.classes)
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
+    def facts(self) -> Facts:
         height, width, channels = self.train_images.shape[1:]
-        return height, width, channels
+        shape = (height, width, channels)
+        return Facts(len(self.train_labels), len(self.test_labels), shape, self.num_classes)
 
 
 def write(folder: Path, name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
-    """Store arrays under `folder`, atomically. Raises InputError when the arrays cannot be right."""
+    """Store arrays under `folder`, atomically. InputError for arrays that cannot be right."""
     _check(name, classes, arrays)
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -61,7 +76,7 @@ def write(folder: Path, name: str, classes: tuple[str, ...], arrays: dict[str, n
         (staging / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
         if folder.exists():
             shutil.rmtree(folder)
-        os.replace(staging, folder)
+        staging.replace(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -78,8 +93,7 @@ def read(folder: Path, *, verify: bool) -> Dataset | None:
         if verify and any(_sha256(folder / f"{k}.npy") != meta["sha256"][k] for k in ARRAYS):
             return None
         arrays = {
-            key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
-            for key in ARRAYS
+            key: np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False) for key in ARRAYS
         }
         combined = "".join(meta["sha256"][key] for key in ARRAYS)
         return Dataset(

@@ -8,9 +8,11 @@ import numpy as np
 
 from cbundles.config import FOLDER_PREFIX
 from cbundles.data import dataset
+from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 
 SUFFIXES = {".png", ".jpg", ".jpeg"}
+GREY = ("L", "1")
 LAYOUT = "expected ROOT/{train,test|val}/<class>/*.{png,jpg,jpeg}"
 
 
@@ -24,7 +26,20 @@ def root_of(name: str) -> Path:
 def listing(root: Path) -> str:
     """One line an image with its size and time: changes whenever the folder's content does."""
     files = (p for split in _splits(root).values() for p in _images(split))
-    return "\n".join(f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files)
+    return "\n".join(
+        f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files
+    )
+
+
+def facts(name: str) -> Facts:
+    """Counts the images and looks at the first one."""
+    from PIL import Image
+
+    splits = {split: _images(path) for split, path in _splits(root_of(name)).items()}
+    with Image.open(splits["train"][0]) as image:
+        shape = (image.height, image.width, 1 if image.mode in GREY else 3)
+    classes = {path.parent.name for path in splits["train"]}
+    return Facts(len(splits["train"]), len(splits["test"]), shape, len(classes))
 
 
 def decode(name: str, storage: Path) -> None:
@@ -65,7 +80,7 @@ def _all_grey(paths: list[Path]) -> bool:
 
     for path in paths:
         with Image.open(path) as image:
-            if image.mode not in ("L", "1"):
+            if image.mode not in GREY:
                 return False
     return True
 

@@ -13,9 +13,13 @@ import numpy as np
 
 from cbundles.config import FOLDER_PREFIX
 from cbundles.data import dataset, folder, tfds
-from cbundles.data.dataset import Dataset
+from cbundles.data.dataset import Dataset, Facts
 from cbundles.errors import InputError
 
+PUBLISHED = {
+    "mnist_mini": Facts(10_000, 2_000, (28, 28, 1), 10),
+    "mnist": Facts(60_000, 10_000, (28, 28, 1), 10),
+}
 EMBEDDED = Path(__file__).parent / "mnist_mini.npz"
 
 
@@ -54,6 +58,13 @@ def load(name: str, *, data_dir: Path | None = None, manual_dir: Path | None = N
     if stored is None:
         raise InputError(f"{name}: the prepared copy in {storage} is damaged; delete that folder")
     return stored
+
+
+def describe(name: str) -> Facts:
+    """The size of a data set, without preparing it."""
+    if name.startswith(FOLDER_PREFIX):
+        return folder.facts(name)
+    return PUBLISHED[name]
 
 
 def _unpack_embedded(storage: Path) -> None:

@@ -1,0 +1,41 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test lint bench reproduce clean
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+setup: $(READY) ## Make .venv with everything pinned (plain pip, Python 3.11 or newer)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "cbundles needs Python 3.11 or newer; try: make PYTHON=python3.11 ..."; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[prepare,dev]'
+	@touch $@
+
+quickstart: $(READY) ## Depth against width on real MNIST images, about 2 minutes on 2 cores
+	$(BIN)/cbundles sweep configs/quickstart.yaml
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## Check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy cbundles scripts
+
+bench: $(READY) ## Measure training speed on this machine (see scripts/bench_sweep.py)
+	$(BIN)/python scripts/bench_sweep.py
+
+reproduce: $(READY) ## Figures 1, 4 and 5 of the paper at full size (hours; resumable; needs MNIST)
+	$(BIN)/cbundles sweep configs/mnist_fc.yaml
+
+clean: ## Remove the environment and everything generated, except results
+	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

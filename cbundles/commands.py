@@ -1,0 +1,275 @@
+"""What the commands do: plan a sweep, run it, and turn its records into tables and figures."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from cbundles import data, provenance
+from cbundles.config import Cell, Experiment
+from cbundles.console import Display, Tally, display_for, duration
+from cbundles.data.dataset import Facts
+from cbundles.errors import InputError
+from cbundles.executor import local, planner
+from cbundles.executor.planner import Population
+from cbundles.store import Store, write_atomically
+
+TABLE_ROWS_SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as against what to run: none of this changes a result."""
+
+    out: Path
+    device: str
+    workers: int
+    fresh: bool
+    as_json: bool
+    data_dir: Path | None
+    manual_dir: Path | None
+
+
+def plan_sweep(experiment: Experiment, options: Options, console: Console) -> None:
+    """Print the cells and what they will cost; run nothing."""
+    store = Store(options.out)
+    facts = {cell.data.name: data.describe(cell.data.name) for cell in experiment.cells}
+    populations = planner.populations(experiment.cells, options.device)
+    cost = _costs(populations, facts, options)
+    cells = [cell for population in populations for cell in population.cells]
+    finished = [cell.id for cell in cells if store.is_finished(cell.id)]
+    left = [p for p in populations if not all(c.id in finished for c in p.cells)]
+    seconds = _wall_seconds([cost[p.key] for p in left], options.workers)
+    memory = options.workers * max(
+        planner.memory([c], facts[c.data.name], c.data.augmentation != "none") for c in cells
+    )
+    disk = sum(planner.disk([c], facts[c.data.name], 0) for c in cells)
+    disk += options.workers * max(4 * planner.shape(c, facts[c.data.name]).bytes for c in cells)
+    if options.as_json:
+        listing = [
+            {
+                "cell": cell.id,
+                "config": cell.asdict(),
+                "parameters": planner.shape(cell, facts[cell.data.name]).parameters,
+                "core_seconds": round(planner.seconds(cell, facts[cell.data.name]), 1),
+                "finished": cell.id in finished,
+            }
+            for cell in cells
+        ]
+        total = {"seconds": seconds, "memory_bytes": memory, "disk_bytes": disk}
+        print(json.dumps({"name": experiment.name, "cells": listing, "total": total}))
+        return
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("cell", "network", "parameters", "core time", "state"):
+        table.add_column(title, justify="right" if title in ("parameters", "core time") else "left")
+    for cell in cells:
+        shape = planner.shape(cell, facts[cell.data.name])
+        predicted = duration(planner.seconds(cell, facts[cell.data.name]))
+        state = "finished" if cell.id in finished else "to do"
+        table.add_row(cell.id, cell.label, f"{shape.parameters:,}", predicted, state)
+    console.print(table)
+    console.print(
+        f"\n{len(cells)} networks in {len(populations)} programs, {len(finished)} finished already."
+        f"\nOn {_devices(options)}: about {duration(seconds)}, {memory / 1e9:.1f} GB of memory, "
+        f"{disk / 1e6:.0f} MB of disk in {options.out}."
+        "\nNothing was run; leave out --plan to start.",
+        highlight=False,
+    )
+    if options.device == "gpu":
+        console.print("The time is that of a CPU; none has been measured on this GPU yet.")
+
+
+def run_sweep(experiment: Experiment, options: Options, console: Console) -> int:
+    """Train what is not finished, then write tables and figures. Returns the exit code."""
+    datasets = {
+        name: data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
+        for name in dict.fromkeys(cell.data.name for cell in experiment.cells)
+    }
+    for cell in experiment.cells:
+        _check_against_data(cell, datasets[cell.data.name].facts)
+    facts = {name: dataset.facts for name, dataset in datasets.items()}
+    populations = planner.populations(experiment.cells, options.device)
+    store = Store(options.out)
+    with store.locked():
+        if options.fresh:
+            cells = [cell.id for cell in experiment.cells]
+            store.forget(cells, [population.key for population in populations])
+        fingerprints = {name: dataset.fingerprint for name, dataset in datasets.items()}
+        run = _provenance(experiment, options, fingerprints)
+        failed = _train(populations, facts, store, run, options, console)
+        records = [store.record(c.id) for c in experiment.cells if store.is_finished(c.id)]
+        figures = _write_views(experiment, records, store, run)
+    if options.as_json:
+        done = {"event": "done", "networks": len(records), "failed": failed}
+        print(json.dumps({**done, "folder": str(store.folder), "figures": list(map(str, figures))}))
+    else:
+        _show(records, store, figures, failed, console)
+    return 1 if failed else 0
+
+
+def _check_against_data(cell: Cell, facts: Facts) -> None:
+    for path, value in (
+        ("probe.samples", cell.probe.samples),
+        ("training.batch_size", cell.training.batch_size),
+    ):
+        if value > facts.train:
+            raise InputError(
+                f"{path} = {value}: {cell.data.name} has {facts.train} training images; "
+                f"nearest valid: {facts.train}"
+            )
+
+
+def _train(
+    populations: Sequence[Population],
+    facts: dict[str, Facts],
+    store: Store,
+    run: dict[str, Any],
+    options: Options,
+    console: Console,
+) -> int:
+    """Run what is not finished; returns how many cells failed. Fills in the device in `run`."""
+    todo = {p.key: p for p in populations if not all(store.is_finished(c.id) for c in p.cells)}
+    total = sum(len(p.cells) for p in populations)
+    tally = Tally(todo, _costs(list(todo.values()), facts, options))
+    if not todo:
+        return 0
+    display = display_for(console, tally.total_cells, options.as_json)
+    try:
+        if tally.total_cells < total:
+            display.line(f"{total - tally.total_cells} of {total} networks are finished already")
+        predicted = _wall_seconds(list(tally.cost.values()), options.workers)
+        display.line(
+            f"training {tally.total_cells} networks on {_devices(options)}, "
+            f"about {duration(predicted)}; stop at any time, the same command continues"
+        )
+        return _follow(todo, tally, display, store, run, options)
+    finally:
+        display.close()
+
+
+def _follow(
+    todo: dict[str, Population],
+    tally: Tally,
+    display: Display,
+    store: Store,
+    run: dict[str, Any],
+    options: Options,
+) -> int:
+    failed = 0
+    events = local.run(
+        list(todo.values()), store.folder, device=options.device, workers=options.workers
+    )
+    for event in events:
+        if event["event"] == "ready" and not store.folder.joinpath("run.json").exists():
+            store.write_run({**run, "platform": event["platform"], "device": event["device"]})
+        if event["event"] == "failed":
+            failed += len(todo[event["population"]].cells)
+        tally.update(event)
+        display.event(event, tally)
+    return failed
+
+
+def _costs(
+    populations: Sequence[Population], facts: dict[str, Facts], options: Options
+) -> dict[str, float]:
+    """Predicted seconds of each population on one worker."""
+    return {
+        p.key: planner.COMPILE_SECONDS
+        + sum(planner.seconds(cell, facts[cell.data.name]) for cell in p.cells)
+        for p in populations
+    }
+
+
+def _wall_seconds(costs: Sequence[float], workers: int) -> float:
+    return max(sum(costs) / workers, max(costs, default=0.0))
+
+
+def _devices(options: Options) -> str:
+    if options.device == "gpu":
+        return "one GPU"
+    return f"{options.workers} CPU core{'s' * (options.workers != 1)}"
+
+
+def _provenance(
+    experiment: Experiment, options: Options, fingerprints: dict[str, str]
+) -> dict[str, Any]:
+    return {
+        "name": experiment.name,
+        "config": experiment.grid,
+        "cells": [cell.id for cell in experiment.cells],
+        "seeds": sorted({cell.training.seed for cell in experiment.cells}),
+        "data": fingerprints,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "processor": provenance.processor(),
+        "device": options.device,
+        "workers": options.workers,
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _write_views(
+    experiment: Experiment, records: list[dict[str, Any]], store: Store, run: dict[str, Any]
+) -> list[Path]:
+    """Tables and figures from records; returns the figures."""
+    from cbundles.report import figures, summary, tables
+
+    devices = sorted({f"{r['platform']} ({r['device']})" for r in records})
+    store.write_run({**run, "device": devices or run["device"], "finished": len(records)})
+    if not records:
+        return []
+    rows = [summary.row(record) for record in records]
+    notes = [
+        f"{len(records)} networks; data {', '.join(f'{k} ({v})' for k, v in run['data'].items())}",
+        f"trained on {', '.join(devices)}, {run['processor']}",
+        *(line for group in summary.variants(records) for line in tables.boundary_lines(group)),
+    ]
+    write_atomically(store.folder / "table.csv", tables.csv_text(rows))
+    write_atomically(store.folder / "table.md", tables.markdown_text(experiment.name, rows, notes))
+    layers = [row for record in records for row in tables.layer_rows(record)]
+    write_atomically(store.folder / "layers.csv", tables.csv_text(layers))
+    return figures.draw_all(records, store.figures)
+
+
+def _show(
+    records: list[dict[str, Any]],
+    store: Store,
+    figures: list[Path],
+    failed: int,
+    console: Console,
+) -> None:
+    from cbundles.report import summary, tables
+
+    rows = [summary.row(record) for record in records]
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in tables.MARKDOWN_COLUMNS.values():
+        table.add_column(title, justify="right")
+    for row in rows[:TABLE_ROWS_SHOWN]:
+        table.add_row(*tables.shown(row))
+    if rows:
+        console.print(table)
+    if len(rows) > TABLE_ROWS_SHOWN:
+        console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
+    console.print()
+    for group in summary.variants(records):
+        for line in tables.boundary_lines(group):
+            console.print(line, highlight=False)
+    if records:
+        console.print(f"\ntable    {store.folder / 'table.csv'}", highlight=False, soft_wrap=True)
+    for path in figures:
+        console.print(f"figure   {path}", highlight=False, soft_wrap=True)
+    if failed:
+        console.print(
+            f"\n{failed} networks failed (tracebacks in {store.logs}); "
+            "the same command tries them again",
+            style="red",
+            highlight=False,
+        )

@@ -1,0 +1,180 @@
+"""What a person or a program sees while a run is under way: rich, plain lines, or JSON lines."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from cbundles.executor.planner import Population
+
+
+class Tally:
+    """How far a run is. Predicted seconds weigh the cells; the clock tells what they are worth."""
+
+    def __init__(self, populations: Mapping[str, Population], cost: Mapping[str, float]) -> None:
+        self.populations = populations
+        self.cost = cost
+        self.done_cells = 0
+        self.total_cells = sum(len(p.cells) for p in populations.values())
+        self._share: dict[str, float] = {}
+        self._resumed: dict[str, float] = {}
+        self._started = time.monotonic()
+
+    def update(self, event: dict[str, Any]) -> None:
+        key = event.get("population", "")
+        if event["event"] == "ready" and not self._share:
+            self._started = time.monotonic()  # starting the interpreter is no measure of training
+        elif event["event"] == "epoch":
+            share = (event["epoch"] + 1) / (self.populations[key].cells[0].training.epochs + 1)
+            self._resumed.setdefault(key, share if event["epoch"] else 0.0)
+            self._share[key] = share
+        elif event["event"] in ("finished", "failed"):
+            self._share[key] = 1.0
+            self.done_cells += len(self.populations[key].cells)
+
+    def seconds_left(self) -> float | None:
+        """None until there is something to judge by."""
+        done = sum(self.cost[key] * share for key, share in self._share.items())
+        earned = done - sum(self.cost[key] * share for key, share in self._resumed.items())
+        left = sum(self.cost.values()) - done
+        elapsed = time.monotonic() - self._started
+        return elapsed * left / earned if earned > 0 else None
+
+
+class Display(Protocol):
+    def event(self, event: dict[str, Any], tally: Tally) -> None:
+        """Show one event of the executor. `tally` has been updated with it."""
+
+    def line(self, text: str) -> None:
+        """Show a line of text."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "..."
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _progress(event: dict[str, Any], population: Population) -> str:
+    """``fc width=10 depth=50 seed=0: epoch 3/10, accuracy 11.4 %, H 2.303`` (its first member)."""
+    cell = population.cells[0]
+    more = f" (+{len(population.cells) - 1} more)" if len(population.cells) > 1 else ""
+    entropy = event["bundle_entropy"][0]
+    h = "diverged" if entropy is None else f"H {entropy:.3f}"
+    accuracy = 100 * event["test_accuracy"][0]
+    epochs = f"epoch {event['epoch']}/{cell.training.epochs}"
+    return f"{cell.label}{more}: {epochs}, accuracy {accuracy:.1f} %, {h}"
+
+
+def _failure(event: dict[str, Any], population: Population) -> str:
+    labels = ", ".join(cell.label for cell in population.cells)
+    return f"FAILED {labels}: {event['reason']} (see {event['log']})"
+
+
+class PlainDisplay:
+    """One line for each finished or failed population; for logs and pipes."""
+
+    def __init__(self) -> None:
+        self._latest: dict[str, str] = {}
+
+    def event(self, event: dict[str, Any], tally: Tally) -> None:
+        key = event.get("population", "")
+        if event["event"] == "epoch":
+            self._latest[key] = _progress(event, tally.populations[key])
+        elif event["event"] == "finished":
+            left = duration(tally.seconds_left())
+            done = f"[{tally.done_cells}/{tally.total_cells}]"
+            self.line(f"{done} {self._latest.get(key, key)}; about {left} left")
+        elif event["event"] == "failed":
+            self.line(_failure(event, tally.populations[key]))
+        elif event["event"] == "note":
+            self.line(event["text"])
+
+    def line(self, text: str) -> None:
+        print(text, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+class RichDisplay:
+    """A progress bar with what each worker is doing, for terminals."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("[bold]networks"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]} left"),
+            console=console,
+        )
+        self._overall = self._progress.add_task("networks", total=total, left="...")
+        self._rows: dict[str, Any] = {}
+        self._status = Progress(TextColumn("  {task.description}"), console=console)
+        from rich.console import Group
+        from rich.live import Live
+
+        self._live = Live(Group(self._progress, self._status), console=console, transient=True)
+        self._live.start()
+
+    def event(self, event: dict[str, Any], tally: Tally) -> None:
+        key = event.get("population", "")
+        if event["event"] == "started":
+            label = tally.populations[key].cells[0].label
+            self._rows[key] = self._status.add_task(f"{label}: compiling")
+        elif event["event"] == "epoch":
+            text = _progress(event, tally.populations[key])
+            self._status.update(self._rows[key], description=text)
+        elif event["event"] in ("finished", "failed"):
+            self._status.remove_task(self._rows.pop(key))
+            if event["event"] == "failed":
+                self.line(_failure(event, tally.populations[key]))
+        elif event["event"] == "note":
+            self.line(event["text"])
+        left = duration(tally.seconds_left())
+        self._progress.update(self._overall, completed=tally.done_cells, left=left)
+
+    def line(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False)
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+class JsonDisplay:
+    """Every event as one JSON object on a line of standard output; text goes to standard error."""
+
+    def event(self, event: dict[str, Any], tally: Tally) -> None:
+        if "population" in event:
+            cells = tally.populations[event["population"]].cells
+            event = {**event, "cells": [cell.id for cell in cells]}
+        left = tally.seconds_left()
+        progress = {"done": tally.done_cells, "total": tally.total_cells, "seconds_left": left}
+        print(json.dumps({**event, **progress}), flush=True)
+
+    def line(self, text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        pass
+
+
+def display_for(console: Console, total: int, as_json: bool) -> Display:
+    if as_json:
+        return JsonDisplay()
+    return RichDisplay(console, total) if console.is_terminal else PlainDisplay()

@@ -1,0 +1,1 @@
+"""Where cells are trained: planning populations, and running them in worker processes."""

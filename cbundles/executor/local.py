@@ -1,0 +1,166 @@
+"""Run populations on this machine: one worker process per CPU core, or one for a GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from cbundles.data.sources import cache_root
+from cbundles.executor.planner import Population
+
+
+def detect_device() -> str:
+    """``gpu`` or ``cpu``, without importing JAX."""
+    chosen = os.environ.get("JAX_PLATFORMS", "")
+    if chosen:
+        return "cpu" if chosen.split(",")[0] == "cpu" else "gpu"
+    names = {d.name.lower() for d in importlib.metadata.distributions() if d.name}
+    plugin = any(name.startswith(("jax-cuda", "jax-rocm")) for name in names)
+    return "gpu" if plugin and Path("/dev/nvidia0").exists() else "cpu"
+
+
+def usable_cores() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def run(
+    populations: Sequence[Population], folder: Path, *, device: str, workers: int
+) -> Iterator[dict[str, Any]]:
+    """Train all populations; yields what the workers report, as it happens.
+
+    Events: ``ready``, ``started``, ``epoch``, ``finished``, ``failed``, ``note``. A worker that
+    dies fails the population it had and is replaced. Closing the iterator stops all workers.
+    """
+    waiting = list(reversed(populations))
+    events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]] = queue.Queue()
+    crew: list[_WorkerProcess] = []
+    cores = usable_cores()
+
+    def hire(place: int) -> None:
+        mine = cores[place::workers] if device == "cpu" else []
+        crew.append(_WorkerProcess(place, folder, device, mine, events))
+
+    def give(worker: _WorkerProcess) -> dict[str, Any] | None:
+        if not waiting:
+            worker.stop()
+            return None
+        worker.population = waiting.pop()
+        worker.send({"cells": [cell.asdict() for cell in worker.population.cells]})
+        return {"event": "started", "population": worker.population.key}
+
+    try:
+        for place in range(min(workers, len(populations))):
+            hire(place)
+        while crew:
+            worker, event = events.get()
+            if event is None:  # its output has ended
+                crew.remove(worker)
+                code = worker.process.wait()
+                if worker.population is not None:
+                    reason = f"the worker process died ({_describe_exit(code)})"
+                    key = worker.population.key
+                    log = str(worker.log)
+                    yield {"event": "failed", "population": key, "reason": reason, "log": log}
+                elif not worker.stopping:
+                    how = _describe_exit(code)
+                    raise RuntimeError(
+                        f"a worker process could not start ({how}); see {worker.log}"
+                    )
+                if waiting and not worker.stopping:
+                    hire(worker.place)
+                continue
+            if event["event"] in ("finished", "failed"):
+                worker.population = None
+            yield event
+            if event["event"] in ("ready", "finished", "failed"):
+                started = give(worker)
+                if started:
+                    yield started
+    finally:
+        for worker in crew:
+            worker.process.kill()
+        for worker in crew:
+            worker.process.wait()
+
+
+class _WorkerProcess:
+    """A worker, the population it is busy with, and the thread that reads what it reports."""
+
+    def __init__(
+        self,
+        place: int,
+        folder: Path,
+        device: str,
+        cores: list[int],
+        events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]],
+    ) -> None:
+        self.place = place
+        self.population: Population | None = None
+        self.stopping = False
+        self.log = folder / "logs" / f"worker-{place}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        options = {
+            "folder": str(folder),
+            "cores": cores,
+            "compile_cache": str(cache_root() / "xla" / _host_key()),
+        }
+        environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+        if device == "cpu":
+            environment["JAX_PLATFORMS"] = "cpu"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cbundles.executor.worker", json.dumps(options)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops us
+            )
+        threading.Thread(target=self._listen, args=(events,), daemon=True).start()
+
+    def _listen(self, events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]]) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            events.put((self, json.loads(line)))
+        events.put((self, None))
+
+    def send(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # its end is reported by _listen
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+
+    def stop(self) -> None:
+        self.stopping = True
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+
+
+def _host_key() -> str:
+    """Compiled programs are kept per kind of processor: another one may lack its instructions."""
+    flags = ""
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        flags = next((line for line in lines if line.startswith("flags")), "")
+    identity = f"{platform.machine()} {platform.processor()} {flags}"
+    return hashlib.sha256(identity.encode()).hexdigest()[:12]
+
+
+def _describe_exit(code: int) -> str:
+    if code == -9:
+        return "killed, perhaps for lack of memory"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

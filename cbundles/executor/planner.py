@@ -1,0 +1,122 @@
+"""Which cells share a program, in which order they run, and what that will cost.
+
+The constants are measurements; `scripts/bench_sweep.py` prints them anew for any machine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cbundles.config import Cell
+from cbundles.data.dataset import Facts
+from cbundles.models.shape import Shape
+
+# One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
+# of a 2.4 GHz server processor, batches of 64 (see ARCHITECTURE.md, "Speed").
+STEP_OVERHEAD = 2.0e-4
+LAYER_OVERHEAD = 9.0e-6
+FLOPS_PER_SECOND = 2.6e10
+MEASURE_FLOPS_PER_SECOND = 6.0e10
+SECONDS_PER_LAYER_MEASURED = 8.0e-4
+COMPILE_SECONDS = 5.0
+
+# A population pays on a CPU only while a product of two layers is smaller than the cost of calling
+# it. On a GPU it always pays, until memory or the padding eats the gain.
+CPU_POPULATION = 4
+CPU_POPULATION_MAX_WIDTH = 16
+GPU_POPULATION = 64
+GPU_PADDING_LIMIT = 2.0
+
+
+@dataclass(frozen=True)
+class Population:
+    """Cells that one program trains together."""
+
+    cells: tuple[Cell, ...]
+
+    @property
+    def key(self) -> str:
+        if len(self.cells) == 1:
+            return self.cells[0].id
+        return hashlib.sha256("".join(c.id for c in self.cells).encode()).hexdigest()[:12]
+
+
+def populations(cells: Sequence[Cell], device: str) -> list[Population]:
+    """Group cells, the most expensive group first: long ones last would leave cores idle.
+
+    The grouping depends on the whole grid and not on what is finished already, so that a resumed
+    run repeats exactly the arithmetic of an uninterrupted one.
+    """
+    alike: dict[object, list[Cell]] = {}
+    for cell in cells:
+        alike.setdefault(_family(cell, device), []).append(cell)
+    groups: list[list[Cell]] = []
+    for family in alike.values():
+        family.sort(key=lambda c: (-_work(c), c.id))
+        group: list[Cell] = []
+        for cell in family:
+            if group and not _may_join(group, cell, device):
+                groups.append(group)
+                group = []
+            group.append(cell)
+        groups.append(group)
+    groups.sort(key=lambda g: (-sum(_work(c) * c.training.epochs for c in g), g[0].id))
+    return [Population(tuple(group)) for group in groups]
+
+
+def _family(cell: Cell, device: str) -> object:
+    """Cells may share a program only when this agrees. Seeds always may differ; on a GPU, where
+    padding is cheap beside an idle processor, depths and widths may differ too."""
+    t = cell.training
+    program = (cell.data, cell.probe, t.epochs, t.batch_size, t.learning_rate, t.weight_decay)
+    shape = (cell.model.depth, cell.model.width) if device == "cpu" else ()
+    return (program, shape)
+
+
+def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
+    if device == "cpu":
+        narrow = cell.model.width <= CPU_POPULATION_MAX_WIDTH
+        return narrow and len(group) < CPU_POPULATION
+    members = [*group, cell]
+    depth, width = max(c.model.depth for c in members), max(c.model.width for c in members)
+    padded = len(members) * depth * width**2
+    real = sum(c.model.depth * c.model.width**2 for c in members)
+    return len(members) <= GPU_POPULATION and padded <= GPU_PADDING_LIMIT * real
+
+
+def _work(cell: Cell) -> float:
+    """Relative cost, for ordering: about the time of a step."""
+    return cell.model.depth * (LAYER_OVERHEAD + 384 * cell.model.width**2 / FLOPS_PER_SECOND)
+
+
+def shape(cell: Cell, facts: Facts) -> Shape:
+    return Shape(facts.inputs, cell.model.depth, cell.model.width, facts.num_classes)
+
+
+def seconds(cell: Cell, facts: Facts) -> float:
+    """Predicted seconds of one CPU core for a cell: training and measuring, without compiling."""
+    depth, forward = cell.model.depth, shape(cell, facts).flops
+    batch, samples = cell.training.batch_size, cell.probe.samples
+    step = STEP_OVERHEAD + depth * LAYER_OVERHEAD + 3 * batch * forward / FLOPS_PER_SECOND
+    measuring = (facts.test + samples) * forward / MEASURE_FLOPS_PER_SECOND
+    measuring += depth * SECONDS_PER_LAYER_MEASURED * samples / 2048
+    epochs = cell.training.epochs
+    return epochs * (facts.train // batch * step) + (epochs + 1) * measuring
+
+
+def memory(cells: Sequence[Cell], facts: Facts, augmented: bool) -> int:
+    """Predicted bytes of one worker: the interpreter with XLA, the images, the largest network."""
+    height, width, channels = facts.image_shape
+    enlarged = (height + 4) * (width + 4) * channels if augmented else facts.inputs
+    images = 4 * (facts.train * enlarged + facts.test * facts.inputs) + facts.train * facts.inputs
+    network = 8 * max(shape(cell, facts).bytes for cell in cells)
+    return 500_000_000 + images + network
+
+
+def disk(cells: Sequence[Cell], facts: Facts, workers: int) -> int:
+    """Predicted bytes of all records, and of the checkpoints that exist at the same time."""
+    entries = sum((c.training.epochs + 1) * c.model.depth * 18 + 800 for c in cells)
+    largest = sorted((shape(cell, facts).bytes for cell in cells), reverse=True)[:workers]
+    return entries + 4 * sum(largest)

@@ -1,0 +1,156 @@
+"""A worker process: trains one population after another, as told on standard input.
+
+Lines of JSON in, lines of JSON out. The worker writes records and checkpoints itself; its messages
+only say what happened. When standard input closes, the parent is gone, and the worker stops at
+once: a killed run leaves no process behind that still writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+CHECKPOINT_SECONDS = 15.0
+
+
+def main() -> None:
+    options = json.loads(sys.argv[1])
+    messages = _private_stdout()
+    tasks = _tasks_from_stdin()
+    _stay_on(options["cores"])
+
+    worker = _Worker(options, messages)
+    messages({"event": "ready", **worker.describe()})
+    while True:
+        worker.perform(tasks.get())
+
+
+def _private_stdout() -> Any:
+    """Keep the message channel to ourselves: anything else that is printed goes to stderr."""
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def send(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+
+    return send
+
+
+def _tasks_from_stdin() -> queue.Queue[dict[str, Any]]:
+    tasks: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            tasks.put(json.loads(line))
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    return tasks
+
+
+def _stay_on(cores: list[int]) -> None:
+    """Bind to cores before XLA counts them: one XLA process gains nothing from a second core on
+    products this small, while one process a core doubles the throughput."""
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+class _Worker:
+    def __init__(self, options: dict[str, Any], messages: Any) -> None:
+        import jax
+
+        from cbundles.store import Store
+
+        jax.config.update("jax_compilation_cache_dir", options["compile_cache"])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        self.store = Store(Path(options["folder"]))
+        self.send = messages
+        self._placed: tuple[Any, Any] | None = None
+
+    def describe(self) -> dict[str, Any]:
+        import jax
+
+        device = jax.devices()[0]
+        return {"platform": device.platform, "device": device.device_kind}
+
+    def perform(self, task: dict[str, Any]) -> None:
+        from cbundles.config import Cell
+        from cbundles.executor.planner import Population
+
+        population = Population(tuple(Cell.fromdict(content) for content in task["cells"]))
+        try:
+            self._train(population)
+            self.send({"event": "finished", "population": population.key})
+        except Exception as error:
+            text = traceback.format_exc()
+            reason = traceback.format_exception_only(error)[0].strip().splitlines()[0]
+            log = self.store.logs / f"failed-{population.key}.txt"
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(text)
+            self.send(
+                {"event": "failed", "population": population.key, "reason": reason, "log": str(log)}
+            )
+
+    def _train(self, population: Any) -> None:
+        from cbundles.experiments import sweep
+
+        cells, key = population.cells, population.key
+        data, num_classes = self._data(cells[0])
+        checkpoint = self.store.load_checkpoint(key)
+        try:
+            moment = self._run(population, data, num_classes, checkpoint)
+        except sweep.DamagedCheckpoint as error:
+            self.send(
+                {"event": "note", "text": f"{key}: checkpoint unusable ({error}); from the start"}
+            )
+            moment = self._run(population, data, num_classes, None)
+        inputs = data.probe[0].shape[1]
+        for record in sweep.records(cells, moment, inputs, num_classes):
+            self.store.finish({**record, **self.describe()})
+        self.store.drop_checkpoint(key)
+
+    def _run(self, population: Any, data: Any, num_classes: int, resume: bytes | None) -> Any:
+        from cbundles.experiments import sweep
+
+        saved, moment = time.monotonic(), None
+        for moment in sweep.run(population.cells, data, num_classes, resume):
+            last = moment.epoch == population.cells[0].training.epochs
+            if not last and time.monotonic() - saved > CHECKPOINT_SECONDS:
+                self.store.save_checkpoint(population.key, sweep.freeze(moment))
+                saved = time.monotonic()
+            latest = [history[-1] for history in moment.history]
+            self.send(
+                {
+                    "event": "epoch",
+                    "population": population.key,
+                    "epoch": moment.epoch,
+                    "test_accuracy": [entry["test_accuracy"] for entry in latest],
+                    "bundle_entropy": [entry["entropy"][-1] for entry in latest],
+                }
+            )
+        return moment
+
+    def _data(self, cell: Any) -> tuple[Any, int]:
+        """The device arrays for a cell; kept until a cell asks for others."""
+        from cbundles.data import dataset, device, storage_of
+
+        key = (cell.data, cell.probe)
+        if self._placed is None or self._placed[0] != key:
+            self._placed = None  # free the old arrays before the new ones are made
+            stored = dataset.read(storage_of(cell.data.name), verify=False)
+            if stored is None:
+                raise RuntimeError(f"{cell.data.name}: the decoded data set has disappeared")
+            placed = device.place(stored, cell.data, cell.probe)
+            self._placed = (key, (placed, stored.num_classes))
+        return self._placed[1]
+
+
+if __name__ == "__main__":
+    main()

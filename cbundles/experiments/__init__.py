@@ -1,0 +1,1 @@
+"""The paper's experiments, a page each. They yield results and touch no files."""

@@ -1,0 +1,194 @@
+"""Sweeps (paper, sec. 3.3): train networks of a grid, measure every layer after every epoch.
+
+`run` trains one population: cells that differ in seed, depth or width only. It yields after the
+initial weights were measured and after each epoch, and can continue from anything it yielded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cbundles import bundles, measure, train
+from cbundles.config import Cell
+from cbundles.data import augment
+from cbundles.data.device import DeviceData
+from cbundles.models import fc
+from cbundles.models.shape import Shape
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A population between two epochs. `state` is valid until the next Moment is asked for.
+
+    history: for each member, one entry per measurement. seconds: for each entry, what the epoch
+    and its measurement took, compilation not included. compile_seconds: what that took, in all.
+    """
+
+    state: train.TrainState
+    history: list[list[dict[str, Any]]]
+    seconds: list[float]
+    compile_seconds: float
+
+    @property
+    def epoch(self) -> int:
+        return len(self.seconds) - 1
+
+
+def shape_of(cell: Cell, inputs: int, num_classes: int) -> Shape:
+    return Shape(inputs, cell.model.depth, cell.model.width, num_classes)
+
+
+def shared_shape(cells: Sequence[Cell], inputs: int, num_classes: int) -> Shape:
+    """The smallest shape that holds every member."""
+    depth = max(cell.model.depth for cell in cells)
+    width = max(cell.model.width for cell in cells)
+    return Shape(inputs, depth, width, num_classes)
+
+
+def recipe_of(cell: Cell) -> train.Recipe:
+    return train.Recipe(
+        batch_size=cell.training.batch_size,
+        learning_rate=cell.training.learning_rate,
+        weight_decay=cell.training.weight_decay,
+        augmentation=augment.pipeline_for(cell.data.name, cell.data.augmentation),
+    )
+
+
+def run(
+    cells: Sequence[Cell], data: DeviceData, num_classes: int, resume: bytes | None = None
+) -> Iterator[Moment]:
+    """Train cells as one population; yields a Moment at initialisation and after each epoch.
+
+    resume: what `freeze` made of an earlier Moment; training then continues after it, and on the
+    CPU ends bit-identical to a run that was never interrupted.
+    """
+    inputs = data.probe[0].shape[1]
+    shape = shared_shape(cells, inputs, num_classes)
+    recipe, training = recipe_of(cells[0]), cells[0].training
+    masked = any(cell.model.depth < shape.depth for cell in cells)
+    depths = jnp.asarray([cell.model.depth for cell in cells], jnp.int32)
+    scale = bundles.Resolution.of(0.0, training.learning_rate, training.batch_size)
+    if resume is None:
+        initial = _initial(cells, shape, recipe)
+        moment = Moment(initial, history=[[] for _ in cells], seconds=[], compile_seconds=0.0)
+    else:
+        moment = _thaw(resume, like=_initial(cells, shape, recipe))
+    state, history = moment.state, moment.history
+    seconds, compiled = moment.seconds, moment.compile_seconds
+
+    def epoch_plan(number: int) -> train.Plan:
+        plans = [train.plan(recipe, c.training.seed, number, len(data.labels)) for c in cells]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *plans)
+
+    started = time.perf_counter()
+    flat, salt = state.params.fast, np.uint32(0)
+    measuring = measure.program(shape, masked=masked)
+    measuring = measuring.lower(flat, depths, data.test, data.probe, scale, salt).compile()
+    run_epoch = train.epoch_program(shape, recipe, masked=masked)
+    run_epoch = run_epoch.lower(state, epoch_plan(0), depths, data.canvas, data.labels).compile()
+    compiled += time.perf_counter() - started
+
+    for number in range(len(seconds), training.epochs + 1):
+        started = time.perf_counter()
+        losses = None
+        if number > 0:
+            state, losses = run_epoch(state, epoch_plan(number), depths, data.canvas, data.labels)
+        result = measure.population(
+            measuring, state.params.fast, depths, data.test, data.probe, scale
+        )
+        history = [
+            [*past, _entry(result, i, cell, None if losses is None else losses[i])]
+            for i, (past, cell) in enumerate(zip(history, cells, strict=True))
+        ]
+        seconds = [*seconds, round(time.perf_counter() - started, 4)]
+        yield Moment(state, history, seconds, compiled)
+
+
+def _initial(cells: Sequence[Cell], shape: Shape, recipe: train.Recipe) -> train.TrainState:
+    """The initial weights of each cell, padded to the shared shape and stacked."""
+    members = []
+    for cell in cells:
+        own = shape_of(cell, shape.inputs, shape.outputs)
+        members.append(train.start(fc.pad(fc.init(own, cell.training.seed), shape), recipe))
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
+
+
+def records(cells: Sequence[Cell], moment: Moment, inputs: int, num_classes: int) -> list[Any]:
+    """The completion record of each cell, plain data: everything that tables are made from."""
+    result = []
+    for cell, history in zip(cells, moment.history, strict=True):
+        shape = shape_of(cell, inputs, num_classes)
+        result.append(
+            {
+                "cell": cell.id,
+                "config": cell.asdict(),
+                "num_classes": num_classes,
+                "parameters": shape.parameters,
+                "bytes": shape.bytes,
+                "flops": shape.flops,
+                "history": history,
+                "seconds": [round(s / len(cells), 4) for s in moment.seconds],
+                "compile_seconds": round(moment.compile_seconds / len(cells), 2),
+                "population": len(cells),
+            }
+        )
+    return result
+
+
+def freeze(moment: Moment) -> bytes:
+    """A Moment as bytes (MessagePack): plain arrays and numbers, nothing that executes."""
+    from flax import serialization
+
+    content = {
+        "state": serialization.to_state_dict(jax.tree.map(np.asarray, moment.state)),
+        "history": moment.history,
+        "seconds": moment.seconds,
+        "compile_seconds": moment.compile_seconds,
+    }
+    return serialization.msgpack_serialize(content)
+
+
+class DamagedCheckpoint(ValueError):
+    """What should continue a run is not what `freeze` wrote for these cells."""
+
+
+def _thaw(frozen: bytes, like: train.TrainState) -> Moment:
+    from flax import serialization
+
+    try:
+        content = serialization.msgpack_restore(frozen)
+        state = serialization.from_state_dict(like, content["state"])
+        if jax.tree.map(jnp.shape, state) != jax.tree.map(jnp.shape, like):
+            raise ValueError("it holds networks of another shape")
+        state = jax.tree.map(jnp.asarray, state)
+        seconds, compiled = content["seconds"], content["compile_seconds"]
+        return Moment(state, content["history"], seconds, compiled)
+    except Exception as error:  # whatever a damaged file makes the decoder raise
+        raise DamagedCheckpoint(str(error)) from error
+
+
+def _entry(result: measure.Measurement, i: int, cell: Cell, loss: Any) -> dict[str, Any]:
+    """One measurement of one member: accuracy, loss, and H and bundle count of its own layers."""
+    depth = cell.model.depth
+    finite = result.finite[i, :depth]
+    entropy = [
+        _short(h) if ok else None for h, ok in zip(result.entropy[i, :depth], finite, strict=True)
+    ]
+    return {
+        "test_accuracy": _short(result.accuracy[i]),
+        "train_loss": None if loss is None or not np.isfinite(loss) else _short(loss),
+        "entropy": entropy,
+        "num_bundles": [int(n) for n in result.num_bundles[i, :depth]],
+    }
+
+
+def _short(value: Any) -> float:
+    """A float32 in the fewest digits that still identify it."""
+    return float(str(np.float32(value)))

@@ -1,0 +1,1 @@
+"""From records to what people read: tables and figures. Nothing here trains or measures."""

@@ -1,0 +1,219 @@
+"""Figures 1, 4 and 5 of the paper, drawn from records.
+
+The same records give the same bytes: no dates or versions are written into the files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from cbundles.report import summary
+
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.dpi": 150,
+    "svg.hashsalt": "cbundles",
+}
+BOUNDARY_COLOUR = "#e6194b"
+PANEL_WIDTHS = 4
+
+
+def draw_all(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """Draw every figure of a sweep into `folder`, PNG and PDF; returns the PNG paths."""
+    paths: list[Path] = []
+    groups = summary.variants(records)
+    with mpl.rc_context(STYLE):
+        for number, group in enumerate(groups, start=1):
+            suffix = "" if len(groups) == 1 else f"-{number}"
+            paths += _save(accuracy_map(group), folder / f"fig1_accuracy_map{suffix}")
+            paths += _save(entropy_maps(group), folder / f"fig4_entropy_by_layer{suffix}")
+            paths += _save(
+                accuracy_against_entropy(group), folder / f"fig5_accuracy_entropy{suffix}"
+            )
+    return paths
+
+
+def _save(figure: Figure, stem: Path) -> list[Path]:
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    png = stem.with_suffix(".png")
+    figure.savefig(png, metadata={"Software": None}, bbox_inches="tight")
+    figure.savefig(
+        stem.with_suffix(".pdf"),
+        metadata={"CreationDate": None, "Producer": None, "Creator": None},
+        bbox_inches="tight",
+    )
+    return [png]
+
+
+def _axis(records: Sequence[dict[str, Any]], key: str) -> list[int]:
+    return sorted({r["config"]["model"][key] for r in records})
+
+
+def _caption(records: Sequence[dict[str, Any]]) -> str:
+    config = records[0]["config"]
+    seeds = len({r["config"]["training"]["seed"] for r in records})
+    epochs = config["training"]["epochs"]
+    return (
+        f"{config['data']['name']}, {len(records)} networks, "
+        f"{epochs} epoch{'s' * (epochs != 1)}, {seeds} seed{'s' * (seeds != 1)}"
+    )
+
+
+def accuracy_map(records: Sequence[dict[str, Any]]) -> Figure:
+    """Figure 1: test accuracy over width and depth, with the conflicting boundary.
+
+    Depth grows upwards, so networks above the line conflict. Mean over seeds in each square.
+    """
+    widths, depths = _axis(records, "width"), _axis(records, "depth")
+    accuracy = np.full((len(depths), len(widths)), np.nan)
+    rows = [summary.row(r) for r in records]
+    for i, depth in enumerate(depths):
+        for j, width in enumerate(widths):
+            here = [r["test_accuracy"] for r in rows if r["depth"] == depth and r["width"] == width]
+            if here:
+                accuracy[i, j] = 100 * np.mean(here)
+
+    figure = Figure(figsize=(1.6 + 0.52 * max(len(widths), 6), 1.3 + 0.34 * max(len(depths), 6)))
+    axes = figure.add_subplot()
+    image = axes.imshow(
+        accuracy, origin="lower", aspect="auto", vmin=0, vmax=100, cmap="viridis",
+        interpolation="nearest",
+    )  # fmt: skip
+    for (i, j), value in np.ndenumerate(accuracy):
+        if np.isfinite(value):
+            colour = "white" if value < 60 else "black"
+            axes.text(j, i, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=7)
+    _draw_boundary(axes, summary.boundary(records), widths, depths)
+    axes.set_xticks(range(len(widths)), [str(w) for w in widths])
+    axes.set_yticks(range(len(depths)), [str(d) for d in depths])
+    axes.set_xlabel("width (neurons in each hidden layer)")
+    axes.set_ylabel("depth (hidden layers)")
+    axes.set_title(f"Test accuracy and conflicting boundary\n{_caption(records)}")
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    figure.colorbar(image, ax=axes, label="test accuracy [%]")
+    return figure
+
+
+def _draw_boundary(
+    axes: Any, boundary: dict[int, float | None], widths: list[int], depths: list[int]
+) -> None:
+    """A step line between the squares: above it, a layer of the deepest network conflicts."""
+    top = len(depths) - 0.5
+    heights = []
+    for width in widths:
+        first = boundary[width]
+        index = next((i for i, d in enumerate(depths) if first is not None and d >= first), None)
+        heights.append(top if index is None else index - 0.5)
+    x = np.repeat(np.arange(len(widths) + 1) - 0.5, 2)[1:-1]
+    axes.plot(
+        x,
+        np.repeat(heights, 2),
+        color=BOUNDARY_COLOUR,
+        linewidth=2.5,
+        clip_on=False,
+        label="conflicts above this line (deepest network of each width, after 1 epoch)",
+    )
+    axes.set_ylim(-0.5, top)
+
+
+def entropy_maps(records: Sequence[dict[str, Any]]) -> Figure:
+    """Figure 4: bundle entropy of every layer after every epoch, for some of the networks.
+
+    Columns: up to four widths, spread over the grid. Rows: a shallow and the deepest network.
+    """
+    widths, depths = _spread(_axis(records, "width"), PANEL_WIDTHS), _axis(records, "depth")
+    chosen = sorted({depths[len(depths) // 2], depths[-1]})
+    limit = math.log(records[0]["num_classes"])
+    figure = Figure(
+        figsize=(1.3 + 2.1 * len(widths), 0.8 + 2.0 * len(chosen)), layout="constrained"
+    )
+    grid = figure.subplots(len(chosen), len(widths), squeeze=False)
+    image = None
+    for line, depth in zip(grid, chosen, strict=True):
+        for axes, width in zip(line, widths, strict=True):
+            record = _one(records, width, depth)
+            if record is None:
+                axes.set_axis_off()
+                continue
+            entropy = np.array(
+                [[np.nan if h is None else h for h in e["entropy"]] for e in record["history"]]
+            )
+            image = axes.imshow(
+                entropy, origin="lower", aspect="auto", vmin=0, vmax=limit, cmap="magma",
+                interpolation="nearest", extent=(0.5, depth + 0.5, -0.5, len(entropy) - 0.5),
+            )  # fmt: skip
+            first = summary.first_conflicting_layer(record["history"][1])
+            where = "no conflict" if first is None else f"first conflict: layer {first}"
+            axes.set_title(f"width {width}, L = {depth}\n{where} (epoch 1)", fontsize=8)
+            axes.set_xlabel("layer")
+            axes.set_ylabel("epoch")
+            axes.yaxis.get_major_locator().set_params(integer=True)
+    if image is not None:
+        seed = min(r["config"]["training"]["seed"] for r in records)
+        samples = records[0]["config"]["probe"]["samples"]
+        label = "bundle entropy $H^l$ [nats]"
+        figure.colorbar(image, ax=grid, label=label)
+        figure.suptitle(
+            f"Bundle entropy of each layer; epoch 0 is the initial network\n"
+            f"{records[0]['config']['data']['name']}, probe of {samples} samples, seed {seed}; "
+            f"largest possible $\\ln N_c$ = {limit:.2f}",
+            fontsize=9,
+        )
+    return figure
+
+
+def _spread(values: list[int], count: int) -> list[int]:
+    if len(values) <= count:
+        return values
+    places = np.linspace(0, len(values) - 1, count).round().astype(int)
+    return [values[i] for i in places]
+
+
+def _one(records: Sequence[dict[str, Any]], width: int, depth: int) -> dict[str, Any] | None:
+    model = {"width": width, "depth": depth}
+    here = [r for r in records if model.items() <= r["config"]["model"].items()]
+    return min(here, key=lambda r: r["config"]["training"]["seed"], default=None)
+
+
+def accuracy_against_entropy(records: Sequence[dict[str, Any]]) -> Figure:
+    """Figure 5: each network's test accuracy against the entropy of its last hidden layer."""
+    rows = [r for r in map(summary.row, records) if r["bundle_entropy"] is not None]
+    entropy = np.array([r["bundle_entropy"] for r in rows])
+    accuracy = np.array([100 * r["test_accuracy"] for r in rows])
+    figure = Figure(figsize=(4.8, 3.6))
+    axes = figure.add_subplot()
+    points = axes.scatter(
+        entropy, accuracy, c=[r["depth"] for r in rows], s=[8 + r["width"] for r in rows],
+        cmap="viridis", alpha=0.8, edgecolor="black", linewidth=0.4,
+    )  # fmt: skip
+    classes = records[0]["num_classes"]
+    axes.axhline(100 / classes, color="grey", linewidth=0.8, linestyle=":")
+    axes.text(0.02, 100 / classes + 1, "chance", color="grey", fontsize=7)
+    axes.axvline(math.log(classes), color="grey", linewidth=0.8, linestyle=":")
+    axes.set_ylim(0, 100)
+    axes.set_xlabel("bundle entropy $H^L$ [nats], mean over epochs; dotted: $\\ln N_c$")
+    axes.set_ylabel("test accuracy [%]")
+    correlation = _spearman(entropy, accuracy)
+    rank = "not defined" if correlation is None else f"{correlation:.2f}"
+    axes.set_title(f"Accuracy against bundle entropy (Spearman {rank}, n = {len(rows)})\n"
+                   f"{_caption(records)}; larger marks: wider")  # fmt: skip
+    figure.colorbar(points, ax=axes, label="depth (hidden layers)")
+    return figure
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float | None:
+    from scipy import stats
+
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(stats.spearmanr(x, y).statistic)

@@ -1,0 +1,99 @@
+"""What one record says in one row, and where the conflicting boundary lies.
+
+The bundle entropy of a run is the mean of H^L(t) over its measurements after an epoch (paper, sec.
+2.3), and the test accuracy the mean over its last epochs (sec. 3.1). The boundary of figure 1 is
+found after the first epoch, from the deepest network of each width alone (sec. 3.3).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_compiling")
+
+
+def row(record: dict[str, Any]) -> dict[str, Any]:
+    """The table row of a completion record. None stands for "does not exist".
+
+    bundle_entropy, num_bundles: of the last hidden layer, means over the epochs; the column
+    bundle_entropy_first is after epoch 1, bundle_entropy_last after the last. A diverged network
+    (NaN or infinity in a measured layer) has no entropy from there on.
+    """
+    config, history = record["config"], record["history"]
+    model, training = config["model"], config["training"]
+    after = history[1:]
+    entropies = [entry["entropy"][-1] for entry in after]
+    measured = [h for h in entropies if h is not None]
+    tail = after[-training["accuracy_epochs"] :]
+    return {
+        "dataset": config["data"]["name"],
+        "model": model["family"],
+        "depth": model["depth"],
+        "width": model["width"],
+        "seed": training["seed"],
+        "epochs": len(after),
+        "test_accuracy": round(statistics.fmean(e["test_accuracy"] for e in tail), 6),
+        "train_loss": after[-1]["train_loss"],
+        "bundle_entropy": _mean(measured, 6),
+        "bundle_entropy_first": entropies[0],
+        "bundle_entropy_last": entropies[-1],
+        "num_bundles": _mean([e["num_bundles"][-1] for e in after], 1),
+        "first_conflicting_layer": first_conflicting_layer(after[0]),
+        "diverged": len(measured) < len(entropies),
+        "parameters": record["parameters"],
+        "bytes": record["bytes"],
+        "learning_rate": training["learning_rate"],
+        "augmentation": config["data"]["augmentation"],
+        "probe_samples": config["probe"]["samples"],
+        "cell": record["cell"],
+        "seconds": round(sum(record["seconds"]), 3),
+        "seconds_per_epoch": round(statistics.median(record["seconds"][1:]), 3),
+        "seconds_compiling": record["compile_seconds"],
+    }
+
+
+def _mean(values: Sequence[float], digits: int) -> float | None:
+    return round(statistics.fmean(values), digits) if values else None
+
+
+def first_conflicting_layer(entry: dict[str, Any]) -> int | None:
+    """The first layer, counted from 1, with H^l > 0; None when no layer conflicts."""
+    for number, entropy in enumerate(entry["entropy"], start=1):
+        if entropy is not None and entropy > 0:
+            return number
+    return None
+
+
+def boundary(records: Sequence[dict[str, Any]]) -> dict[int, float | None]:
+    """For each width, the depth from which networks conflict; None when even the deepest does not.
+
+    It is the first conflicting layer of the deepest network after one epoch; the median over seeds,
+    where a seed without a conflict counts as infinitely deep.
+    """
+    result: dict[int, float | None] = {}
+    for width in sorted({r["config"]["model"]["width"] for r in records}):
+        column = [r for r in records if r["config"]["model"]["width"] == width]
+        deepest = max(r["config"]["model"]["depth"] for r in column)
+        first = [
+            first_conflicting_layer(r["history"][1]) or math.inf
+            for r in column
+            if r["config"]["model"]["depth"] == deepest
+        ]
+        middle = statistics.median(first)
+        result[width] = None if math.isinf(middle) else middle
+    return result
+
+
+def variants(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+    """Records grouped by everything except depth, width and seed: one set of figures for each."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        config = json.loads(json.dumps(record["config"]))
+        for section, key in (("model", "depth"), ("model", "width"), ("training", "seed")):
+            del config[section][key]
+        groups.setdefault(json.dumps(config, sort_keys=True), []).append(record)
+    return list(groups.values())

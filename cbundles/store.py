@@ -1,0 +1,115 @@
+"""Runs on disk. A cell is finished when its record exists; records appear by atomic rename.
+
+    results/<name>/
+        run.json             what was run: configuration, versions, device, commit, data
+        cells/<id>.json      completion record of one cell
+        checkpoints/<id>     the latest state of a population in training, gone when it ends
+        logs/                what the worker processes printed, and tracebacks of failed cells
+        table.csv, ...       views, computed from the records alone
+
+Killing a run at any moment leaves either a record or none, never half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from cbundles.errors import InputError
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that it is, at every moment, absent, the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    handle, staging = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(staging).chmod(0o644)
+        Path(staging).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(staging).unlink()
+        raise
+
+
+class Store:
+    """The folder of one run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.figures = folder / "figures"
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process. Raises InputError while another process holds it."""
+        import fcntl
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written: {error}") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{self.folder}: another cbundles process is writing here; "
+                    "wait for it, or choose another folder with --out"
+                ) from None
+            yield
+
+    def record_path(self, cell: str) -> Path:
+        return self.folder / "cells" / f"{cell}.json"
+
+    def is_finished(self, cell: str) -> bool:
+        return self.record_path(cell).is_file()
+
+    def record(self, cell: str) -> dict[str, Any]:
+        path = self.record_path(cell)
+        try:
+            content: dict[str, Any] = json.loads(path.read_text())
+            if content["cell"] != cell:
+                raise ValueError(f"it is the record of {content['cell']}")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: damaged record ({error}); delete it to train that network again"
+            ) from None
+        return content
+
+    def finish(self, record: dict[str, Any]) -> None:
+        write_atomically(self.record_path(record["cell"]), json.dumps(record) + "\n")
+
+    def forget(self, cells: list[str], checkpoints: list[str]) -> None:
+        for path in [self.record_path(c) for c in cells] + [
+            self._checkpoint(c) for c in checkpoints
+        ]:
+            path.unlink(missing_ok=True)
+
+    def _checkpoint(self, key: str) -> Path:
+        return self.folder / "checkpoints" / f"{key}.msgpack"
+
+    def save_checkpoint(self, key: str, content: bytes) -> None:
+        write_atomically(self._checkpoint(key), content)
+
+    def load_checkpoint(self, key: str) -> bytes | None:
+        try:
+            return self._checkpoint(key).read_bytes()
+        except FileNotFoundError:
+            return None
+
+    def drop_checkpoint(self, key: str) -> None:
+        self._checkpoint(key).unlink(missing_ok=True)
+
+    def write_run(self, content: dict[str, Any]) -> None:
+        write_atomically(self.folder / "run.json", json.dumps(content, indent=1) + "\n")

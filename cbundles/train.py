@@ -1,0 +1,153 @@
+"""Training: one step, one epoch as one XLA program, and populations of networks.
+
+A network is one flat float32 vector of parameters. The optimizer is elementwise, so on a vector it
+is a handful of fused loops, where a tree of small matrices costs one launch each: for narrow, deep
+networks that was a third of a step.
+
+A population is a stack of such vectors trained by the same program, one independent network a row,
+each with its own seed, data order, augmentation and depth. A population of one is the ordinary
+case. What a network becomes does not depend on who else is in its population (up to rounding).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from cbundles.data import augment
+from cbundles.models import fc
+from cbundles.models.shape import Shape
+from cbundles.optim import ranger
+
+EPOCHS = 2**40  # epoch streams of a seed start here, beyond the streams of its initial weights
+
+
+class TrainState(NamedTuple):
+    """params: fast and slow weights, float32 (P,) each; opt_state: Ranger's.
+
+    In a population every leaf has a leading member axis.
+    """
+
+    params: optax.LookaheadParams
+    opt_state: Any
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is compiled into the epoch program, besides the network's shape."""
+
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    augmentation: augment.Augmentation
+
+    @property
+    def optimizer(self) -> optax.GradientTransformation:
+        return ranger(self.learning_rate, weight_decay=self.weight_decay)
+
+
+@functools.cache
+def unraveler(shape: Shape) -> Callable[[jax.Array], fc.Params]:
+    """The function that views a flat vector (P,) as the parameters of a network of this shape."""
+    return ravel_pytree(fc.pad(fc.init(Shape(1, 1, 1, 1), seed=0), to=shape))[1]
+
+
+def start(params: fc.Params, recipe: Recipe) -> TrainState:
+    """The state before the first step. Slow weights start equal to the fast ones."""
+    flat = ravel_pytree(params)[0]
+    synced = optax.LookaheadParams(fast=flat, slow=jnp.copy(flat))  # donated: not one buffer twice
+    return TrainState(params=synced, opt_state=recipe.optimizer.init(synced))
+
+
+def loss_of(
+    flat: jax.Array, x: jax.Array, y: jax.Array, shape: Shape, depth: jax.Array | None
+) -> jax.Array:
+    """Mean softmax cross-entropy of a batch. x: float32 (B, inputs); y: int32 (B,)."""
+    logits = fc.forward(unraveler(shape)(flat), x, depth=depth)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+
+def step(
+    state: TrainState,
+    x: jax.Array,
+    y: jax.Array,
+    *,
+    shape: Shape,
+    recipe: Recipe,
+    depth: jax.Array | None = None,
+) -> tuple[TrainState, jax.Array]:
+    """One update of one network; also the batch's loss before it. See `loss_of` for shapes."""
+    loss, gradient = jax.value_and_grad(loss_of)(state.params.fast, x, y, shape, depth)
+    updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
+    return TrainState(optax.apply_updates(state.params, updates), opt_state), loss
+
+
+class Plan(NamedTuple):
+    """All chance of one epoch. order: int32 (steps, B), rows of the training set; draws: the
+    augmentation of each of these images, (steps, B, ...)."""
+
+    order: Any
+    draws: augment.Draws
+
+
+def plan(recipe: Recipe, seed: int, number: int, examples: int) -> Plan:
+    """The plan of epoch `number`, drawn on the host: the same on every device, and resumable.
+
+    The last, partial batch is dropped.
+    """
+    steps = examples // recipe.batch_size
+    used = steps * recipe.batch_size
+    chance = np.random.Generator(np.random.Philox(key=[seed, EPOCHS + number]))
+    order = chance.permutation(examples).astype(np.int32)[:used]
+    flat = Plan(order, augment.draw(chance, used, recipe.augmentation))
+    return jax.tree.map(lambda a: a.reshape(steps, recipe.batch_size, *a.shape[1:]), flat)
+
+
+def epoch(
+    state: TrainState,
+    plan: Plan,
+    depth: jax.Array | None,
+    canvas: jax.Array,
+    labels: jax.Array,
+    *,
+    shape: Shape,
+    recipe: Recipe,
+) -> tuple[TrainState, jax.Array]:
+    """One pass over the training set, of one network; also the mean loss over its batches.
+
+    canvas: float32 (N, H, W, C), see `augment.canvas`; labels: int32 (N,).
+    """
+
+    def batch(state: TrainState, chosen: Plan) -> tuple[TrainState, jax.Array]:
+        images = augment.view(canvas, chosen.order, chosen.draws, recipe.augmentation)
+        x = images.reshape(recipe.batch_size, -1)
+        return step(state, x, labels[chosen.order], shape=shape, recipe=recipe, depth=depth)
+
+    state, losses = lax.scan(batch, state, plan)
+    return state, losses.mean()
+
+
+@functools.cache
+def epoch_program(shape: Shape, recipe: Recipe, *, masked: bool) -> Any:
+    """`epoch` for a population, compiled once per shape: (members, ...) states, plans and depths.
+
+    masked: some member is shallower than `shape`, and `depth` says by how much. The state is
+    donated: pass it in, use what comes out.
+    """
+
+    def population(state, plan, depths, canvas, labels):  # type: ignore[no-untyped-def]
+        one = functools.partial(epoch, shape=shape, recipe=recipe)
+        return jax.vmap(one, in_axes=(0, 0, 0 if masked else None, None, None))(
+            state, plan, depths if masked else None, canvas, labels
+        )
+
+    return jax.jit(population, donate_argnums=0)
