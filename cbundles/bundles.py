@@ -139,6 +139,7 @@ def layer_bundles(
 
     share = same_class.astype(jnp.float32) / size.astype(jnp.float32)
     surprise = jnp.where(same_class == size, 0.0, -jnp.log(share + jnp.float32(EPSILON)))
+    surprise = jnp.zeros_like(surprise).at[order].set(surprise)  # add up in the samples' own order
 
     oldest = jax.ops.segment_min(order, bundle, num_segments=n, indices_are_sorted=True)
     representative = jnp.zeros_like(order).at[order].set(oldest[bundle])

@@ -1,0 +1,220 @@
+"""The command line, in real processes: runs, kills, resumes, refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+import cbundles
+from cbundles.report.summary import TIMING_COLUMNS
+
+TINY = """
+data: {name: mnist_mini}
+model: {width: [6, 24], depth: [3, 8]}
+training: {epochs: 2}
+probe: {samples: 300}
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path) -> str:
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    return "tiny.yaml"
+
+
+def untimed(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="") as file:
+        return [
+            {k: v for k, v in row.items() if k not in TIMING_COLUMNS}
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_version(cli):
+    done = cli("--version")
+    assert (done.returncode, done.stdout) == (0, f"cbundles {cbundles.__version__}\n")
+
+
+def test_a_sweep_from_start_to_finish(cli, tiny, tmp_path):
+    done = cli("sweep", tiny)
+    assert done.returncode == 0, done.stderr
+    assert "[4/4]" in done.stdout and "fig1_accuracy_map.png" in done.stdout
+    folder = tmp_path / "results" / "tiny"
+    rows = untimed(folder / "table.csv")
+    assert [(r["width"], r["depth"]) for r in rows] == [
+        ("6", "3"),
+        ("24", "3"),
+        ("6", "8"),
+        ("24", "8"),
+    ]
+    assert all(r["epochs"] == "2" and 0 < float(r["test_accuracy"]) < 1 for r in rows)
+    with (folder / "layers.csv").open(newline="") as file:
+        layers = list(csv.DictReader(file))
+    assert len(layers) == 2 * (3 + 8) * 3  # both widths, all layers, epochs 0, 1 and 2
+    run = json.loads((folder / "run.json").read_text())
+    assert run["data"] and run["versions"]["jax"] and run["config"]["model"]["width"] == [6, 24]
+    assert run["finished"] == 4 and run["device"] == ["cpu (cpu)"]
+    assert len(list((folder / "figures").iterdir())) == 6
+    assert not list((folder / "checkpoints").glob("*"))
+
+    before = (folder / "table.csv").read_bytes()
+    again = cli("sweep", tiny)
+    assert again.returncode == 0 and "training" not in again.stdout
+    assert (folder / "table.csv").read_bytes() == before
+
+    # Another order of computation, other workers, another folder: the same numbers.
+    other = cli("sweep", tiny, "--out", "elsewhere", "--workers", "1", "--json")
+    assert other.returncode == 0, other.stderr
+    assert untimed(tmp_path / "elsewhere" / "table.csv") == rows
+    assert (tmp_path / "elsewhere" / "layers.csv").read_bytes() == (
+        folder / "layers.csv"
+    ).read_bytes()
+    events = [json.loads(line) for line in other.stdout.splitlines()]
+    assert [e["event"] for e in events].count("finished") == 4
+    assert events[-1]["event"] == "done" and events[-1]["networks"] == 4
+
+    fresh = cli("sweep", tiny, "--fresh")
+    assert fresh.returncode == 0 and "[4/4]" in fresh.stdout
+    assert untimed(folder / "table.csv") == rows
+
+
+def test_plan_runs_nothing(cli, tiny, tmp_path):
+    done = cli("sweep", tiny, "--plan", "--json")
+    plan = json.loads(done.stdout)
+    assert len(plan["cells"]) == 4 and not any(cell["finished"] for cell in plan["cells"])
+    assert all(plan["total"][key] > 0 for key in ("seconds", "memory_bytes", "disk_bytes"))
+    text = cli("sweep", tiny, "--plan").stdout
+    assert "4 networks" in text and "Nothing was run" in text
+    assert {p.name for p in tmp_path.iterdir()} == {"tiny.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "model.widht=3"], "did you mean 'width'?"),
+        (["--device", "tpu"], "--device tpu"),
+        (["--set", "probe.samples=99999"], "nearest valid: 10000"),
+        (["--set", "training.batch_size=10001"], "nearest valid: 10000"),
+        (["--set", "data.name=folder:nowhere"], "is not a folder"),
+        (["--out", "tiny.yaml"], "cannot be written"),
+    ],
+)
+def test_input_errors_are_one_message_and_exit_code_2(cli, tiny, arguments, message):
+    done = cli("sweep", tiny, *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cbundles.cli", "sweep", *arguments],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(process: subprocess.Popen[str], text: str) -> None:
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} never appeared")
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+def test_killed_and_resumed_ends_with_the_same_table(cli, tiny, tmp_path):
+    whole = cli("sweep", tiny, "--out", "whole")
+    assert whole.returncode == 0, whole.stderr
+
+    process = start(tmp_path, tiny, "--out", "killed", "--workers", "1")
+    wait_for(process, "[1/4]")
+    workers = children_of(process.pid)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert workers and not any(map(is_alive, workers)), "a worker outlived its parent"
+
+    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "killed" / "cells").iterdir()}
+    assert 1 <= len(finished) < 4
+    resumed = cli("sweep", tiny, "--out", "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"{len(finished)} of 4 networks are finished already" in resumed.stdout
+    assert {p: p.stat().st_mtime_ns for p in finished} == finished
+    assert untimed(tmp_path / "killed" / "table.csv") == untimed(tmp_path / "whole" / "table.csv")
+
+
+def test_a_dying_worker_fails_its_cell_and_the_rest_goes_on(cli, tiny, tmp_path):
+    process = start(tmp_path, tiny, "--out", "run", "--workers", "1", "--json")
+    wait_for(process, '"started"')
+    (worker,) = children_of(process.pid)
+    os.kill(worker, signal.SIGKILL)
+    rest = process.stdout.read()
+    assert process.wait() == 1
+    events = [json.loads(line) for line in rest.splitlines()]
+    (failure,) = [e for e in events if e["event"] == "failed"]
+    assert "killed" in failure["reason"] and len(failure["cells"]) == 1
+    assert [e["event"] for e in events].count("finished") == 3
+    assert len(untimed(tmp_path / "run" / "table.csv")) == 3
+
+    repaired = cli("sweep", tiny, "--out", "run")
+    assert repaired.returncode == 0
+    assert len(untimed(tmp_path / "run" / "table.csv")) == 4
+
+
+def test_an_interrupt_stops_everything(tiny, tmp_path):
+    process = start(tmp_path, tiny, "--set", "training.epochs=500", "--out", "run")
+    wait_for(process, "training 4 networks")
+    time.sleep(1)
+    workers = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    assert not any(map(is_alive, workers))
+
+
+def test_a_second_run_in_the_same_folder_is_refused(cli, tiny, tmp_path):
+    process = start(tmp_path, tiny, "--set", "training.epochs=500", "--out", "run")
+    try:
+        wait_for(process, "training 4 networks")
+        second = cli("sweep", tiny, "--out", "run")
+        assert second.returncode == 2 and "another cbundles process" in second.stderr
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_mnist_from_the_publishers_archives(cli, shared, tmp_path):
+    """The real data set through TensorFlow Datasets, without internet."""
+    archives = shared / "data" / "mnist"
+    done = cli(
+        "sweep", str(ROOT / "configs" / "mnist_fc.yaml"), "--manual-dir", str(archives),
+        "--data-dir", str(tmp_path / "tfds"), "--set", "training.epochs=1",
+        "--set", "model.depth=4", "--set", "model.width=32", "--set", "data.augmentation=none",
+        timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (row,) = untimed(tmp_path / "results" / "mnist_fc" / "table.csv")
+    assert row["dataset"] == "mnist" and float(row["test_accuracy"]) > 0.85
+    assert row["first_conflicting_layer"] == ""

@@ -1,0 +1,135 @@
+"""Configuration: grids, overrides, identity, and the answer to every mistake."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from cbundles import config
+from cbundles.errors import InputError
+
+CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(text: str) -> Path:
+        path = tmp_path / "experiment.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_shipped_configs_are_valid(path):
+    experiment = config.load(path, [])
+    assert experiment.name == path.stem
+    assert len(experiment.cells) >= 12
+
+
+def test_mnist_fc_is_figure_1_with_the_papers_settings():
+    cells = config.load(ROOT / "configs" / "mnist_fc.yaml", []).cells
+    assert len(cells) == 176
+    assert len({c.model.width for c in cells}) == 11 and len({c.model.depth for c in cells}) == 16
+    assert {c.model.depth for c in cells} >= {5, 150}
+    assert {c.model.width for c in cells} >= {10, 25, 100}
+    training = cells[0].training
+    assert (training.epochs, training.batch_size) == (50, 64)
+    assert (training.learning_rate, training.weight_decay) == (1e-3, 1e-2)
+    assert (training.accuracy_epochs, cells[0].probe.samples) == (5, 2048)
+    assert cells[0].data == config.Data(name="mnist", augmentation="original")
+
+
+def test_lists_are_axes_and_scalars_are_not(written):
+    text = "model: {depth: [2, 3], width: 4}\ntraining: {seed: [0, 1, 2], learning_rate: 1e-3}\n"
+    experiment = config.load(written(text), [])
+    points = [(c.model.depth, c.model.width, c.training.seed) for c in experiment.cells]
+    assert points == [(d, 4, s) for d in (2, 3) for s in (0, 1, 2)]
+    assert experiment.cells[0].training.learning_rate == 1e-3  # text in YAML 1.1
+    assert experiment.grid["model"] == {"family": "fc", "depth": [2, 3], "width": 4}
+
+
+def test_overrides_win_and_may_be_axes(written):
+    path = written("model: {depth: 2, width: 4}\n")
+    experiment = config.load(path, ["model.depth=[5, 6]", "training.epochs=3"])
+    assert [c.model.depth for c in experiment.cells] == [5, 6]
+    assert {c.training.epochs for c in experiment.cells} == {3}
+
+
+def test_identity_is_the_content(written):
+    path = written("model: {depth: 2, width: 4}\n")
+    (cell,) = config.load(path, []).cells
+    (same,) = config.load(path, ["training.learning_rate=0.001"]).cells
+    assert same.id == cell.id
+    for override in ("model.depth=3", "training.seed=1", "probe.samples=64", "data.name=mnist"):
+        (other,) = config.load(path, [override]).cells
+        assert other.id != cell.id
+    assert config.Cell.fromdict(cell.asdict()) == cell
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.widht=3", "model.widht = 3: unknown key; did you mean 'width'?"),
+        ("modle.width=3", "modle = {'width': 3}: unknown key; did you mean 'model'?"),
+        ("model.family=fcc", "model.family = 'fcc': did you mean 'fc'?"),
+        ("model.width=0", "must be at least 1; nearest valid: 1"),
+        ("model.width=2.5", "must be a whole number"),
+        ("training.epochs=true", "training.epochs = True: must be a whole number"),
+        ("training.learning_rate=fast", "must be a number"),
+        ("training.learning_rate=.inf", "must be finite"),
+        ("training.learning_rate=0", "must be greater than 0.0"),
+        ("training.learning_rate=11", "must be at most 10.0; nearest valid: 10.0"),
+        ("data.name=mnits", "did you mean 'mnist'?"),
+        ("data.name=7", "must be text"),
+        ("model.depth=[]", "at least one value"),
+        ("model.depth=[5, 5]", "must not repeat"),
+        ("model.depth=[5, x]", "must be a whole number"),
+        ("model=5", "must be a section"),
+        ("model.depth", "expected section.key=value"),
+        ("model.depth=[5", "not valid YAML"),
+        ("name=a/b", "plain name"),
+    ],
+)
+def test_mistakes_name_the_place_and_the_way_out(written, override, message):
+    with pytest.raises(InputError) as error:
+        config.load(written("model: {depth: 2, width: 4}\n"), [override])
+    assert message in str(error.value)
+    assert f"--set {override}" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: {depth: 2}\n", "model.width: missing"),
+        (
+            "model: {depth: 2, width: 4, width: 5}\n",
+            "experiment.yaml:1: not valid YAML: key 'width'",
+        ),
+        ("model:\n  depth: 2\n width: 4\n", "experiment.yaml:3"),
+        ("- 1\n", "expected sections"),
+        ("", "expected sections"),
+        ("model: {depth: 2, width: 4}\ntraning: {}\n", "did you mean 'training'?"),
+        ("model: !!python/object/apply:os.system ['true']\n", "not valid YAML"),
+    ],
+)
+def test_mistakes_in_a_file(written, text, message):
+    with pytest.raises(InputError) as error:
+        config.load(written(text), [])
+    assert message in str(error.value)
+
+
+def test_a_missing_file_suggests_its_neighbour(written):
+    path = written("model: {depth: 2, width: 4}\n")
+    with pytest.raises(InputError, match=r"did you mean '.*experiment\.yaml'"):
+        config.load(path.with_name("experimnet.yaml"), [])
+
+
+def test_every_setting_says_why():
+    for section in (config.Data, config.Model, config.Training, config.Probe):
+        for field in dataclasses.fields(section):
+            assert len(field.metadata["why"]) > 10

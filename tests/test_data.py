@@ -1,0 +1,125 @@
+"""Data sets: the embedded one, storage, folders of images, and missing archives."""
+
+from __future__ import annotations
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cbundles import config, data
+from cbundles.data import augment, dataset, sources, tfds
+from cbundles.errors import InputError
+
+
+def test_mnist_mini_is_class_balanced_and_real(shared):
+    mini = data.load("mnist_mini")
+    assert mini.facts == sources.PUBLISHED["mnist_mini"]
+    assert np.bincount(mini.train_labels).tolist() == [1000] * 10
+    assert np.bincount(mini.test_labels).tolist() == [200] * 10
+    archive = shared / "data" / "mnist" / "train-images-idx3-ubyte.gz"
+    pixels = np.frombuffer(gzip.decompress(archive.read_bytes()), np.uint8, offset=16)
+    original = {image.tobytes() for image in pixels.reshape(-1, 784)}
+    assert all(np.ravel(image).tobytes() in original for image in mini.train_images)
+
+
+def test_every_named_data_set_is_known_everywhere():
+    names = set(config.DATASETS)
+    assert set(sources.PUBLISHED) == set(augment.ORIGINAL) == names
+    assert set(tfds.TEST_SPLIT) == names - {"mnist_mini"}
+
+
+def test_loading_maps_files_and_is_repeatable():
+    first, second = data.load("mnist_mini"), data.load("mnist_mini")
+    assert isinstance(first.train_images, np.memmap)
+    assert first.fingerprint == second.fingerprint
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "meta"])
+def test_a_damaged_cache_is_rebuilt(tmp_path, monkeypatch, damage):
+    monkeypatch.setenv("CBUNDLES_CACHE", str(tmp_path))
+    whole = data.load("mnist_mini").fingerprint
+    storage = data.storage_of("mnist_mini")
+    file = storage / ("meta.json" if damage == "meta" else "train_images.npy")
+    content = bytearray(file.read_bytes())
+    if damage == "flip":
+        content[5000] ^= 1
+    elif damage == "meta":
+        content = bytearray(json.dumps({"format": dataset.FORMAT_VERSION}).encode())
+    file.unlink()
+    if damage != "remove":
+        file.write_bytes(content[: len(content) // 2] if damage == "truncate" else content)
+    assert data.load("mnist_mini").fingerprint == whole
+
+
+def make_folder(root, *, size=(6, 5), mode="RGB", held_out="test"):
+    chance = np.random.default_rng(0)
+    for split, count in (("train", 4), (held_out, 2)):
+        for name in ("cat", "dog"):
+            for i in range(count):
+                folder = root / split / name
+                folder.mkdir(parents=True, exist_ok=True)
+                shape = (size[1], size[0]) if mode == "L" else (size[1], size[0], 3)
+                pixels = chance.integers(0, 256, shape, np.uint8)
+                Image.fromarray(pixels, mode).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.mark.parametrize("held_out", ["test", "val"])
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
+def test_a_folder_of_images(tmp_path, mode, channels, held_out):
+    root = make_folder(tmp_path / "pets", mode=mode, held_out=held_out)
+    name = f"folder:{root}"
+    loaded = data.load(name)
+    assert loaded.classes == ("cat", "dog")
+    assert loaded.train_images.shape == (8, 5, 6, channels)
+    assert loaded.test_labels.tolist() == [0, 0, 1, 1]
+    assert loaded.facts == data.describe(name)
+    with Image.open(root / "train" / "dog" / "0.png") as image:
+        pixels = np.asarray(image).reshape(5, 6, channels)
+    np.testing.assert_array_equal(loaded.train_images[4], pixels)
+
+
+def test_a_changed_folder_is_decoded_again(tmp_path):
+    root = make_folder(tmp_path / "pets")
+    before = data.load(f"folder:{root}").fingerprint
+    Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(root / "train" / "cat" / "new.png")
+    assert data.load(f"folder:{root}").fingerprint != before
+
+
+def test_mistakes_in_a_folder(tmp_path):
+    with pytest.raises(InputError, match="is not a folder; expected ROOT/"):
+        data.load(f"folder:{tmp_path / 'nowhere'}")
+    with pytest.raises(InputError, match="no train and test"):
+        data.load(f"folder:{tmp_path}")
+    root = make_folder(tmp_path / "pets")
+    odd = root / "train" / "dog" / "9.png"
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(odd)
+    with pytest.raises(InputError, match=r"9\.png: is 9x9, the first image .* 6x5"):
+        data.load(f"folder:{root}")
+    odd.write_bytes(b"not an image")
+    with pytest.raises(InputError, match=r"9\.png: cannot be read"):
+        data.load(f"folder:{root}")
+    odd.unlink()
+    (root / "test" / "bird").mkdir()
+    with pytest.raises(InputError, match="class 'bird' has no training images"):
+        data.load(f"folder:{root}")
+
+
+def test_a_missing_data_set_names_the_archives(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds, "_reachable", lambda url: False)
+    job = {"name": "mnist", "storage": "", "data_dir": str(tmp_path), "manual_dir": None}
+    with pytest.raises(InputError) as error:
+        tfds._prepare_here(job)
+    message = str(error.value)
+    assert "--manual-dir" in message
+    for part in ("train-images", "train-labels", "t10k-images", "t10k-labels"):
+        assert f"{part}-idx" in message
+    assert "9,912,422 bytes, sha256 440fcabf73cc546f" in message
+
+
+def test_manual_dir_must_exist(tmp_path):
+    with pytest.raises(InputError, match=r"--manual-dir .* not a folder"):
+        tfds.prepare("mnist", tmp_path / "storage", None, tmp_path / "nowhere")

@@ -1,0 +1,57 @@
+"""Which cells share a program, and in which order."""
+
+from __future__ import annotations
+
+import random
+
+from conftest import ROOT
+
+from cbundles import config
+from cbundles.executor import planner
+
+GRID = config.load(ROOT / "configs" / "mnist_fc.yaml", ["training.seed=[0,1,2]"]).cells
+
+
+def keys(cells, device):
+    return [population.key for population in planner.populations(cells, device)]
+
+
+def test_every_cell_once_on_either_device():
+    for device in ("cpu", "gpu"):
+        planned = [c.id for p in planner.populations(GRID, device) for c in p.cells]
+        assert sorted(planned) == sorted(c.id for c in GRID)
+
+
+def test_the_plan_does_not_depend_on_the_order_of_the_grid():
+    shuffled = random.Random(0).sample(GRID, len(GRID))
+    for device in ("cpu", "gpu"):
+        assert keys(shuffled, device) == keys(GRID, device)
+
+
+def test_on_a_cpu_narrow_seeds_share_a_program_and_nothing_is_padded():
+    for population in planner.populations(GRID, "cpu"):
+        assert len({(c.model.depth, c.model.width) for c in population.cells}) == 1
+        expected = 3 if population.cells[0].model.width <= planner.CPU_POPULATION_MAX_WIDTH else 1
+        assert len(population.cells) == expected
+
+
+def test_on_a_gpu_padding_is_bounded():
+    for population in planner.populations(GRID, "gpu"):
+        shapes = [(c.model.depth, c.model.width) for c in population.cells]
+        depth, width = max(d for d, _ in shapes), max(w for _, w in shapes)
+        real = sum(d * w * w for d, w in shapes)
+        assert len(shapes) * depth * width**2 <= planner.GPU_PADDING_LIMIT * real
+
+
+def test_cells_that_are_trained_differently_never_share():
+    cells = config.load(
+        ROOT / "configs" / "quickstart.yaml",
+        ["training.learning_rate=[1e-3,1e-2]", "model.width=8"],
+    ).cells
+    for population in planner.populations(cells, "gpu"):
+        assert len({c.training.learning_rate for c in population.cells}) == 1
+
+
+def test_the_most_expensive_comes_first():
+    first = planner.populations(GRID, "cpu")[0].cells[0]
+    assert (first.model.depth, first.model.width) == (150, 100)

@@ -1,0 +1,114 @@
+"""From records to rows, boundary, tables and figures."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+
+import pytest
+
+from cbundles import config
+from cbundles.report import figures, summary, tables
+
+
+def record(depth, width, seed=0, *, first=None, accuracy=0.9, epochs=3, entropy=None):
+    """A record whose layers conflict from layer `first` on, after every epoch."""
+    cell = config.Cell(
+        config.Data(),
+        config.Model(depth=depth, width=width),
+        config.Training(epochs=epochs, seed=seed, accuracy_epochs=2),
+        config.Probe(),
+    )
+    h = entropy or [0.0 if first is None or layer < first else 0.5 for layer in range(1, depth + 1)]
+    after = {"entropy": h, "num_bundles": [2048] * depth}
+    history = [{"test_accuracy": 0.1, "train_loss": None, "entropy": [0.0] * depth,
+                "num_bundles": [2048] * depth}]  # fmt: skip
+    for epoch in range(1, epochs + 1):
+        scores = {"test_accuracy": accuracy * epoch / epochs, "train_loss": 1 / epoch}
+        history.append({**scores, **after})
+    return {
+        "cell": cell.id,
+        "config": cell.asdict(),
+        "num_classes": 10,
+        "parameters": 100 * width,
+        "bytes": 400 * width,
+        "flops": 1,
+        "history": history,
+        "seconds": [0.1] + [1.0] * epochs,
+        "compile_seconds": 2.0,
+        "population": 1,
+    }
+
+
+def test_accuracy_is_the_mean_of_the_last_epochs():
+    row = summary.row(record(4, 10, accuracy=0.9))
+    assert row["test_accuracy"] == pytest.approx((0.6 + 0.9) / 2)
+    assert row["epochs"] == 3 and row["train_loss"] == pytest.approx(1 / 3)
+
+
+def test_entropy_is_that_of_the_last_layer_over_the_epochs():
+    row = summary.row(record(4, 10, entropy=[0.0, 0.1, 0.2, 0.3]))
+    assert row["bundle_entropy"] == pytest.approx(0.3)
+    assert row["first_conflicting_layer"] == 2
+    assert summary.row(record(4, 10))["first_conflicting_layer"] is None
+
+
+def test_a_diverged_network_has_no_entropy():
+    row = summary.row(record(2, 10, entropy=[0.0, None]))
+    assert row["diverged"] and row["bundle_entropy"] is None
+    assert "diverged" in tables.shown(row)
+    assert ",true," in tables.csv_text([row])
+
+
+def test_boundary_comes_from_the_deepest_network_only():
+    records = [
+        record(50, 10, first=12), record(20, 10, first=3), record(5, 10),
+        record(50, 40), record(20, 40, first=7),
+    ]  # fmt: skip
+    assert summary.boundary(records) == {10: 12, 40: None}
+
+
+def test_boundary_is_the_median_over_seeds():
+    with_conflicts = [record(50, 10, seed=s, first=f) for s, f in enumerate([10, 14, None])]
+    assert summary.boundary(with_conflicts) == {10: 14}
+    without = [record(50, 10, seed=s, first=f) for s, f in enumerate([10, None, None])]
+    assert summary.boundary(without) == {10: None}
+
+
+def test_tables():
+    rows = [summary.row(record(4, 10, first=2)), summary.row(record(2, 10))]
+    parsed = list(csv.DictReader(io.StringIO(tables.csv_text(rows))))
+    assert [r["first_conflicting_layer"] for r in parsed] == ["2", ""]
+    needed = "dataset model depth width seed epochs test_accuracy train_loss bundle_entropy"
+    needed += " num_bundles first_conflicting_layer parameters bytes seconds"
+    assert set(needed.split()) <= set(parsed[0])
+    assert set(summary.TIMING_COLUMNS) <= set(parsed[0])
+    layers = tables.layer_rows(record(4, 10, first=2))
+    assert len(layers) == 4 * 4
+    assert layers[5] == {**layers[5], "epoch": 1, "layer": 2, "entropy": 0.5, "num_bundles": 2048}
+    text = tables.markdown_text("name", rows, ["a note"])
+    assert text.count("\n| ") == 2 + len(rows) and "- a note" in text
+    (line,) = tables.boundary_lines([record(4, 10, first=2), record(1, 10)])
+    assert line.startswith("width 10: layers conflict from depth 2; accuracy 75.0 % below it")
+
+
+@pytest.mark.parametrize("grid", [[(4, 10)], [(d, w) for d in (2, 5, 9) for w in (5, 10, 20)]])
+def test_the_same_records_give_the_same_figures(tmp_path, grid):
+    records = [record(d, w, first=None if w > 10 else 2, accuracy=0.1 * d) for d, w in grid]
+    digests = []
+    for attempt in ("one", "two"):
+        paths = figures.draw_all(records, tmp_path / attempt)
+        assert [p.name for p in paths] == [
+            "fig1_accuracy_map.png", "fig4_entropy_by_layer.png", "fig5_accuracy_entropy.png",
+        ]  # fmt: skip
+        files = sorted((tmp_path / attempt).iterdir())
+        assert len(files) == 6
+        digests.append([hashlib.sha256(p.read_bytes()).hexdigest() for p in files])
+    assert digests[0] == digests[1]
+
+
+def test_variants_get_their_own_figures(tmp_path):
+    one, other = record(4, 10), record(4, 10, epochs=5)
+    names = [p.name for p in figures.draw_all([one, other], tmp_path)]
+    assert len(names) == 6 and "fig1_accuracy_map-2.png" in names

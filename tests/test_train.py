@@ -1,0 +1,147 @@
+"""Training: golden steps, plans, and populations that change nothing for their members."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from networks import cut, golden_params
+
+from cbundles import config, data, train
+from cbundles.data import augment, device
+from cbundles.experiments import sweep
+from cbundles.models.shape import Shape
+
+RECIPE = train.Recipe(64, 1e-3, 1e-2, augment.NONE)
+
+
+def test_golden_training_steps(golden):
+    case = golden("trainsteps_fnn_w10_d4")
+    shape, recipe = Shape(784, 4, 10, 10), dataclasses.replace(RECIPE, batch_size=16)
+    step = jax.jit(functools.partial(train.step, shape=shape, recipe=recipe))
+    state = train.start(golden_params(case), recipe)
+    images = augment.to_float(jnp.asarray(case["x_u8"])).reshape(18, 16, 784)
+    for t in range(18):
+        state, loss = step(state, images[t], case["y"][16 * t : 16 * (t + 1)])
+        assert float(loss) == pytest.approx(case["losses"][t], abs=2e-6)
+    final = train.unraveler(shape)(state.params.fast)
+    for ours, theirs in zip(final, golden_params(case, "final:"), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
+
+
+def test_an_epochs_plan_uses_every_example_once_and_drops_the_rest():
+    plan = train.plan(RECIPE, seed=3, number=1, examples=1000)
+    assert plan.order.shape == (15, 64)
+    assert len(np.unique(plan.order)) == 960 and plan.order.max() < 1000
+
+
+def test_plans_depend_on_seed_and_epoch_only():
+    def order(seed, number):
+        return train.plan(RECIPE, seed, number, 1000).order.tobytes()
+
+    assert order(0, 1) == order(0, 1)
+    assert len({order(0, 1), order(0, 2), order(1, 1)}) == 3
+
+
+def cells(*models: tuple[int, int, int], epochs: int = 2) -> list[config.Cell]:
+    """Cells (depth, width, seed) of a short experiment."""
+    probe, training = config.Probe(samples=256), config.Training(epochs=epochs)
+    return [
+        config.Cell(
+            config.Data(),
+            config.Model(depth=depth, width=width),
+            dataclasses.replace(training, seed=seed),
+            probe,
+        )
+        for depth, width, seed in models
+    ]
+
+
+@pytest.fixture(scope="module")
+def small() -> device.DeviceData:
+    """The first 640 images of mnist_mini: ten steps an epoch."""
+    stored = data.load("mnist_mini")
+    few = dataclasses.replace(
+        stored,
+        train_images=stored.train_images[:640],
+        train_labels=stored.train_labels[:640],
+        test_images=stored.test_images[:200],
+        test_labels=stored.test_labels[:200],
+    )
+    return device.place(few, config.Data(), config.Probe(samples=256))
+
+
+def last(moments):
+    return functools.reduce(lambda _, moment: moment, moments)
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        [(6, 10, 0), (6, 10, 1), (6, 10, 2)],  # seeds: nothing is padded
+        [(6, 10, 0), (3, 7, 0), (9, 12, 5)],  # depth masked, width padded
+    ],
+)
+def test_a_network_in_a_population_equals_the_network_alone(small, models):
+    together = cells(*models)
+    shape = sweep.shared_shape(together, 784, 10)
+    population = last(sweep.run(together, small, 10))
+    for i, cell in enumerate(together):
+        alone = last(sweep.run([cell], small, 10))
+        depth, width = cell.model.depth, cell.model.width
+        own_shape = sweep.shape_of(cell, 784, 10)
+        padded = train.unraveler(shape)(population.state.params.fast[i])
+        ours = cut(padded, depth, width)
+        theirs = train.unraveler(own_shape)(alone.state.params.fast[0])
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
+        padding = sum(a.size for a in padded) - np.count_nonzero(ravel(padded))
+        assert padding >= shape.parameters - own_shape.parameters
+        for mine, its in zip(population.history[i], alone.history[0], strict=True):
+            assert mine["test_accuracy"] == pytest.approx(its["test_accuracy"], abs=0.011)
+            assert len(mine["entropy"]) == depth
+            np.testing.assert_allclose(mine["entropy"], its["entropy"], atol=0.02)
+
+
+def ravel(params):
+    return np.concatenate([np.ravel(a) for a in params])
+
+
+def test_resuming_is_bit_identical(small):
+    cell = cells((8, 10, 0), epochs=4)
+    whole = last(sweep.run(cell, small, 10))
+    frozen = None
+    for moment in sweep.run(cell, small, 10):
+        if moment.epoch == 2:
+            frozen = sweep.freeze(moment)
+            break
+    resumed = last(sweep.run(cell, small, 10, resume=frozen))
+    assert resumed.history == whole.history
+    for a, b in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(whole.state), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "truncated", "other network"])
+def test_a_damaged_checkpoint_is_refused(small, damage):
+    frozen = sweep.freeze(next(iter(sweep.run(cells((4, 10, 0)), small, 10))))
+    target = cells((4, 10, 0))
+    if damage == "truncated":
+        frozen = frozen[: len(frozen) // 2]
+    elif damage == "other network":
+        target = cells((5, 10, 0))
+    else:
+        frozen = damage
+    with pytest.raises(sweep.DamagedCheckpoint):
+        next(iter(sweep.run(target, small, 10, resume=frozen)))
+
+
+def test_training_learns(small):
+    moment = last(sweep.run(cells((2, 32, 0), epochs=40), small, 10))
+    accuracy = [entry["test_accuracy"] for entry in moment.history[0]]
+    losses = [entry["train_loss"] for entry in moment.history[0]]
+    assert losses[0] is None and losses[-1] < losses[1]
+    assert accuracy[-1] > 0.5 > 0.2 > accuracy[0]
