@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -116,13 +118,20 @@ def test_input_errors_are_one_message_and_exit_code_2(cli, tiny, arguments, mess
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-def start(tmp_path: Path, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def started(tmp_path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """A sweep under way, whose output can be read; killed at the end if it still runs."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "cbundles.cli", "sweep", *arguments],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def wait_for(process: subprocess.Popen[str], text: str) -> None:
@@ -147,11 +156,11 @@ def test_killed_and_resumed_ends_with_the_same_table(cli, tiny, tmp_path):
     whole = cli("sweep", tiny, "--out", "whole")
     assert whole.returncode == 0, whole.stderr
 
-    process = start(tmp_path, tiny, "--out", "killed", "--workers", "1")
-    wait_for(process, "[1/4]")
-    workers = children_of(process.pid)
-    process.kill()
-    process.wait()
+    with started(tmp_path, tiny, "--out", "killed", "--workers", "1") as process:
+        wait_for(process, "[1/4]")
+        workers = children_of(process.pid)
+        process.kill()
+        process.wait()
     deadline = time.monotonic() + 10
     while any(map(is_alive, workers)) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -167,12 +176,12 @@ def test_killed_and_resumed_ends_with_the_same_table(cli, tiny, tmp_path):
 
 
 def test_a_dying_worker_fails_its_cell_and_the_rest_goes_on(cli, tiny, tmp_path):
-    process = start(tmp_path, tiny, "--out", "run", "--workers", "1", "--json")
-    wait_for(process, '"started"')
-    (worker,) = children_of(process.pid)
-    os.kill(worker, signal.SIGKILL)
-    rest = process.stdout.read()
-    assert process.wait() == 1
+    with started(tmp_path, tiny, "--out", "run", "--workers", "1", "--json") as process:
+        wait_for(process, '"started"')
+        (worker,) = children_of(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        rest = process.stdout.read()
+        assert process.wait() == 1
     events = [json.loads(line) for line in rest.splitlines()]
     (failure,) = [e for e in events if e["event"] == "failed"]
     assert "killed" in failure["reason"] and len(failure["cells"]) == 1
@@ -184,25 +193,24 @@ def test_a_dying_worker_fails_its_cell_and_the_rest_goes_on(cli, tiny, tmp_path)
     assert len(untimed(tmp_path / "run" / "table.csv")) == 4
 
 
+LONG = ["--set", "training.epochs=500", "--out", "run"]
+
+
 def test_an_interrupt_stops_everything(tiny, tmp_path):
-    process = start(tmp_path, tiny, "--set", "training.epochs=500", "--out", "run")
-    wait_for(process, "training 4 networks")
-    time.sleep(1)
-    workers = children_of(process.pid)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=20) == 130
+    with started(tmp_path, tiny, *LONG) as process:
+        wait_for(process, "training 4 networks")
+        time.sleep(1)
+        workers = children_of(process.pid)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 130
     assert not any(map(is_alive, workers))
 
 
 def test_a_second_run_in_the_same_folder_is_refused(cli, tiny, tmp_path):
-    process = start(tmp_path, tiny, "--set", "training.epochs=500", "--out", "run")
-    try:
+    with started(tmp_path, tiny, *LONG) as process:
         wait_for(process, "training 4 networks")
         second = cli("sweep", tiny, "--out", "run")
         assert second.returncode == 2 and "another cbundles process" in second.stderr
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_mnist_from_the_publishers_archives(cli, shared, tmp_path):

@@ -15,9 +15,9 @@ from cbundles.models.shape import Shape
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
 # of a 2.4 GHz server processor, batches of 64 (see ARCHITECTURE.md, "Speed").
-STEP_OVERHEAD = 2.0e-4
-LAYER_OVERHEAD = 9.0e-6
-FLOPS_PER_SECOND = 2.6e10
+STEP_OVERHEAD = 1.0e-4
+LAYER_OVERHEAD = 1.1e-5
+FLOPS_PER_SECOND = 2.8e10
 MEASURE_FLOPS_PER_SECOND = 6.0e10
 SECONDS_PER_LAYER_MEASURED = 8.0e-4
 COMPILE_SECONDS = 5.0

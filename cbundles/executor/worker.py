@@ -99,6 +99,8 @@ class _Worker:
             )
 
     def _train(self, population: Any) -> None:
+        import jax
+
         from cbundles.experiments import sweep
 
         cells, key = population.cells, population.key
@@ -115,6 +117,7 @@ class _Worker:
         for record in sweep.records(cells, moment, inputs, num_classes):
             self.store.finish({**record, **self.describe()})
         self.store.drop_checkpoint(key)
+        jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
 
     def _run(self, population: Any, data: Any, num_classes: int, resume: bytes | None) -> Any:
         from cbundles.experiments import sweep
