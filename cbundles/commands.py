@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cbundles import data, provenance
+from cbundles import data
 from cbundles.config import Cell, Experiment
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
@@ -103,8 +103,9 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
             cells = [cell.id for cell in experiment.cells]
             store.forget(cells, [population.key for population in populations])
         fingerprints = {name: dataset.fingerprint for name, dataset in datasets.items()}
-        run = _provenance(experiment, options, fingerprints)
-        failed = _train(populations, facts, store, run, options, console)
+        run = _description(experiment, fingerprints)
+        store.write_run({**run, "made_by": []})
+        failed = _train(populations, facts, store, options, console)
         records = [store.record(c.id) for c in experiment.cells if store.is_finished(c.id)]
         figures = _write_views(experiment, records, store, run)
     if options.as_json:
@@ -131,11 +132,10 @@ def _train(
     populations: Sequence[Population],
     facts: dict[str, Facts],
     store: Store,
-    run: dict[str, Any],
     options: Options,
     console: Console,
 ) -> int:
-    """Run what is not finished; returns how many cells failed. Fills in the device in `run`."""
+    """Run what is not finished; returns how many cells failed."""
     todo = {p.key: p for p in populations if not all(store.is_finished(c.id) for c in p.cells)}
     total = sum(len(p.cells) for p in populations)
     tally = Tally(todo, _costs(list(todo.values()), facts, options))
@@ -150,7 +150,7 @@ def _train(
             f"training {tally.total_cells} networks on {_devices(options)}, "
             f"about {duration(predicted)}; stop at any time, the same command continues"
         )
-        return _follow(todo, tally, display, store, run, options)
+        return _follow(todo, tally, display, store, options)
     finally:
         display.close()
 
@@ -160,7 +160,6 @@ def _follow(
     tally: Tally,
     display: Display,
     store: Store,
-    run: dict[str, Any],
     options: Options,
 ) -> int:
     failed = 0
@@ -168,8 +167,6 @@ def _follow(
         list(todo.values()), store.folder, device=options.device, workers=options.workers
     )
     for event in events:
-        if event["event"] == "ready" and not store.folder.joinpath("run.json").exists():
-            store.write_run({**run, "platform": event["platform"], "device": event["device"]})
         if event["event"] == "failed":
             failed += len(todo[event["population"]].cells)
         tally.update(event)
@@ -198,20 +195,14 @@ def _devices(options: Options) -> str:
     return f"{options.workers} CPU core{'s' * (options.workers != 1)}"
 
 
-def _provenance(
-    experiment: Experiment, options: Options, fingerprints: dict[str, str]
-) -> dict[str, Any]:
+def _description(experiment: Experiment, fingerprints: dict[str, str]) -> dict[str, Any]:
+    """What `run.json` says of a run before any of it was computed."""
     return {
         "name": experiment.name,
         "config": experiment.grid,
         "cells": [cell.id for cell in experiment.cells],
         "seeds": sorted({cell.training.seed for cell in experiment.cells}),
         "data": fingerprints,
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-        "processor": provenance.processor(),
-        "device": options.device,
-        "workers": options.workers,
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -222,16 +213,17 @@ def _write_views(
     """Tables and figures from records; returns the figures."""
     from cbundles.report import figures, summary, tables
 
-    devices = sorted({f"{r['platform']} ({r['device']})" for r in records})
-    store.write_run({**run, "device": devices or run["device"], "finished": len(records)})
+    origins = summary.origins(records)
+    store.write_run({**run, "finished": len(records), "made_by": origins})
     if not records:
         return []
     rows = [summary.row(record) for record in records]
     notes = [
         f"{len(records)} networks; data {', '.join(f'{k} ({v})' for k, v in run['data'].items())}",
-        f"trained on {', '.join(devices)}, {run['processor']}",
+        *(f"{o['networks']} trained on {o['platform']}, {o['device']}, {o['processor']}, "
+          f"jax {o['versions']['jax']}, commit {o['commit']}" for o in origins),
         *(line for group in summary.variants(records) for line in tables.boundary_lines(group)),
-    ]
+    ]  # fmt: skip
     write_atomically(store.folder / "table.csv", tables.csv_text(rows))
     write_atomically(store.folder / "table.md", tables.markdown_text(experiment.name, rows, notes))
     layers = [row for record in records for row in tables.layer_rows(record)]

@@ -63,8 +63,9 @@ def test_a_sweep_from_start_to_finish(cli, tiny, tmp_path):
         layers = list(csv.DictReader(file))
     assert len(layers) == 2 * (3 + 8) * 3  # both widths, all layers, epochs 0, 1 and 2
     run = json.loads((folder / "run.json").read_text())
-    assert run["data"] and run["versions"]["jax"] and run["config"]["model"]["width"] == [6, 24]
-    assert run["finished"] == 4 and run["device"] == ["cpu (cpu)"]
+    assert run["data"] and run["config"]["model"]["width"] == [6, 24] and run["finished"] == 4
+    (origin,) = run["made_by"]
+    assert origin["networks"] == 4 and origin["platform"] == "cpu" and origin["versions"]["jax"]
     assert len(list((folder / "figures").iterdir())) == 6
     assert not list((folder / "checkpoints").glob("*"))
 
@@ -173,6 +174,22 @@ def test_killed_and_resumed_ends_with_the_same_table(cli, tiny, tmp_path):
     assert f"{len(finished)} of 4 networks are finished already" in resumed.stdout
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     assert untimed(tmp_path / "killed" / "table.csv") == untimed(tmp_path / "whole" / "table.csv")
+
+
+def test_killed_while_training_continues_from_the_checkpoint(cli, tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("CBUNDLES_CHECKPOINT_SECONDS", "0")
+    one = [tiny, "--set", "model.width=8", "--set", "model.depth=3", "--set", "training.epochs=40"]
+    assert cli("sweep", *one, "--out", "whole").returncode == 0
+    with started(tmp_path, *one, "--out", "killed", "--json") as process:
+        wait_for(process, '"epoch": 5,')
+    assert not list((tmp_path / "killed").glob("cells/*"))
+    resumed = cli("sweep", *one, "--out", "killed", "--json")
+    events = [json.loads(line) for line in resumed.stdout.splitlines()]
+    epochs = [e["epoch"] for e in events if e["event"] == "epoch"]
+    assert epochs[0] >= 5 and epochs[-1] == 40
+    for name in ("table.csv", "layers.csv"):
+        assert untimed(tmp_path / "killed" / name) == untimed(tmp_path / "whole" / name)
+    assert not list((tmp_path / "killed" / "checkpoints").iterdir())
 
 
 def test_a_dying_worker_fails_its_cell_and_the_rest_goes_on(cli, tiny, tmp_path):

@@ -17,7 +17,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-CHECKPOINT_SECONDS = 15.0
+# Writing a checkpoint costs less than a percent at this pace, and a kill costs at most this much.
+CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
     _stay_on(options["cores"])
 
     worker = _Worker(options, messages)
-    messages({"event": "ready", **worker.describe()})
+    messages({"event": "ready", **worker.device})
     while True:
         worker.perform(tasks.get())
 
@@ -66,19 +67,20 @@ class _Worker:
     def __init__(self, options: dict[str, Any], messages: Any) -> None:
         import jax
 
+        from cbundles import provenance
         from cbundles.store import Store
 
         jax.config.update("jax_compilation_cache_dir", options["compile_cache"])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         self.store = Store(Path(options["folder"]))
         self.send = messages
+        self.device = {
+            "platform": jax.devices()[0].platform,
+            "device": jax.devices()[0].device_kind,
+            "processor": provenance.processor(),
+        }
+        self._source = {"versions": provenance.versions(), "commit": provenance.commit()}
         self._placed: tuple[Any, Any] | None = None
-
-    def describe(self) -> dict[str, Any]:
-        import jax
-
-        device = jax.devices()[0]
-        return {"platform": device.platform, "device": device.device_kind}
 
     def perform(self, task: dict[str, Any]) -> None:
         from cbundles.config import Cell
@@ -115,7 +117,7 @@ class _Worker:
             moment = self._run(population, data, num_classes, None)
         inputs = data.probe[0].shape[1]
         for record in sweep.records(cells, moment, inputs, num_classes):
-            self.store.finish({**record, **self.describe()})
+            self.store.finish({**record, **self.device, **self._source})
         self.store.drop_checkpoint(key)
         jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
 

@@ -83,7 +83,8 @@ def accuracy_map(records: Sequence[dict[str, Any]]) -> Figure:
             if here:
                 accuracy[i, j] = 100 * np.mean(here)
 
-    figure = Figure(figsize=(1.6 + 0.52 * max(len(widths), 6), 1.3 + 0.34 * max(len(depths), 6)))
+    size = (1.6 + 0.52 * max(len(widths), 6), 1.6 + 0.34 * max(len(depths), 6))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(
         accuracy, origin="lower", aspect="auto", vmin=0, vmax=100, cmap="viridis",
@@ -99,7 +100,7 @@ def accuracy_map(records: Sequence[dict[str, Any]]) -> Figure:
     axes.set_xlabel("width (neurons in each hidden layer)")
     axes.set_ylabel("depth (hidden layers)")
     axes.set_title(f"Test accuracy and conflicting boundary\n{_caption(records)}")
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), frameon=False)
+    figure.legend(loc="outside lower center", frameon=False)
     figure.colorbar(image, ax=axes, label="test accuracy [%]")
     return figure
 

@@ -88,6 +88,16 @@ def boundary(records: Sequence[dict[str, Any]]) -> dict[int, float | None]:
     return result
 
 
+def origins(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """On what and with what the records were made, each combination once, and how many records."""
+    counted: dict[str, int] = {}
+    for record in records:
+        keys = ("platform", "device", "processor", "versions", "commit")
+        origin = json.dumps({key: record[key] for key in keys}, sort_keys=True)
+        counted[origin] = counted.get(origin, 0) + 1
+    return [{"networks": count, **json.loads(origin)} for origin, count in counted.items()]
+
+
 def variants(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """Records grouped by everything except depth, width and seed: one set of figures for each."""
     groups: dict[str, list[dict[str, Any]]] = {}
