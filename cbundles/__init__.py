@@ -6,18 +6,21 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cbundles import bundles, optim
     from cbundles.bundles import Bundles, bundle_entropy
 
 __version__ = "0.1.0"
-__all__ = ["Bundles", "__version__", "bundle_entropy"]
+__all__ = ["Bundles", "__version__", "bundle_entropy", "bundles", "optim"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Bundles", "bundle_entropy"):  # JAX is imported when it is needed, not before
-        from cbundles import bundles
-
-        return getattr(bundles, name)
+    # JAX is imported when it is needed, not before.
+    if name in ("Bundles", "bundle_entropy"):
+        return getattr(importlib.import_module("cbundles.bundles"), name)
+    if name in ("bundles", "optim"):
+        return importlib.import_module(f"cbundles.{name}")
     raise AttributeError(f"module 'cbundles' has no attribute {name!r}")

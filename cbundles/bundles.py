@@ -62,7 +62,8 @@ class Layer(NamedTuple):
 
     entropy: float32 (), nats, meaningless when not ``finite``. num_bundles: int32 ().
     bundle_ids: int32 (N,), 0-based in order of first occurrence. finite: bool (), every activation
-    is finite. collided: bool (), two different rows got the same hash: repeat with another salt.
+    and the amplitude are finite. collided: bool (), two different rows got the same hash: repeat
+    with another salt.
     """
 
     entropy: jax.Array
@@ -73,7 +74,9 @@ class Layer(NamedTuple):
 
 
 def weight_update(activations: jax.Array, resolution: Resolution) -> jax.Array:
-    """q = w - a * alpha * (1/|B|), float32, bit-identical to NumPy's on every backend.
+    """q = w - a * alpha * (1/|B|), float32, with the bits that NumPy gives.
+
+    (Except that a step below 1.2e-38, which XLA may flush to zero, differs when w is 0.)
 
     A compiler may contract the last multiplication and the subtraction into one fused operation
     that rounds once. Passing the product through an integer operation it cannot see through
@@ -148,7 +151,7 @@ def layer_bundles(
         entropy=jnp.maximum(surprise.mean(), 0.0),
         num_bundles=bundle[-1] + 1,
         bundle_ids=by_first_occurrence[representative],
-        finite=jnp.all(jnp.isfinite(activations)),
+        finite=jnp.all(jnp.isfinite(activations)) & jnp.isfinite(resolution.amplitude),
         collided=collided,
     )
 

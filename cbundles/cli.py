@@ -96,15 +96,12 @@ def sweep(
 
 
 def main() -> None:
-    """Entry point: input errors are one message and exit code 2, an interrupt is exit code 130."""
+    """Entry point: an input error is one message and exit code 2."""
     try:
         app()
     except InputError as error:
         print(f"cbundles: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("\ncbundles: stopped; the same command continues", file=sys.stderr)
-        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from cbundles import data
+from cbundles import data, provenance
 from cbundles.config import Cell, Experiment
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
@@ -41,17 +41,17 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
     """Print the cells and what they will cost; run nothing."""
     store = Store(options.out)
     facts = {cell.data.name: data.describe(cell.data.name) for cell in experiment.cells}
+    for cell in experiment.cells:
+        _check_against_data(cell, facts[cell.data.name])
     populations = planner.populations(experiment.cells, options.device)
-    cost = _costs(populations, facts, options)
+    cost = _costs(populations, facts)
     cells = [cell for population in populations for cell in population.cells]
-    finished = [cell.id for cell in cells if store.is_finished(cell.id)]
+    finished = [cell.id for cell in cells if store.record_path(cell.id).is_file()]
     left = [p for p in populations if not all(c.id in finished for c in p.cells)]
     seconds = _wall_seconds([cost[p.key] for p in left], options.workers)
-    memory = options.workers * max(
-        planner.memory([c], facts[c.data.name], c.data.augmentation != "none") for c in cells
-    )
-    disk = sum(planner.disk([c], facts[c.data.name], 0) for c in cells)
-    disk += options.workers * max(4 * planner.shape(c, facts[c.data.name]).bytes for c in cells)
+    memory = options.workers * max(planner.memory(c, facts[c.data.name]) for c in cells)
+    checkpoint = max(planner.checkpoint(c, facts[c.data.name]) for c in cells)
+    disk = sum(planner.disk(c) for c in cells) + options.workers * checkpoint
     if options.as_json:
         listing = [
             {
@@ -100,13 +100,18 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
     store = Store(options.out)
     with store.locked():
         if options.fresh:
-            cells = [cell.id for cell in experiment.cells]
-            store.forget(cells, [population.key for population in populations])
+            store.forget([cell.id for cell in experiment.cells])
         fingerprints = {name: dataset.fingerprint for name, dataset in datasets.items()}
         run = _description(experiment, fingerprints)
-        store.write_run({**run, "made_by": []})
-        failed = _train(populations, facts, store, options, console)
-        records = [store.record(c.id) for c in experiment.cells if store.is_finished(c.id)]
+        finished = _finished(experiment, store, fingerprints)
+        store.clear_views()
+        store.write_run({**run, "finished": len(finished)})
+        todo = [p for p in populations if not all(c.id in finished for c in p.cells)]
+        failed = 0
+        if todo:
+            failed = _train(todo, len(finished), facts, store, options, console)
+            finished = _finished(experiment, store, fingerprints)
+        records = list(finished.values())
         figures = _write_views(experiment, records, store, run)
     if options.as_json:
         done = {"event": "done", "networks": len(records), "failed": failed}
@@ -128,29 +133,41 @@ def _check_against_data(cell: Cell, facts: Facts) -> None:
             )
 
 
+def _finished(
+    experiment: Experiment, store: Store, fingerprints: dict[str, str]
+) -> dict[str, dict[str, Any]]:
+    """The records of the finished cells, in the order of the grid."""
+    return {
+        cell.id: store.record(cell.id)
+        for cell in experiment.cells
+        if store.is_finished(cell.id, fingerprints[cell.data.name])
+    }
+
+
 def _train(
     populations: Sequence[Population],
+    finished: int,
     facts: dict[str, Facts],
     store: Store,
     options: Options,
     console: Console,
 ) -> int:
-    """Run what is not finished; returns how many cells failed."""
-    todo = {p.key: p for p in populations if not all(store.is_finished(c.id) for c in p.cells)}
-    total = sum(len(p.cells) for p in populations)
-    tally = Tally(todo, _costs(list(todo.values()), facts, options))
-    if not todo:
-        return 0
+    """Run populations; returns how many cells failed."""
+    todo = {population.key: population for population in populations}
+    tally = Tally(todo, _costs(populations, facts))
     display = display_for(console, tally.total_cells, options.as_json)
     try:
-        if tally.total_cells < total:
-            display.line(f"{total - tally.total_cells} of {total} networks are finished already")
+        if finished:
+            display.line(f"{finished} networks are finished already")
         predicted = _wall_seconds(list(tally.cost.values()), options.workers)
         display.line(
             f"training {tally.total_cells} networks on {_devices(options)}, "
             f"about {duration(predicted)}; stop at any time, the same command continues"
         )
         return _follow(todo, tally, display, store, options)
+    except KeyboardInterrupt:
+        display.line("stopped; the same command continues")
+        raise
     finally:
         display.close()
 
@@ -174,9 +191,7 @@ def _follow(
     return failed
 
 
-def _costs(
-    populations: Sequence[Population], facts: dict[str, Facts], options: Options
-) -> dict[str, float]:
+def _costs(populations: Sequence[Population], facts: dict[str, Facts]) -> dict[str, float]:
     """Predicted seconds of each population on one worker."""
     return {
         p.key: planner.COMPILE_SECONDS
@@ -203,6 +218,8 @@ def _description(experiment: Experiment, fingerprints: dict[str, str]) -> dict[s
         "cells": [cell.id for cell in experiment.cells],
         "seeds": sorted({cell.training.seed for cell in experiment.cells}),
         "data": fingerprints,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
@@ -222,7 +239,7 @@ def _write_views(
         f"{len(records)} networks; data {', '.join(f'{k} ({v})' for k, v in run['data'].items())}",
         *(f"{o['networks']} trained on {o['platform']}, {o['device']}, {o['processor']}, "
           f"jax {o['versions']['jax']}, commit {o['commit']}" for o in origins),
-        *(line for group in summary.variants(records) for line in tables.boundary_lines(group)),
+        *tables.boundary_lines(records),
     ]  # fmt: skip
     write_atomically(store.folder / "table.csv", tables.csv_text(rows))
     write_atomically(store.folder / "table.md", tables.markdown_text(experiment.name, rows, notes))
@@ -242,18 +259,18 @@ def _show(
 
     rows = [summary.row(record) for record in records]
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in tables.MARKDOWN_COLUMNS.values():
+    columns = tables.columns(rows)
+    for title in columns.values():
         table.add_column(title, justify="right")
     for row in rows[:TABLE_ROWS_SHOWN]:
-        table.add_row(*tables.shown(row))
+        table.add_row(*tables.shown(row, columns))
     if rows:
         console.print(table)
     if len(rows) > TABLE_ROWS_SHOWN:
         console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
     console.print()
-    for group in summary.variants(records):
-        for line in tables.boundary_lines(group):
-            console.print(line, highlight=False)
+    for line in tables.boundary_lines(records):
+        console.print(line, highlight=False)
     if records:
         console.print(f"\ntable    {store.folder / 'table.csv'}", highlight=False, soft_wrap=True)
     for path in figures:

@@ -120,8 +120,17 @@ class Cell:
 
     @property
     def label(self) -> str:
+        """How people call it: its shape and seed, and whatever is not as the schema has it."""
         m = self.model
-        return f"{m.family} width={m.width} depth={m.depth} seed={self.training.seed}"
+        unusual = [
+            f" {field.name}={getattr(section, field.name)}"
+            for section in (self.data, self.training, self.probe)
+            for field in dataclasses.fields(section)
+            if field.name not in ("epochs", "seed", "name")
+            and getattr(section, field.name) != field.default
+        ]
+        shape = f"{m.family} width={m.width} depth={m.depth} seed={self.training.seed}"
+        return shape + "".join(unusual)
 
     def asdict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -290,6 +299,8 @@ def _parse_yaml(text: str, place: str) -> Any:
         line = f":{mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or error
         raise InputError(f"{place}{line}: not valid YAML: {problem}") from None
+    except ValueError as error:  # for example a date that does not exist
+        raise InputError(f"{place}: not valid YAML: {error}") from None
 
 
 def _key_paths(content: dict[str, Any], prefix: str = "") -> list[str]:

@@ -67,13 +67,18 @@ class Store:
                     f"{self.folder}: another cbundles process is writing here; "
                     "wait for it, or choose another folder with --out"
                 ) from None
+            for litter in self.folder.glob("*/.*.????????"):  # staging files of a killed process
+                litter.unlink(missing_ok=True)
             yield
 
     def record_path(self, cell: str) -> Path:
         return self.folder / "cells" / f"{cell}.json"
 
-    def is_finished(self, cell: str) -> bool:
-        return self.record_path(cell).is_file()
+    def is_finished(self, cell: str, fingerprint: str) -> bool:
+        """True when the cell was trained on the data with this fingerprint."""
+        if not self.record_path(cell).is_file():
+            return False
+        return bool(self.record(cell).get("data_fingerprint", fingerprint) == fingerprint)
 
     def record(self, cell: str) -> dict[str, Any]:
         path = self.record_path(cell)
@@ -90,10 +95,15 @@ class Store:
     def finish(self, record: dict[str, Any]) -> None:
         write_atomically(self.record_path(record["cell"]), json.dumps(record) + "\n")
 
-    def forget(self, cells: list[str], checkpoints: list[str]) -> None:
-        for path in [self.record_path(c) for c in cells] + [
-            self._checkpoint(c) for c in checkpoints
-        ]:
+    def forget(self, cells: list[str]) -> None:
+        """Remove the records of cells, and all checkpoints."""
+        for path in [*map(self.record_path, cells), *self.folder.glob("checkpoints/*")]:
+            path.unlink(missing_ok=True)
+
+    def clear_views(self) -> None:
+        """Remove what is computed from records, so that nothing stale stays beside what is new."""
+        views = [self.folder / name for name in ("table.csv", "table.md", "layers.csv")]
+        for path in [*views, *self.figures.glob("fig*.*")]:
             path.unlink(missing_ok=True)
 
     def _checkpoint(self, key: str) -> Path:

@@ -13,8 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
+from PIL import Image
 
 import cbundles
 from cbundles.report.summary import TIMING_COLUMNS
@@ -90,9 +92,33 @@ def test_a_sweep_from_start_to_finish(cli, tiny, tmp_path):
     assert untimed(folder / "table.csv") == rows
 
 
+def test_changed_images_are_another_experiment(cli, tmp_path):
+    """The same folder name with other images must not reuse what was trained on the old ones."""
+    chance = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in "ab":
+            folder = tmp_path / "images" / split / name
+            folder.mkdir(parents=True)
+            for i in range(8):
+                pixels = chance.integers(0, 256, (4, 4, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    (tmp_path / "f.yaml").write_text(
+        "data: {name: 'folder:images'}\nmodel: {width: 4, depth: 2}\n"
+        "training: {epochs: 1, batch_size: 4}\nprobe: {samples: 16}\n"
+    )
+    assert "[1/1]" in cli("sweep", "f.yaml").stdout
+    assert "[1/1]" not in cli("sweep", "f.yaml").stdout
+    Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(
+        tmp_path / "images" / "train" / "a" / "0.png"
+    )
+    assert "[1/1]" in cli("sweep", "f.yaml").stdout
+
+
 def test_plan_runs_nothing(cli, tiny, tmp_path):
     done = cli("sweep", tiny, "--plan", "--json")
     plan = json.loads(done.stdout)
+    refused = cli("sweep", tiny, "--plan", "--set", "training.batch_size=20000")
+    assert refused.returncode == 2 and "nearest valid: 10000" in refused.stderr
     assert len(plan["cells"]) == 4 and not any(cell["finished"] for cell in plan["cells"])
     assert all(plan["total"][key] > 0 for key in ("seconds", "memory_bytes", "disk_bytes"))
     text = cli("sweep", tiny, "--plan").stdout
@@ -167,11 +193,12 @@ def test_killed_and_resumed_ends_with_the_same_table(cli, tiny, tmp_path):
         time.sleep(0.05)
     assert workers and not any(map(is_alive, workers)), "a worker outlived its parent"
 
-    finished = {p: p.stat().st_mtime_ns for p in (tmp_path / "killed" / "cells").iterdir()}
+    cells = (tmp_path / "killed" / "cells").glob("*.json")
+    finished = {p: p.stat().st_mtime_ns for p in cells}
     assert 1 <= len(finished) < 4
     resumed = cli("sweep", tiny, "--out", "killed")
     assert resumed.returncode == 0, resumed.stderr
-    assert f"{len(finished)} of 4 networks are finished already" in resumed.stdout
+    assert f"{len(finished)} networks are finished already" in resumed.stdout
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     assert untimed(tmp_path / "killed" / "table.csv") == untimed(tmp_path / "whole" / "table.csv")
 
@@ -182,7 +209,7 @@ def test_killed_while_training_continues_from_the_checkpoint(cli, tiny, tmp_path
     assert cli("sweep", *one, "--out", "whole").returncode == 0
     with started(tmp_path, *one, "--out", "killed", "--json") as process:
         wait_for(process, '"epoch": 5,')
-    assert not list((tmp_path / "killed").glob("cells/*"))
+    assert not list((tmp_path / "killed").glob("cells/*.json"))
     resumed = cli("sweep", *one, "--out", "killed", "--json")
     events = [json.loads(line) for line in resumed.stdout.splitlines()]
     epochs = [e["epoch"] for e in events if e["event"] == "epoch"]
@@ -219,6 +246,7 @@ def test_an_interrupt_stops_everything(tiny, tmp_path):
         time.sleep(1)
         workers = children_of(process.pid)
         process.send_signal(signal.SIGINT)
+        assert "stopped; the same command continues" in process.stdout.read()
         assert process.wait(timeout=20) == 130
     assert not any(map(is_alive, workers))
 

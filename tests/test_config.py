@@ -93,6 +93,7 @@ def test_identity_is_the_content(written):
         ("model.depth", "expected section.key=value"),
         ("model.depth=[5", "not valid YAML"),
         ("name=a/b", "plain name"),
+        ("name=2024-13-01", "not valid YAML"),
     ],
 )
 def test_mistakes_name_the_place_and_the_way_out(written, override, message):

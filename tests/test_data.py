@@ -103,6 +103,11 @@ def test_mistakes_in_a_folder(tmp_path):
     with pytest.raises(InputError, match=r"9\.png: cannot be read"):
         data.load(f"folder:{root}")
     odd.unlink()
+    grey = make_folder(tmp_path / "grey", mode="L")
+    (grey / "train" / "cat" / "0.png").write_bytes(b"not an image")
+    for look in (data.load, data.describe):
+        with pytest.raises(InputError, match=r"0\.png: cannot be read"):
+            look(f"folder:{grey}")
     (root / "test" / "bird").mkdir()
     with pytest.raises(InputError, match="class 'bird' has no training images"):
         data.load(f"folder:{root}")
@@ -118,6 +123,12 @@ def test_a_missing_data_set_names_the_archives(tmp_path, monkeypatch):
     for part in ("train-images", "train-labels", "t10k-images", "t10k-labels"):
         assert f"{part}-idx" in message
     assert "9,912,422 bytes, sha256 440fcabf73cc546f" in message
+
+
+def test_an_unwritable_cache_is_named(monkeypatch):
+    monkeypatch.setenv("CBUNDLES_CACHE", "/proc/nowhere")
+    with pytest.raises(InputError, match="CBUNDLES_CACHE"):
+        data.load("mnist_mini")
 
 
 def test_manual_dir_must_exist(tmp_path):

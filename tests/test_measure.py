@@ -22,10 +22,12 @@ def test_golden_end_to_end(golden, evaluation_size, used):
     flat = ravel_pytree(golden_params(case))[0]
     scale = bundles.Resolution.of(0.0, float(case["train_lr"]), int(case["train_batch_size"]))
     shape = Shape(784, 4, 10, 10)
-    _, layers = measure.network(flat, None, (x, y), (x, y), scale, np.uint32(0), shape=shape)
+    program = measure.program(shape, masked=False)
+    depths = jnp.asarray([4], jnp.int32)
+    found = measure.population(program, flat[None], depths, (x, y), (x, y), scale)
     expected = case[f"result:evaluation_size={evaluation_size}:all_layers=True"]
-    np.testing.assert_array_equal(layers.num_bundles, expected[:, 0])
-    np.testing.assert_allclose(layers.entropy, expected[:, 1], atol=2e-6)
+    np.testing.assert_array_equal(found.num_bundles[0], expected[:, 0])
+    np.testing.assert_allclose(found.entropy[0], expected[:, 1], atol=2e-6)
 
 
 def measured(params: fc.Params, shape: Shape, depth: int | None, x, y) -> measure.Measurement:
@@ -56,6 +58,16 @@ def test_a_diverged_network_is_reported_as_such():
     params.hidden[0][:] = np.inf
     x, y = jnp.ones((10, 20)), jnp.zeros(10, jnp.int32)
     result = measured(params, shape, None, x, y)
+    assert result.finite.tolist() == [[False, False, False]]  # nor is the amplitude a number
+
+
+def test_a_layer_beyond_an_infinite_activation_is_not_finite():
+    """Overflow without an infinite weight: the first layer is still measurable."""
+    shape = Shape(20, 3, 6, 3)
+    params = fc.init(shape, seed=0)
+    params.first[:] = 1e30
+    params.hidden[0][:] = 1e30
+    result = measured(params, shape, None, jnp.ones((10, 20)), jnp.zeros(10, jnp.int32))
     assert result.finite.tolist() == [[True, False, False]]
 
 

@@ -31,6 +31,10 @@ def test_trajectory(golden, name):
         np.testing.assert_allclose(params.slow[i], case[f"final_slow_{i}"], rtol=0, atol=1e-6)
 
 
+def test_all_golden_trajectories_are_here():
+    assert len(list(GOLDEN.glob("ranger_*.npz"))) == 3
+
+
 def test_slow_weights_move_every_sixth_step_only():
     optimizer = ranger(0.1)
     params = optax.LookaheadParams.init_synced(np.ones(3, np.float32))

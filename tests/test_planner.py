@@ -35,6 +35,17 @@ def test_on_a_cpu_narrow_seeds_share_a_program_and_nothing_is_padded():
         assert len(population.cells) == expected
 
 
+def test_another_seed_leaves_the_populations_of_the_others_as_they_are():
+    def seeds(count):
+        overrides = ["training.seed=" + str(list(range(count))), "model.width=10", "model.depth=5"]
+        cells = config.load(ROOT / "configs" / "mnist_fc.yaml", overrides).cells
+        groups = planner.populations(cells, "cpu")
+        return {tuple(c.training.seed for c in group.cells) for group in groups}
+
+    assert seeds(4) == {(0, 1, 2, 3)}
+    assert seeds(6) == {(0, 1, 2, 3), (4, 5)}
+
+
 def test_on_a_gpu_padding_is_bounded():
     for population in planner.populations(GRID, "gpu"):
         shapes = [(c.model.depth, c.model.width) for c in population.cells]

@@ -57,8 +57,23 @@ def test_entropy_is_that_of_the_last_layer_over_the_epochs():
 def test_a_diverged_network_has_no_entropy():
     row = summary.row(record(2, 10, entropy=[0.0, None]))
     assert row["diverged"] and row["bundle_entropy"] is None
-    assert "diverged" in tables.shown(row)
+    assert "diverged" in tables.shown(row, tables.columns([row]))
     assert ",true," in tables.csv_text([row])
+
+
+def test_a_network_that_diverges_later_is_marked_too():
+    late = record(2, 10)
+    late["history"][-1] = {**late["history"][-1], "entropy": [0.0, None]}
+    row = summary.row(late)
+    assert row["bundle_entropy"] == 0.0
+    assert "diverged" in tables.shown(row, tables.columns([row]))
+    assert "(1 diverged)" in tables.boundary_lines([late])[0]
+
+
+def test_a_network_that_diverged_at_once_does_not_set_the_boundary():
+    diverged = record(50, 10, seed=0, entropy=[None] * 50)
+    assert summary.boundary([diverged, record(50, 10, seed=1, first=7)]) == {10: 7}
+    assert summary.boundary([diverged]) == {10: None}
 
 
 def test_boundary_comes_from_the_deepest_network_only():
@@ -90,7 +105,7 @@ def test_tables():
     text = tables.markdown_text("name", rows, ["a note"])
     assert text.count("\n| ") == 2 + len(rows) and "- a note" in text
     (line,) = tables.boundary_lines([record(4, 10, first=2), record(1, 10)])
-    assert line.startswith("width 10: layers conflict from depth 2; accuracy 75.0 % below it")
+    assert line.startswith("width 10: layers conflict from depth 2; accuracy 75.0 % in shallower")
 
 
 @pytest.mark.parametrize("grid", [[(4, 10)], [(d, w) for d in (2, 5, 9) for w in (5, 10, 20)]])
@@ -110,5 +125,8 @@ def test_the_same_records_give_the_same_figures(tmp_path, grid):
 
 def test_variants_get_their_own_figures(tmp_path):
     one, other = record(4, 10), record(4, 10, epochs=5)
+    assert list(summary.variants([one, other])) == ["epochs=3", "epochs=5"]
+    rows = [summary.row(one), summary.row(other)]
+    assert tables.shown(rows[1], tables.columns(rows))[0] == "5"
     names = [p.name for p in figures.draw_all([one, other], tmp_path)]
     assert len(names) == 6 and "fig1_accuracy_map-2.png" in names

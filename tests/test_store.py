@@ -10,12 +10,34 @@ from cbundles.store import Store, write_atomically
 
 def test_records_come_back(tmp_path):
     store = Store(tmp_path / "run")
-    assert not store.is_finished("abc")
-    store.finish({"cell": "abc", "value": 1.5})
-    assert store.is_finished("abc")
-    assert store.record("abc") == {"cell": "abc", "value": 1.5}
-    store.forget(["abc"], [])
-    assert not store.is_finished("abc")
+    assert not store.is_finished("abc", "images")
+    record = {"cell": "abc", "value": 1.5, "data_fingerprint": "images"}
+    store.finish(record)
+    assert store.is_finished("abc", "images")
+    assert not store.is_finished("abc", "other images")
+    assert store.record("abc") == record
+    store.forget(["abc"])
+    assert not store.is_finished("abc", "images")
+
+
+def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    store = Store(tmp_path)
+    store.finish({"cell": "abc"})
+    litter = tmp_path / "cells" / ".abc.json.q1w2e3r4"
+    litter.write_text("half a rec")
+    with store.locked():
+        pass
+    assert not litter.exists() and store.record_path("abc").exists()
+
+
+def test_views_are_cleared_and_records_stay(tmp_path):
+    store = Store(tmp_path)
+    store.finish({"cell": "abc"})
+    for name in ("table.csv", "figures/fig1_x-2.png", "notes.txt"):
+        write_atomically(tmp_path / name, "text")
+    store.clear_views()
+    left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert left == {"cells/abc.json", "notes.txt"}
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"cell": "other"}'])

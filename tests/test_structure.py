@@ -63,25 +63,24 @@ def test_imports_point_one_way(path):
 
 
 @pytest.mark.parametrize(
-    "arguments",
+    ("arguments", "exit_code"),
     [
-        ["--help"],
-        ["--version"],
-        ["sweep", "--help"],
-        ["sweep", str(ROOT / "configs" / "mnist_fc.yaml"), "--plan"],
-        ["sweep", str(ROOT / "configs" / "mnist_fc.yaml"), "--set", "model.widht=3"],
+        (["--help"], 0),
+        (["--version"], 0),
+        (["sweep", "--help"], 0),
+        (["sweep", str(ROOT / "configs" / "mnist_fc.yaml"), "--plan"], 0),
+        (["sweep", str(ROOT / "configs" / "mnist_fc.yaml"), "--set", "model.widht=3"], 2),
     ],
-    ids=" ".join,
 )
-def test_light_commands_import_nothing_heavy(arguments):
+def test_light_commands_import_nothing_heavy(arguments, exit_code):
     code = f"""
 import sys
 from cbundles import cli
 sys.argv = ["cbundles", *{arguments!r}]
 try:
     cli.main()
-except SystemExit:
-    pass
+except SystemExit as stop:
+    assert (stop.code or 0) == {exit_code}, stop.code
 heavy = {{"jax", "flax", "tensorflow", "tensorflow_datasets", "matplotlib"}}
 print(sorted(heavy & set(sys.modules)))
 """

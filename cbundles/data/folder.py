@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +38,8 @@ def facts(name: str) -> Facts:
     from PIL import Image
 
     splits = {split: _images(path) for split, path in _splits(root_of(name)).items()}
-    with Image.open(splits["train"][0]) as image:
+    first = splits["train"][0]
+    with _readable(first), Image.open(first) as image:
         shape = (image.height, image.width, 1 if image.mode in GREY else 3)
     classes = {path.parent.name for path in splits["train"]}
     return Facts(len(splits["train"]), len(splits["test"]), shape, len(classes))
@@ -75,26 +78,32 @@ def _images(split: Path) -> list[Path]:
     return sorted(p for p in split.glob("*/*") if p.suffix.lower() in SUFFIXES)
 
 
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turns whatever the image library says of a bad file into an InputError that names it."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as an image: {error}") from None
+
+
 def _all_grey(paths: list[Path]) -> bool:
     from PIL import Image
 
     for path in paths:
-        with Image.open(path) as image:
+        with _readable(path), Image.open(path) as image:
             if image.mode not in GREY:
                 return False
     return True
 
 
 def _read_all(paths: list[Path], mode: str) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     images: list[np.ndarray] = []
     for path in paths:
-        try:
-            with Image.open(path) as image:
-                pixels = np.asarray(image.convert(mode), np.uint8)
-        except (OSError, UnidentifiedImageError) as error:
-            raise InputError(f"{path}: cannot be read as an image: {error}") from None
+        with _readable(path), Image.open(path) as image:
+            pixels = np.asarray(image.convert(mode), np.uint8)
         if images and pixels.shape != images[0].shape:
             raise InputError(
                 f"{path}: is {pixels.shape[1]}x{pixels.shape[0]}, the first image "

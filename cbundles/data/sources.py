@@ -5,8 +5,10 @@ Every source ends in the same storage (`dataset.write`), from which all processe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,18 +48,36 @@ def load(name: str, *, data_dir: Path | None = None, manual_dir: Path | None = N
     Raises InputError when the data cannot be had; the message says which files to put where.
     """
     storage = storage_of(name)
-    stored = dataset.read(storage, verify=True)
-    if stored is None:
-        if name == "mnist_mini":
-            _unpack_embedded(storage)
-        elif name.startswith(FOLDER_PREFIX):
-            folder.decode(name, storage)
-        else:
-            tfds.prepare(name, storage, data_dir, manual_dir)
+    with _one_at_a_time(storage.parent):
         stored = dataset.read(storage, verify=True)
+        if stored is None:
+            if name == "mnist_mini":
+                _unpack_embedded(storage)
+            elif name.startswith(FOLDER_PREFIX):
+                folder.decode(name, storage)
+            else:
+                tfds.prepare(name, storage, data_dir, manual_dir)
+            stored = dataset.read(storage, verify=True)
     if stored is None:
         raise InputError(f"{name}: the prepared copy in {storage} is damaged; delete that folder")
     return stored
+
+
+@contextlib.contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """Two commands that need the same data for the first time: the second waits for the first."""
+    import fcntl
+
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / ".lock").open("w")
+    except OSError as error:
+        raise InputError(
+            f"{directory}: cannot be written ({error}); name another cache with CBUNDLES_CACHE"
+        ) from None
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def describe(name: str) -> Facts:

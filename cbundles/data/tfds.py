@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -26,13 +27,13 @@ INPUT_ERROR_CODE = 2
 
 def prepare(name: str, storage: Path, data_dir: Path | None, manual_dir: Path | None) -> None:
     """Download (or take from `manual_dir`), decode and store the data set, in a child process."""
-    if manual_dir is not None and not manual_dir.is_dir():
+    if manual_dir is not None and not manual_dir.expanduser().is_dir():
         raise InputError(f"--manual-dir {manual_dir}: not a folder")
     job = {
         "name": name,
         "storage": str(storage),
         "data_dir": str(data_dir.expanduser()) if data_dir else None,
-        "manual_dir": str(manual_dir.resolve()) if manual_dir else None,
+        "manual_dir": str(manual_dir.expanduser().resolve()) if manual_dir else None,
     }
     environment = {
         **os.environ,
@@ -42,7 +43,7 @@ def prepare(name: str, storage: Path, data_dir: Path | None, manual_dir: Path | 
     }
     print(f"preparing {name} with TensorFlow Datasets (once) ...", file=sys.stderr, flush=True)
     done = subprocess.run(
-        [sys.executable, "-m", __name__, json.dumps(job)],
+        [sys.executable, "-P", "-m", __name__, json.dumps(job)],
         env=environment,
         capture_output=True,
         text=True,
@@ -62,7 +63,13 @@ def _prepare_here(job: dict[str, Any]) -> None:
     except ImportError as error:
         raise InputError(f"{name}: TensorFlow Datasets cannot be imported: {error}") from None
     kwargs = {"data_dir": job["data_dir"]} if job["data_dir"] else {}
-    builder = tfds.builder(name, file_format="array_record", try_gcs=False, **kwargs)
+    try:
+        builder = tfds.builder(name, file_format="array_record", try_gcs=False, **kwargs)
+    except ValueError as error:  # prepared before, by someone else, in another file format
+        raise InputError(
+            f"{name}: the copy that TensorFlow Datasets has cannot be read without TensorFlow "
+            f"({error}); name another folder with --data-dir"
+        ) from None
     if not Path(builder.data_dir).is_dir():
         _require_archives(name, builder, manual_dir)
         _require_tensorflow(name)
@@ -114,6 +121,8 @@ def _filename(url: str, info: Any) -> str:
 
 
 def _reachable(url: Any) -> bool:
+    if urllib.request.getproxies():
+        return True  # only the download itself can tell
     try:
         with socket.create_connection((url.hostname, url.port or 443), timeout=5):
             return True

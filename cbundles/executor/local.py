@@ -12,11 +12,13 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cbundles.data.sources import cache_root
+from cbundles.errors import InputError
 from cbundles.executor.planner import Population
 
 
@@ -26,7 +28,7 @@ def detect_device() -> str:
     if chosen:
         return "cpu" if chosen.split(",")[0] == "cpu" else "gpu"
     names = {d.name.lower() for d in importlib.metadata.distributions() if d.name}
-    plugin = any(name.startswith(("jax-cuda", "jax-rocm")) for name in names)
+    plugin = any(name.startswith("jax-cuda") for name in names)
     return "gpu" if plugin and Path("/dev/nvidia0").exists() else "cpu"
 
 
@@ -50,7 +52,7 @@ def run(
     cores = usable_cores()
 
     def hire(place: int) -> None:
-        mine = cores[place::workers] if device == "cpu" else []
+        mine = cores[place % len(cores) :: workers] if device == "cpu" else []
         crew.append(_WorkerProcess(place, folder, device, mine, events))
 
     def give(worker: _WorkerProcess) -> dict[str, Any] | None:
@@ -76,12 +78,12 @@ def run(
                     yield {"event": "failed", "population": key, "reason": reason, "log": log}
                 elif not worker.stopping:
                     how = _describe_exit(code)
-                    raise RuntimeError(
-                        f"a worker process could not start ({how}); see {worker.log}"
-                    )
+                    raise InputError(f"a worker process could not start ({how}); see {worker.log}")
                 if waiting and not worker.stopping:
                     hire(worker.place)
                 continue
+            if event["event"] == "ready" and device == "gpu" and event["platform"] == "cpu":
+                raise InputError("no GPU that JAX can use; name the CPU with --device cpu")
             if event["event"] in ("finished", "failed"):
                 worker.population = None
             yield event
@@ -120,9 +122,10 @@ class _WorkerProcess:
         environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if device == "cpu":
             environment["JAX_PLATFORMS"] = "cpu"
-        with self.log.open("w") as log:
+        with self.log.open("a") as log:
+            print(f"--- worker {place}, {time.strftime('%Y-%m-%d %H:%M:%S')}", file=log, flush=True)
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cbundles.executor.worker", json.dumps(options)],
+                [sys.executable, "-P", "-m", "cbundles.executor.worker", json.dumps(options)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

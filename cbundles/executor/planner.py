@@ -54,7 +54,7 @@ def populations(cells: Sequence[Cell], device: str) -> list[Population]:
         alike.setdefault(_family(cell, device), []).append(cell)
     groups: list[list[Cell]] = []
     for family in alike.values():
-        family.sort(key=lambda c: (-_work(c), c.id))
+        family.sort(key=lambda c: (-_work(c), c.training.seed, c.id))
         group: list[Cell] = []
         for cell in family:
             if group and not _may_join(group, cell, device):
@@ -78,7 +78,10 @@ def _family(cell: Cell, device: str) -> object:
 def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
     if device == "cpu":
         narrow = cell.model.width <= CPU_POPULATION_MAX_WIDTH
-        return narrow and len(group) < CPU_POPULATION
+        block = {c.training.seed // CPU_POPULATION for c in [*group, cell]}
+        return (
+            narrow and len(block) == 1
+        )  # fixed blocks: another seed leaves the others as they are
     members = [*group, cell]
     depth, width = max(c.model.depth for c in members), max(c.model.width for c in members)
     padded = len(members) * depth * width**2
@@ -106,17 +109,20 @@ def seconds(cell: Cell, facts: Facts) -> float:
     return epochs * (facts.train // batch * step) + (epochs + 1) * measuring
 
 
-def memory(cells: Sequence[Cell], facts: Facts, augmented: bool) -> int:
-    """Predicted bytes of one worker: the interpreter with XLA, the images, the largest network."""
+def memory(cell: Cell, facts: Facts) -> int:
+    """Predicted bytes of a worker: the interpreter with XLA, the images, the network."""
     height, width, channels = facts.image_shape
-    enlarged = (height + 4) * (width + 4) * channels if augmented else facts.inputs
-    images = 4 * (facts.train * enlarged + facts.test * facts.inputs) + facts.train * facts.inputs
-    network = 8 * max(shape(cell, facts).bytes for cell in cells)
-    return 500_000_000 + images + network
+    enlarged = (height + 4) * (width + 4) * channels
+    canvas = facts.inputs if cell.data.augmentation == "none" else enlarged
+    images = 4 * (facts.train * canvas + facts.test * facts.inputs) + facts.train * facts.inputs
+    return 400_000_000 + images + 8 * shape(cell, facts).bytes
 
 
-def disk(cells: Sequence[Cell], facts: Facts, workers: int) -> int:
-    """Predicted bytes of all records, and of the checkpoints that exist at the same time."""
-    entries = sum((c.training.epochs + 1) * c.model.depth * 18 + 800 for c in cells)
-    largest = sorted((shape(cell, facts).bytes for cell in cells), reverse=True)[:workers]
-    return entries + 4 * sum(largest)
+def disk(cell: Cell) -> int:
+    """Predicted bytes of a cell's record and of its rows in the tables."""
+    return (cell.training.epochs + 1) * cell.model.depth * (18 + 33) + 2000
+
+
+def checkpoint(cell: Cell, facts: Facts) -> int:
+    """Bytes of a checkpoint while the cell is trained: weights, slow weights, two moments."""
+    return 4 * shape(cell, facts).bytes

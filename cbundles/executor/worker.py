@@ -72,6 +72,7 @@ class _Worker:
 
         jax.config.update("jax_compilation_cache_dir", options["compile_cache"])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_default_matmul_precision", "highest")  # float32 is not TF32
         self.store = Store(Path(options["folder"]))
         self.send = messages
         self.device = {
@@ -105,30 +106,36 @@ class _Worker:
 
         from cbundles.experiments import sweep
 
-        cells, key = population.cells, population.key
-        data, num_classes = self._data(cells[0])
+        cells = population.cells
+        data, num_classes, fingerprint = self._data(cells[0])
+        key = f"{population.key}-{fingerprint}"  # other images: another network
         checkpoint = self.store.load_checkpoint(key)
         try:
-            moment = self._run(population, data, num_classes, checkpoint)
+            moment = self._run(population, data, num_classes, checkpoint, key)
         except sweep.DamagedCheckpoint as error:
             self.send(
                 {"event": "note", "text": f"{key}: checkpoint unusable ({error}); from the start"}
             )
-            moment = self._run(population, data, num_classes, None)
+            moment = self._run(population, data, num_classes, None, key)
         inputs = data.probe[0].shape[1]
         for record in sweep.records(cells, moment, inputs, num_classes):
-            self.store.finish({**record, **self.device, **self._source})
+            if not self.store.is_finished(record["cell"], fingerprint):
+                origin = {**self.device, **self._source, "data_fingerprint": fingerprint}
+                self.store.finish({**record, **origin})
         self.store.drop_checkpoint(key)
         jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
 
-    def _run(self, population: Any, data: Any, num_classes: int, resume: bytes | None) -> Any:
+    def _run(
+        self, population: Any, data: Any, num_classes: int, resume: bytes | None, key: str
+    ) -> Any:
+        """Train to the end, saving and reporting on the way; returns the last Moment."""
         from cbundles.experiments import sweep
 
         saved, moment = time.monotonic(), None
         for moment in sweep.run(population.cells, data, num_classes, resume):
             last = moment.epoch == population.cells[0].training.epochs
             if not last and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self.store.save_checkpoint(population.key, sweep.freeze(moment))
+                self.store.save_checkpoint(key, sweep.freeze(moment))
                 saved = time.monotonic()
             latest = [history[-1] for history in moment.history]
             self.send(
@@ -142,8 +149,9 @@ class _Worker:
             )
         return moment
 
-    def _data(self, cell: Any) -> tuple[Any, int]:
-        """The device arrays for a cell; kept until a cell asks for others."""
+    def _data(self, cell: Any) -> tuple[Any, int, str]:
+        """The device arrays for a cell, the number of classes and the fingerprint; kept until a
+        cell asks for others."""
         from cbundles.data import dataset, device, storage_of
 
         key = (cell.data, cell.probe)
@@ -153,7 +161,7 @@ class _Worker:
             if stored is None:
                 raise RuntimeError(f"{cell.data.name}: the decoded data set has disappeared")
             placed = device.place(stored, cell.data, cell.probe)
-            self._placed = (key, (placed, stored.num_classes))
+            self._placed = (key, (placed, stored.num_classes, stored.fingerprint))
         return self._placed[1]
 
 

@@ -33,12 +33,13 @@ def draw_all(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     paths: list[Path] = []
     groups = summary.variants(records)
     with mpl.rc_context(STYLE):
-        for number, group in enumerate(groups, start=1):
+        for number, (name, group) in enumerate(groups.items(), start=1):
             suffix = "" if len(groups) == 1 else f"-{number}"
-            paths += _save(accuracy_map(group), folder / f"fig1_accuracy_map{suffix}")
-            paths += _save(entropy_maps(group), folder / f"fig4_entropy_by_layer{suffix}")
+            caption = _caption(group) + (f"\n{name}" if name else "")
+            paths += _save(accuracy_map(group, caption), folder / f"fig1_accuracy_map{suffix}")
+            paths += _save(entropy_maps(group, caption), folder / f"fig4_entropy_by_layer{suffix}")
             paths += _save(
-                accuracy_against_entropy(group), folder / f"fig5_accuracy_entropy{suffix}"
+                accuracy_against_entropy(group, caption), folder / f"fig5_accuracy_entropy{suffix}"
             )
     return paths
 
@@ -69,7 +70,7 @@ def _caption(records: Sequence[dict[str, Any]]) -> str:
     )
 
 
-def accuracy_map(records: Sequence[dict[str, Any]]) -> Figure:
+def accuracy_map(records: Sequence[dict[str, Any]], caption: str) -> Figure:
     """Figure 1: test accuracy over width and depth, with the conflicting boundary.
 
     Depth grows upwards, so networks above the line conflict. Mean over seeds in each square.
@@ -99,7 +100,7 @@ def accuracy_map(records: Sequence[dict[str, Any]]) -> Figure:
     axes.set_yticks(range(len(depths)), [str(d) for d in depths])
     axes.set_xlabel("width (neurons in each hidden layer)")
     axes.set_ylabel("depth (hidden layers)")
-    axes.set_title(f"Test accuracy and conflicting boundary\n{_caption(records)}")
+    axes.set_title(f"Test accuracy and conflicting boundary\n{caption}")
     figure.legend(loc="outside lower center", frameon=False)
     figure.colorbar(image, ax=axes, label="test accuracy [%]")
     return figure
@@ -127,7 +128,7 @@ def _draw_boundary(
     axes.set_ylim(-0.5, top)
 
 
-def entropy_maps(records: Sequence[dict[str, Any]]) -> Figure:
+def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
     """Figure 4: bundle entropy of every layer after every epoch, for some of the networks.
 
     Columns: up to four widths, spread over the grid. Rows: a shallow and the deepest network.
@@ -166,7 +167,7 @@ def entropy_maps(records: Sequence[dict[str, Any]]) -> Figure:
         figure.colorbar(image, ax=grid, label=label)
         figure.suptitle(
             f"Bundle entropy of each layer; epoch 0 is the initial network\n"
-            f"{records[0]['config']['data']['name']}, probe of {samples} samples, seed {seed}; "
+            f"{caption}; shown: seed {seed}, probe of {samples} samples; "
             f"largest possible $\\ln N_c$ = {limit:.2f}",
             fontsize=9,
         )
@@ -186,7 +187,7 @@ def _one(records: Sequence[dict[str, Any]], width: int, depth: int) -> dict[str,
     return min(here, key=lambda r: r["config"]["training"]["seed"], default=None)
 
 
-def accuracy_against_entropy(records: Sequence[dict[str, Any]]) -> Figure:
+def accuracy_against_entropy(records: Sequence[dict[str, Any]], caption: str) -> Figure:
     """Figure 5: each network's test accuracy against the entropy of its last hidden layer."""
     rows = [r for r in map(summary.row, records) if r["bundle_entropy"] is not None]
     entropy = np.array([r["bundle_entropy"] for r in rows])
@@ -207,7 +208,7 @@ def accuracy_against_entropy(records: Sequence[dict[str, Any]]) -> Figure:
     correlation = _spearman(entropy, accuracy)
     rank = "not defined" if correlation is None else f"{correlation:.2f}"
     axes.set_title(f"Accuracy against bundle entropy (Spearman {rank}, n = {len(rows)})\n"
-                   f"{_caption(records)}; larger marks: wider")  # fmt: skip
+                   f"{caption}; larger marks: wider")  # fmt: skip
     figure.colorbar(points, ax=axes, label="depth (hidden layers)")
     return figure
 

@@ -46,9 +46,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         "diverged": len(measured) < len(entropies),
         "parameters": record["parameters"],
         "bytes": record["bytes"],
-        "learning_rate": training["learning_rate"],
-        "augmentation": config["data"]["augmentation"],
-        "probe_samples": config["probe"]["samples"],
+        **settings(record),
         "cell": record["cell"],
         "seconds": round(sum(record["seconds"]), 3),
         "seconds_per_epoch": round(statistics.median(record["seconds"][1:]), 3),
@@ -72,7 +70,8 @@ def boundary(records: Sequence[dict[str, Any]]) -> dict[int, float | None]:
     """For each width, the depth from which networks conflict; None when even the deepest does not.
 
     It is the first conflicting layer of the deepest network after one epoch; the median over seeds,
-    where a seed without a conflict counts as infinitely deep.
+    where a seed without a conflict counts as infinitely deep. Networks that diverged in that epoch
+    do not count.
     """
     result: dict[int, float | None] = {}
     for width in sorted({r["config"]["model"]["width"] for r in records}):
@@ -81,9 +80,9 @@ def boundary(records: Sequence[dict[str, Any]]) -> dict[int, float | None]:
         first = [
             first_conflicting_layer(r["history"][1]) or math.inf
             for r in column
-            if r["config"]["model"]["depth"] == deepest
+            if r["config"]["model"]["depth"] == deepest and None not in r["history"][1]["entropy"]
         ]
-        middle = statistics.median(first)
+        middle = statistics.median(first) if first else math.inf
         result[width] = None if math.isinf(middle) else middle
     return result
 
@@ -98,12 +97,38 @@ def origins(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"networks": count, **json.loads(origin)} for origin, count in counted.items()]
 
 
-def variants(records: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
-    """Records grouped by everything except depth, width and seed: one set of figures for each."""
+def settings(record: dict[str, Any]) -> dict[str, Any]:
+    """What else defines a network, besides data set, depth, width, epochs and seed, as columns."""
+    config = record["config"]
+    return {
+        "augmentation": config["data"]["augmentation"],
+        "batch_size": config["training"]["batch_size"],
+        "learning_rate": config["training"]["learning_rate"],
+        "weight_decay": config["training"]["weight_decay"],
+        "accuracy_epochs": config["training"]["accuracy_epochs"],
+        "probe_samples": config["probe"]["samples"],
+        "probe_selection": config["probe"]["selection"],
+        "probe_images": config["probe"]["images"],
+        "probe_seed": config["probe"]["seed"],
+    }
+
+
+def variants(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Records grouped by everything except depth, width and seed, by what tells the groups apart.
+
+    A single group has the name "". Otherwise a name is like ``learning_rate=0.01, epochs=5``.
+    """
+    everything = [
+        {
+            "dataset": record["config"]["data"]["name"],
+            "epochs": record["config"]["training"]["epochs"],
+            **settings(record),
+        }
+        for record in records
+    ]
+    differing = [k for k in (everything or [{}])[0] if len({e[k] for e in everything}) > 1]
     groups: dict[str, list[dict[str, Any]]] = {}
-    for record in records:
-        config = json.loads(json.dumps(record["config"]))
-        for section, key in (("model", "depth"), ("model", "width"), ("training", "seed")):
-            del config[section][key]
-        groups.setdefault(json.dumps(config, sort_keys=True), []).append(record)
-    return list(groups.values())
+    for record, values in zip(records, everything, strict=True):
+        name = ", ".join(f"{key}={values[key]}" for key in differing)
+        groups.setdefault(name, []).append(record)
+    return groups

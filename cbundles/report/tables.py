@@ -55,14 +55,26 @@ def layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def shown(row: dict[str, Any]) -> list[str]:
-    """A row as people read it, in the order of MARKDOWN_COLUMNS."""
-    return [_format(key, row[key], row["diverged"]) for key in MARKDOWN_COLUMNS]
+def columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Keys and titles of the columns for people: the usual ones, after those in which rows differ
+    although their depth, width and seed may agree."""
+    settings = ("dataset", "epochs", "augmentation", "batch_size", "learning_rate", "weight_decay",
+                "accuracy_epochs", "probe_samples", "probe_selection", "probe_images",
+                "probe_seed")  # fmt: skip
+    axes = {key: key.replace("_", " ") for key in settings if len({row[key] for row in rows}) > 1}
+    return {**axes, **MARKDOWN_COLUMNS}
+
+
+def shown(row: dict[str, Any], columns: dict[str, str]) -> list[str]:
+    """A row as people read it."""
+    return [_format(key, row[key], row["diverged"]) for key in columns]
 
 
 def _format(key: str, value: Any, diverged: bool) -> str:
+    if diverged and key == "bundle_entropy":
+        return "diverged"
     if value is None:
-        return "diverged" if diverged and key == "bundle_entropy" else "-"
+        return "-"
     if key == "test_accuracy":
         return f"{100 * value:.1f} %"
     if key == "bundle_entropy":
@@ -77,32 +89,38 @@ def _format(key: str, value: Any, diverged: bool) -> str:
 def markdown_text(name: str, rows: Sequence[dict[str, Any]], notes: Sequence[str]) -> str:
     """The table in Markdown, under the run's name and the lines that say how it was made."""
     lines = [f"# {name}", "", *(f"- {note}" for note in notes), ""]
-    lines.append("| " + " | ".join(MARKDOWN_COLUMNS.values()) + " |")
-    lines.append("|" + " ---: |" * len(MARKDOWN_COLUMNS))
-    lines += ["| " + " | ".join(shown(row)) + " |" for row in rows]
+    chosen = columns(rows)
+    lines.append("| " + " | ".join(chosen.values()) + " |")
+    lines.append("|" + " ---: |" * len(chosen))
+    lines += ["| " + " | ".join(shown(row, chosen)) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 
 def boundary_lines(records: Sequence[dict[str, Any]]) -> list[str]:
-    """For each width, one sentence: where conflicts begin, and what that does to the accuracy."""
-    lines = []
-    for width, depth in summary.boundary(records).items():
-        mine = [summary.row(r) for r in records if r["config"]["model"]["width"] == width]
-        if depth is None:
-            lines.append(f"width {width}: no conflicting layer; accuracy {_accuracy(mine)}")
-            continue
-        below = [row for row in mine if row["depth"] < depth]
-        above = [row for row in mine if row["depth"] >= depth]
-        lines.append(
-            f"width {width}: layers conflict from depth {depth:g}; accuracy "
-            f"{_accuracy(below)} below it, {_accuracy(above)} from there on"
-        )
-    return lines
+    """For each width of each variant, one sentence: where conflicts begin, and what that costs."""
+    return [
+        _boundary_line(width, depth, group) + (f" [{name}]" if name else "")
+        for name, group in summary.variants(records).items()
+        for width, depth in summary.boundary(group).items()
+    ]
+
+
+def _boundary_line(width: int, depth: float | None, records: Sequence[dict[str, Any]]) -> str:
+    rows = [summary.row(r) for r in records if r["config"]["model"]["width"] == width]
+    diverged = sum(row["diverged"] for row in rows)
+    note = f" ({diverged} diverged)" if diverged else ""
+    if depth is None:
+        return f"width {width}: no conflicting layer; accuracy {_accuracy(rows)}{note}"
+    below = [row for row in rows if row["depth"] < depth]
+    above = [row for row in rows if row["depth"] >= depth]
+    shallower = f"{_accuracy(below)} in shallower networks, " if below else ""
+    return (
+        f"width {width}: layers conflict from depth {depth:g}; accuracy "
+        f"{shallower}{_accuracy(above)} from there on{note}"
+    )
 
 
 def _accuracy(rows: Sequence[dict[str, Any]]) -> str:
-    if not rows:
-        return "(no network)"
     values = [100 * row["test_accuracy"] for row in rows]
     low, high = min(values), max(values)
     return f"{low:.1f} %" if len(values) == 1 else f"{low:.1f}-{high:.1f} %"
