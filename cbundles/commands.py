@@ -158,10 +158,10 @@ def _train(
     display = display_for(console, tally.total_cells, options.as_json)
     try:
         if finished:
-            display.line(f"{finished} networks are finished already")
+            display.line(f"finished already: {finished}")
         predicted = _wall_seconds(list(tally.cost.values()), options.workers)
         display.line(
-            f"training {tally.total_cells} networks on {_devices(options)}, "
+            f"to train: {tally.total_cells} on {_devices(options)}, "
             f"about {duration(predicted)}; stop at any time, the same command continues"
         )
         return _follow(todo, tally, display, store, options)

@@ -196,6 +196,10 @@ def bench_gpu(steps: int) -> dict[str, Any]:
         name = f"width {task.width} depth {task.depth}"
         print(f"{name:>22} {task.members:4d} members {epoch:8.3f} s")
         report.append({**task._asdict(), "epoch": epoch, "compiling": timing.compiling})
+    for depth, width in shapes:
+        same = [entry for entry in report if (entry["depth"], entry["width"]) == (depth, width)]
+        best = min(same, key=lambda entry: entry["epoch"])["members"]
+        print(f"width {width} depth {depth}: populations of {best} are fastest")
     return {"device": "gpu", "steps": steps, "epochs": report}
 
 

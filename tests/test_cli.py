@@ -73,7 +73,7 @@ def test_a_sweep_from_start_to_finish(cli, tiny, tmp_path):
 
     before = (folder / "table.csv").read_bytes()
     again = cli("sweep", tiny)
-    assert again.returncode == 0 and "training" not in again.stdout
+    assert again.returncode == 0 and "to train" not in again.stdout
     assert (folder / "table.csv").read_bytes() == before
 
     # Another order of computation, other workers, another folder: the same numbers.
@@ -198,7 +198,7 @@ def test_killed_and_resumed_ends_with_the_same_table(cli, tiny, tmp_path):
     assert 1 <= len(finished) < 4
     resumed = cli("sweep", tiny, "--out", "killed")
     assert resumed.returncode == 0, resumed.stderr
-    assert f"{len(finished)} networks are finished already" in resumed.stdout
+    assert f"finished already: {len(finished)}" in resumed.stdout
     assert {p: p.stat().st_mtime_ns for p in finished} == finished
     assert untimed(tmp_path / "killed" / "table.csv") == untimed(tmp_path / "whole" / "table.csv")
 
@@ -242,7 +242,7 @@ LONG = ["--set", "training.epochs=500", "--out", "run"]
 
 def test_an_interrupt_stops_everything(tiny, tmp_path):
     with started(tmp_path, tiny, *LONG) as process:
-        wait_for(process, "training 4 networks")
+        wait_for(process, "to train: 4 on")
         time.sleep(1)
         workers = children_of(process.pid)
         process.send_signal(signal.SIGINT)
@@ -253,7 +253,7 @@ def test_an_interrupt_stops_everything(tiny, tmp_path):
 
 def test_a_second_run_in_the_same_folder_is_refused(cli, tiny, tmp_path):
     with started(tmp_path, tiny, *LONG) as process:
-        wait_for(process, "training 4 networks")
+        wait_for(process, "to train: 4 on")
         second = cli("sweep", tiny, "--out", "run")
         assert second.returncode == 2 and "another cbundles process" in second.stderr
 

@@ -28,7 +28,12 @@ def written(tmp_path):
 def test_shipped_configs_are_valid(path):
     experiment = config.load(path, [])
     assert experiment.name == path.stem
-    assert len(experiment.cells) >= 12
+    assert len(experiment.cells) >= 3
+
+
+def test_the_quickstart_shows_a_boundary_on_the_embedded_images():
+    cells = config.load(ROOT / "configs" / "quickstart.yaml", []).cells
+    assert len(cells) >= 12 and {c.data.name for c in cells} == {"mnist_mini"}
 
 
 def test_mnist_fc_is_figure_1_with_the_papers_settings():
