@@ -123,7 +123,7 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
 
 def _check_against_data(cell: Cell, facts: Facts) -> None:
     for path, value in (
-        ("probe.samples", cell.probe.samples),
+        ("probe.samples", cell.probe.count(facts.train)),
         ("training.batch_size", cell.training.batch_size),
     ):
         if value > facts.train:

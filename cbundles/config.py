@@ -23,7 +23,7 @@ import yaml
 
 from cbundles.errors import InputError, did_you_mean
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # to be raised when a default changes, or what a field means
 DATASETS = ("mnist_mini", "mnist")
 FOLDER_PREFIX = "folder:"
 
@@ -37,10 +37,15 @@ def setting(
     above: float | None = None,
     choices: tuple[str, ...] | None = None,
     or_prefix: str | None = None,
+    or_word: str | None = None,
 ) -> Any:
-    """A field of the schema: its default, its bounds, and one line that says why it is so."""
-    bounds = {"low": low, "high": high, "above": above, "choices": choices, "prefix": or_prefix}
-    return field(default=default, metadata={**bounds, "why": why})
+    """A field of the schema: its default, its bounds, and one line that says why it is so.
+
+    or_prefix, or_word: text that is valid besides the choices, or instead of a number.
+    """
+    bounds = {"low": low, "high": high, "above": above}
+    text = {"choices": choices, "prefix": or_prefix, "word": or_word}
+    return field(default=default, metadata={**bounds, **text, "why": why})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +92,11 @@ class Training:
 class Probe:
     """On which examples bundles are measured."""
 
-    samples: int = setting(
-        2048, low=1, why="the paper's |B|; the original command line uses 64, in whole batches"
+    samples: int | str = setting(
+        2048,
+        low=1,
+        or_word="all",
+        why="the paper's |B|; the original command line uses 64; all: the whole training set",
     )
     selection: str = setting(
         "uniform",
@@ -101,6 +109,21 @@ class Probe:
         why="un-augmented, as the original's evaluation; its auto-tuning uses augmented ones",
     )
     seed: int = setting(0, low=0, high=2**32 - 1, why="one probe set for all cells of a run")
+    equality: str = setting(
+        "weight_amplitude",
+        choices=("weight_amplitude", "gamma"),
+        why="what a weight update can tell apart, as in the original code; gamma: eq. 1 literally",
+    )
+    gamma: float = setting(1e-8, low=0.0, high=1.0, why="the tolerance of eq. 1")
+    resolution: str = setting(
+        "float32",
+        choices=("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
+        why="the format that updated weights are rounded to; sec. 5 asks about coarser ones",
+    )
+
+    def count(self, available: int) -> int:
+        """How many samples that is, of so many training images."""
+        return available if isinstance(self.samples, str) else self.samples
 
 
 @dataclass(frozen=True)
@@ -114,21 +137,27 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """12 hex digits that identify the result: a hash of every field and the schema version."""
-        content = json.dumps([SCHEMA_VERSION, dataclasses.asdict(self)], sort_keys=True)
+        """12 hex digits that identify the result: a hash of all fields that are not as the schema
+        has them, so that a field added later does not change the identity of what exists."""
+        content = json.dumps([SCHEMA_VERSION, self._given()], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:12]
+
+    def _given(self) -> dict[str, Any]:
+        """Key paths and values of the fields that differ from their defaults, or have none."""
+        return {
+            f"{name}.{field.name}": getattr(section, field.name)
+            for name, section in ((name, getattr(self, name)) for name in SECTIONS)
+            for field in dataclasses.fields(section)
+            if getattr(section, field.name) != field.default
+        }
 
     @property
     def label(self) -> str:
         """How people call it: its shape and seed, and whatever is not as the schema has it."""
         m = self.model
-        unusual = [
-            f" {field.name}={getattr(section, field.name)}"
-            for section in (self.data, self.training, self.probe)
-            for field in dataclasses.fields(section)
-            if field.name not in ("epochs", "seed", "name")
-            and getattr(section, field.name) != field.default
-        ]
+        usual = {"data.name", "model.depth", "model.width", "training.epochs", "training.seed"}
+        given = {path: value for path, value in self._given().items() if path not in usual}
+        unusual = [f" {path.split('.')[1]}={value}" for path, value in given.items()]
         shape = f"{m.family} width={m.width} depth={m.depth} seed={self.training.seed}"
         return shape + "".join(unusual)
 
@@ -137,10 +166,10 @@ class Cell:
 
     @classmethod
     def fromdict(cls, content: dict[str, Any]) -> Cell:
-        return cls(**{name: kind(**content[name]) for name, kind in _SECTIONS.items()})
+        return cls(**{name: kind(**content[name]) for name, kind in SECTIONS.items()})
 
 
-_SECTIONS: dict[str, type] = {"data": Data, "model": Model, "training": Training, "probe": Probe}
+SECTIONS: dict[str, type] = {"data": Data, "model": Model, "training": Training, "probe": Probe}
 
 
 @dataclass(frozen=True)
@@ -164,7 +193,7 @@ def load(path: Path, overrides: list[str]) -> Experiment:
         raise InputError(f"{path}: cannot be read: {error}") from None
     content = _parse_yaml(text, str(path))
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected sections ({', '.join(_SECTIONS)}), found {content!r}")
+        raise InputError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {content!r}")
     origin = dict.fromkeys(_key_paths(content), str(path))
     for override in overrides:
         place = f"{path} with --set {override}"
@@ -182,14 +211,14 @@ def build(
 ) -> Experiment:
     """Validate a nested mapping and expand it. `origin` tells where each key path came from."""
     where = _Where(file, origin or {})
-    _reject_unknown(content, {"name", *_SECTIONS}, "", where)
+    _reject_unknown(content, {"name", *SECTIONS}, "", where)
     name = content.get("name", default_name)
     if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
         raise where.error("name", name, "must be a plain name that can be a folder")
 
     axes: dict[str, list[Any]] = {}
     grid: dict[str, Any] = {"name": name}
-    for section, kind in _SECTIONS.items():
+    for section, kind in SECTIONS.items():
         given = content.get(section)
         given = {} if given is None else given
         if not isinstance(given, dict):
@@ -214,11 +243,27 @@ def build(
 
     points = itertools.product(*axes.values())
     cells = tuple(_cell(dict(zip(axes, point, strict=True))) for point in points)
+    _reject_useless(content.get("probe") or {}, {c.probe.equality for c in cells}, where)
     return Experiment(name=name, cells=cells, grid=grid)
 
 
+def _reject_useless(probe: dict[str, Any], equalities: set[str], where: _Where) -> None:
+    """A setting without effect is a misunderstanding; streaming cannot compare with leaders."""
+    for key, wanted in (("gamma", "gamma"), ("resolution", "weight_amplitude")):
+        if key in probe and wanted not in equalities:
+            problem = f"has no effect unless probe.equality is {wanted}"
+            raise where.error(f"probe.{key}", probe[key], problem)
+    samples = probe.get("samples")
+    if "gamma" in equalities and "all" in (samples if isinstance(samples, list) else [samples]):
+        problem = (
+            "the whole training set is measured in batches, but probe.equality = gamma compares "
+        )
+        problem += "all samples with one another; nearest valid: a number"
+        raise where.error("probe.samples", samples, problem)
+
+
 def _cell(point: dict[str, Any]) -> Cell:
-    sections: dict[str, dict[str, Any]] = {name: {} for name in _SECTIONS}
+    sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for path, value in point.items():
         section, key = path.split(".")
         sections[section][key] = value
@@ -246,15 +291,19 @@ def _checked(
     value: Any, kind: type[Any], bounds: typing.Mapping[str, Any], path: str, where: _Where
 ) -> Any:
     """The value in the field's own type, or an InputError with the nearest valid choice."""
+    word = bounds["word"]
+    if word is not None and value == word:
+        return value
+    kind = next(iter(typing.get_args(kind)), kind)
     if kind is float and isinstance(value, str):
         value = _number_from_text(value)  # YAML reads 1e-3 (no dot) as text
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not kind:
         expected = {int: "a whole number", float: "a number", str: "text"}[kind]
-        raise where.error(path, value, f"must be {expected}")
+        raise where.error(path, value, f"must be {expected}" + (f" or {word}" if word else ""))
     choices, prefix = bounds["choices"], bounds["prefix"]
-    if choices and value not in choices and not (prefix and value.startswith(prefix)):
+    if choices and value not in choices and not (prefix and str(value).startswith(prefix)):
         valid = [*choices, f"{prefix}PATH"] if prefix else choices
         raise where.error(path, value, did_you_mean(value, valid))
     if kind is float and not math.isfinite(value):

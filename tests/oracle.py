@@ -8,16 +8,29 @@ from __future__ import annotations
 
 import math
 
+import ml_dtypes
 import numpy as np
 
 
 def weight_update(
-    activations: np.ndarray, amplitude: float, learning_rate: float, batch_size: int
+    activations: np.ndarray,
+    amplitude: float,
+    learning_rate: float,
+    batch_size: int,
+    resolution: str = "float32",
 ) -> np.ndarray:
-    """q = w - a * alpha * (1/|B|), each operation rounded to float32."""
+    """q = w - a * alpha * (1/|B|), each operation rounded to float32, then stored in a format."""
+    stored = np.dtype(getattr(ml_dtypes, resolution, resolution))
+    w = _stored(np.float32(amplitude), stored).astype(np.float32)
     scaled = np.multiply(activations.astype(np.float32), np.float32(learning_rate))
     scaled = np.multiply(scaled, np.float32(1.0 / batch_size))
-    return np.subtract(np.float32(amplitude), scaled)
+    return _stored(np.subtract(w, scaled), stored)
+
+
+def _stored(x: np.ndarray, kind: np.dtype) -> np.ndarray:
+    if kind == ml_dtypes.float8_e4m3fn:  # has no infinity: the largest number, 448, instead
+        x = np.clip(x, np.float32(-448), np.float32(448))
+    return np.asarray(x).astype(kind)
 
 
 def bundle_ids(q: np.ndarray) -> np.ndarray:
@@ -41,3 +54,18 @@ def entropy(ids: np.ndarray, labels: np.ndarray, num_classes: int) -> float:
         surprise = -sum(p * math.log(p + 1e-5) for p in shares)
         total += len(members) * max(surprise, 0.0)
     return total / len(labels)
+
+
+def leader_ids(activations: np.ndarray, factor: np.float32, gamma: float) -> np.ndarray:
+    """Equation 1 with leaders: each sample joins the first leader within gamma, or becomes one."""
+    leaders: list[np.ndarray] = []
+    ids = []
+    for row in activations.reshape(len(activations), -1).astype(np.float32):
+        for number, leader in enumerate(leaders):
+            if factor * np.max(np.abs(row - leader)) <= np.float32(gamma):
+                ids.append(number)
+                break
+        else:
+            ids.append(len(leaders))
+            leaders.append(row)
+    return np.array(ids)

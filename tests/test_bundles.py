@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import json
 import math
 
 import jax
@@ -14,11 +17,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import cbundles
-from cbundles import bundles
+from cbundles import bundles, config
+from cbundles.bundles import equality, result
+from cbundles.bundles.equality import RESOLUTIONS
 
 CASES = sorted(p.stem for p in GOLDEN.glob("bundles_*.npz"))
 DIVERGED = ("bundles_edge_nan", "bundles_edge_inf")
 OUT_OF_RANGE = "bundles_edge_label_oob"
+AMPLITUDE = bundles.Equality()
+SIGNATURE = jax.jit(functools.partial(bundles.signature, equality=AMPLITUDE))
 
 
 def measure_golden(case):
@@ -49,35 +56,50 @@ def test_all_golden_cases_are_here():
     assert len(CASES) >= 27 and OUT_OF_RANGE in CASES and set(DIVERGED) < set(CASES)
 
 
+def test_the_schema_offers_what_the_metric_knows():
+    choices = {f.name: f.metadata["choices"] for f in dataclasses.fields(config.Probe)}
+    assert (choices["equality"], choices["resolution"]) == (equality.RULES, RESOLUTIONS)
+
+
 def test_label_out_of_range_is_an_error(golden):
     with pytest.raises(ValueError, match=r"label 12 is outside 0\.\.9"):
         measure_golden(golden(OUT_OF_RANGE))
+
+
+def compiled_bits(rows, amplitude, rate, batch, resolution="float32"):
+    def update(rows, scale):
+        return equality.rounded_bits(equality.weight_update(rows, scale, resolution), resolution)
+
+    scale = bundles.Scale.of(amplitude, rate, batch)
+    return np.asarray(jax.jit(update)(rows, scale))
+
+
+def oracle_bits(rows, amplitude, rate, batch, resolution="float32"):
+    q = oracle.weight_update(rows, amplitude, rate, batch, resolution)
+    return np.where(q == 0, np.zeros_like(q), q).view(f"u{q.dtype.itemsize}").astype(np.uint32)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_compiled_weight_update_has_the_bits_of_numpy(golden, name):
     case = golden(name)
     rows = case["a"].reshape(len(case["a"]), -1)
-    rate, batch = float(case["train_lr"]), int(case["train_batch_size"])
-    expected = oracle.weight_update(rows, case["w"], rate, batch)
-    resolution = bundles.Resolution.of(case["w"], rate, batch)
-    compiled = np.asarray(jax.jit(bundles.weight_update)(rows, resolution))
-    bits = np.where(expected == 0, np.float32(0), expected).view(np.uint32)
-    np.testing.assert_array_equal(compiled.view(np.uint32), bits)
+    given = (rows, case["w"], float(case["train_lr"]), int(case["train_batch_size"]))
+    np.testing.assert_array_equal(compiled_bits(*given), oracle_bits(*given))
 
 
-@pytest.mark.parametrize("batch_size", [48, 50, 64, 100])
-def test_weight_update_bits_on_many_values(batch_size):
+@pytest.mark.parametrize(
+    ("batch_size", "resolution"),
+    [(48, "float32"), (64, "float32"), (100, "float32"), *((50, name) for name in RESOLUTIONS)],
+)
+def test_weight_update_bits_on_many_values(batch_size, resolution):
     chance = np.random.default_rng(7)
     a = (chance.standard_normal((64, 333)) * 10.0 ** chance.integers(-12, 6, (64, 333))).astype(
         "f4"
     )
     for amplitude in (0.0, 1e-3, 0.37, 1.0, 11.5):
         for rate in (1e-3, 3e-4, 0.01):
-            expected = oracle.weight_update(a, amplitude, rate, batch_size)
-            resolution = bundles.Resolution.of(amplitude, rate, batch_size)
-            compiled = np.asarray(jax.jit(bundles.weight_update)(a, resolution))
-            assert (compiled == expected).all()
+            given = (a, amplitude, rate, batch_size, resolution)
+            np.testing.assert_array_equal(compiled_bits(*given), oracle_bits(*given))
 
 
 @st.composite
@@ -87,7 +109,7 @@ def probes(draw):
     Few shapes, because each is compiled anew.
     """
     n, d = draw(st.sampled_from([1, 2, 40])), draw(st.sampled_from([1, 4]))
-    num_classes = draw(st.integers(1, 5))
+    num_classes = draw(st.sampled_from([1, 5]))
     values = st.sampled_from([0.0, -0.0, 0.25, 1.0, -3.0, 1e-7, 2e-7, 1e3])
     a = draw(st.lists(st.lists(values, min_size=d, max_size=d), min_size=n, max_size=n))
     y = draw(st.lists(st.integers(0, num_classes - 1), min_size=n, max_size=n))
@@ -133,6 +155,43 @@ def test_padding_columns_changes_nothing(probe, columns):
     assert after.entropy == before.entropy
 
 
+@given(probes(), st.just(2))
+@settings(max_examples=60, deadline=None)
+def test_duplicating_every_sample_changes_nothing(probe, times):
+    a, y, num_classes = probe
+    before = entropy_of(a, y, num_classes)
+    after = entropy_of(np.tile(a, (times, 1)), np.tile(y, times), num_classes)
+    np.testing.assert_array_equal(after.bundle_ids[: len(y)], before.bundle_ids)
+    assert after.num_bundles == before.num_bundles
+    assert after.entropy == pytest.approx(before.entropy, abs=2e-6)
+
+
+@given(st.lists(st.integers(0, 5), min_size=40, max_size=40), st.data())
+@settings(max_examples=60, deadline=None)
+def test_merging_two_bundles_never_lowers_the_entropy(groups, data):
+    """H(D) is concave in the class shares. (Up to eps: a pure bundle is floored at 0.)"""
+    labels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=40, max_size=40)))
+    into, of = data.draw(st.permutations(range(6)))[:2]
+    merged = [into if group == of else group for group in groups]
+    apart, together = (
+        entropy_of(np.array(ids, np.float32)[:, None], labels, 4, amplitude=0.0)
+        for ids in (groups, merged)
+    )
+    assert together.num_bundles <= apart.num_bundles
+    assert together.entropy >= apart.entropy - 2e-5
+
+
+@given(probes(), st.sampled_from([0, 1, 25]))
+@settings(max_examples=60, deadline=None)
+def test_signatures_of_batches_are_the_signatures_of_the_whole(probe, cut):
+    a, y, _ = probe
+    scale, keys = bundles.Scale.of(0.5, 1e-3, 64), bundles.draw_keys(a.shape[1], 0)
+    sign = functools.partial(SIGNATURE, scale=scale, keys=keys)
+    cut = min(cut, len(y))
+    parts = [sign(jnp.asarray(part)) for part in (a[:cut], a[cut:]) if len(part)]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), sign(jnp.asarray(a)))
+
+
 def test_extremes():
     y = np.arange(2000) % 10
     distinct = np.arange(2000, dtype=np.float32)[:, None]
@@ -143,6 +202,82 @@ def test_extremes():
     assert entropy_of(same, y * 0, 10).entropy == 0  # one class only: nothing conflicts
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float8_e4m3fn", "float8_e5m2"])
+def test_activations_of_small_float_formats_are_measured_exactly(dtype):
+    a = jnp.asarray(np.random.default_rng(0).standard_normal((300, 1)), dtype)
+    y = np.arange(300) % 7
+    exact = np.asarray(a.astype(jnp.float32))
+    found = entropy_of(a, y, 7)
+    ids = oracle.bundle_ids(oracle.weight_update(exact, 0.5, 1e-3, 64))
+    np.testing.assert_array_equal(found.bundle_ids, ids)
+    assert 1 < found.num_bundles < 300
+
+
+@pytest.mark.parametrize("resolution", RESOLUTIONS)
+def test_coarser_resolutions_agree_with_the_oracle(resolution):
+    chance = np.random.default_rng(5)
+    a = (10.0 ** chance.uniform(-2, 5, (400, 1))).astype(np.float32)
+    y = np.arange(400) % 5
+    found = cbundles.bundle_entropy(
+        a, y, num_classes=5, amplitude=0.5, learning_rate=1e-3, resolution=resolution
+    )
+    ids = oracle.bundle_ids(oracle.weight_update(a, 0.5, 1e-3, 64, resolution))
+    np.testing.assert_array_equal(found.bundle_ids, ids)
+    assert found.entropy == pytest.approx(oracle.entropy(ids, y, 5), abs=2e-6)
+
+
+def test_a_coarser_resolution_bundles_more():
+    a = np.random.default_rng(5).uniform(0, 3000, (400, 1)).astype(np.float32)
+    counts = [
+        cbundles.bundle_entropy(
+            a, np.zeros(400, int), num_classes=1, amplitude=0.5, resolution=resolution
+        ).num_bundles
+        for resolution in ("float32", "float16", "bfloat16", "float8_e4m3fn")
+    ]
+    assert counts == sorted(counts, reverse=True) and len(set(counts)) == 4
+
+
+@given(probes(), st.sampled_from([0.0, 1e-5]))
+@settings(max_examples=100, deadline=None)
+def test_the_gamma_rule_agrees_with_its_oracle(probe, gamma):
+    a, y, num_classes = probe
+    found = cbundles.bundle_entropy(a, y, num_classes=num_classes, rule="gamma", gamma=gamma)
+    ids = oracle.leader_ids(a, np.float32(1e-3) * np.float32(1 / 64), gamma)
+    np.testing.assert_array_equal(found.bundle_ids, ids)
+    assert found.entropy == pytest.approx(oracle.entropy(ids, y, num_classes), abs=2e-6)
+
+
+def test_the_gamma_rule_is_not_transitive_and_follows_the_order():
+    """Three points, each close to the next: whether they are one bundle depends on who is first."""
+    step = 0.9 * 1e-8 * 64 / 1e-3
+    a = np.array([[0.0], [step], [2 * step]], np.float32)
+
+    def count(order):
+        rows = a[list(order)]
+        found = cbundles.bundle_entropy(rows, [0, 1, 0], num_classes=2, rule="gamma", gamma=1e-8)
+        return found.num_bundles
+
+    assert count([0, 1, 2]) == 2 and count([1, 0, 2]) == 1
+
+
+def test_many_columns_and_samples_under_the_gamma_rule():
+    chance = np.random.default_rng(2)
+    a = np.repeat(chance.standard_normal((90, 501)), 3, axis=0).astype(np.float32)
+    a += chance.uniform(0, 1e-3, a.shape).astype(np.float32)  # of the order of gamma |B| / alpha
+    y = np.arange(270) % 3
+    found = cbundles.bundle_entropy(a, y, num_classes=3, rule="gamma", gamma=1.5e-8)
+    ids = oracle.leader_ids(a, np.float32(1e-3) * np.float32(1 / 64), 1.5e-8)
+    np.testing.assert_array_equal(found.bundle_ids, ids)
+    assert 90 < found.num_bundles < 270
+
+
+def test_nan_and_infinity_are_close_to_nothing_under_the_gamma_rule():
+    a = np.array([[1, 2], [np.nan, 2], [np.nan, 2], [np.inf, 0], [np.inf, 0], [1, 2]], np.float32)
+    found = cbundles.bundle_entropy(a, [0] * 6, num_classes=2, rule="gamma")
+    assert found.diverged and found.entropy is None
+    assert found.bundle_ids.tolist() == [0, 1, 2, 3, 4, 0]
+
+
 def test_any_shape_of_activation_is_flattened():
     a = np.random.default_rng(0).integers(0, 2, (50, 2, 3, 4)).astype(np.float32)
     y = np.arange(50) % 3
@@ -150,62 +285,155 @@ def test_any_shape_of_activation_is_flattened():
     np.testing.assert_array_equal(entropy_of(a, y, 3).bundle_ids, flat.bundle_ids)
 
 
-@pytest.mark.parametrize("kind", ["permuted columns", "sign flips", "progression", "one column"])
-def test_rows_that_fool_weak_hashes_stay_apart(kind):
+def adversary(kind):
+    """Rows that are all different and that fool weak hashes."""
     n, d = 1024, 64
     chance = np.random.default_rng(1)
     row = chance.standard_normal(d).astype(np.float32)
-    a = np.tile(row, (n, 1))
-    if kind == "permuted columns":
-        a = np.stack([chance.permutation(row) for _ in range(n)])
-    elif kind == "sign flips":
-        a *= np.where((np.arange(n)[:, None] >> np.arange(d) % 10) & 1, -1, 1)
-    elif kind == "progression":
-        a = (np.arange(n)[:, None] * np.arange(1, d + 1)).astype(np.float32)
-    else:
-        a[np.arange(n), np.arange(n) % d] += np.arange(n)
-    expected = len(np.unique(oracle.weight_update(a, 0.0, 1e-3, 64), axis=0))
+    number, column = np.arange(n)[:, None], np.arange(d)
+    match kind:
+        case "permuted columns":
+            return np.stack([chance.permutation(row) for _ in range(n)])
+        case "sign flips":
+            return row * np.where(column < 10, 1 - 2 * (number >> column % 10 & 1), 1)
+        case "arithmetic progression":
+            return number + column
+        case "multiples":
+            return (number + 1) * np.arange(1, d + 1)
+        case "powers of two":
+            return np.tile(2.0 ** (number % 120 - 60) * (1 + 2 * (number // 120)), d)
+        case "balanced changes":  # what one column gains, another loses
+            change = np.where(column == number % d, 1, 0) - np.where(column == number // d, 1, 0)
+            return 1000 + change * (number + 1)
+        case "one ulp":
+            bits = np.tile(row, (n, 1)).view(np.uint32)
+            bits[np.arange(n), np.arange(n) % d] += 1 + np.arange(n, dtype=np.uint32) // d
+            return bits.view(np.float32)
+        case _:
+            wide = np.zeros((64, 10**6), np.float32)
+            wide[np.arange(64), chance.choice(10**6, 64, replace=False)] = 1
+            return wide
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "permuted columns",
+        "sign flips",
+        "arithmetic progression",
+        "multiples",
+        "powers of two",
+        "balanced changes",
+        "one ulp",
+        "one column of a million",
+    ],
+)
+def test_rows_that_fool_weak_hashes_stay_apart(kind):
+    """In every lane by itself: even 32 of the 96 bits hardly ever confuse two of 1024 rows."""
+    a = adversary(kind).astype(np.float32)
+    n = len(a)
+    expected = len({row.tobytes() for row in oracle.weight_update(a, 0.0, 1e-3, 64)})
+    assert expected > 0.9 * n
     assert entropy_of(a, np.zeros(n, int), 1, amplitude=0.0).num_bundles == expected
+    scale, keys = bundles.Scale.of(0.0, 1e-3, 64), bundles.draw_keys(a.shape[1], 0)
+    lanes = SIGNATURE(a, scale, keys)[:3]
+    assert [len(np.unique(lane)) for lane in lanes] == [expected] * 3
 
 
-def fresh_jit():
-    """A compiled `layer_bundles` that has not been traced with the real fingerprint before."""
-    return jax.jit(lambda *arguments: bundles.layer_bundles(*arguments))
+def test_more_samples_and_classes_than_fit_beside_the_hash():
+    """Label and index then no longer share a sort key with the hash."""
+    chance = np.random.default_rng(9)
+    a = chance.integers(0, 300, (70_000, 2)).astype(np.float32)
+    y = chance.integers(0, 100, 70_000)
+    found = entropy_of(a, y, 100, amplitude=0.0)
+    _, first, ids = np.unique(a, axis=0, return_index=True, return_inverse=True)
+    by_first_occurrence = np.argsort(np.argsort(first))
+    np.testing.assert_array_equal(found.bundle_ids, by_first_occurrence[ids.ravel()])
+    table = np.zeros((len(first), 100))
+    np.add.at(table, (ids.ravel(), y), 1)
+    share = table / table.sum(axis=1, keepdims=True)
+    entropy = np.maximum(-(share * np.log(share + 1e-5)).sum(axis=1), 0)
+    assert found.entropy == pytest.approx((entropy * table.sum(axis=1)).sum() / 70_000, abs=2e-6)
 
 
-def test_a_hash_collision_is_noticed_and_another_salt_resolves_it(monkeypatch):
-    """With a fingerprint that is blind for salt 0, the result must still be exact."""
-    honest = bundles.fingerprint
+def keys_that_collide(columns, salt):
+    """Two of three lanes are blind: all rows have one sort key, though not one hash."""
+    keys = bundles.draw_keys(columns, salt)
+    keys[: 2 * equality.LANE_DISTANCE] = 0
+    return keys
 
-    def blind_at_first(q, salt):
-        lanes = honest(q, salt)
-        return tuple(jnp.where(salt == 0, lane & jnp.uint32(1), lane) for lane in lanes)
 
-    monkeypatch.setattr(bundles, "fingerprint", blind_at_first)
-    monkeypatch.setattr(bundles, "_jitted_layer_bundles", fresh_jit())
+def test_a_hash_collision_is_noticed_and_other_keys_resolve_it(monkeypatch):
     a = np.random.default_rng(3).integers(0, 3, (200, 4)).astype(np.float32)
-    y = np.arange(200) % 4
-    resolution = bundles.Resolution.of(0.5, 1e-3, 64)
-    assert bundles.layer_bundles(jnp.asarray(a), jnp.asarray(y), resolution, np.uint32(0)).collided
+    y = (np.arange(200) % 4).astype(np.int32)
+    scale = bundles.Scale.of(0.5, 1e-3, 64)
+    layer = result.layer_bundles(a, y, scale, keys_that_collide(4, 0), AMPLITUDE, 4)
+    assert layer.collided
+
+    def blind_at_first(columns, salt):
+        return (keys_that_collide if salt == 0 else bundles.draw_keys)(columns, salt)
+
+    monkeypatch.setattr(result, "draw_keys", blind_at_first)
     ids = oracle.bundle_ids(oracle.weight_update(a, 0.5, 1e-3, 64))
     np.testing.assert_array_equal(entropy_of(a, y, 4).bundle_ids, ids)
 
 
-def test_fingerprint_that_always_collides_is_an_error(monkeypatch):
-    def constant(q, salt):
-        zero = jnp.zeros(q.shape[0], jnp.uint32)
-        return zero, zero
-
-    monkeypatch.setattr(bundles, "fingerprint", constant)
-    monkeypatch.setattr(bundles, "_jitted_layer_bundles", fresh_jit())
+def test_hashes_that_always_collide_are_an_error(monkeypatch):
+    monkeypatch.setattr(result, "draw_keys", keys_that_collide)
     with pytest.raises(bundles.CollisionError):
         entropy_of(np.arange(4, dtype=np.float32)[:, None], np.zeros(4, int), 1)
+
+
+def test_memory_is_linear_in_the_samples_and_no_activation_is_copied():
+    """No (N, N) and no second (N, d) array."""
+
+    def temporary(n, d):
+        arrays = jnp.zeros((n, d)), jnp.zeros(n, jnp.int32)
+        keys = bundles.draw_keys(d, 0)
+        lowered = result.layer_bundles.lower(
+            *arrays, bundles.Scale.of(0.5, 1e-3, 64), keys, AMPLITUDE, 10
+        )
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(4000, 8) < 4000 * 200
+    assert temporary(40_000, 8) < 40_000 * 200
+    assert temporary(4000, 2048) < 4000 * 200
+
+
+def test_the_result_describes_each_bundle():
+    a = np.array([1, 1, 1, 2, 2, 3], np.float32)[:, None]
+    found = entropy_of(a, [0, 2, 2, 1, 1, 0], 4)
+    assert found.bundle_ids.tolist() == [0, 0, 0, 1, 1, 2]
+    assert found.sizes.tolist() == [3, 2, 1]
+    assert found.class_histogram.tolist() == [[1, 0, 2, 0], [0, 2, 0, 0], [1, 0, 0, 0]]
+    assert found.conflicting_pairs == [(0, 2)]
+    assert found.conflicting is True and found.fully_conflicting is False
+    assert str(found) == (
+        "6 samples in 3 bundles; H = 0.3182 of at most 1.3863 nats; conflicting (1 pair of classes)"
+    )
+    assert json.loads(json.dumps(found.to_dict()))["class_histogram"][0] == [1, 0, 2, 0]
+
+
+@pytest.mark.parametrize(
+    ("a", "y", "conflicting", "fully", "text"),
+    [
+        ([1, 1, 1], [0, 1, 2], True, True, "fully conflicting (3 pairs of classes)"),
+        ([1, 1, 1], [1, 1, 1], False, False, "not conflicting"),
+        ([1, 2, 3], [0, 1, 2], False, False, "not conflicting"),
+        ([1, np.nan, np.inf], [0, 1, 2], None, None, "diverged"),
+    ],
+)
+def test_the_result_says_whether_a_layer_conflicts(a, y, conflicting, fully, text):
+    found = entropy_of(np.array(a, np.float32)[:, None], y, 3)
+    assert (found.conflicting, found.fully_conflicting) == (conflicting, fully)
+    assert text in str(found)
+    assert json.loads(json.dumps(found.to_dict()))["conflicting"] is conflicting
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"activations": np.ones((0, 3), "f4")}, "N >= 1"),
+        ({"activations": np.ones((0, 3), "f4")}, "not empty"),
         ({"activations": np.ones((4, 3), int)}, "floating point"),
         ({"labels": [0, 1]}, r"labels must be \(4,\)"),
         ({"labels": [0.0, 1.0, 0.0, 1.0]}, "labels must be integers"),
@@ -214,6 +442,11 @@ def test_fingerprint_that_always_collides_is_an_error(monkeypatch):
         ({"amplitude": -1.0}, "amplitude"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"batch_size": 0}, "batch_size"),
+        ({"amplitude": None}, "amplitude"),
+        ({"activations": np.ones((4, 0), "f4")}, "empty"),
+        ({"rule": "exact"}, "weight_amplitude, gamma"),
+        ({"gamma": -1.0}, "gamma"),
+        ({"resolution": "float64"}, "bfloat16"),
     ],
 )
 def test_nonsense_is_refused(change, message):

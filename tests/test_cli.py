@@ -114,6 +114,33 @@ def test_changed_images_are_another_experiment(cli, tmp_path):
     assert "[1/1]" in cli("sweep", "f.yaml").stdout
 
 
+def test_every_way_to_measure_the_same_network(cli, tmp_path):
+    """The probe does not touch the training; all images are streamed; coarser formats bundle more;
+    float32 weights tell more apart than a large gamma does."""
+    grid = "model: {width: 8, depth: 12}\ntraining: {epochs: 1}\n"
+    probes = {
+        "all": "probe: {samples: all}",
+        "formats": "probe: {samples: 500, resolution: [float32, float16, bfloat16]}",
+        "gamma": "probe: {samples: 500, equality: gamma, gamma: 1e-5}",
+    }
+    histories = {}
+    for name, probe in probes.items():
+        (tmp_path / f"{name}.yaml").write_text(grid + probe)
+        done = cli("sweep", f"{name}.yaml")
+        assert done.returncode == 0, done.stderr + done.stdout
+        for path in (tmp_path / "results" / name / "cells").iterdir():
+            record = json.loads(path.read_text())
+            probe = record["config"]["probe"]
+            histories[name, probe["resolution"]] = record["history"][-1]
+    assert len({h["test_accuracy"] for h in histories.values()}) == 1
+    everything = histories["all", "float32"]["num_bundles"]
+    few = histories["formats", "float32"]["num_bundles"]
+    assert few[0] > 450 and everything[0] > 9500
+    half, brain = (histories["formats", f]["num_bundles"] for f in ("float16", "bfloat16"))
+    assert all(a >= b >= c for a, b, c in zip(few, half, brain, strict=True)) and few != half
+    assert sum(histories["gamma", "float32"]["num_bundles"]) < sum(few)
+
+
 def test_plan_runs_nothing(cli, tiny, tmp_path):
     done = cli("sweep", tiny, "--plan", "--json")
     plan = json.loads(done.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -91,6 +92,11 @@ def test_identity_is_the_content(written):
         ("training.learning_rate=11", "must be at most 10.0; nearest valid: 10.0"),
         ("data.name=mnits", "did you mean 'mnist'?"),
         ("data.name=7", "must be text"),
+        ("probe.samples=some", "probe.samples = 'some': must be a whole number or all"),
+        ("probe.samples=0", "nearest valid: 1"),
+        ("probe.equality=gama", "did you mean 'gamma'?"),
+        ("probe.resolution=float23", "did you mean 'float32'?"),
+        ("probe.gamma=1e-7", "has no effect unless probe.equality is gamma"),
         ("model.depth=[]", "at least one value"),
         ("model.depth=[5, 5]", "must not repeat"),
         ("model.depth=[5, x]", "must be a whole number"),
@@ -106,6 +112,26 @@ def test_mistakes_name_the_place_and_the_way_out(written, override, message):
         config.load(written("model: {depth: 2, width: 4}\n"), [override])
     assert message in str(error.value)
     assert f"--set {override}" in str(error.value)
+
+
+def test_gamma_and_the_whole_training_set_exclude_each_other(written):
+    probe = "probe: {samples: [64, all], equality: gamma, resolution: float16}\n"
+    path = written("model: {depth: 2, width: 4}\n" + probe)
+    with pytest.raises(InputError, match="no effect unless"):
+        config.load(path, [])
+    with pytest.raises(InputError, match="nearest valid: a number"):
+        config.load(path, ["probe.equality=[gamma, weight_amplitude]"])
+    cells = config.load(path, ["probe.equality=weight_amplitude"]).cells
+    assert [cell.probe.count(10_000) for cell in cells] == [64, 10_000]
+
+
+def test_committed_records_have_the_identity_of_their_configuration():
+    """Fails when a default changed, or a field was renamed: they would not be recognised."""
+    paths = sorted((ROOT / "results").glob("mnist_*/cells/*.json"))
+    assert len(paths) >= 179
+    for path in paths:
+        record = json.loads(path.read_text())
+        assert config.Cell.fromdict(record["config"]).id == record["cell"] == path.stem
 
 
 @pytest.mark.parametrize(

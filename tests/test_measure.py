@@ -10,32 +10,55 @@ from jax.flatten_util import ravel_pytree
 from networks import golden_params
 
 from cbundles import bundles, measure
+from cbundles.data import augment
+from cbundles.data.device import Examples
 from cbundles.models import fc
 from cbundles.models.shape import Shape
+
+
+def measured(
+    params: fc.Params,
+    shape: Shape,
+    images,
+    labels,
+    *,
+    depth=None,
+    rule="weight_amplitude",
+    rate=1e-3,
+    batch_size=64,
+) -> measure.Layers:
+    flat = ravel_pytree(params)[0][None]
+    program = measure.layers_program(shape, bundles.Equality(rule), masked=depth is not None)
+    depths = jnp.asarray([depth if depth is not None else shape.depth], jnp.int32)
+    scale = bundles.Scale.of(0.0, rate, batch_size)
+    examples = Examples(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
+    return measure.run_layers(program, shape, flat, depths, examples, scale)
 
 
 @pytest.mark.parametrize(("evaluation_size", "used"), [(40, 48), (64, 64), (512, 160)])
 def test_golden_end_to_end(golden, evaluation_size, used):
     """The original rounds the probe size up to whole batches of 16, or takes all there is."""
     case = golden("e2e_fnn_w10_d4")
-    x, y = jnp.asarray(case["x"][:used].reshape(used, -1)), jnp.asarray(case["y"][:used])
-    flat = ravel_pytree(golden_params(case))[0]
-    scale = bundles.Resolution.of(0.0, float(case["train_lr"]), int(case["train_batch_size"]))
-    shape = Shape(784, 4, 10, 10)
-    program = measure.program(shape, masked=False)
-    depths = jnp.asarray([4], jnp.int32)
-    found = measure.population(program, flat[None], depths, (x, y), (x, y), scale)
+    rate, batch_size = float(case["train_lr"]), int(case["train_batch_size"])
+    found = measured(
+        golden_params(case),
+        Shape(784, 4, 10, 10),
+        case["x"][:used],
+        case["y"][:used],
+        rate=rate,
+        batch_size=batch_size,
+    )
     expected = case[f"result:evaluation_size={evaluation_size}:all_layers=True"]
     np.testing.assert_array_equal(found.num_bundles[0], expected[:, 0])
     np.testing.assert_allclose(found.entropy[0], expected[:, 1], atol=2e-6)
 
 
-def measured(params: fc.Params, shape: Shape, depth: int | None, x, y) -> measure.Measurement:
+def accuracy(params: fc.Params, shape: Shape, images, labels, *, depth=None) -> float:
     flat = ravel_pytree(params)[0][None]
-    program = measure.program(shape, masked=depth is not None)
+    program = measure.accuracy_program(shape, masked=depth is not None)
     depths = jnp.asarray([depth if depth is not None else shape.depth], jnp.int32)
-    scale = bundles.Resolution.of(0.0, 1e-3, 64)
-    return measure.population(program, flat, depths, (x, y), (x, y), scale)
+    examples = Examples(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
+    return float(program(flat, depths, examples)[0])
 
 
 def test_padding_neither_changes_bundles_nor_the_amplitude():
@@ -44,12 +67,12 @@ def test_padding_neither_changes_bundles_nor_the_amplitude():
     chance = np.random.default_rng(0)
     x = jnp.asarray(chance.integers(0, 2, (80, 20)).astype(np.float32) * 1e-4)
     y = jnp.asarray(np.arange(80) % 3)
-    alone = measured(params, own, None, x, y)
-    padded = measured(fc.pad(params, larger), larger, 4, x, y)
+    alone = measured(params, own, x, y)
+    padded = measured(fc.pad(params, larger), larger, x, y, depth=4)
     assert alone.num_bundles.min() < 80  # there is something to compare
     np.testing.assert_array_equal(padded.num_bundles[:, :4], alone.num_bundles)
     np.testing.assert_array_equal(padded.entropy[:, :4], alone.entropy)
-    np.testing.assert_array_equal(padded.accuracy, alone.accuracy)
+    assert accuracy(fc.pad(params, larger), larger, x, y, depth=4) == accuracy(params, own, x, y)
 
 
 def test_a_diverged_network_is_reported_as_such():
@@ -57,7 +80,7 @@ def test_a_diverged_network_is_reported_as_such():
     params = fc.init(shape, seed=0)
     params.hidden[0][:] = np.inf
     x, y = jnp.ones((10, 20)), jnp.zeros(10, jnp.int32)
-    result = measured(params, shape, None, x, y)
+    result = measured(params, shape, x, y)
     assert result.finite.tolist() == [[False, False, False]]  # nor is the amplitude a number
 
 
@@ -67,7 +90,7 @@ def test_a_layer_beyond_an_infinite_activation_is_not_finite():
     params = fc.init(shape, seed=0)
     params.first[:] = 1e30
     params.hidden[0][:] = 1e30
-    result = measured(params, shape, None, jnp.ones((10, 20)), jnp.zeros(10, jnp.int32))
+    result = measured(params, shape, jnp.ones((10, 20)), np.zeros(10))
     assert result.finite.tolist() == [[True, False, False]]
 
 
@@ -77,4 +100,68 @@ def test_accuracy_counts_every_test_image():
     x = jnp.asarray(np.random.default_rng(1).standard_normal((101, 5)), jnp.float32)
     y = jnp.argmax(fc.forward(jax.tree.map(jnp.asarray, params), x), axis=1)
     wrong = y.at[:10].set((y[:10] + 1) % 3)
-    assert measured(params, shape, None, x, wrong).accuracy == pytest.approx([91 / 101])
+    assert accuracy(params, shape, x, wrong) == pytest.approx(91 / 101)
+
+
+def exact_network(shape: Shape) -> fc.Params:
+    """Weights that are whole numbers: float32 arithmetic is exact, however it is batched."""
+    params = fc.init(shape, seed=3)
+    return fc.Params(*(np.round(3 * leaf) for leaf in params))
+
+
+@pytest.mark.parametrize("batch", [7, 64, 300])
+def test_streaming_in_batches_changes_nothing(monkeypatch, batch):
+    """Also where the last batch overlaps the one before it, and with uint8 images."""
+    shape = Shape(12, 5, 4, 3)
+    params = exact_network(shape)
+    chance = np.random.default_rng(0)
+    images = chance.integers(0, 3, (300, 3, 4, 1)).astype(np.float32)
+    labels = chance.integers(0, 3, 300)
+    monkeypatch.setattr(measure, "BATCH", 300)
+    measure.layers_program.cache_clear()
+    whole = measured(params, shape, images, labels)
+    monkeypatch.setattr(measure, "BATCH", batch)
+    measure.layers_program.cache_clear()
+    parts = measured(params, shape, images, labels)
+    assert 1 < whole.num_bundles[0, -1] < whole.num_bundles[0, 0]  # something to get wrong
+    np.testing.assert_array_equal(parts.num_bundles, whole.num_bundles)
+    np.testing.assert_array_equal(parts.entropy, whole.entropy)
+
+
+def test_images_may_be_bytes():
+    shape = Shape(16, 3, 6, 3)
+    params, chance = fc.init(shape, seed=1), np.random.default_rng(4)
+    raw, labels = chance.integers(0, 256, (50, 4, 4, 1), dtype=np.uint8), np.arange(50) % 3
+    pixels = np.asarray(augment.to_float(jnp.asarray(raw)))
+    as_bytes, as_floats = (measured(params, shape, x, labels) for x in (raw, pixels))
+    np.testing.assert_array_equal(as_bytes.entropy, as_floats.entropy)
+    assert accuracy(params, shape, raw, labels) == accuracy(params, shape, pixels, labels)
+
+
+def test_streaming_stores_no_activations():
+    """What grows with the samples is less than one layer's activations, let alone all four."""
+
+    def temporary(samples):
+        shape = Shape(16, 4, 256, 10)
+        program = measure.layers_program(shape, bundles.Equality(), masked=False)
+        flat = jnp.zeros((1, shape.parameters))
+        examples = Examples(jnp.zeros((samples, 4, 4, 1), jnp.uint8), jnp.zeros(samples, jnp.int32))
+        arguments = (flat, None, examples, bundles.Scale.of(0, 1e-3, 64), measure.keys_for(shape))
+        memory = program.lower(*arguments).compile().memory_analysis()
+        return memory.temp_size_in_bytes
+
+    assert temporary(60_000) - temporary(10_000) < 50_000 * 256 * 4 / 2
+
+
+def test_the_gamma_rule_in_a_network():
+    """It needs all samples at once; here it must agree with the metric on the same activations."""
+    shape = Shape(12, 3, 4, 3)
+    params = exact_network(shape)
+    chance = np.random.default_rng(0)
+    x, y = chance.integers(0, 3, (90, 12)).astype(np.float32), np.arange(90) % 3
+    found = measured(params, shape, x, y, rule="gamma")
+    activations = fc.visit_layers(jax.tree.map(jnp.asarray, params), x, lambda a: a)
+    for layer in range(3):
+        alone = bundles.bundle_entropy(activations[layer], y, num_classes=3, rule="gamma")
+        assert found.num_bundles[0, layer] == alone.num_bundles
+        assert found.entropy[0, layer] == alone.entropy

@@ -101,7 +101,7 @@ def shape(cell: Cell, facts: Facts) -> Shape:
 def seconds(cell: Cell, facts: Facts) -> float:
     """Predicted seconds of one CPU core for a cell: training and measuring, without compiling."""
     depth, forward = cell.model.depth, shape(cell, facts).flops
-    batch, samples = cell.training.batch_size, cell.probe.samples
+    batch, samples = cell.training.batch_size, cell.probe.count(facts.train)
     step = STEP_OVERHEAD + depth * LAYER_OVERHEAD + 3 * batch * forward / FLOPS_PER_SECOND
     measuring = (facts.test + samples) * forward / MEASURE_FLOPS_PER_SECOND
     measuring += depth * SECONDS_PER_LAYER_MEASURED * samples / 2048
@@ -114,8 +114,10 @@ def memory(cell: Cell, facts: Facts) -> int:
     height, width, channels = facts.image_shape
     enlarged = (height + 4) * (width + 4) * channels
     canvas = facts.inputs if cell.data.augmentation == "none" else enlarged
-    images = 4 * (facts.train * canvas + facts.test * facts.inputs) + facts.train * facts.inputs
-    return 400_000_000 + images + 8 * shape(cell, facts).bytes
+    samples = cell.probe.count(facts.train)
+    images = 4 * facts.train * canvas + (facts.train + facts.test + samples) * facts.inputs
+    signatures = 16 * samples * cell.model.depth
+    return 400_000_000 + images + 2 * signatures + 8 * shape(cell, facts).bytes
 
 
 def disk(cell: Cell) -> int:

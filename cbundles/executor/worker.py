@@ -117,8 +117,7 @@ class _Worker:
                 {"event": "note", "text": f"{key}: checkpoint unusable ({error}); from the start"}
             )
             moment = self._run(population, data, num_classes, None, key)
-        inputs = data.probe[0].shape[1]
-        for record in sweep.records(cells, moment, inputs, num_classes):
+        for record in sweep.records(cells, moment, data.inputs, num_classes):
             if not self.store.is_finished(record["cell"], fingerprint):
                 origin = {**self.device, **self._source, "data_fingerprint": fingerprint}
                 self.store.finish({**record, **origin})

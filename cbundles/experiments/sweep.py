@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cbundles import bundles, measure, train
+from cbundles import measure, train
+from cbundles.bundles import Equality, Scale
 from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.device import DeviceData
@@ -27,13 +28,15 @@ from cbundles.models.shape import Shape
 class Moment:
     """A population between two epochs. `state` is valid until the next Moment is asked for.
 
-    history: for each member, one entry per measurement. seconds: for each entry, what the epoch
-    and its measurement took, compilation not included. compile_seconds: what that took, in all.
+    history: for each member, one entry per measurement. seconds: for each entry, what the epoch,
+    the test and the probe took, compilation not included. probe_seconds: the part of it in which
+    bundles were measured. compile_seconds: what compiling took, in all.
     """
 
     state: train.TrainState
     history: list[list[dict[str, Any]]]
     seconds: list[float]
+    probe_seconds: list[float]
     compile_seconds: float
 
     @property
@@ -61,6 +64,10 @@ def recipe_of(cell: Cell) -> train.Recipe:
     )
 
 
+def equality_of(cell: Cell) -> Equality:
+    return Equality(cell.probe.equality, cell.probe.gamma, cell.probe.resolution)
+
+
 def run(
     cells: Sequence[Cell], data: DeviceData, num_classes: int, resume: bytes | None = None
 ) -> Iterator[Moment]:
@@ -69,46 +76,52 @@ def run(
     resume: what `freeze` made of an earlier Moment; training then continues after it, and on the
     CPU ends bit-identical to a run that was never interrupted.
     """
-    inputs = data.probe[0].shape[1]
-    shape = shared_shape(cells, inputs, num_classes)
+    shape = shared_shape(cells, data.inputs, num_classes)
     recipe, training = recipe_of(cells[0]), cells[0].training
     masked = any(cell.model.depth < shape.depth for cell in cells)
     depths = jnp.asarray([cell.model.depth for cell in cells], jnp.int32)
-    scale = bundles.Resolution.of(0.0, training.learning_rate, training.batch_size)
+    scale = Scale.of(0.0, training.learning_rate, training.batch_size)
     if resume is None:
         initial = _initial(cells, shape, recipe)
-        moment = Moment(initial, history=[[] for _ in cells], seconds=[], compile_seconds=0.0)
+        moment = Moment(initial, [[] for _ in cells], [], [], compile_seconds=0.0)
     else:
         moment = _thaw(resume, like=_initial(cells, shape, recipe))
-    state, history = moment.state, moment.history
-    seconds, compiled = moment.seconds, moment.compile_seconds
+    state = moment.state
 
     def epoch_plan(number: int) -> train.Plan:
         plans = [train.plan(recipe, c.training.seed, number, len(data.labels)) for c in cells]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *plans)
 
     started = time.perf_counter()
-    flat, salt = state.params.fast, np.uint32(0)
-    measuring = measure.program(shape, masked=masked)
-    measuring = measuring.lower(flat, depths, data.test, data.probe, scale, salt).compile()
+    tested, probed = (state.params.fast, depths, data.test), (data.probe, scale)
+    test = measure.accuracy_program(shape, masked=masked).lower(*tested).compile()
+    probe = measure.layers_program(shape, equality_of(cells[0]), masked=masked)
+    probe = probe.lower(*tested[:2], *probed, measure.keys_for(shape)).compile()
     run_epoch = train.epoch_program(shape, recipe, masked=masked)
     run_epoch = run_epoch.lower(state, epoch_plan(0), depths, data.canvas, data.labels).compile()
-    compiled += time.perf_counter() - started
+    compiled = moment.compile_seconds + time.perf_counter() - started
 
-    for number in range(len(seconds), training.epochs + 1):
+    for number in range(len(moment.seconds), training.epochs + 1):
         started = time.perf_counter()
         losses = None
         if number > 0:
             state, losses = run_epoch(state, epoch_plan(number), depths, data.canvas, data.labels)
-        result = measure.population(
-            measuring, state.params.fast, depths, data.test, data.probe, scale
+        flat = state.params.fast
+        accuracy = np.asarray(test(flat, depths, data.test))
+        trained = time.perf_counter()
+        layers = measure.run_layers(probe, shape, flat, depths, *probed)
+        ended = time.perf_counter()
+        moment = Moment(
+            state=state,
+            history=[
+                [*past, _entry(accuracy[i], layers, i, cell, None if losses is None else losses[i])]
+                for i, (past, cell) in enumerate(zip(moment.history, cells, strict=True))
+            ],
+            seconds=[*moment.seconds, round(ended - started, 4)],
+            probe_seconds=[*moment.probe_seconds, round(ended - trained, 4)],
+            compile_seconds=compiled,
         )
-        history = [
-            [*past, _entry(result, i, cell, None if losses is None else losses[i])]
-            for i, (past, cell) in enumerate(zip(history, cells, strict=True))
-        ]
-        seconds = [*seconds, round(time.perf_counter() - started, 4)]
-        yield Moment(state, history, seconds, compiled)
+        yield moment
 
 
 def _initial(cells: Sequence[Cell], shape: Shape, recipe: train.Recipe) -> train.TrainState:
@@ -135,6 +148,7 @@ def records(cells: Sequence[Cell], moment: Moment, inputs: int, num_classes: int
                 "flops": shape.flops,
                 "history": history,
                 "seconds": [round(s / len(cells), 4) for s in moment.seconds],
+                "probe_seconds": [round(s / len(cells), 4) for s in moment.probe_seconds],
                 "compile_seconds": round(moment.compile_seconds / len(cells), 2),
                 "population": len(cells),
             }
@@ -150,6 +164,7 @@ def freeze(moment: Moment) -> bytes:
         "state": serialization.to_state_dict(jax.tree.map(np.asarray, moment.state)),
         "history": moment.history,
         "seconds": moment.seconds,
+        "probe_seconds": moment.probe_seconds,
         "compile_seconds": moment.compile_seconds,
     }
     return serialization.msgpack_serialize(content)
@@ -168,24 +183,24 @@ def _thaw(frozen: bytes, like: train.TrainState) -> Moment:
         if jax.tree.map(jnp.shape, state) != jax.tree.map(jnp.shape, like):
             raise ValueError("it holds networks of another shape")
         state = jax.tree.map(jnp.asarray, state)
-        seconds, compiled = content["seconds"], content["compile_seconds"]
-        return Moment(state, content["history"], seconds, compiled)
+        times = {key: content[key] for key in ("seconds", "probe_seconds", "compile_seconds")}
+        return Moment(state, content["history"], **times)
     except Exception as error:  # whatever a damaged file makes the decoder raise
         raise DamagedCheckpoint(str(error)) from error
 
 
-def _entry(result: measure.Measurement, i: int, cell: Cell, loss: Any) -> dict[str, Any]:
+def _entry(accuracy: Any, layers: measure.Layers, i: int, cell: Cell, loss: Any) -> dict[str, Any]:
     """One measurement of one member: accuracy, loss, and H and bundle count of its own layers."""
     depth = cell.model.depth
-    finite = result.finite[i, :depth]
+    finite = layers.finite[i, :depth]
     entropy = [
-        _short(h) if ok else None for h, ok in zip(result.entropy[i, :depth], finite, strict=True)
+        _short(h) if ok else None for h, ok in zip(layers.entropy[i, :depth], finite, strict=True)
     ]
     return {
-        "test_accuracy": _short(result.accuracy[i]),
+        "test_accuracy": _short(accuracy),
         "train_loss": None if loss is None or not np.isfinite(loss) else _short(loss),
         "entropy": entropy,
-        "num_bundles": [int(n) for n in result.num_bundles[i, :depth]],
+        "num_bundles": [int(n) for n in layers.num_bundles[i, :depth]],
     }
 
 

@@ -7,13 +7,24 @@ found after the first epoch, from the deepest network of each width alone (sec. 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
-TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_compiling")
+from cbundles.config import SECTIONS, Cell
+
+TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
+
+SETTINGS = {
+    f"probe_{field.name}" if section == "probe" else field.name: (section, field.name)
+    for section, kind in SECTIONS.items()
+    for field in dataclasses.fields(kind)
+    if section != "model" and field.name not in ("name", "epochs")
+    and (section, field.name) != ("training", "seed")
+}  # fmt: skip
 
 
 def row(record: dict[str, Any]) -> dict[str, Any]:
@@ -50,6 +61,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         "cell": record["cell"],
         "seconds": round(sum(record["seconds"]), 3),
         "seconds_per_epoch": round(statistics.median(record["seconds"][1:]), 3),
+        "seconds_probing": round(sum(record.get("probe_seconds", [])), 3),
         "seconds_compiling": record["compile_seconds"],
     }
 
@@ -99,18 +111,8 @@ def origins(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def settings(record: dict[str, Any]) -> dict[str, Any]:
     """What else defines a network, besides data set, depth, width, epochs and seed, as columns."""
-    config = record["config"]
-    return {
-        "augmentation": config["data"]["augmentation"],
-        "batch_size": config["training"]["batch_size"],
-        "learning_rate": config["training"]["learning_rate"],
-        "weight_decay": config["training"]["weight_decay"],
-        "accuracy_epochs": config["training"]["accuracy_epochs"],
-        "probe_samples": config["probe"]["samples"],
-        "probe_selection": config["probe"]["selection"],
-        "probe_images": config["probe"]["images"],
-        "probe_seed": config["probe"]["seed"],
-    }
+    config = Cell.fromdict(record["config"]).asdict()
+    return {column: config[section][key] for column, (section, key) in SETTINGS.items()}
 
 
 def variants(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:

@@ -58,9 +58,7 @@ def layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
 def columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Keys and titles of the columns for people: the usual ones, after those in which rows differ
     although their depth, width and seed may agree."""
-    settings = ("dataset", "epochs", "augmentation", "batch_size", "learning_rate", "weight_decay",
-                "accuracy_epochs", "probe_samples", "probe_selection", "probe_images",
-                "probe_seed")  # fmt: skip
+    settings = ("dataset", "epochs", *summary.SETTINGS)
     axes = {key: key.replace("_", " ") for key in settings if len({row[key] for row in rows}) > 1}
     return {**axes, **MARKDOWN_COLUMNS}
 

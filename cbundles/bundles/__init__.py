@@ -1,0 +1,23 @@
+"""The metric: which samples does a layer make indistinguishable, and how much do they conflict?
+
+`equality` turns each activation into a signature, `partition` sorts signatures into bundles and
+computes their entropy, `result` is what users call.
+"""
+
+from cbundles.bundles.equality import Equality, Scale, draw_keys, signature
+from cbundles.bundles.partition import Layer, partition, partition_layers
+from cbundles.bundles.result import MAX_SALTS, Bundles, CollisionError, bundle_entropy
+
+__all__ = [
+    "MAX_SALTS",
+    "Bundles",
+    "CollisionError",
+    "Equality",
+    "Layer",
+    "Scale",
+    "bundle_entropy",
+    "draw_keys",
+    "partition",
+    "partition_layers",
+    "signature",
+]

@@ -1,0 +1,189 @@
+"""When are two activations equal? Rows are turned into signatures: equal rows, equal signatures.
+
+Two samples are *bundled* by a layer when the weight update cannot tell their activations apart
+(paper, definition 1 and eq. 1). There are two readings of that:
+
+`weight_amplitude`  A weight w moves by a * (alpha / |B|), so two activations are the same when they
+    lead to the same number ``q = w - a * alpha * (1/|B|)``, every operation rounded to float32 in
+    this order, where w is the largest absolute trainable weight of the whole model. This is what
+    produced the paper's figures. Equality of q is an equivalence relation.
+`gamma`  Equation 1 read literally, a tolerance; see `leaders`.
+
+The signature of the first reading is a hash of q that reads each activation once. Its collisions
+cannot pass silently: see `fingerprint`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from cbundles.bundles.leaders import leaders
+
+RULES = ("weight_amplitude", "gamma")
+RESOLUTIONS = ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+LANES = 3
+LANE_DISTANCE = 16  # columns between the keys of two lanes; any number would do, 64 bytes is fast
+MARGIN = (LANES - 1) * LANE_DISTANCE
+KEY_STREAM = 2**51  # apart from the streams of training and of the probe
+ABSOLUTE = np.uint32(0x7FFFFFFF)
+INFINITY = np.uint32(0x7F800000)
+
+
+@dataclass(frozen=True)
+class Equality:
+    """The choice of a reading; compiled into programs.
+
+    rule: one of `RULES`. gamma: the tolerance of the second rule, as in eq. 1. resolution: one of
+    `RESOLUTIONS`, the format in which the model keeps its weights (first rule): w and q are rounded
+    to it, to the nearest even; the update itself is computed in float32, as processors do. Beyond
+    its range, float8_e4m3fn (which has no infinity) saturates.
+    """
+
+    rule: str = "weight_amplitude"
+    gamma: float = 1e-8
+    resolution: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ValueError(f"the rule of equality is one of {', '.join(RULES)}, not {self.rule}")
+        if self.resolution not in RESOLUTIONS:
+            raise ValueError(
+                f"resolution is one of {', '.join(RESOLUTIONS)}, not {self.resolution}"
+            )
+        if not (np.isfinite(self.gamma) and self.gamma >= 0):
+            raise ValueError(f"gamma must be a finite number >= 0, not {self.gamma}")
+
+
+class Scale(NamedTuple):
+    """What turns an activation into a step of a weight: float32 scalars *known only at run time*.
+
+    Were they compile-time constants, XLA would fold ``alpha * (1/|B|)`` into one factor and change
+    the partition. ``opaque_zero`` is a uint32 0 for the same reason: see `weight_update`.
+    """
+
+    amplitude: Any
+    learning_rate: Any
+    inverse_batch_size: Any
+    opaque_zero: Any
+
+    @classmethod
+    def of(cls, amplitude: float, learning_rate: float, batch_size: int) -> Scale:
+        return cls(
+            np.float32(amplitude),
+            np.float32(learning_rate),
+            np.float32(1.0 / batch_size),
+            np.uint32(0),
+        )
+
+
+def draw_keys(columns: int, salt: int) -> np.ndarray:
+    """The keys of `fingerprint` for rows of up to `columns` numbers: odd uint32. They are an
+    argument of programs, not part of them, so that another salt needs no other program."""
+    chance = np.random.Generator(np.random.Philox(key=[salt, KEY_STREAM]))
+    return chance.integers(2**32, size=columns + MARGIN, dtype=np.uint32) | np.uint32(1)
+
+
+def signature(
+    activations: jax.Array, scale: Scale, keys: jax.Array, equality: Equality
+) -> jax.Array:
+    """uint32 (4, N) of a layer's activations (N, ...): three lanes that are the same for rows that
+    are equal, and the largest ``|q|`` of each row as bits, by which NaN and infinity show. keys:
+    see `draw_keys`.
+
+    The weight-amplitude rule may be given a batch at a time, and the parts joined; the gamma rule
+    needs the whole probe set at once.
+    """
+    rows = activations.reshape(activations.shape[0], -1).astype(jnp.float32)
+    if equality.rule == "weight_amplitude":
+        return fingerprint(rows, scale, keys, equality.resolution)
+    leader = leaders(rows, scale.learning_rate * scale.inverse_batch_size, equality.gamma)
+    none = jnp.zeros_like(leader)
+    largest = jnp.max(_bits(rows) & ABSOLUTE, axis=1)
+    return jnp.stack([leader.astype(jnp.uint32), none, none, largest])
+
+
+def weight_update(rows: jax.Array, scale: Scale, resolution: str = "float32") -> jax.Array:
+    """q = w - a * alpha * (1/|B|), float32, with the bits that NumPy gives; w is a number of the
+    format `resolution`, to which q is yet to be rounded.
+
+    (Except that a step below 1.2e-38, which XLA may flush to zero, differs when w is 0.)
+
+    A compiler may contract the last multiplication and the subtraction into one fused operation
+    that rounds once. Passing the product through an integer operation it cannot see through
+    (xor with a zero that arrives at run time) rules that out.
+    """
+    step = rows * scale.learning_rate * scale.inverse_batch_size
+    w = _stored(jnp.asarray(scale.amplitude, jnp.float32), resolution)
+    return _opaque(w, scale).astype(jnp.float32) - _opaque(step, scale)
+
+
+def rounded_bits(q: jax.Array, resolution: str) -> jax.Array:
+    """The bits of q rounded to a float format, as uint32. -0.0 equals 0.0, so it gets its bits."""
+    stored = _stored(q, resolution)
+    return _bits(jnp.where(stored == 0, jnp.zeros_like(stored), stored))
+
+
+def fingerprint(
+    rows: jax.Array, scale: Scale, keys: jax.Array, resolution: str = "float32"
+) -> jax.Array:
+    """A signature of each row of activations (N, d) by the weight-amplitude rule; see `signature`.
+
+    The bits of each element of q are mixed by a bijection x -> m(x) in which every input bit
+    reaches every output bit; lane j is the sum of ``k_j[c] m(q[c])`` over the columns c, modulo
+    2^32, with odd random keys k_j.
+
+    Collisions. Rows that differ in one column never collide. For any other pair let t be the number
+    of trailing zero bits of m(x) - m(x') in the last column where they differ. Over random keys
+    each lane collides with a probability of at most 2^(t-31), independently (the lanes use one
+    sequence of keys, shifted), all three with 2^(3t-93); t is 0 for half of all pairs, 1 for
+    a quarter, and so on. `partition` sorts by at most 64 of the 96 bits and reports whatever the
+    others tell apart, so a collision that happens is noticed, and one in 2^90 is not.
+    """
+    q = weight_update(rows, scale, resolution)
+    mixed = _mix(rounded_bits(q, resolution))
+    d = rows.shape[1]
+    lanes = [mixed * keys[j : j + d] for j in range(0, MARGIN + 1, LANE_DISTANCE)]
+
+    # One reduction with four results reads q once and is vectorised; four reductions are not.
+    def combine(x: tuple[jax.Array, ...], y: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+        return *(a + b for a, b in zip(x[:-1], y[:-1], strict=True)), jnp.maximum(x[-1], y[-1])
+
+    operands = (*lanes, _bits(q) & ABSOLUTE)
+    return jnp.stack(lax.reduce(operands, (np.uint32(0),) * (LANES + 1), combine, (1,)))
+
+
+def _mix(x: jax.Array) -> jax.Array:
+    """A bijection of uint32 in which every input bit reaches every output bit (two rounds of
+    multiply and xor-shift)."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)
+
+
+def _stored(x: jax.Array, resolution: str) -> jax.Array:
+    """x as an array of a float format."""
+    if resolution == "float8_e4m3fn":
+        limit = float(jnp.finfo(resolution).max)
+        x = jnp.clip(x, -limit, limit)
+    return x.astype(resolution)
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    """The bits of floats of any size, as uint32 numbers."""
+    return _raw(x).astype(jnp.uint32)
+
+
+def _raw(x: jax.Array) -> jax.Array:
+    return lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
+
+
+def _opaque(x: jax.Array, scale: Scale) -> jax.Array:
+    """x, in a way that keeps the compiler from merging what comes before with what comes after."""
+    raw = _raw(x)
+    return lax.bitcast_convert_type(raw ^ jnp.asarray(scale.opaque_zero, raw.dtype), x.dtype)

@@ -1,0 +1,133 @@
+"""From signatures to bundles and their entropy.
+
+A bundle D with class shares p(n) has
+
+    H(D) = -sum_n p(n) ln(p(n) + eps), floored at 0                                     (eq. 2)
+
+and a layer, over the probe set B,
+
+    H^l = 1/|B| sum_D |D| H(D).                                                         (eq. 3)
+
+Signatures are sorted; runs of equal ones are the bundles. Time O(N log N), memory O(N), whatever
+the width of the layer.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from cbundles.bundles.equality import INFINITY, LANES
+
+EPSILON = 1e-5
+HASH_BITS = 44  # of a sort key, at least; the rest of its 64 bits hold the label and the index
+ROWS_AT_ONCE = 2**20
+
+
+class Layer(NamedTuple):
+    """Bundles of one layer, as arrays inside a compiled program.
+
+    entropy: float32 (), nats, meaningless when not ``finite``. num_bundles: int32 ().
+    bundle_ids: int32 (N,), 0-based in order of first occurrence. finite: bool (), every number is.
+    collided: bool (), two different rows had the same sort key: repeat with another salt.
+    """
+
+    entropy: jax.Array
+    num_bundles: jax.Array
+    bundle_ids: jax.Array
+    finite: jax.Array
+    collided: jax.Array
+
+
+def partition(signature: jax.Array, labels: jax.Array, num_classes: int) -> Layer:
+    """Bundles of one layer. signature: uint32 (4, N); labels: int32 (N,); jittable.
+
+    Sort by (hash, label, index). A run of equal hashes is a bundle of size n_D; within it a run of
+    equal labels holds the n_c samples of class c. Since sum_D |D| H(D) sums -ln(n_c/n_D + eps)
+    over the samples, no (bundles x classes) table is needed.
+    """
+    index = lax.iota(jnp.int32, labels.shape[0])
+    nothing_equals_nan = signature[LANES] > INFINITY
+    alone = jnp.stack([index.astype(jnp.uint32), *[jnp.zeros_like(signature[0])] * (LANES - 1)])
+    lanes = jnp.where(nothing_equals_nan, alone, signature[:LANES])
+
+    order, label, same_key = _sorted(lanes, labels, num_classes)
+    neighbours = lanes[:, order]
+    same_row = jnp.all(neighbours[:, 1:] == neighbours[:, :-1], axis=0)
+    first = jnp.ones((1,), bool)
+    new_bundle = jnp.concatenate([first, ~same_row])
+    new_class = new_bundle | jnp.concatenate([first, label[1:] != label[:-1]])
+    bundle, size = _runs(new_bundle)
+    same_class = _runs(new_class)[1]
+
+    share = same_class.astype(jnp.float32) / size.astype(jnp.float32)
+    surprise = jnp.where(same_class == size, 0.0, -jnp.log(share + jnp.float32(EPSILON)))
+    surprise = _at(order, surprise)  # added up in the samples' own order, whatever the hashes
+
+    oldest = jnp.full_like(index, len(index)).at[bundle].min(order, indices_are_sorted=True)
+    representative = _at(order, oldest[bundle])
+    by_first_occurrence = jnp.cumsum(representative == index) - 1
+    return Layer(
+        entropy=jnp.maximum(surprise.mean(), 0.0),
+        num_bundles=bundle[-1] + 1,
+        bundle_ids=by_first_occurrence[representative],
+        finite=jnp.all(signature[LANES] < INFINITY),
+        collided=jnp.any(same_key & ~same_row),
+    )
+
+
+def partition_layers(signatures: jax.Array, labels: jax.Array, num_classes: int) -> Layer:
+    """`partition` for a stack of layers, uint32 (L, 4, N): as many at once as memory allows."""
+    at_once = max(1, ROWS_AT_ONCE // labels.shape[0])
+
+    def one(signature: jax.Array) -> Layer:
+        return partition(signature, labels, num_classes)
+
+    return lax.map(one, signatures, batch_size=min(at_once, signatures.shape[0]))
+
+
+def _sorted(
+    lanes: jax.Array, labels: jax.Array, num_classes: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Samples in the order of (hash, label, index): their indices, int32 (N,), and labels, int32
+    (N,), and whether each but the first has the hash bits of the one before it, bool (N-1,).
+
+    Sorting plain 64-bit numbers is five times as fast as sorting several arrays by a comparison, so
+    as long as enough bits of the hash remain, label and index share one number with it.
+    """
+    n = labels.shape[0]
+    index_bits, label_bits = max(n - 1, 1).bit_length(), max(num_classes - 1, 1).bit_length()
+    low_bits = index_bits + label_bits
+    with jax.enable_x64(True):
+        hashed = (_u64(lanes[0]) << np.uint64(32)) | _u64(lanes[1])
+        rest = (_u64(labels) << np.uint64(index_bits)) | _u64(lax.iota(jnp.uint32, n))
+        if low_bits <= 64 - HASH_BITS:
+            low = np.uint64(2**low_bits - 1)
+            keys = lax.sort((hashed & ~low) | rest)
+            hashed, rest = keys & ~low, keys & low
+        else:
+            hashed, rest = lax.sort((hashed, rest), num_keys=2)
+        order = lax.convert_element_type(rest & np.uint64(2**index_bits - 1), jnp.int32)
+        label = lax.convert_element_type(rest >> np.uint64(index_bits), jnp.int32)
+        return order, label, hashed[1:] == hashed[:-1]
+
+
+def _u64(x: jax.Array) -> jax.Array:
+    return lax.convert_element_type(x, jnp.uint64)
+
+
+def _runs(starts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """For each position the number of its run and how long that is, int32 (N,) each. starts: bool
+    (N,), True where a run begins."""
+    number = jnp.cumsum(starts) - 1
+    lengths = jnp.zeros_like(number).at[number].add(1, indices_are_sorted=True)
+    return number, lengths[number]
+
+
+def _at(order: jax.Array, values: jax.Array) -> jax.Array:
+    """values[i] at position order[i]. order: a permutation."""
+    return jnp.zeros_like(values).at[order].set(values, unique_indices=True)

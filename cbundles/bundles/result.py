@@ -1,0 +1,197 @@
+"""The metric for your own activations: `bundle_entropy`, and what it found."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cbundles.bundles.equality import Equality, Scale, draw_keys, signature
+from cbundles.bundles.partition import Layer, partition
+
+MAX_SALTS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Bundles:
+    """The bundles that a layer makes of N labelled samples.
+
+    entropy: H^l in nats, in [0, ln num_classes]; None when `diverged`. diverged: some activation is
+    NaN or infinite, so that an entropy would mean nothing. bundle_ids: int32 (N,), 0-based in order
+    of first occurrence; a row with a NaN is a bundle of its own. labels: int32 (N,), as given.
+    """
+
+    entropy: float | None
+    diverged: bool
+    bundle_ids: np.ndarray
+    labels: np.ndarray
+    num_classes: int
+
+    @functools.cached_property
+    def num_bundles(self) -> int:
+        """N when all samples are told apart."""
+        return int(self.bundle_ids.max()) + 1
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """Samples in each bundle, int64 (num_bundles,)."""
+        return np.bincount(self.bundle_ids)
+
+    @functools.cached_property
+    def class_histogram(self) -> np.ndarray:
+        """Samples of each class in each bundle, int64 (num_bundles, num_classes)."""
+        cell = self.bundle_ids.astype(np.int64) * self.num_classes + self.labels
+        counts = np.bincount(cell, minlength=self.num_bundles * self.num_classes)
+        return counts.reshape(self.num_bundles, self.num_classes)
+
+    @functools.cached_property
+    def conflicting_pairs(self) -> list[tuple[int, int]]:
+        """Pairs of classes (a < b) that some bundle mixes, sorted."""
+        present = self.class_histogram > 0
+        mixed = present[present.sum(axis=1) > 1].astype(np.float32)
+        first, second = np.nonzero(np.triu(mixed.T @ mixed, k=1))
+        return [(int(a), int(b)) for a, b in zip(first, second, strict=True)]
+
+    @property
+    def conflicting(self) -> bool | None:
+        """Whether some bundle mixes classes: the layer is a conflicting layer. None: diverged."""
+        return None if self.diverged else bool(self.conflicting_pairs)
+
+    @property
+    def fully_conflicting(self) -> bool | None:
+        """Whether one bundle holds all samples, of several classes. None: diverged."""
+        return None if self.diverged else self.num_bundles == 1 and bool(self.conflicting_pairs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, lists and None, ready for JSON."""
+        return {
+            "num_samples": len(self.labels),
+            "num_classes": self.num_classes,
+            "num_bundles": self.num_bundles,
+            "entropy": self.entropy,
+            "diverged": self.diverged,
+            "conflicting": self.conflicting,
+            "fully_conflicting": self.fully_conflicting,
+            "conflicting_pairs": [list(pair) for pair in self.conflicting_pairs],
+            "sizes": self.sizes.tolist(),
+            "class_histogram": self.class_histogram.tolist(),
+            "bundle_ids": self.bundle_ids.tolist(),
+        }
+
+    def __str__(self) -> str:
+        counts = f"{_count(len(self.labels), 'sample')} in {_count(self.num_bundles, 'bundle')}"
+        if self.entropy is None:
+            return f"{counts}; diverged: an activation is NaN or infinite, no bundle entropy"
+        most = math.log(self.num_classes)
+        kind = "not conflicting"
+        if self.conflicting:
+            kind = "fully conflicting" if self.fully_conflicting else "conflicting"
+            kind += f" ({_count(len(self.conflicting_pairs), 'pair')} of classes)"
+        return f"{counts}; H = {self.entropy:.4f} of at most {most:.4f} nats; {kind}"
+
+
+def bundle_entropy(
+    activations: np.ndarray | jax.Array,
+    labels: np.ndarray | jax.Array,
+    *,
+    num_classes: int,
+    amplitude: float | None = None,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    rule: str = "weight_amplitude",
+    gamma: float = 1e-8,
+    resolution: str = "float32",
+) -> Bundles:
+    """Bundle entropy of one layer (paper, section 2.3, eq. 1-3).
+
+    activations: (N, ...) of any float type, one row a sample; computed with in float32. labels:
+    (N,) integers in [0, num_classes). amplitude: the largest absolute trainable weight of the whole
+    model; needed by the rule "weight_amplitude". learning_rate, batch_size: those the network is
+    *trained* with; they set what a weight update can see. rule, gamma, resolution: when two rows
+    are equal, see `Equality`.
+
+    Raises ValueError when shapes, labels or numbers make no sense.
+
+    >>> import numpy as np
+    >>> same = np.ones((4, 3), np.float32)
+    >>> result = bundle_entropy(same, [0, 1, 0, 1], num_classes=2, amplitude=0.5)
+    >>> print(result)
+    4 samples in 1 bundle; H = 0.6931 of at most 0.6931 nats; fully conflicting (1 pair of classes)
+    >>> result.conflicting_pairs
+    [(0, 1)]
+    """
+    equality = Equality(rule, gamma, resolution)
+    rows, classes = _checked(activations, labels, num_classes)
+    if rule == "weight_amplitude" and amplitude is None:
+        raise ValueError("amplitude, the largest absolute weight of the model, is missing")
+    if amplitude is not None and not (np.isfinite(amplitude) and amplitude >= 0):
+        raise ValueError(f"amplitude must be a finite number >= 0, not {amplitude}")
+    if not (np.isfinite(learning_rate) and learning_rate > 0):
+        raise ValueError(f"learning_rate must be a finite number > 0, not {learning_rate}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+
+    scale = Scale.of(amplitude or 0.0, learning_rate, batch_size)
+    for salt in range(MAX_SALTS):
+        keys = draw_keys(rows[0].size, salt)
+        layer = layer_bundles(rows, classes, scale, keys, equality, num_classes)
+        if not layer.collided:
+            break
+    else:
+        raise CollisionError()
+    finite = bool(layer.finite)
+    return Bundles(
+        entropy=float(layer.entropy) if finite else None,
+        diverged=not finite,
+        bundle_ids=np.asarray(layer.bundle_ids),
+        labels=classes,
+        num_classes=num_classes,
+    )
+
+
+@functools.partial(jax.jit, static_argnums=(4, 5))
+def layer_bundles(
+    activations: jax.Array,
+    labels: jax.Array,
+    scale: Scale,
+    keys: jax.Array,
+    equality: Equality,
+    num_classes: int,
+) -> Layer:
+    """Bundles of one layer in one compiled program. activations: (N, ...); labels: int32 (N,)."""
+    return partition(signature(activations, scale, keys, equality), labels, num_classes)
+
+
+class CollisionError(RuntimeError):
+    """Every salt made two different rows collide. Chance alone hardly ever does that."""
+
+    def __init__(self) -> None:
+        super().__init__(f"{MAX_SALTS} independent fingerprints collided; please report this input")
+
+
+def _checked(
+    activations: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int
+) -> tuple[jax.Array, np.ndarray]:
+    activations = jnp.asarray(activations)
+    if activations.ndim < 1 or activations.size == 0:
+        raise ValueError(f"activations must be (N, ...), not empty, not {activations.shape}")
+    if not jnp.issubdtype(activations.dtype, jnp.floating):
+        raise ValueError(f"activations must be floating point, not {activations.dtype}")
+    classes = np.asarray(labels)
+    if classes.shape != activations.shape[:1]:
+        raise ValueError(f"labels must be ({activations.shape[0]},), not {classes.shape}")
+    if not np.issubdtype(classes.dtype, np.integer):
+        raise ValueError(f"labels must be integers, not {classes.dtype}")
+    if classes.min() < 0 or classes.max() >= num_classes:
+        bad = classes[(classes < 0) | (classes >= num_classes)][0]
+        raise ValueError(f"label {bad} is outside 0..{num_classes - 1} (num_classes={num_classes})")
+    return activations, classes.astype(np.int32)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,268 @@
+"""How fast is bundle entropy, beside the least that any method needs and beside other methods?
+
+    python scripts/bench_metric.py [--json FILE] [--quick]
+
+For activations of several shapes (N samples of d numbers), all rows distinct, every row twice, and
+all rows equal, in one run:
+
+- ours: `bundle_entropy`'s compiled program, from activations to bundles, counts and entropy;
+- row sum: one jitted ``a.sum(-1)`` over the same array, the time of reading it once: the limit;
+- np.unique: NumPy's ``unique(axis=0)`` of q, which sorts whole rows;
+- leader loop: the straightforward O(N^2 d) comparison of each row with one row of each bundle so
+  far, in NumPy; where it would take more than a few seconds it is stopped and extrapolated by the
+  number of comparisons left, and marked ~;
+- original: what the original TensorFlow implementation was recorded to need on two cores of a
+  server (not run here).
+
+Then all hidden layers of fully connected networks, forward pass included, and how much that adds to
+an epoch of training; and the activations of VGG-50. On a GPU the same, with the bandwidth that was
+reached and that of copying an array.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from cbundles import bundles, data, measure, provenance, train
+from cbundles.bundles.result import layer_bundles
+from cbundles.config import Data, Probe
+from cbundles.data import augment, device
+from cbundles.models import fc
+from cbundles.models.shape import Shape
+
+SHAPES = [(2048, 16384), (8192, 1024), (512, 16384), (60_000, 100), (2048, 25)]
+KINDS = ("distinct", "twice", "equal")
+CLASSES, LEARNING_RATE, BATCH_SIZE, AMPLITUDE = 10, 1e-3, 64, 0.5
+LOOP_SECONDS = 3.0
+
+# Seconds of the original, recorded on two cores of this kind of machine.
+ORIGINAL = {
+    (2048, 16384, "distinct"): 40.0,
+    (2048, 16384, "twice"): 19.4,
+    (2048, 16384, "equal"): 0.25,
+    (8192, 1024, "distinct"): 54.0,
+    (512, 16384, "distinct"): 3.75,
+}
+ORIGINAL_NETWORKS = {(25, 25): 127.0, (150, 10): 134.0}
+NETWORKS = [(25, 25), (150, 10), (80, 50), (80, 100)]
+STEPS_PER_EPOCH, STEPS_TIMED = 937, 60
+VGG50_BLOCKS = [(3, 16384), (6, 8192), (12, 4096), (3, 2048)]  # blocks, numbers in an activation
+
+SCALE = bundles.Scale.of(AMPLITUDE, LEARNING_RATE, BATCH_SIZE)
+EQUALITY = bundles.Equality()
+
+
+def best(*runs: Callable[[], Any], rounds: int = 25) -> list[float]:
+    """The shortest time of each, in seconds, of so many rounds in which they take turns."""
+    for run in runs:
+        jax.block_until_ready(run())
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(rounds):
+        for run, seconds in zip(runs, times, strict=True):
+            started = time.perf_counter()
+            jax.block_until_ready(run())
+            seconds.append(time.perf_counter() - started)
+    return [min(seconds) for seconds in times]
+
+
+def rows_of(kind: str, n: int, d: int) -> np.ndarray:
+    rows = np.random.default_rng(0).standard_normal((n, d), dtype=np.float32)
+    if kind == "twice":
+        rows[n // 2 :] = rows[: n // 2]
+    elif kind == "equal":
+        rows[:] = rows[0]
+    return rows
+
+
+def leader_loop(q: np.ndarray) -> tuple[float, bool]:
+    """Seconds of comparing each row with one row of every bundle so far, and whether the loop came
+    to its end."""
+    leaders, number = np.empty_like(q), 0
+    started, compared = time.perf_counter(), []
+    for row in q:
+        compared.append(number)
+        if not (leaders[:number] == row).all(axis=1).any():
+            leaders[number] = row
+            number += 1
+        if time.perf_counter() - started > LOOP_SECONDS:
+            break
+    seconds = time.perf_counter() - started
+    if len(compared) == len(q):
+        return seconds, True
+    # Until it was stopped each row was a new bundle: all are distinct, or the first half is.
+    bundles_in_all = len({row.tobytes() for row in q})
+    all_comparisons = np.minimum(np.arange(len(q)), bundles_in_all).sum()
+    return seconds * float(all_comparisons) / sum(compared), False
+
+
+def bench_activations(n: int, d: int, kind: str, *, others: bool) -> dict[str, Any]:
+    """One line of the first table."""
+    rows = rows_of(kind, n, d)
+    labels = jnp.asarray(np.random.default_rng(1).integers(0, CLASSES, n), jnp.int32)
+    activations, keys = jnp.asarray(rows), jnp.asarray(bundles.draw_keys(d, 0))
+    row_sum = jax.jit(lambda a: a.sum(axis=-1))
+    copy = jax.jit(lambda a: -a)
+    ours, limit, copied = best(
+        lambda: layer_bundles(activations, labels, SCALE, keys, EQUALITY, CLASSES),
+        lambda: row_sum(activations),
+        lambda: copy(activations),
+    )
+    found = layer_bundles(activations, labels, SCALE, keys, EQUALITY, CLASSES)
+    if int(found.num_bundles) != {"distinct": n, "twice": n // 2, "equal": 1}[kind]:
+        raise SystemExit(f"wrong number of bundles at {n} x {d}, {kind}")
+    line = {
+        "samples": n,
+        "width": d,
+        "rows": kind,
+        "ours_seconds": ours,
+        "row_sum_seconds": limit,
+        "ratio_to_row_sum": ours / limit,
+        "bytes_per_second": rows.nbytes / ours,
+        "copy_bytes_per_second": 2 * rows.nbytes / copied,
+    }
+    if others:
+        q = AMPLITUDE - rows * np.float32(LEARNING_RATE) * np.float32(1 / BATCH_SIZE)
+        started = time.perf_counter()
+        np.unique(q, axis=0)
+        line["unique_seconds"] = time.perf_counter() - started
+        line["loop_seconds"], line["loop_finished"] = leader_loop(q)
+    original = ORIGINAL.get((n, d, kind))
+    if original:
+        line |= {"original_seconds": original, "speedup": original / ours}
+    return line
+
+
+def bench_network(depth: int, width: int) -> dict[str, Any]:
+    """All layers at 2048 samples, beside the forward pass and an epoch of training."""
+    stored = data.load("mnist_mini")
+    placed = device.place(stored, Data(), Probe())
+    shape, augmentation = Shape(784, depth, width, CLASSES), augment.ORIGINAL["mnist"]
+    recipe = train.Recipe(BATCH_SIZE, LEARNING_RATE, 1e-2, augmentation)
+    state = train.start(fc.init(shape, 0), recipe)
+    flat = jnp.asarray(ravel_pytree(fc.init(shape, 0))[0])[None]
+    images = augment.to_float(placed.probe.images)
+
+    program = measure.layers_program(shape, EQUALITY, masked=False)
+    forward = jax.jit(
+        lambda flat: fc.forward(train.unraveler(shape)(flat), images.reshape(len(images), -1))
+    )
+    plan = jax.tree.map(lambda a: a[None, :STEPS_TIMED], train.plan(recipe, 0, 1, 10_000))
+    epoch = train.epoch_program(shape, recipe, masked=False)
+
+    def train_steps() -> Any:
+        copied = jax.tree.map(lambda a: jnp.array(a)[None], state)  # the program consumes it
+        return epoch(copied, plan, None, placed.canvas, placed.labels)
+
+    layers, passing, steps = best(
+        lambda: measure.run_layers(program, shape, flat, None, placed.probe, SCALE),
+        lambda: forward(flat[0]),
+        train_steps,
+        rounds=8,
+    )
+    trained = steps * STEPS_PER_EPOCH / STEPS_TIMED
+    line = {
+        "depth": depth,
+        "width": width,
+        "layers_seconds": layers,
+        "forward_seconds": passing,
+        "epoch_seconds": trained,
+        "share_of_epoch": layers / trained,
+    }
+    original = ORIGINAL_NETWORKS.get((depth, width))
+    if original:
+        line |= {"original_seconds": original, "speedup": original / layers}
+    return line
+
+
+def bench_vgg50(samples: int) -> float:
+    """Seconds for the activations of all 24 blocks of VGG-50 on 32x32 images."""
+    total = 0.0
+    labels = jnp.asarray(np.arange(samples) % CLASSES, jnp.int32)
+    for blocks, d in VGG50_BLOCKS:
+        activations, keys = jnp.asarray(rows_of("distinct", samples, d)), bundles.draw_keys(d, 0)
+        (ours,) = best(
+            lambda a=activations, k=jnp.asarray(keys): layer_bundles(  # type: ignore[misc]
+                a, labels, SCALE, k, EQUALITY, CLASSES
+            )
+        )
+        total += blocks * ours
+    return total
+
+
+def milliseconds(line: dict[str, Any], key: str, mark: str = "") -> str:
+    return f"{mark}{1000 * line[key]:,.1f}" if key in line else "-"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--quick", action="store_true", help="leave out the slow other methods")
+    options = parser.parse_args()
+    where = jax.devices()[0]
+    print(f"{where.platform}, {where.device_kind}, {provenance.processor()}; jax {jax.__version__}")
+    print("\nOne layer, milliseconds (best of 25)")
+    print(f"{'samples x width':>16} {'rows':>9} {'ours':>9} {'row sum':>9} {'ratio':>7} {'GB/s':>6} "
+          f"{'copy':>6} {'np.unique':>10} {'leader loop':>12} {'original':>10} {'speedup':>9}")  # fmt: skip
+    lines = []
+    for n, d in SHAPES:
+        for kind in KINDS:
+            line = bench_activations(n, d, kind, others=not options.quick)
+            lines.append(line)
+            mark = "" if line.get("loop_finished") else "~"
+            speedup = f"{line['speedup']:,.0f}" if "speedup" in line else "-"
+            print(
+                f"{f'{n} x {d}':>16} {kind:>9} {milliseconds(line, 'ours_seconds'):>9} "
+                f"{milliseconds(line, 'row_sum_seconds'):>9} {line['ratio_to_row_sum']:7.2f} "
+                f"{line['bytes_per_second'] / 1e9:6.1f} {line['copy_bytes_per_second'] / 1e9:6.1f} "
+                f"{milliseconds(line, 'unique_seconds'):>10} "
+                f"{milliseconds(line, 'loop_seconds', mark):>12} "
+                f"{milliseconds(line, 'original_seconds'):>10} {speedup:>9}",
+                flush=True,
+            )
+    print("\nAll layers of a network at 2048 samples, forward pass included, milliseconds")
+    print(f"{'depth x width':>16} {'layers':>9} {'forward':>9} {'epoch':>9} {'share':>7} "
+          f"{'original':>10} {'speedup':>9}")  # fmt: skip
+    networks = []
+    for depth, width in NETWORKS:
+        line = bench_network(depth, width)
+        networks.append(line)
+        speedup = f"{line['speedup']:,.0f}" if "speedup" in line else "-"
+        print(
+            f"{f'{depth} x {width}':>16} {milliseconds(line, 'layers_seconds'):>9} "
+            f"{milliseconds(line, 'forward_seconds'):>9} {milliseconds(line, 'epoch_seconds'):>9} "
+            f"{line['share_of_epoch']:7.1%} {milliseconds(line, 'original_seconds'):>10} "
+            f"{speedup:>9}",
+            flush=True,
+        )
+    print("epoch: 937 steps of 64, scaled from 60, in this process; share: layers / epoch")
+    vgg = bench_vgg50(2048)
+    print(
+        f"\nThe activations of all 24 blocks of VGG-50, 2048 images of 32x32: {1000 * vgg:,.0f} ms"
+    )
+    if options.json:
+        record = {
+            "platform": where.platform,
+            "device": where.device_kind,
+            "processor": provenance.processor(),
+            "versions": provenance.versions(),
+            "commit": provenance.commit(),
+            "layers": lines,
+            "networks": networks,
+            "vgg50_seconds": vgg,
+        }
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
