@@ -22,6 +22,7 @@ reached and that of copying an array.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import time
 from collections.abc import Callable
@@ -189,12 +190,12 @@ def bench_vgg50(samples: int) -> float:
     total = 0.0
     labels = jnp.asarray(np.arange(samples) % CLASSES, jnp.int32)
     for blocks, d in VGG50_BLOCKS:
-        activations, keys = jnp.asarray(rows_of("distinct", samples, d)), bundles.draw_keys(d, 0)
-        (ours,) = best(
-            lambda a=activations, k=jnp.asarray(keys): layer_bundles(  # type: ignore[misc]
-                a, labels, SCALE, k, EQUALITY, CLASSES
-            )
-        )
+        activations = jnp.asarray(rows_of("distinct", samples, d))
+        run = functools.partial(
+            layer_bundles, activations, labels, SCALE, jnp.asarray(bundles.draw_keys(d, 0)),
+            EQUALITY, CLASSES,
+        )  # fmt: skip
+        (ours,) = best(run)
         total += blocks * ours
     return total
 
@@ -209,10 +210,14 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out the slow other methods")
     options = parser.parse_args()
     where = jax.devices()[0]
-    print(f"{where.platform}, {where.device_kind}, {provenance.processor()}; jax {jax.__version__}")
+    hardware = f"{where.platform}, {where.device_kind}, {provenance.processor()}"
+    print(f"{hardware}; jax {jax.__version__}")
     print("\nOne layer, milliseconds (best of 25)")
-    print(f"{'samples x width':>16} {'rows':>9} {'ours':>9} {'row sum':>9} {'ratio':>7} {'GB/s':>6} "
-          f"{'copy':>6} {'np.unique':>10} {'leader loop':>12} {'original':>10} {'speedup':>9}")  # fmt: skip
+    print(
+        f"{'samples x width':>16} {'rows':>9} {'ours':>9} {'row sum':>9} {'ratio':>7} "
+        f"{'GB/s':>6} {'copy':>6} {'np.unique':>10} {'leader loop':>12} {'original':>10} "
+        f"{'speedup':>9}"
+    )
     lines = []
     for n, d in SHAPES:
         for kind in KINDS:

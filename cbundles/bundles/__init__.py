@@ -1,11 +1,11 @@
 """The metric: which samples does a layer make indistinguishable, and how much do they conflict?
 
-`equality` turns each activation into a signature, `partition` sorts signatures into bundles and
+`equality` turns each activation into a signature, `entropy` sorts signatures into bundles and
 computes their entropy, `result` is what users call.
 """
 
+from cbundles.bundles.entropy import Layer, partition, partition_layers
 from cbundles.bundles.equality import Equality, Scale, draw_keys, signature
-from cbundles.bundles.partition import Layer, partition, partition_layers
 from cbundles.bundles.result import MAX_SALTS, Bundles, CollisionError, bundle_entropy
 
 __all__ = [

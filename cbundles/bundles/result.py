@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cbundles.bundles.entropy import Layer, partition
 from cbundles.bundles.equality import Equality, Scale, draw_keys, signature
-from cbundles.bundles.partition import Layer, partition
 
 MAX_SALTS = 8
 
