@@ -30,8 +30,9 @@ lint: $(READY) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy cbundles scripts
 
-bench: $(READY) ## Measure training speed on this machine (see scripts/bench_sweep.py)
+bench: $(READY) ## Measure training and the metric on this machine (see scripts/bench_*.py)
 	$(BIN)/python scripts/bench_sweep.py
+	$(BIN)/python scripts/bench_metric.py
 
 reproduce: $(READY) ## Figures 1, 4 and 5 of the paper at full size (hours; resumable; needs MNIST)
 	$(BIN)/cbundles sweep configs/mnist_fc.yaml
