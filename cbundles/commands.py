@@ -49,7 +49,9 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
     finished = [cell.id for cell in cells if store.record_path(cell.id).is_file()]
     left = [p for p in populations if not all(c.id in finished for c in p.cells)]
     seconds = _wall_seconds([cost[p.key] for p in left], options.workers)
-    memory = options.workers * max(planner.memory(c, facts[c.data.name]) for c in cells)
+    memory = options.workers * max(
+        planner.memory(p, facts[p.cells[0].data.name]) for p in populations
+    )
     checkpoint = max(planner.checkpoint(c, facts[c.data.name]) for c in cells)
     disk = sum(planner.disk(c) for c in cells) + options.workers * checkpoint
     if options.as_json:

@@ -242,7 +242,7 @@ def build(
             grid[section][key] = checked if isinstance(value, list) else checked[0]
 
     points = itertools.product(*axes.values())
-    cells = tuple(_cell(dict(zip(axes, point, strict=True))) for point in points)
+    cells = tuple(dict.fromkeys(_cell(dict(zip(axes, point, strict=True))) for point in points))
     _reject_useless(content.get("probe") or {}, {c.probe.equality for c in cells}, where)
     return Experiment(name=name, cells=cells, grid=grid)
 
@@ -267,6 +267,8 @@ def _cell(point: dict[str, Any]) -> Cell:
     for path, value in point.items():
         section, key = path.split(".")
         sections[section][key] = value
+    # What the other reading of equality would need has no effect here: two such cells are one.
+    sections["probe"].pop("resolution" if sections["probe"]["equality"] == "gamma" else "gamma")
     return Cell.fromdict(sections)
 
 

@@ -24,6 +24,7 @@ from cbundles.models.shape import Shape
 from cbundles.train import unraveler
 
 BATCH = 2048
+LAYERS_AT_ONCE = 16
 
 
 class Layers(NamedTuple):
@@ -48,17 +49,17 @@ def accuracy(
     return jnp.mean(predicted == test.labels, dtype=jnp.float32)
 
 
-def layers(
+def signatures(
     flat: jax.Array,
     depth: jax.Array | None,
-    probe: Examples,
+    images: jax.Array,
     scale: bundles.Scale,
     keys: jax.Array,
     *,
     shape: Shape,
     equality: bundles.Equality,
-) -> bundles.Layer:
-    """The bundles of all hidden layers on the probe set.
+) -> jax.Array:
+    """Signatures of all hidden layers, uint32 (L, 4, N).
 
     scale: its amplitude is replaced by this network's largest absolute weight. Padding is zero, so
     it neither raises the amplitude nor tells two samples apart.
@@ -66,16 +67,13 @@ def layers(
     params = unraveler(shape)(flat)
     scale = scale._replace(amplitude=jnp.max(jnp.abs(flat)))
 
-    def signatures(x: jax.Array) -> jax.Array:
+    def batch(x: jax.Array) -> jax.Array:
         def visit(activations: jax.Array) -> jax.Array:
             return bundles.signature(activations, scale, keys, equality)
 
         return fc.visit_layers(params, x, visit, depth=depth)
 
-    at_once = BATCH if equality.rule == "weight_amplitude" else len(probe.images)
-    stacked = in_batches(probe.images, signatures, at_once)
-    found = bundles.partition_layers(stacked, probe.labels, shape.outputs)
-    return found._replace(finite=found.finite & jnp.isfinite(scale.amplitude))
+    return in_batches(images, batch, BATCH if equality.streams else len(images))
 
 
 def in_batches(
@@ -115,26 +113,64 @@ def accuracy_program(shape: Shape, *, masked: bool) -> Any:
 
 
 @functools.cache
-def layers_program(shape: Shape, equality: bundles.Equality, *, masked: bool) -> Any:
-    """`layers` of a population, compiled once per shape; bundle ids are not kept. Run it with
-    `run_layers`."""
+def signatures_program(shape: Shape, equality: bundles.Equality, *, masked: bool) -> Any:
+    """`signatures` of a population, compiled once per shape. All layers of all members in a row,
+    cut into pieces of `LAYERS_AT_ONCE`, (LAYERS_AT_ONCE, 4, N), the last one filled up."""
 
-    def population(flat, depths, probe, scale, keys):  # type: ignore[no-untyped-def]
-        one = functools.partial(layers, shape=shape, equality=equality)
+    def population(flat, depths, images, scale, keys):  # type: ignore[no-untyped-def]
+        one = functools.partial(signatures, shape=shape, equality=equality)
         axes = (0, 0 if masked else None, None, None, None)
-        found = jax.vmap(one, in_axes=axes)(flat, depths if masked else None, probe, scale, keys)
-        return Layers(found.entropy, found.num_bundles, found.finite), jnp.any(found.collided)
+        found = jax.vmap(one, in_axes=axes)(flat, depths if masked else None, images, scale, keys)
+        found = found.reshape(-1, *found.shape[2:])
+        pieces = -(-len(found) // LAYERS_AT_ONCE)
+        filled = jnp.pad(found, ((0, pieces * LAYERS_AT_ONCE - len(found)), (0, 0), (0, 0)))
+        return jnp.split(filled, pieces)
 
     return jax.jit(population)
 
 
-def run_layers(program: Any, shape: Shape, *arguments: Any) -> Layers:
-    """Run a `layers_program`, compiled or not, on all its arguments but the keys; again with other
-    keys should two hashes have collided."""
+@functools.cache
+def partition_program(samples: int, num_classes: int) -> Any:
+    """Compiled `bundles.partition_layers` of one piece; bundle ids are not kept.
+
+    Kept apart from `signatures_program` because it is the same for networks of every shape: it took
+    a third of the time of compiling for each of them.
+    """
+
+    def piece(signatures, labels):  # type: ignore[no-untyped-def]
+        found = bundles.partition_layers(signatures, labels, num_classes)
+        return Layers(found.entropy, found.num_bundles, found.finite), found.collided
+
+    shapes = (
+        jax.ShapeDtypeStruct((LAYERS_AT_ONCE, 4, samples), jnp.uint32),
+        jax.ShapeDtypeStruct((samples,), jnp.int32),
+    )
+    return jax.jit(piece).lower(*shapes).compile()
+
+
+def layers(
+    program: Any,
+    shape: Shape,
+    flat: jax.Array,
+    depths: jax.Array | None,
+    probe: Examples,
+    scale: bundles.Scale,
+) -> Layers:
+    """The bundles of all hidden layers of a population. program: its `signatures_program`, compiled
+    or not. Layers in which two sort keys collided are measured again with other keys."""
+    partition = partition_program(len(probe.labels), shape.outputs)
+    count, found, unsure = len(flat) * shape.depth, None, None
     for salt in range(bundles.MAX_SALTS):
-        found, collided = program(*arguments, keys_for(shape, salt))
-        if not collided:
-            return Layers(*map(np.asarray, found))
+        pieces = program(flat, depths, probe.images, scale, keys_for(shape, salt))
+        results = [partition(piece, probe.labels) for piece in pieces]
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
+        if found is None:
+            found, unsure = joined
+        else:
+            found = jax.tree.map(functools.partial(np.where, unsure), joined[0], found)
+            unsure = unsure & joined[1]
+        if not unsure.any():
+            return Layers(*(values.reshape(len(flat), shape.depth) for values in found))
     raise bundles.CollisionError()
 
 

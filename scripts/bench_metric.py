@@ -15,8 +15,9 @@ all rows equal, in one run:
   server (not run here).
 
 Then all hidden layers of fully connected networks, forward pass included, and how much that adds to
-an epoch of training; and the activations of VGG-50. On a GPU the same, with the bandwidth that was
-reached and that of copying an array.
+an epoch of training; and the activations of VGG-50. GB/s and "of copy" are the bandwidth that was
+reached and its share of what copying the array reaches, which says something on a GPU (on a CPU,
+copying mostly waits for new memory).
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,6 +42,7 @@ from cbundles import bundles, data, measure, provenance, train
 from cbundles.bundles.result import layer_bundles
 from cbundles.config import Data, Probe
 from cbundles.data import augment, device
+from cbundles.executor.local import usable_cores
 from cbundles.models import fc
 from cbundles.models.shape import Shape
 
@@ -130,6 +135,7 @@ def bench_activations(n: int, d: int, kind: str, *, others: bool) -> dict[str, A
         "ratio_to_row_sum": ours / limit,
         "bytes_per_second": rows.nbytes / ours,
         "copy_bytes_per_second": 2 * rows.nbytes / copied,
+        "share_of_copy_bandwidth": copied / (2 * ours),
     }
     if others:
         q = AMPLITUDE - rows * np.float32(LEARNING_RATE) * np.float32(1 / BATCH_SIZE)
@@ -153,7 +159,7 @@ def bench_network(depth: int, width: int) -> dict[str, Any]:
     flat = jnp.asarray(ravel_pytree(fc.init(shape, 0))[0])[None]
     images = augment.to_float(placed.probe.images)
 
-    program = measure.layers_program(shape, EQUALITY, masked=False)
+    program = measure.signatures_program(shape, EQUALITY, masked=False)
     forward = jax.jit(
         lambda flat: fc.forward(train.unraveler(shape)(flat), images.reshape(len(images), -1))
     )
@@ -165,7 +171,7 @@ def bench_network(depth: int, width: int) -> dict[str, Any]:
         return epoch(copied, plan, None, placed.canvas, placed.labels)
 
     layers, passing, steps = best(
-        lambda: measure.run_layers(program, shape, flat, None, placed.probe, SCALE),
+        lambda: measure.layers(program, shape, flat, None, placed.probe, SCALE),
         lambda: forward(flat[0]),
         train_steps,
         rounds=8,
@@ -200,6 +206,17 @@ def bench_vgg50(samples: int) -> float:
     return total
 
 
+def bench_networks() -> list[dict[str, Any]]:
+    """On a CPU in a process that is bound to one core, as the workers of a sweep are: training does
+    not gain from a second one, so that its share there is what counts."""
+    if jax.default_backend() != "cpu":
+        return [bench_network(depth, width) for depth, width in NETWORKS]
+    command = [sys.executable, __file__, "--networks-on-core", str(usable_cores()[0])]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result: list[dict[str, Any]] = json.loads(done.stdout)
+    return result
+
+
 def milliseconds(line: dict[str, Any], key: str, mark: str = "") -> str:
     return f"{mark}{1000 * line[key]:,.1f}" if key in line else "-"
 
@@ -208,14 +225,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--quick", action="store_true", help="leave out the slow other methods")
+    parser.add_argument("--networks-on-core", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.networks_on_core is not None:
+        os.sched_setaffinity(0, [options.networks_on_core])  # before XLA counts the cores
+        print(json.dumps([bench_network(depth, width) for depth, width in NETWORKS]))
+        return
     where = jax.devices()[0]
     hardware = f"{where.platform}, {where.device_kind}, {provenance.processor()}"
     print(f"{hardware}; jax {jax.__version__}")
     print("\nOne layer, milliseconds (best of 25)")
     print(
         f"{'samples x width':>16} {'rows':>9} {'ours':>9} {'row sum':>9} {'ratio':>7} "
-        f"{'GB/s':>6} {'copy':>6} {'np.unique':>10} {'leader loop':>12} {'original':>10} "
+        f"{'GB/s':>6} {'of copy':>8} {'np.unique':>10} {'leader loop':>12} {'original':>10} "
         f"{'speedup':>9}"
     )
     lines = []
@@ -228,7 +250,7 @@ def main() -> None:
             print(
                 f"{f'{n} x {d}':>16} {kind:>9} {milliseconds(line, 'ours_seconds'):>9} "
                 f"{milliseconds(line, 'row_sum_seconds'):>9} {line['ratio_to_row_sum']:7.2f} "
-                f"{line['bytes_per_second'] / 1e9:6.1f} {line['copy_bytes_per_second'] / 1e9:6.1f} "
+                f"{line['bytes_per_second'] / 1e9:6.1f} {line['share_of_copy_bandwidth']:8.0%} "
                 f"{milliseconds(line, 'unique_seconds'):>10} "
                 f"{milliseconds(line, 'loop_seconds', mark):>12} "
                 f"{milliseconds(line, 'original_seconds'):>10} {speedup:>9}",
@@ -237,19 +259,17 @@ def main() -> None:
     print("\nAll layers of a network at 2048 samples, forward pass included, milliseconds")
     print(f"{'depth x width':>16} {'layers':>9} {'forward':>9} {'epoch':>9} {'share':>7} "
           f"{'original':>10} {'speedup':>9}")  # fmt: skip
-    networks = []
-    for depth, width in NETWORKS:
-        line = bench_network(depth, width)
-        networks.append(line)
+    networks = bench_networks()
+    for line in networks:
+        name = f"{line['depth']} x {line['width']}"
         speedup = f"{line['speedup']:,.0f}" if "speedup" in line else "-"
         print(
-            f"{f'{depth} x {width}':>16} {milliseconds(line, 'layers_seconds'):>9} "
+            f"{name:>16} {milliseconds(line, 'layers_seconds'):>9} "
             f"{milliseconds(line, 'forward_seconds'):>9} {milliseconds(line, 'epoch_seconds'):>9} "
             f"{line['share_of_epoch']:7.1%} {milliseconds(line, 'original_seconds'):>10} "
-            f"{speedup:>9}",
-            flush=True,
+            f"{speedup:>9}"
         )
-    print("epoch: 937 steps of 64, scaled from 60, in this process; share: layers / epoch")
+    print("epoch: 937 steps of 64, scaled from 60; share: layers / epoch; on a CPU: one core")
     vgg = bench_vgg50(2048)
     print(
         f"\nThe activations of all 24 blocks of VGG-50, 2048 images of 32x32: {1000 * vgg:,.0f} ms"

@@ -20,6 +20,7 @@ import cbundles
 from cbundles import bundles, config
 from cbundles.bundles import equality, result
 from cbundles.bundles.equality import RESOLUTIONS
+from cbundles.bundles.leaders import leaders
 
 CASES = sorted(p.stem for p in GOLDEN.glob("bundles_*.npz"))
 DIVERGED = ("bundles_edge_nan", "bundles_edge_inf")
@@ -247,6 +248,15 @@ def test_the_gamma_rule_agrees_with_its_oracle(probe, gamma):
     assert found.entropy == pytest.approx(oracle.entropy(ids, y, num_classes), abs=2e-6)
 
 
+@pytest.mark.parametrize("width", range(1, 70))
+def test_the_gamma_rule_at_every_width(width):
+    a = np.repeat(np.arange(4.0), 2)[:, None] + np.zeros((1, width))
+    assert oracle.leader_ids(a, np.float32(1e-3) * np.float32(1 / 64), 1e-8).max() == 3
+    factor = np.float32(1e-3) * np.float32(1 / 64)
+    found = leaders(jnp.asarray(a, jnp.float32), factor, 1e-8)
+    assert found.tolist() == [0, 0, 2, 2, 4, 4, 6, 6]
+
+
 def test_the_gamma_rule_is_not_transitive_and_follows_the_order():
     """Three points, each close to the next: whether they are one bundle depends on who is first."""
     step = 0.9 * 1e-8 * 64 / 1e-3
@@ -340,6 +350,25 @@ def test_rows_that_fool_weak_hashes_stay_apart(kind):
     assert [len(np.unique(lane)) for lane in lanes] == [expected] * 3
 
 
+def test_rows_that_an_unkeyed_mixing_cannot_tell_apart():
+    """Two numbers whose bits, mixed with fixed multipliers, differ in the highest bit alone. In two
+    columns, that difference vanishes from any sum with odd keys."""
+    a = np.array([[1.6944864] * 2, [16.963068] * 2], np.float32)
+    found = cbundles.bundle_entropy(
+        a, [0, 1], num_classes=2, amplitude=0.0, learning_rate=1.0, batch_size=1
+    )
+    assert found.num_bundles == 2
+
+
+def test_swapped_elements_collide_in_no_lane_more_often_than_chance_has_it():
+    """Two columns with the same change of opposite sign are the hardest case for a sum."""
+    a = np.random.default_rng(8).standard_normal((200_000, 2)).astype(np.float32)
+    scale, keys = bundles.Scale.of(0.5, 1.0, 1), bundles.draw_keys(2, 0)
+    one, other = (np.asarray(SIGNATURE(rows, scale, keys)) for rows in (a, a[:, ::-1].copy()))
+    assert not (one[:3] == other[:3]).any()
+    assert len(np.unique(one[0])) > 200_000 - 20  # 5 expected to collide by birthday
+
+
 def test_more_samples_and_classes_than_fit_beside_the_hash():
     """Label and index then no longer share a sort key with the hash."""
     chance = np.random.default_rng(9)
@@ -359,6 +388,7 @@ def test_more_samples_and_classes_than_fit_beside_the_hash():
 def keys_that_collide(columns, salt):
     """Two of three lanes are blind: all rows have one sort key, though not one hash."""
     keys = bundles.draw_keys(columns, salt)
+    assert columns <= equality.LANE_DISTANCE
     keys[: 2 * equality.LANE_DISTANCE] = 0
     return keys
 
@@ -411,7 +441,21 @@ def test_the_result_describes_each_bundle():
     assert str(found) == (
         "6 samples in 3 bundles; H = 0.3182 of at most 1.3863 nats; conflicting (1 pair of classes)"
     )
-    assert json.loads(json.dumps(found.to_dict()))["class_histogram"][0] == [1, 0, 2, 0]
+    bundle = json.loads(json.dumps(found.to_dict()))["bundles"][0]
+    assert bundle == {"size": 3, "classes": {"0": 1, "2": 2}}
+
+
+def test_numbers_of_any_kind_and_many_classes_will_do():
+    a = jnp.ones((4, 2), jnp.float32)
+    found = cbundles.bundle_entropy(
+        a, jnp.arange(4), num_classes=np.int64(10**8), amplitude=jnp.float32(0.5),
+        learning_rate=np.float64(1e-3), batch_size=np.int32(64),
+    )  # fmt: skip
+    assert found.fully_conflicting and len(found.conflicting_pairs) == 6
+    with jax.enable_x64(True):
+        assert found.bundle_ids.dtype == entropy_of(a, np.arange(4), 4).bundle_ids.dtype == np.int32
+        gamma = cbundles.bundle_entropy(a, np.arange(4), num_classes=4, rule="gamma")
+    assert gamma.num_bundles == 1
 
 
 @pytest.mark.parametrize(
@@ -442,6 +486,17 @@ def test_the_result_says_whether_a_layer_conflicts(a, y, conflicting, fully, tex
         ({"amplitude": -1.0}, "amplitude"),
         ({"learning_rate": 0.0}, "learning_rate"),
         ({"batch_size": 0}, "batch_size"),
+        ({"batch_size": 6.4}, "batch_size must be a whole number"),
+        ({"num_classes": 0}, "num_classes must be at least 1"),
+        ({"num_classes": 2.0}, "num_classes must be a whole number"),
+        ({"learning_rate": "fast"}, "learning_rate must be a number"),
+        ({"learning_rate": 1e39}, "learning_rate"),
+        ({"amplitude": 1e300}, "amplitude"),
+        ({"amplitude": 1e5, "resolution": "float16"}, "amplitude must be a number from 0 to 65504"),
+        ({"activations": None}, "floating point|arrays of numbers|not empty"),
+        ({"activations": [[1.0], [2.0, 3.0]]}, "arrays of numbers"),
+        ({"gamma": 0.5}, "gamma has no effect"),
+        ({"rule": "gamma", "resolution": "float16"}, "resolution has no effect"),
         ({"amplitude": None}, "amplitude"),
         ({"activations": np.ones((4, 0), "f4")}, "empty"),
         ({"rule": "exact"}, "weight_amplitude, gamma"),

@@ -125,6 +125,16 @@ def test_gamma_and_the_whole_training_set_exclude_each_other(written):
     assert [cell.probe.count(10_000) for cell in cells] == [64, 10_000]
 
 
+def test_settings_that_do_not_apply_to_a_cell_do_not_multiply_it(written):
+    probe = "probe: {equality: [gamma, weight_amplitude], resolution: [float32, float16]}\n"
+    cells = config.load(written("model: {depth: 2, width: 4}\n" + probe), []).cells
+    assert [(c.probe.equality, c.probe.resolution) for c in cells] == [
+        ("gamma", "float32"),
+        ("weight_amplitude", "float32"),
+        ("weight_amplitude", "float16"),
+    ]
+
+
 def test_committed_records_have_the_identity_of_their_configuration():
     """Fails when a default changed, or a field was renamed: they would not be recognised."""
     paths = sorted((ROOT / "results").glob("mnist_*/cells/*.json"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from networks import golden_params
 
 from cbundles import bundles, measure
+from cbundles.bundles import equality
 from cbundles.data import augment
 from cbundles.data.device import Examples
 from cbundles.models import fc
@@ -28,11 +31,11 @@ def measured(
     batch_size=64,
 ) -> measure.Layers:
     flat = ravel_pytree(params)[0][None]
-    program = measure.layers_program(shape, bundles.Equality(rule), masked=depth is not None)
+    program = measure.signatures_program(shape, bundles.Equality(rule), masked=depth is not None)
     depths = jnp.asarray([depth if depth is not None else shape.depth], jnp.int32)
     scale = bundles.Scale.of(0.0, rate, batch_size)
     examples = Examples(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
-    return measure.run_layers(program, shape, flat, depths, examples, scale)
+    return measure.layers(program, shape, flat, depths, examples, scale)
 
 
 @pytest.mark.parametrize(("evaluation_size", "used"), [(40, 48), (64, 64), (512, 160)])
@@ -118,10 +121,10 @@ def test_streaming_in_batches_changes_nothing(monkeypatch, batch):
     images = chance.integers(0, 3, (300, 3, 4, 1)).astype(np.float32)
     labels = chance.integers(0, 3, 300)
     monkeypatch.setattr(measure, "BATCH", 300)
-    measure.layers_program.cache_clear()
+    measure.signatures_program.cache_clear()
     whole = measured(params, shape, images, labels)
     monkeypatch.setattr(measure, "BATCH", batch)
-    measure.layers_program.cache_clear()
+    measure.signatures_program.cache_clear()
     parts = measured(params, shape, images, labels)
     assert 1 < whole.num_bundles[0, -1] < whole.num_bundles[0, 0]  # something to get wrong
     np.testing.assert_array_equal(parts.num_bundles, whole.num_bundles)
@@ -143,25 +146,63 @@ def test_streaming_stores_no_activations():
 
     def temporary(samples):
         shape = Shape(16, 4, 256, 10)
-        program = measure.layers_program(shape, bundles.Equality(), masked=False)
-        flat = jnp.zeros((1, shape.parameters))
-        examples = Examples(jnp.zeros((samples, 4, 4, 1), jnp.uint8), jnp.zeros(samples, jnp.int32))
-        arguments = (flat, None, examples, bundles.Scale.of(0, 1e-3, 64), measure.keys_for(shape))
+        program = measure.signatures_program(shape, bundles.Equality(), masked=False)
+        flat, images = jnp.zeros((1, shape.parameters)), jnp.zeros((samples, 4, 4, 1), jnp.uint8)
+        arguments = (flat, None, images, bundles.Scale.of(0, 1e-3, 64), measure.keys_for(shape))
         memory = program.lower(*arguments).compile().memory_analysis()
         return memory.temp_size_in_bytes
 
     assert temporary(60_000) - temporary(10_000) < 50_000 * 256 * 4 / 2
 
 
-def test_the_gamma_rule_in_a_network():
-    """It needs all samples at once; here it must agree with the metric on the same activations."""
-    shape = Shape(12, 3, 4, 3)
-    params = exact_network(shape)
+def population(rule: str) -> tuple[measure.Layers, list[fc.Params], Any, Any]:
+    """Three networks of six layers: 18 layers do not fill two pieces."""
+    shape = Shape(12, 6, 10, 3)
+    params = [
+        fc.Params(*(np.round(3 * leaf) for leaf in fc.init(shape, seed))) for seed in range(3)
+    ]
     chance = np.random.default_rng(0)
     x, y = chance.integers(0, 3, (90, 12)).astype(np.float32), np.arange(90) % 3
-    found = measured(params, shape, x, y, rule="gamma")
-    activations = fc.visit_layers(jax.tree.map(jnp.asarray, params), x, lambda a: a)
-    for layer in range(3):
-        alone = bundles.bundle_entropy(activations[layer], y, num_classes=3, rule="gamma")
-        assert found.num_bundles[0, layer] == alone.num_bundles
-        assert found.entropy[0, layer] == alone.entropy
+    flat = jnp.stack([ravel_pytree(member)[0] for member in params])
+    program = measure.signatures_program(shape, bundles.Equality(rule), masked=False)
+    examples = Examples(jnp.asarray(x), jnp.asarray(y, jnp.int32))
+    scale = bundles.Scale.of(0.0, 1e-3, 64)
+    return measure.layers(program, shape, flat, None, examples, scale), params, x, y
+
+
+@pytest.mark.parametrize("rule", bundles.RULES)
+def test_every_layer_of_a_population_is_what_the_metric_says_of_its_activations(rule):
+    found, members, x, y = population(rule)
+    for member, params in enumerate(members):
+        activations = fc.visit_layers(jax.tree.map(jnp.asarray, params), x, lambda a: a)
+        amplitude = float(np.abs(ravel_pytree(params)[0]).max())
+        for layer in range(6):
+            alone = bundles.bundle_entropy(
+                activations[layer], y, num_classes=3, rule=rule, amplitude=amplitude
+            )
+            assert found.num_bundles[member, layer] == alone.num_bundles
+            assert found.entropy[member, layer] == pytest.approx(alone.entropy, abs=1e-6)
+    assert found.num_bundles.min() < 90
+
+
+def test_layers_in_which_hashes_collide_are_measured_again(monkeypatch):
+    """With blind keys at first (one sort key for all rows), the result must be the same."""
+    honest = population("weight_amplitude")[0]
+    salts = []
+
+    def blind_at_first(columns, salt):
+        salts.append(salt)
+        keys = draw(columns, salt)
+        if salt < 2:
+            keys[: equality.LANE_DISTANCE * 2] = 0
+        return keys
+
+    draw = bundles.draw_keys
+    monkeypatch.setattr(bundles, "draw_keys", blind_at_first)
+    again = population("weight_amplitude")[0]
+    assert salts == [0, 1, 2]
+    np.testing.assert_array_equal(again.num_bundles, honest.num_bundles)
+    np.testing.assert_array_equal(again.entropy, honest.entropy)
+    monkeypatch.setattr(bundles, "MAX_SALTS", 2)
+    with pytest.raises(bundles.CollisionError):
+        population("weight_amplitude")

@@ -5,11 +5,12 @@ computes their entropy, `result` is what users call.
 """
 
 from cbundles.bundles.entropy import Layer, partition, partition_layers
-from cbundles.bundles.equality import Equality, Scale, draw_keys, signature
+from cbundles.bundles.equality import RULES, Equality, Scale, draw_keys, signature
 from cbundles.bundles.result import MAX_SALTS, Bundles, CollisionError, bundle_entropy
 
 __all__ = [
     "MAX_SALTS",
+    "RULES",
     "Bundles",
     "CollisionError",
     "Equality",

@@ -8,6 +8,8 @@ and a layer, over the probe set B,
 
     H^l = 1/|B| sum_D |D| H(D).                                                         (eq. 3)
 
+(The floor is applied to H^l, which matters only for bundles of more than a million samples.)
+
 Signatures are sorted; runs of equal ones are the bundles. Time O(N log N), memory O(N), whatever
 the width of the layer.
 """
@@ -25,7 +27,7 @@ from cbundles.bundles.equality import INFINITY, LANES
 
 EPSILON = 1e-5
 HASH_BITS = 44  # of a sort key, at least; the rest of its 64 bits hold the label and the index
-ROWS_AT_ONCE = 2**20
+ROWS_AT_ONCE = 2**17
 
 
 class Layer(NamedTuple):
@@ -70,7 +72,7 @@ def partition(signature: jax.Array, labels: jax.Array, num_classes: int) -> Laye
 
     oldest = jnp.full_like(index, len(index)).at[bundle].min(order, indices_are_sorted=True)
     representative = _at(order, oldest[bundle])
-    by_first_occurrence = jnp.cumsum(representative == index) - 1
+    by_first_occurrence = _count(representative == index) - 1
     return Layer(
         entropy=jnp.maximum(surprise.mean(), 0.0),
         num_bundles=bundle[-1] + 1,
@@ -123,9 +125,13 @@ def _u64(x: jax.Array) -> jax.Array:
 def _runs(starts: jax.Array) -> tuple[jax.Array, jax.Array]:
     """For each position the number of its run and how long that is, int32 (N,) each. starts: bool
     (N,), True where a run begins."""
-    number = jnp.cumsum(starts) - 1
+    number = _count(starts) - 1
     lengths = jnp.zeros_like(number).at[number].add(1, indices_are_sorted=True)
     return number, lengths[number]
+
+
+def _count(flags: jax.Array) -> jax.Array:
+    return jnp.cumsum(flags, dtype=jnp.int32)
 
 
 def _at(order: jax.Array, values: jax.Array) -> jax.Array:

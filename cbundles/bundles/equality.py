@@ -27,9 +27,10 @@ from cbundles.bundles.leaders import leaders
 
 RULES = ("weight_amplitude", "gamma")
 RESOLUTIONS = ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
+GAMMA = 1e-8
 LANES = 3
 LANE_DISTANCE = 16  # columns between the keys of two lanes; any number would do, 64 bytes is fast
-MARGIN = (LANES - 1) * LANE_DISTANCE
+MARGIN = LANES * LANE_DISTANCE
 KEY_STREAM = 2**51  # apart from the streams of training and of the probe
 ABSOLUTE = np.uint32(0x7FFFFFFF)
 INFINITY = np.uint32(0x7F800000)
@@ -37,7 +38,7 @@ INFINITY = np.uint32(0x7F800000)
 
 @dataclass(frozen=True)
 class Equality:
-    """The choice of a reading; compiled into programs.
+    """The choice of a reading; compiled into programs. Raises ValueError when it makes no sense.
 
     rule: one of `RULES`. gamma: the tolerance of the second rule, as in eq. 1. resolution: one of
     `RESOLUTIONS`, the format in which the model keeps its weights (first rule): w and q are rounded
@@ -46,7 +47,7 @@ class Equality:
     """
 
     rule: str = "weight_amplitude"
-    gamma: float = 1e-8
+    gamma: float = GAMMA
     resolution: str = "float32"
 
     def __post_init__(self) -> None:
@@ -56,8 +57,15 @@ class Equality:
             raise ValueError(
                 f"resolution is one of {', '.join(RESOLUTIONS)}, not {self.resolution}"
             )
-        if not (np.isfinite(self.gamma) and self.gamma >= 0):
-            raise ValueError(f"gamma must be a finite number >= 0, not {self.gamma}")
+        if self.rule == "gamma" and self.resolution != "float32":
+            raise ValueError('resolution has no effect with the rule "gamma"')
+        if self.rule != "gamma" and self.gamma != GAMMA:
+            raise ValueError('gamma has no effect without the rule "gamma"')
+
+    @property
+    def streams(self) -> bool:
+        """Whether signatures may be taken a batch at a time, and joined."""
+        return self.rule == "weight_amplitude"
 
 
 class Scale(NamedTuple):
@@ -96,16 +104,16 @@ def signature(
     are equal, and the largest ``|q|`` of each row as bits, by which NaN and infinity show. keys:
     see `draw_keys`.
 
-    The weight-amplitude rule may be given a batch at a time, and the parts joined; the gamma rule
-    needs the whole probe set at once.
+    When the equality `streams`, rows may be given a batch at a time, and the parts joined;
+    otherwise the whole probe set is needed at once.
     """
     rows = activations.reshape(activations.shape[0], -1).astype(jnp.float32)
     if equality.rule == "weight_amplitude":
         return fingerprint(rows, scale, keys, equality.resolution)
     leader = leaders(rows, scale.learning_rate * scale.inverse_batch_size, equality.gamma)
-    none = jnp.zeros_like(leader)
+    leader = leader.astype(jnp.uint32)
     largest = jnp.max(_bits(rows) & ABSOLUTE, axis=1)
-    return jnp.stack([leader.astype(jnp.uint32), none, none, largest])
+    return jnp.stack([leader, jnp.zeros_like(leader), jnp.zeros_like(leader), largest])
 
 
 def weight_update(rows: jax.Array, scale: Scale, resolution: str = "float32") -> jax.Array:
@@ -134,21 +142,27 @@ def fingerprint(
 ) -> jax.Array:
     """A signature of each row of activations (N, d) by the weight-amplitude rule; see `signature`.
 
-    The bits of each element of q are mixed by a bijection x -> m(x) in which every input bit
-    reaches every output bit; lane j is the sum of ``k_j[c] m(q[c])`` over the columns c, modulo
-    2^32, with odd random keys k_j.
+    The bits of an element of q in column c are mixed by a bijection x -> m_c(x) with a key of its
+    own. With more keys k, all odd, two lanes are the sums of ``k[c] m_c(q[c])`` over the columns,
+    modulo 2^32, and the third is that sum of the mixed elements rotated by 16 bits.
 
-    Collisions. Rows that differ in one column never collide. For any other pair let t be the number
-    of trailing zero bits of m(x) - m(x') in the last column where they differ. Over random keys
-    each lane collides with a probability of at most 2^(t-31), independently (the lanes use one
-    sequence of keys, shifted), all three with 2^(3t-93); t is 0 for half of all pairs, 1 for
-    a quarter, and so on. `partition` sorts by at most 64 of the 96 bits and reports whatever the
-    others tell apart, so a collision that happens is noticed, and one in 2^90 is not.
+    Collisions. Rows that differ in one column never collide: an odd multiple of a difference is
+    not 0. For rows that differ in more columns, let t be the least number of trailing zero bits of
+    the differences between their mixed elements, t' the same after the rotation. Over the keys k
+    the lanes collide, independently, with a probability of at most 2^(t-31), 2^(t-31), 2^(t'-31)
+    (they use one sequence of keys, shifted). The keyed mixing makes large t rare, and large t and
+    t' together rarer: taking mixed differences as random, all 96 bits agree once in 2^77 pairs of
+    rows that differ in two columns, once in 2^87 of others. `partition` sorts by at most 64 of the
+    bits; rows that these do not tell apart but the others do are noticed and lead to other keys.
     """
     q = weight_update(rows, scale, resolution)
-    mixed = _mix(rounded_bits(q, resolution))
     d = rows.shape[1]
-    lanes = [mixed * keys[j : j + d] for j in range(0, MARGIN + 1, LANE_DISTANCE)]
+    first, second, third, mixing = (
+        keys[lane * LANE_DISTANCE : lane * LANE_DISTANCE + d] for lane in range(LANES + 1)
+    )
+    mixed = _mix(rounded_bits(q, resolution), mixing)
+    rotated = (mixed << 16) | (mixed >> 16)
+    lanes = [mixed * first, mixed * second, rotated * third]
 
     # One reduction with four results reads q once and is vectorised; four reductions are not.
     def combine(x: tuple[jax.Array, ...], y: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
@@ -158,10 +172,10 @@ def fingerprint(
     return jnp.stack(lax.reduce(operands, (np.uint32(0),) * (LANES + 1), combine, (1,)))
 
 
-def _mix(x: jax.Array) -> jax.Array:
-    """A bijection of uint32 in which every input bit reaches every output bit (two rounds of
-    multiply and xor-shift)."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+def _mix(x: jax.Array, key: jax.Array) -> jax.Array:
+    """A bijection of uint32, for an odd key, in which every input bit reaches every output bit (two
+    rounds of multiply and xor-shift)."""
+    x = (x ^ (x >> 16)) * key
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
 

@@ -20,18 +20,19 @@ def leaders(rows: jax.Array, factor: jax.Array, gamma: float) -> jax.Array:
 
     Comparing every row with every leader would cost O(N^2 d). A sketch of a row, the largest value
     in each of eight groups of its columns, moves by no more than the row does, so only rows with
-    close sketches are compared in full: O(bundles N + (close pairs) d), and no (N, N) array.
+    close sketches are compared in full: O(bundles N + (close pairs) (N + d)), no (N, N) array.
     """
     n, d = rows.shape
-    groups = min(SKETCH, d)
-    padded = jnp.pad(rows, ((0, 0), (0, -d % groups)), constant_values=-jnp.inf)
-    sketch = padded.reshape(n, groups, -1).max(axis=2)
+    columns = -(-d // SKETCH)
+    groups = -(-d // columns)
+    padded = jnp.pad(rows, ((0, 0), (0, groups * columns - d)), constant_values=-jnp.inf)
+    sketch = padded.reshape(n, groups, columns).max(axis=2)
 
     def close(difference: jax.Array) -> jax.Array:
         return factor * jnp.abs(difference) <= jnp.float32(gamma)
 
     def next_leader(leader_of: jax.Array) -> jax.Array:
-        leader = jnp.argmax(leader_of < 0)
+        leader = jnp.argmax(leader_of < 0).astype(jnp.int32)
         alike = jnp.all(close(sketch - sketch[leader]), axis=1)
         leader_of = leader_of.at[leader].set(leader)
 

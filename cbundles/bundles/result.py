@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from cbundles.bundles.entropy import Layer, partition
-from cbundles.bundles.equality import Equality, Scale, draw_keys, signature
+from cbundles.bundles.equality import GAMMA, Equality, Scale, draw_keys, signature
 
 MAX_SALTS = 8
+MIN_NORMAL = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,30 +47,46 @@ class Bundles:
     @functools.cached_property
     def class_histogram(self) -> np.ndarray:
         """Samples of each class in each bundle, int64 (num_bundles, num_classes)."""
-        cell = self.bundle_ids.astype(np.int64) * self.num_classes + self.labels
-        counts = np.bincount(cell, minlength=self.num_bundles * self.num_classes)
-        return counts.reshape(self.num_bundles, self.num_classes)
+        table = np.zeros((self.num_bundles, self.num_classes), np.int64)
+        bundle, label, count = self._occurring
+        table[bundle, label] = count
+        return table
 
     @functools.cached_property
     def conflicting_pairs(self) -> list[tuple[int, int]]:
         """Pairs of classes (a < b) that some bundle mixes, sorted."""
-        present = self.class_histogram > 0
-        mixed = present[present.sum(axis=1) > 1].astype(np.float32)
-        first, second = np.nonzero(np.triu(mixed.T @ mixed, k=1))
-        return [(int(a), int(b)) for a, b in zip(first, second, strict=True)]
+        bundle, label, _ = self._occurring
+        names, label = np.unique(label, return_inverse=True)
+        mixed = np.bincount(bundle)[bundle] > 1
+        bundle = np.unique(bundle[mixed], return_inverse=True)[1]
+        present = np.zeros((bundle.max(initial=-1) + 1, len(names)), np.float32)
+        present[bundle, label[mixed]] = 1
+        first, second = np.nonzero(np.triu(present.T @ present, k=1))
+        return list(zip(names[first].tolist(), names[second].tolist(), strict=True))
 
     @property
     def conflicting(self) -> bool | None:
         """Whether some bundle mixes classes: the layer is a conflicting layer. None: diverged."""
-        return None if self.diverged else bool(self.conflicting_pairs)
+        return None if self.diverged else len(self._occurring[0]) > self.num_bundles
 
     @property
     def fully_conflicting(self) -> bool | None:
         """Whether one bundle holds all samples, of several classes. None: diverged."""
-        return None if self.diverged else self.num_bundles == 1 and bool(self.conflicting_pairs)
+        return None if self.diverged else bool(self.conflicting) and self.num_bundles == 1
+
+    @functools.cached_property
+    def _occurring(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Bundle, class and number of samples of each combination that occurs, sorted."""
+        combination = self.bundle_ids.astype(np.int64) * self.num_classes + self.labels
+        combination, count = np.unique(combination, return_counts=True)
+        return *np.divmod(combination, self.num_classes), count
 
     def to_dict(self) -> dict[str, Any]:
-        """Everything as plain numbers, lists and None, ready for JSON."""
+        """Everything as plain numbers, lists and None, ready for JSON; of each of the "bundles" its
+        size, and how many samples it has of each class that occurs in it."""
+        bundles = [{"size": int(size), "classes": {}} for size in self.sizes]
+        for bundle, label, count in zip(*self._occurring, strict=True):
+            bundles[bundle]["classes"][int(label)] = int(count)
         return {
             "num_samples": len(self.labels),
             "num_classes": self.num_classes,
@@ -78,15 +96,14 @@ class Bundles:
             "conflicting": self.conflicting,
             "fully_conflicting": self.fully_conflicting,
             "conflicting_pairs": [list(pair) for pair in self.conflicting_pairs],
-            "sizes": self.sizes.tolist(),
-            "class_histogram": self.class_histogram.tolist(),
+            "bundles": bundles,
             "bundle_ids": self.bundle_ids.tolist(),
         }
 
     def __str__(self) -> str:
         counts = f"{_count(len(self.labels), 'sample')} in {_count(self.num_bundles, 'bundle')}"
         if self.entropy is None:
-            return f"{counts}; diverged: an activation is NaN or infinite, no bundle entropy"
+            return f"{counts}; diverged: an activation or its update is NaN or infinite"
         most = math.log(self.num_classes)
         kind = "not conflicting"
         if self.conflicting:
@@ -104,7 +121,7 @@ def bundle_entropy(
     learning_rate: float = 1e-3,
     batch_size: int = 64,
     rule: str = "weight_amplitude",
-    gamma: float = 1e-8,
+    gamma: float = GAMMA,
     resolution: str = "float32",
 ) -> Bundles:
     """Bundle entropy of one layer (paper, section 2.3, eq. 1-3).
@@ -125,17 +142,13 @@ def bundle_entropy(
     >>> result.conflicting_pairs
     [(0, 1)]
     """
-    equality = Equality(rule, gamma, resolution)
+    equality = Equality(rule, _number("gamma", gamma, at_least=0), resolution)
+    num_classes, batch_size = _whole("num_classes", num_classes), _whole("batch_size", batch_size)
     rows, classes = _checked(activations, labels, num_classes)
-    if rule == "weight_amplitude" and amplitude is None:
-        raise ValueError("amplitude, the largest absolute weight of the model, is missing")
-    if amplitude is not None and not (np.isfinite(amplitude) and amplitude >= 0):
-        raise ValueError(f"amplitude must be a finite number >= 0, not {amplitude}")
-    if not (np.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate must be a finite number > 0, not {learning_rate}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, not {batch_size}")
-
+    if rule == "weight_amplitude":
+        most = float(jnp.finfo(resolution).max)
+        amplitude = _number("amplitude", amplitude, at_least=0, at_most=most)
+    learning_rate = _number("learning_rate", learning_rate, at_least=MIN_NORMAL)
     scale = Scale.of(amplitude or 0.0, learning_rate, batch_size)
     for salt in range(MAX_SALTS):
         keys = draw_keys(rows[0].size, salt)
@@ -177,12 +190,16 @@ class CollisionError(RuntimeError):
 def _checked(
     activations: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int
 ) -> tuple[jax.Array, np.ndarray]:
-    activations = jnp.asarray(activations)
+    try:
+        activations, classes = jnp.asarray(activations), np.asarray(labels)
+    except (TypeError, ValueError):
+        raise ValueError("activations and labels must be arrays of numbers") from None
     if activations.ndim < 1 or activations.size == 0:
-        raise ValueError(f"activations must be (N, ...), not empty, not {activations.shape}")
+        raise ValueError(
+            f"activations must be (N, ...) and not empty; they are {activations.shape}"
+        )
     if not jnp.issubdtype(activations.dtype, jnp.floating):
         raise ValueError(f"activations must be floating point, not {activations.dtype}")
-    classes = np.asarray(labels)
     if classes.shape != activations.shape[:1]:
         raise ValueError(f"labels must be ({activations.shape[0]},), not {classes.shape}")
     if not np.issubdtype(classes.dtype, np.integer):
@@ -191,6 +208,28 @@ def _checked(
         bad = classes[(classes < 0) | (classes >= num_classes)][0]
         raise ValueError(f"label {bad} is outside 0..{num_classes - 1} (num_classes={num_classes})")
     return activations, classes.astype(np.int32)
+
+
+def _number(
+    name: str, value: Any, *, at_least: float, at_most: float = float(np.finfo(np.float32).max)
+) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number, not {value!r}") from None
+    if not at_least <= number <= at_most:
+        raise ValueError(f"{name} must be a number from {at_least:g} to {at_most:g}, not {value}")
+    return number
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number, not {value!r}") from None
+    if not 1 <= number < 2**31:
+        raise ValueError(f"{name} must be at least 1 and below 2^31, not {number}")
+    return number
 
 
 def _count(number: int, noun: str) -> str:

@@ -20,7 +20,12 @@ LAYER_OVERHEAD = 1.1e-5
 FLOPS_PER_SECOND = 2.8e10
 MEASURE_FLOPS_PER_SECOND = 6.0e10
 SECONDS_PER_LAYER_MEASURED = 2.0e-4  # of 2048 samples; scripts/bench_metric.py
+SECONDS_PER_PAIR_COMPARED = 1.2e-8  # gamma rule, all samples distinct
 COMPILE_SECONDS = 5.0
+
+# Of a sample in a layer while it waits to be sorted, and of a sample while 16 layers are sorted.
+SIGNATURE_BYTES = 16
+PARTITION_BYTES = 1600
 
 # A population pays on a CPU only while a product of two layers is smaller than the cost of calling
 # it. On a GPU it always pays, until memory or the padding eats the gain.
@@ -105,19 +110,26 @@ def seconds(cell: Cell, facts: Facts) -> float:
     step = STEP_OVERHEAD + depth * LAYER_OVERHEAD + 3 * batch * forward / FLOPS_PER_SECOND
     measuring = (facts.test + samples) * forward / MEASURE_FLOPS_PER_SECOND
     measuring += depth * SECONDS_PER_LAYER_MEASURED * samples / 2048
+    if cell.probe.equality == "gamma":
+        measuring += depth * SECONDS_PER_PAIR_COMPARED * samples**2
     epochs = cell.training.epochs
     return epochs * (facts.train // batch * step) + (epochs + 1) * measuring
 
 
-def memory(cell: Cell, facts: Facts) -> int:
-    """Predicted bytes of a worker: the interpreter with XLA, the images, the network."""
+def memory(population: Population, facts: Facts) -> int:
+    """Predicted bytes of a worker: the interpreter with XLA, the images, the networks, and what
+    measuring them needs."""
+    cell = population.cells[0]
     height, width, channels = facts.image_shape
     enlarged = (height + 4) * (width + 4) * channels
     canvas = facts.inputs if cell.data.augmentation == "none" else enlarged
     samples = cell.probe.count(facts.train)
-    images = 4 * facts.train * canvas + (facts.train + facts.test + samples) * facts.inputs
-    signatures = 16 * samples * cell.model.depth
-    return 400_000_000 + images + 2 * signatures + 8 * shape(cell, facts).bytes
+    probe = samples * facts.inputs * (1 if cell.probe.images == "plain" else 4)
+    images = 4 * facts.train * canvas + (facts.train + facts.test) * facts.inputs + probe
+    layers = sum(c.model.depth for c in population.cells)
+    measuring = 2 * SIGNATURE_BYTES * samples * layers + PARTITION_BYTES * samples
+    networks = sum(8 * shape(c, facts).bytes for c in population.cells)
+    return 400_000_000 + images + measuring + networks
 
 
 def disk(cell: Cell) -> int:

@@ -93,10 +93,11 @@ def run(
         return jax.tree.map(lambda *leaves: np.stack(leaves), *plans)
 
     started = time.perf_counter()
-    tested, probed = (state.params.fast, depths, data.test), (data.probe, scale)
-    test = measure.accuracy_program(shape, masked=masked).lower(*tested).compile()
-    probe = measure.layers_program(shape, equality_of(cells[0]), masked=masked)
-    probe = probe.lower(*tested[:2], *probed, measure.keys_for(shape)).compile()
+    networks = (state.params.fast, depths)
+    test = measure.accuracy_program(shape, masked=masked).lower(*networks, data.test).compile()
+    sign = measure.signatures_program(shape, equality_of(cells[0]), masked=masked)
+    sign = sign.lower(*networks, data.probe.images, scale, measure.keys_for(shape)).compile()
+    measure.partition_program(len(data.probe.labels), num_classes)
     run_epoch = train.epoch_program(shape, recipe, masked=masked)
     run_epoch = run_epoch.lower(state, epoch_plan(0), depths, data.canvas, data.labels).compile()
     compiled = moment.compile_seconds + time.perf_counter() - started
@@ -109,7 +110,7 @@ def run(
         flat = state.params.fast
         accuracy = np.asarray(test(flat, depths, data.test))
         trained = time.perf_counter()
-        layers = measure.run_layers(probe, shape, flat, depths, *probed)
+        layers = measure.layers(sign, shape, flat, depths, data.probe, scale)
         ended = time.perf_counter()
         moment = Moment(
             state=state,
