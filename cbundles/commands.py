@@ -241,6 +241,7 @@ def _write_views(
         f"{len(records)} networks; data {', '.join(f'{k} ({v})' for k, v in run['data'].items())}",
         *(f"{o['networks']} trained on {o['platform']}, {o['device']}, {o['processor']}, "
           f"jax {o['versions']['jax']}, commit {o['commit']}" for o in origins),
+        *sorted({summary.probe(record) for record in records}),
         *tables.boundary_lines(records),
     ]  # fmt: skip
     write_atomically(store.folder / "table.csv", tables.csv_text(rows))
@@ -272,7 +273,7 @@ def _show(
         console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
     console.print()
     for line in tables.boundary_lines(records):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     if records:
         console.print(f"\ntable    {store.folder / 'table.csv'}", highlight=False, soft_wrap=True)
     for path in figures:

@@ -267,8 +267,13 @@ def _cell(point: dict[str, Any]) -> Cell:
     for path, value in point.items():
         section, key = path.split(".")
         sections[section][key] = value
-    # What the other reading of equality would need has no effect here: two such cells are one.
-    sections["probe"].pop("resolution" if sections["probe"]["equality"] == "gamma" else "gamma")
+    # What has no effect is left at its default, so that two cells which differ in it are one.
+    probe = sections["probe"]
+    probe.pop("resolution" if probe["equality"] == "gamma" else "gamma")
+    if probe["samples"] == "all":
+        probe.pop("selection")
+        if probe["images"] == "plain":
+            probe.pop("seed")
     return Cell.fromdict(sections)
 
 

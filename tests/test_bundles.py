@@ -242,7 +242,7 @@ def test_a_coarser_resolution_bundles_more():
 @settings(max_examples=100, deadline=None)
 def test_the_gamma_rule_agrees_with_its_oracle(probe, gamma):
     a, y, num_classes = probe
-    found = cbundles.bundle_entropy(a, y, num_classes=num_classes, rule="gamma", gamma=gamma)
+    found = cbundles.bundle_entropy(a, y, num_classes=num_classes, equality="gamma", gamma=gamma)
     ids = oracle.leader_ids(a, np.float32(1e-3) * np.float32(1 / 64), gamma)
     np.testing.assert_array_equal(found.bundle_ids, ids)
     assert found.entropy == pytest.approx(oracle.entropy(ids, y, num_classes), abs=2e-6)
@@ -264,7 +264,9 @@ def test_the_gamma_rule_is_not_transitive_and_follows_the_order():
 
     def count(order):
         rows = a[list(order)]
-        found = cbundles.bundle_entropy(rows, [0, 1, 0], num_classes=2, rule="gamma", gamma=1e-8)
+        found = cbundles.bundle_entropy(
+            rows, [0, 1, 0], num_classes=2, equality="gamma", gamma=1e-8
+        )
         return found.num_bundles
 
     assert count([0, 1, 2]) == 2 and count([1, 0, 2]) == 1
@@ -275,7 +277,7 @@ def test_many_columns_and_samples_under_the_gamma_rule():
     a = np.repeat(chance.standard_normal((90, 501)), 3, axis=0).astype(np.float32)
     a += chance.uniform(0, 1e-3, a.shape).astype(np.float32)  # of the order of gamma |B| / alpha
     y = np.arange(270) % 3
-    found = cbundles.bundle_entropy(a, y, num_classes=3, rule="gamma", gamma=1.5e-8)
+    found = cbundles.bundle_entropy(a, y, num_classes=3, equality="gamma", gamma=1.5e-8)
     ids = oracle.leader_ids(a, np.float32(1e-3) * np.float32(1 / 64), 1.5e-8)
     np.testing.assert_array_equal(found.bundle_ids, ids)
     assert 90 < found.num_bundles < 270
@@ -283,7 +285,7 @@ def test_many_columns_and_samples_under_the_gamma_rule():
 
 def test_nan_and_infinity_are_close_to_nothing_under_the_gamma_rule():
     a = np.array([[1, 2], [np.nan, 2], [np.nan, 2], [np.inf, 0], [np.inf, 0], [1, 2]], np.float32)
-    found = cbundles.bundle_entropy(a, [0] * 6, num_classes=2, rule="gamma")
+    found = cbundles.bundle_entropy(a, [0] * 6, num_classes=2, equality="gamma")
     assert found.diverged and found.entropy is None
     assert found.bundle_ids.tolist() == [0, 1, 2, 3, 4, 0]
 
@@ -443,6 +445,13 @@ def test_the_result_describes_each_bundle():
     )
     bundle = json.loads(json.dumps(found.to_dict()))["bundles"][0]
     assert bundle == {"size": 3, "classes": {"0": 1, "2": 2}}
+    assert found.to_dict()["equality"]["resolution"] == "float32"
+    assert repr(found) == f"<Bundles: {found}>"
+
+
+def test_inside_jit_the_answer_is_clear():
+    with pytest.raises(ValueError, match="outside of jit"):
+        jax.jit(lambda a: entropy_of(a, np.zeros(4, int), 1).entropy)(jnp.ones((4, 2)))
 
 
 def test_numbers_of_any_kind_and_many_classes_will_do():
@@ -454,7 +463,7 @@ def test_numbers_of_any_kind_and_many_classes_will_do():
     assert found.fully_conflicting and len(found.conflicting_pairs) == 6
     with jax.enable_x64(True):
         assert found.bundle_ids.dtype == entropy_of(a, np.arange(4), 4).bundle_ids.dtype == np.int32
-        gamma = cbundles.bundle_entropy(a, np.arange(4), num_classes=4, rule="gamma")
+        gamma = cbundles.bundle_entropy(a, np.arange(4), num_classes=4, equality="gamma")
     assert gamma.num_bundles == 1
 
 
@@ -495,13 +504,16 @@ def test_the_result_says_whether_a_layer_conflicts(a, y, conflicting, fully, tex
         ({"amplitude": 1e5, "resolution": "float16"}, "amplitude must be a number from 0 to 65504"),
         ({"activations": None}, "floating point|arrays of numbers|not empty"),
         ({"activations": [[1.0], [2.0, 3.0]]}, "arrays of numbers"),
+        ({"activations": [np.ones((4, 3), "f4")] * 4}, "measure the layers one by one"),
+        ({"amplitude": "0.7"}, "amplitude must be a number from 0"),
+        ({"batch_size": True}, "batch_size must be at least 1"),
         ({"gamma": 0.5}, "gamma has no effect"),
-        ({"rule": "gamma", "resolution": "float16"}, "resolution has no effect"),
-        ({"amplitude": None}, "amplitude"),
+        ({"equality": "gamma", "resolution": "float16"}, "resolution has no effect"),
+        ({"amplitude": None}, "amplitude is missing: the largest absolute trainable weight"),
         ({"activations": np.ones((4, 0), "f4")}, "empty"),
-        ({"rule": "exact"}, "weight_amplitude, gamma"),
+        ({"equality": "gama"}, "equality = 'gama': did you mean 'gamma'"),
         ({"gamma": -1.0}, "gamma"),
-        ({"resolution": "float64"}, "bfloat16"),
+        ({"resolution": "float64"}, "valid: bfloat16"),
     ],
 )
 def test_nonsense_is_refused(change, message):

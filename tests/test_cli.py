@@ -128,11 +128,19 @@ def test_every_way_to_measure_the_same_network(cli, tmp_path):
         (tmp_path / f"{name}.yaml").write_text(grid + probe)
         done = cli("sweep", f"{name}.yaml")
         assert done.returncode == 0, done.stderr + done.stdout
+        assert ("[probe_resolution=float16]" in done.stdout.replace("\n", "")) == (
+            name == "formats"
+        )
         for path in (tmp_path / "results" / name / "cells").iterdir():
             record = json.loads(path.read_text())
             probe = record["config"]["probe"]
             histories[name, probe["resolution"]] = record["history"][-1]
     assert len({h["test_accuracy"] for h in histories.values()}) == 1
+    figures = list((tmp_path / "results").glob("*/figures/*.png"))
+    assert len(figures) == 3 * 5
+    for path in figures:  # one network with H at its limit is the hard case
+        with Image.open(path) as image:
+            assert max(image.size) < 2000
     everything = histories["all", "float32"]["num_bundles"]
     few = histories["formats", "float32"]["num_bundles"]
     assert few[0] > 450 and everything[0] > 9500

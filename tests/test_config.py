@@ -135,6 +135,14 @@ def test_settings_that_do_not_apply_to_a_cell_do_not_multiply_it(written):
     ]
 
 
+def test_the_whole_training_set_is_the_same_whatever_the_draw(written):
+    probe = "probe: {samples: all, seed: [0, 1], selection: [uniform, first]}\n"
+    path = written("model: {depth: 2, width: 4}\n" + probe)
+    assert len(config.load(path, []).cells) == 1
+    assert len(config.load(path, ["probe.samples=64"]).cells) == 4
+    assert len(config.load(path, ["probe.images=augmented"]).cells) == 2
+
+
 def test_committed_records_have_the_identity_of_their_configuration():
     """Fails when a default changed, or a field was renamed: they would not be recognised."""
     paths = sorted((ROOT / "results").glob("mnist_*/cells/*.json"))

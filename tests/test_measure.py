@@ -178,7 +178,7 @@ def test_every_layer_of_a_population_is_what_the_metric_says_of_its_activations(
         amplitude = float(np.abs(ravel_pytree(params)[0]).max())
         for layer in range(6):
             alone = bundles.bundle_entropy(
-                activations[layer], y, num_classes=3, rule=rule, amplitude=amplitude
+                activations[layer], y, num_classes=3, equality=rule, amplitude=amplitude
             )
             assert found.num_bundles[member, layer] == alone.num_bundles
             assert found.entropy[member, layer] == pytest.approx(alone.entropy, abs=1e-6)

@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 
 from cbundles.bundles.leaders import leaders
+from cbundles.errors import did_you_mean
 
 RULES = ("weight_amplitude", "gamma")
 RESOLUTIONS = ("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")
@@ -51,16 +52,16 @@ class Equality:
     resolution: str = "float32"
 
     def __post_init__(self) -> None:
-        if self.rule not in RULES:
-            raise ValueError(f"the rule of equality is one of {', '.join(RULES)}, not {self.rule}")
-        if self.resolution not in RESOLUTIONS:
-            raise ValueError(
-                f"resolution is one of {', '.join(RESOLUTIONS)}, not {self.resolution}"
-            )
+        for name, value, valid in (
+            ("equality", self.rule, RULES),
+            ("resolution", self.resolution, RESOLUTIONS),
+        ):
+            if value not in valid:
+                raise ValueError(f"{name} = {value!r}: {did_you_mean(value, valid)}")
         if self.rule == "gamma" and self.resolution != "float32":
-            raise ValueError('resolution has no effect with the rule "gamma"')
+            raise ValueError('resolution has no effect on the equality "gamma"')
         if self.rule != "gamma" and self.gamma != GAMMA:
-            raise ValueError('gamma has no effect without the rule "gamma"')
+            raise ValueError('gamma has no effect on the equality "weight_amplitude"')
 
     @property
     def streams(self) -> bool:

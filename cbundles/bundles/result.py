@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 import operator
@@ -19,13 +20,14 @@ MAX_SALTS = 8
 MIN_NORMAL = float(np.finfo(np.float32).tiny)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Bundles:
     """The bundles that a layer makes of N labelled samples.
 
     entropy: H^l in nats, in [0, ln num_classes]; None when `diverged`. diverged: some activation is
     NaN or infinite, so that an entropy would mean nothing. bundle_ids: int32 (N,), 0-based in order
     of first occurrence; a row with a NaN is a bundle of its own. labels: int32 (N,), as given.
+    equality: when two rows counted as equal.
     """
 
     entropy: float | None
@@ -33,6 +35,7 @@ class Bundles:
     bundle_ids: np.ndarray
     labels: np.ndarray
     num_classes: int
+    equality: Equality
 
     @functools.cached_property
     def num_bundles(self) -> int:
@@ -96,9 +99,13 @@ class Bundles:
             "conflicting": self.conflicting,
             "fully_conflicting": self.fully_conflicting,
             "conflicting_pairs": [list(pair) for pair in self.conflicting_pairs],
+            "equality": dataclasses.asdict(self.equality),
             "bundles": bundles,
             "bundle_ids": self.bundle_ids.tolist(),
         }
+
+    def __repr__(self) -> str:
+        return f"<Bundles: {self}>"
 
     def __str__(self) -> str:
         counts = f"{_count(len(self.labels), 'sample')} in {_count(self.num_bundles, 'bundle')}"
@@ -120,7 +127,7 @@ def bundle_entropy(
     amplitude: float | None = None,
     learning_rate: float = 1e-3,
     batch_size: int = 64,
-    rule: str = "weight_amplitude",
+    equality: str = "weight_amplitude",
     gamma: float = GAMMA,
     resolution: str = "float32",
 ) -> Bundles:
@@ -128,9 +135,9 @@ def bundle_entropy(
 
     activations: (N, ...) of any float type, one row a sample; computed with in float32. labels:
     (N,) integers in [0, num_classes). amplitude: the largest absolute trainable weight of the whole
-    model; needed by the rule "weight_amplitude". learning_rate, batch_size: those the network is
-    *trained* with; they set what a weight update can see. rule, gamma, resolution: when two rows
-    are equal, see `Equality`.
+    model; the equality "gamma" does without. learning_rate, batch_size: those the network is
+    *trained* with; they set what a weight update can see. equality, gamma, resolution: when two
+    rows are equal, see `Equality`.
 
     Raises ValueError when shapes, labels or numbers make no sense.
 
@@ -142,17 +149,22 @@ def bundle_entropy(
     >>> result.conflicting_pairs
     [(0, 1)]
     """
-    equality = Equality(rule, _number("gamma", gamma, at_least=0), resolution)
+    chosen = Equality(equality, _number("gamma", gamma, at_least=0), resolution)
     num_classes, batch_size = _whole("num_classes", num_classes), _whole("batch_size", batch_size)
     rows, classes = _checked(activations, labels, num_classes)
-    if rule == "weight_amplitude":
+    if equality == "weight_amplitude":
+        if amplitude is None:
+            raise ValueError(
+                "amplitude is missing: the largest absolute trainable weight of the whole model, "
+                "max(abs(leaf).max() for leaf in jax.tree.leaves(params))"
+            )
         most = float(jnp.finfo(resolution).max)
         amplitude = _number("amplitude", amplitude, at_least=0, at_most=most)
     learning_rate = _number("learning_rate", learning_rate, at_least=MIN_NORMAL)
     scale = Scale.of(amplitude or 0.0, learning_rate, batch_size)
     for salt in range(MAX_SALTS):
         keys = draw_keys(rows[0].size, salt)
-        layer = layer_bundles(rows, classes, scale, keys, equality, num_classes)
+        layer = layer_bundles(rows, classes, scale, keys, chosen, num_classes)
         if not layer.collided:
             break
     else:
@@ -164,6 +176,7 @@ def bundle_entropy(
         bundle_ids=np.asarray(layer.bundle_ids),
         labels=classes,
         num_classes=num_classes,
+        equality=chosen,
     )
 
 
@@ -190,6 +203,10 @@ class CollisionError(RuntimeError):
 def _checked(
     activations: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int
 ) -> tuple[jax.Array, np.ndarray]:
+    if isinstance(activations, jax.core.Tracer) or isinstance(labels, jax.core.Tracer):
+        raise ValueError("bundle_entropy is for arrays, outside of jit, vmap and grad")
+    if isinstance(activations, (list, tuple)) and activations and np.ndim(activations[0]) > 1:
+        raise ValueError("activations must be one array; measure the layers one by one")
     try:
         activations, classes = jnp.asarray(activations), np.asarray(labels)
     except (TypeError, ValueError):
@@ -214,21 +231,21 @@ def _number(
     name: str, value: Any, *, at_least: float, at_most: float = float(np.finfo(np.float32).max)
 ) -> float:
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, (str, bool)) else float(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be a number, not {value!r}") from None
     if not at_least <= number <= at_most:
-        raise ValueError(f"{name} must be a number from {at_least:g} to {at_most:g}, not {value}")
+        raise ValueError(f"{name} must be a number from {at_least:g} to {at_most:g}, not {value!r}")
     return number
 
 
 def _whole(name: str, value: Any) -> int:
     try:
-        number = operator.index(value)
+        number = 0 if isinstance(value, bool) else operator.index(value)
     except TypeError:
         raise ValueError(f"{name} must be a whole number, not {value!r}") from None
     if not 1 <= number < 2**31:
-        raise ValueError(f"{name} must be at least 1 and below 2^31, not {number}")
+        raise ValueError(f"{name} must be at least 1 and below 2^31, not {value!r}")
     return number
 
 

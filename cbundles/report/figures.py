@@ -66,7 +66,8 @@ def _caption(records: Sequence[dict[str, Any]]) -> str:
     epochs = config["training"]["epochs"]
     return (
         f"{config['data']['name']}, {len(records)} networks, "
-        f"{epochs} epoch{'s' * (epochs != 1)}, {seeds} seed{'s' * (seeds != 1)}"
+        f"{epochs} epoch{'s' * (epochs != 1)}, {seeds} seed{'s' * (seeds != 1)}\n"
+        f"{summary.probe(records[0])}"
     )
 
 
@@ -162,12 +163,11 @@ def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
             axes.yaxis.get_major_locator().set_params(integer=True)
     if image is not None:
         seed = min(r["config"]["training"]["seed"] for r in records)
-        samples = records[0]["config"]["probe"]["samples"]
         label = "bundle entropy $H^l$ [nats]"
         figure.colorbar(image, ax=grid, label=label)
         figure.suptitle(
             f"Bundle entropy of each layer; epoch 0 is the initial network\n"
-            f"{caption}; shown: seed {seed}, probe of {samples} samples; "
+            f"{caption}; shown: seed {seed}; "
             f"largest possible $\\ln N_c$ = {limit:.2f}",
             fontsize=9,
         )
@@ -200,7 +200,8 @@ def accuracy_against_entropy(records: Sequence[dict[str, Any]], caption: str) ->
     )  # fmt: skip
     classes = records[0]["num_classes"]
     axes.axhline(100 / classes, color="grey", linewidth=0.8, linestyle=":")
-    axes.text(0.02, 100 / classes + 1, "chance", color="grey", fontsize=7)
+    across = axes.get_yaxis_transform()  # x from 0 to 1 over the axes, y in data
+    axes.text(0.01, 100 / classes + 1, "chance", color="grey", fontsize=7, transform=across)
     axes.axvline(math.log(classes), color="grey", linewidth=0.8, linestyle=":")
     axes.set_ylim(0, 100)
     axes.set_xlabel("bundle entropy $H^L$ [nats], mean over epochs; dotted: $\\ln N_c$")

@@ -111,8 +111,20 @@ def origins(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def settings(record: dict[str, Any]) -> dict[str, Any]:
     """What else defines a network, besides data set, depth, width, epochs and seed, as columns."""
-    config = Cell.fromdict(record["config"]).asdict()
-    return {column: config[section][key] for column, (section, key) in SETTINGS.items()}
+    cell = Cell.fromdict(record["config"])
+    config = cell.asdict()
+    values = {column: config[section][key] for column, (section, key) in SETTINGS.items()}
+    useless = "probe_resolution" if cell.probe.equality == "gamma" else "probe_gamma"
+    return {**values, useless: None}
+
+
+def probe(record: dict[str, Any]) -> str:
+    """How bundles were measured, in a few words for captions."""
+    chosen = Cell.fromdict(record["config"]).probe
+    equal = f"within gamma {chosen.gamma:g}"
+    if chosen.equality == "weight_amplitude":
+        equal = f"by {chosen.resolution} weight update"
+    return f"probe of {chosen.samples} samples, equality {equal}"
 
 
 def variants(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -131,6 +143,7 @@ def variants(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
     differing = [k for k in (everything or [{}])[0] if len({e[k] for e in everything}) > 1]
     groups: dict[str, list[dict[str, Any]]] = {}
     for record, values in zip(records, everything, strict=True):
-        name = ", ".join(f"{key}={values[key]}" for key in differing)
+        given = [key for key in differing if values[key] is not None]
+        name = ", ".join(f"{key}={values[key]}" for key in given)
         groups.setdefault(name, []).append(record)
     return groups

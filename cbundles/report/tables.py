@@ -81,6 +81,8 @@ def _format(key: str, value: Any, diverged: bool) -> str:
         return f"{value:.0f}"
     if key == "parameters":
         return f"{value:,}"
+    if key in summary.SETTINGS and isinstance(value, float):
+        return f"{value:g}"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
