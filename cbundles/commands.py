@@ -16,6 +16,7 @@ from cbundles import data, provenance
 from cbundles.config import Cell, Experiment
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
+from cbundles.data.pipelines import require_square
 from cbundles.errors import InputError
 from cbundles.executor import local, planner
 from cbundles.executor.planner import Population
@@ -124,6 +125,7 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
 
 
 def _check_against_data(cell: Cell, facts: Facts) -> None:
+    require_square(cell.data, facts.image_shape)
     for path, value in (
         ("probe.samples", cell.probe.count(facts.train)),
         ("training.batch_size", cell.training.batch_size),

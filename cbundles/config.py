@@ -24,7 +24,8 @@ import yaml
 from cbundles.errors import InputError, did_you_mean
 
 SCHEMA_VERSION = 2  # to be raised when a default changes, or what a field means
-DATASETS = ("mnist_mini", "mnist")
+DATASETS = ("mnist_mini", "mnist", "cifar10", "svhn_cropped", "imagenette")
+PIPELINES = ("mnist", "cifar10", "svhn_cropped", "imagenette", "plain")
 FOLDER_PREFIX = "folder:"
 
 
@@ -63,6 +64,18 @@ class Data:
         choices=("original", "none"),
         why="what the original code does per data set (for MNIST: enlarge to 32, crop, brightness)",
     )
+    pipeline: str = setting(
+        "auto",
+        choices=("auto", *PIPELINES),
+        why="whose preprocessing the images get; auto: the data set's own, plain for a folder",
+    )
+
+
+def own_pipeline(name: str) -> str:
+    """The pipeline, one of `PIPELINES`, that the original has for a data set; none for a folder."""
+    if name.startswith(FOLDER_PREFIX):
+        return "plain"
+    return "mnist" if name == "mnist_mini" else name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,7 +281,9 @@ def _cell(point: dict[str, Any]) -> Cell:
         section, key = path.split(".")
         sections[section][key] = value
     # What has no effect is left at its default, so that two cells which differ in it are one.
-    probe = sections["probe"]
+    data, probe = sections["data"], sections["probe"]
+    if data["pipeline"] == own_pipeline(data["name"]):
+        data.pop("pipeline")
     probe.pop("resolution" if probe["equality"] == "gamma" else "gamma")
     if probe["samples"] == "all":
         probe.pop("selection")

@@ -40,7 +40,7 @@ class DeviceData(NamedTuple):
 def place(dataset: Dataset, data: Data, probe: Probe) -> DeviceData:
     """Move a data set to the default device. The probe set is drawn from the training images, of
     which there must be enough."""
-    augmentation = augment.pipeline_for(data.name, data.augmentation)
+    augmentation = augment.pipeline_for(data)
     canvas = jax.jit(augment.canvas, static_argnums=1)(dataset.train_images, augmentation)
     chance = np.random.Generator(np.random.Philox(key=[probe.seed, PROBE_STREAM]))
     available = len(dataset.train_labels)

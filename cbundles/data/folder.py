@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,9 @@ from cbundles.data import dataset
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 
-SUFFIXES = {".png", ".jpg", ".jpeg"}
+SUFFIXES = (".png", ".jpg", ".jpeg")
 GREY = ("L", "1")
+THREADS = min(8, os.cpu_count() or 1)
 LAYOUT = "expected ROOT/{train,test|val}/<class>/*.{png,jpg,jpeg}"
 
 
@@ -27,10 +30,12 @@ def root_of(name: str) -> Path:
 
 def listing(root: Path) -> str:
     """One line an image with its size and time: changes whenever the folder's content does."""
-    files = (p for split in _splits(root).values() for p in _images(split))
-    return "\n".join(
-        f"{p.relative_to(root)} {p.stat().st_size} {p.stat().st_mtime_ns}" for p in files
-    )
+    lines = []
+    for split in _splits(root).values():
+        for label, entry in sorted(_scan(split), key=_place):
+            status = entry.stat()
+            lines.append(f"{split.name}/{label}/{entry.name} {status.st_size} {status.st_mtime_ns}")
+    return "\n".join(lines)
 
 
 def facts(name: str) -> Facts:
@@ -69,13 +74,29 @@ def _splits(root: Path) -> dict[str, Path]:
         raise InputError(f"{root}: no train and test (or val) folders; {LAYOUT}")
     splits = {"train": root / "train", "test": held_out[0]}
     for path in splits.values():
-        if not _images(path):
+        if next(_scan(path), None) is None:
             raise InputError(f"{path}: no images; {LAYOUT}")
     return splits
 
 
+def _scan(split: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Class and directory entry of every image, in no order. Every worker lists the folder, and
+    `pathlib` takes four times as long: 2 seconds for 60,000 files."""
+    with os.scandir(split) as labels:
+        for label in labels:
+            if label.is_dir():
+                with os.scandir(label) as files:
+                    for file in files:
+                        if file.name.lower().endswith(SUFFIXES):
+                            yield label.name, file
+
+
+def _place(image: tuple[str, os.DirEntry[str]]) -> tuple[str, str]:
+    return image[0], image[1].name
+
+
 def _images(split: Path) -> list[Path]:
-    return sorted(p for p in split.glob("*/*") if p.suffix.lower() in SUFFIXES)
+    return [split / label / entry.name for label, entry in sorted(_scan(split), key=_place)]
 
 
 @contextlib.contextmanager
@@ -98,17 +119,33 @@ def _all_grey(paths: list[Path]) -> bool:
 
 
 def _read_all(paths: list[Path], mode: str) -> np.ndarray:
+    """uint8 (N, H, W, C), decoded by several threads: decoding does not hold Python's lock."""
+    first = _read(paths[0], mode)
+    images = np.empty((len(paths), *first.shape), np.uint8)
+
+    def put(i: int) -> None:
+        pixels = _read(paths[i], mode)
+        if pixels.shape != first.shape:
+            raise InputError(
+                f"{paths[i]}: is {pixels.shape[1]}x{pixels.shape[0]}, the first image "
+                f"{paths[0].name} {first.shape[1]}x{first.shape[0]}; all must agree"
+            )
+        images[i] = pixels
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        try:
+            for _ in pool.map(put, range(len(paths))):
+                pass
+        except InputError:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return images
+
+
+def _read(path: Path, mode: str) -> np.ndarray:
+    """One image, uint8 (H, W, C)."""
     from PIL import Image
 
-    images: list[np.ndarray] = []
-    for path in paths:
-        with _readable(path), Image.open(path) as image:
-            pixels = np.asarray(image.convert(mode), np.uint8)
-        if images and pixels.shape != images[0].shape:
-            raise InputError(
-                f"{path}: is {pixels.shape[1]}x{pixels.shape[0]}, the first image "
-                f"{paths[0].name} {images[0].shape[1]}x{images[0].shape[0]}; all must agree"
-            )
-        images.append(pixels)
-    stacked = np.stack(images)
-    return stacked[..., None] if stacked.ndim == 3 else stacked
+    with _readable(path), Image.open(path) as image:
+        pixels = np.asarray(image.convert(mode), np.uint8)
+    return pixels.reshape(*pixels.shape[:2], -1)

@@ -21,6 +21,9 @@ from cbundles.errors import InputError
 PUBLISHED = {
     "mnist_mini": Facts(10_000, 2_000, (28, 28, 1), 10),
     "mnist": Facts(60_000, 10_000, (28, 28, 1), 10),
+    "cifar10": Facts(50_000, 10_000, (32, 32, 3), 10),
+    "svhn_cropped": Facts(73_257, 26_032, (32, 32, 3), 10),
+    "imagenette": Facts(9_469, 3_925, (128, 128, 3), 10),
 }
 EMBEDDED = Path(__file__).parent / "mnist_mini.npz"
 

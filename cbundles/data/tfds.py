@@ -21,7 +21,17 @@ import numpy as np
 from cbundles.data import dataset
 from cbundles.errors import InputError
 
-TEST_SPLIT = {"mnist": "test"}
+TEST_SPLIT = {
+    "mnist": "test",
+    "cifar10": "test",
+    "svhn_cropped": "test",
+    "imagenette": "validation",
+}
+# Imagenette is published in several sizes, and TFDS lists the archives of all of them. The smallest
+# (shorter side 160) is still larger than the 128 pixels that its images are reduced to.
+BUILDER = {"imagenette": "imagenette/160px-v2"}
+ARCHIVE = {"imagenette": "imagenette2-160.tgz"}
+SIZE = {"imagenette": 128}
 INPUT_ERROR_CODE = 2
 
 
@@ -64,7 +74,9 @@ def _prepare_here(job: dict[str, Any]) -> None:
         raise InputError(f"{name}: TensorFlow Datasets cannot be imported: {error}") from None
     kwargs = {"data_dir": job["data_dir"]} if job["data_dir"] else {}
     try:
-        builder = tfds.builder(name, file_format="array_record", try_gcs=False, **kwargs)
+        builder = tfds.builder(
+            BUILDER.get(name, name), file_format="array_record", try_gcs=False, **kwargs
+        )
     except ValueError as error:  # prepared before, by someone else, in another file format
         raise InputError(
             f"{name}: the copy that TensorFlow Datasets has cannot be read without TensorFlow "
@@ -78,11 +90,58 @@ def _prepare_here(job: dict[str, Any]) -> None:
     arrays: dict[str, np.ndarray] = {}
     for split, source_name in (("train", "train"), ("test", TEST_SPLIT[name])):
         source = builder.as_data_source(source_name)
-        examples = [source[i] for i in range(len(source))]
-        arrays[f"{split}_images"] = np.stack([e["image"] for e in examples])
-        arrays[f"{split}_labels"] = np.asarray([e["label"] for e in examples], np.int32)
+        arrays[f"{split}_images"], arrays[f"{split}_labels"] = _decode(source, SIZE.get(name))
     classes = tuple(builder.info.features["label"].names)
     dataset.write(Path(job["storage"]), name, classes, arrays)
+
+
+def _decode(source: Any, size: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """All images, uint8 (N, H, W, C), and labels, int32 (N,). size: fit images of any shape into
+    squares of so many pixels; without it, all have the same shape."""
+    images, labels = None, np.empty(len(source), np.int32)
+    for i in range(len(source)):
+        example = source[i]
+        image = example["image"] if size is None else resize_with_pad(example["image"], size)
+        if images is None:
+            images = np.empty((len(source), *image.shape), np.uint8)
+        images[i], labels[i] = image, example["label"]
+    assert images is not None, "a published data set has images"
+    return images, labels
+
+
+def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 (H, W, 3), or grey (H, W) or (H, W, 1), -> uint8 (size, size, 3).
+
+    Bilinear with half-pixel centres and without smoothing; the aspect ratio is kept and the shorter
+    side padded with zeros in equal parts, as TensorFlow's function of this name does. The original
+    makes 138x138 for training and 128x128 for testing straight from the published image; we
+    store 128x128, rounded to bytes, and enlarge that when training.
+    """
+    image = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
+    # In float32, since rounding decides whether a side is floored to one pixel less.
+    height, width = (np.float32(side) for side in image.shape[:2])
+    ratio = max(width / np.float32(size), height / np.float32(size))
+    pixels = image.astype(np.float32)
+    for axis, side in enumerate((height, width)):
+        pixels = _interpolated(pixels, int(side / ratio), axis)
+    top, left = (int((np.float32(size) - side / ratio) / 2) for side in (height, width))
+    result = np.zeros((size, size, 3), np.uint8)
+    inner = result[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+    inner[...] = np.rint(pixels)
+    return result
+
+
+def _interpolated(pixels: np.ndarray, length: int, axis: int) -> np.ndarray:
+    """float32, resized to `length` along one axis, each value between its two nearest pixels."""
+    available = pixels.shape[axis]
+    at = np.clip((np.arange(length) + 0.5) * (available / length) - 0.5, 0, available - 1)
+    lower = at.astype(np.intp)
+    upper = np.minimum(lower + 1, available - 1)
+    shape = [1] * pixels.ndim
+    shape[axis] = length
+    fraction = (at - lower).astype(np.float32).reshape(shape)
+    below, above = pixels.take(lower, axis), pixels.take(upper, axis)
+    return below + fraction * (above - below)
 
 
 def _require_tensorflow(name: str) -> None:
@@ -96,11 +155,11 @@ def _require_tensorflow(name: str) -> None:
 
 def _require_archives(name: str, builder: Any, manual_dir: str | None) -> None:
     """Fail at once, and say what is missing, where a download would retry for minutes."""
-    wanted = builder.url_infos
     missing = {
         url: info
-        for url, info in wanted.items()
-        if manual_dir is None or not (Path(manual_dir) / _filename(url, info)).is_file()
+        for url, info in builder.url_infos.items()
+        if _filename(url, info) == ARCHIVE.get(name, _filename(url, info))
+        and (manual_dir is None or not (Path(manual_dir) / _filename(url, info)).is_file())
     }
     unreachable = sorted({host for url in missing if not _reachable(host := urlparse(url))})
     if not unreachable:
@@ -123,8 +182,9 @@ def _filename(url: str, info: Any) -> str:
 def _reachable(url: Any) -> bool:
     if urllib.request.getproxies():
         return True  # only the download itself can tell
+    port = url.port or (80 if url.scheme == "http" else 443)
     try:
-        with socket.create_connection((url.hostname, url.port or 443), timeout=5):
+        with socket.create_connection((url.hostname, port), timeout=5):
             return True
     except OSError:
         return False

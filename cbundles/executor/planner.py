@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cbundles.config import Cell
 from cbundles.data.dataset import Facts
+from cbundles.data.pipelines import pipeline_for
 from cbundles.models.shape import Shape
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
@@ -121,8 +122,8 @@ def memory(population: Population, facts: Facts) -> int:
     measuring them needs."""
     cell = population.cells[0]
     height, width, channels = facts.image_shape
-    enlarged = (height + 4) * (width + 4) * channels
-    canvas = facts.inputs if cell.data.augmentation == "none" else enlarged
+    enlarge = pipeline_for(cell.data).enlarge
+    canvas = (height + enlarge) * (width + enlarge) * channels
     samples = cell.probe.count(facts.train)
     probe = samples * facts.inputs * (1 if cell.probe.images == "plain" else 4)
     images = 4 * facts.train * canvas + (facts.train + facts.test) * facts.inputs + probe

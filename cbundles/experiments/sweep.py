@@ -60,7 +60,7 @@ def recipe_of(cell: Cell) -> train.Recipe:
         batch_size=cell.training.batch_size,
         learning_rate=cell.training.learning_rate,
         weight_decay=cell.training.weight_decay,
-        augmentation=augment.pipeline_for(cell.data.name, cell.data.augmentation),
+        augmentation=augment.pipeline_for(cell.data),
     )
 
 
