@@ -91,6 +91,8 @@ def test_identity_is_the_content(written):
         ("training.learning_rate=0", "must be greater than 0.0"),
         ("training.learning_rate=11", "must be at most 10.0; nearest valid: 10.0"),
         ("data.name=mnits", "did you mean 'mnist'?"),
+        ("data.name=cifar", "did you mean 'cifar10'?"),
+        ("data.pipeline=svhn", "did you mean 'svhn_cropped'?"),
         ("data.name=7", "must be text"),
         ("probe.samples=some", "probe.samples = 'some': must be a whole number or all"),
         ("probe.samples=0", "nearest valid: 1"),
@@ -141,6 +143,17 @@ def test_the_whole_training_set_is_the_same_whatever_the_draw(written):
     assert len(config.load(path, []).cells) == 1
     assert len(config.load(path, ["probe.samples=64"]).cells) == 4
     assert len(config.load(path, ["probe.images=augmented"]).cells) == 2
+
+
+def test_a_data_sets_own_pipeline_needs_no_name(written):
+    path = written("model: {depth: 2, width: 4}\n")
+    own = {"mnist_mini": "mnist", "mnist": "mnist", "cifar10": "cifar10", "folder:x": "plain"}
+    for name, pipeline in own.items():
+        named = [f"data.name={name}", f"data.pipeline=[auto, {pipeline}]"]
+        (cell,) = config.load(path, named).cells
+        assert cell.data.pipeline == "auto"
+        others = config.load(path, [f"data.name={name}", "data.pipeline=[auto, svhn_cropped]"])
+        assert len({cell.id for cell in others.cells}) == 2
 
 
 def test_committed_records_have_the_identity_of_their_configuration():

@@ -6,11 +6,12 @@ import gzip
 import json
 
 import numpy as np
+import pixels
 import pytest
 from PIL import Image
 
 from cbundles import config, data
-from cbundles.data import augment, dataset, sources, tfds
+from cbundles.data import dataset, pipelines, sources, tfds
 from cbundles.errors import InputError
 
 
@@ -27,8 +28,13 @@ def test_mnist_mini_is_class_balanced_and_real(shared):
 
 def test_every_named_data_set_is_known_everywhere():
     names = set(config.DATASETS)
-    assert set(sources.PUBLISHED) == set(augment.ORIGINAL) == names
+    assert set(sources.PUBLISHED) == names
+    assert set(pipelines.ORIGINAL) == set(config.PIPELINES)
+    assert {config.own_pipeline(name) for name in names} == set(config.PIPELINES) - {"plain"}
     assert set(tfds.TEST_SPLIT) == names - {"mnist_mini"}
+    for name in names:
+        square = sources.PUBLISHED[name].image_shape
+        pipelines.require_square(config.Data(name=name), square)
 
 
 def test_loading_maps_files_and_is_repeatable():
@@ -113,16 +119,75 @@ def test_mistakes_in_a_folder(tmp_path):
         data.load(f"folder:{root}")
 
 
-def test_a_missing_data_set_names_the_archives(tmp_path, monkeypatch):
+ARCHIVES = {
+    "mnist": [
+        "train-images-idx3-ubyte.gz  (9,912,422 bytes, sha256 440fcabf73cc546f",
+        "train-labels-idx1-ubyte.gz",
+        "t10k-images-idx3-ubyte.gz",
+        "t10k-labels-idx1-ubyte.gz",
+    ],
+    "cifar10": ["cifar-10-binary.tar.gz  (170,052,171 bytes, sha256 c4a38c50a1bc5f3a"],
+    "svhn_cropped": [
+        "train_32x32.mat  (182,040,794 bytes, sha256 435e94d69a87fde4",
+        "test_32x32.mat",
+        "extra_32x32.mat",
+    ],
+    "imagenette": ["imagenette2-160.tgz  (99,003,388 bytes, sha256 64d0c4859f35a461"],
+}
+
+
+@pytest.mark.parametrize("name", sorted(ARCHIVES))
+def test_a_missing_data_set_names_the_archives(tmp_path, monkeypatch, name):
     monkeypatch.setattr(tfds, "_reachable", lambda url: False)
-    job = {"name": "mnist", "storage": "", "data_dir": str(tmp_path), "manual_dir": None}
+    job = {"name": name, "storage": "", "data_dir": str(tmp_path), "manual_dir": None}
     with pytest.raises(InputError) as error:
         tfds._prepare_here(job)
     message = str(error.value)
-    assert "--manual-dir" in message
-    for part in ("train-images", "train-labels", "t10k-images", "t10k-labels"):
-        assert f"{part}-idx" in message
-    assert "9,912,422 bytes, sha256 440fcabf73cc546f" in message
+    assert "--manual-dir" in message and message.count("sha256") == len(ARCHIVES[name])
+    for archive in ARCHIVES[name]:
+        assert archive in message
+    for archive in ARCHIVES[name][1:]:
+        (tmp_path / archive).touch()
+    with pytest.raises(InputError) as error:
+        tfds._prepare_here({**job, "manual_dir": str(tmp_path)})
+    assert str(error.value).count("sha256") == 1 and ARCHIVES[name][0] in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "rows", "columns"),
+    [
+        (160, 160, (0, 128), (0, 128)),
+        (160, 213, (15, 111), (0, 128)),
+        (240, 160, (0, 128), (21, 106)),
+        (200, 160, (0, 128), (12, 114)),
+    ],
+)
+def test_an_image_of_any_shape_is_fitted_into_a_square(height, width, rows, columns):
+    small = np.random.default_rng(0).integers(1, 256, (height // 8, width // 8, 3), np.uint8)
+    image = np.asarray(Image.fromarray(small).resize((width, height)))
+    fitted = tfds.resize_with_pad(image, 128)
+    assert fitted.shape == (128, 128, 3) and fitted.dtype == np.uint8
+    inside = (slice(*rows), slice(*columns))
+    expected = pixels.resized(image.astype(np.float64), rows[1] - rows[0], columns[1] - columns[0])
+    assert np.abs(fitted[inside] - expected).max() < 0.51
+    fitted[inside] = 0
+    assert not fitted.any()
+
+
+def test_a_grey_image_among_coloured_ones_becomes_grey_in_colour():
+    grey = np.random.default_rng(0).integers(0, 256, (128, 128), np.uint8)
+    for image in (grey, grey[..., None]):
+        np.testing.assert_array_equal(tfds.resize_with_pad(image, 128), np.stack([grey] * 3, -1))
+
+
+@pytest.mark.parametrize("size", [None, 128])
+def test_examples_are_decoded_in_order(size):
+    chance = np.random.default_rng(0)
+    shape = (32, 32, 3) if size is None else (128, 128, 3)
+    source = [{"image": chance.integers(0, 256, shape, np.uint8), "label": i} for i in (3, 1, 2)]
+    images, labels = tfds._decode(source, size)
+    assert labels.tolist() == [3, 1, 2] and labels.dtype == np.int32
+    np.testing.assert_array_equal(images, np.stack([e["image"] for e in source]))
 
 
 def test_an_unwritable_cache_is_named(monkeypatch):

@@ -7,6 +7,7 @@ import random
 from conftest import ROOT
 
 from cbundles import config
+from cbundles.data.dataset import Facts
 from cbundles.executor import planner
 
 GRID = config.load(ROOT / "configs" / "mnist_fc.yaml", ["training.seed=[0,1,2]"]).cells
@@ -66,3 +67,17 @@ def test_cells_that_are_trained_differently_never_share():
 def test_the_most_expensive_comes_first():
     first = planner.populations(GRID, "cpu")[0].cells[0]
     assert (first.model.depth, first.model.width) == (150, 100)
+
+
+def test_memory_follows_the_enlargement_of_the_pipeline():
+    def memory(*overrides):
+        path = ROOT / "configs" / "quickstart.yaml"
+        named = ["model.width=8", "model.depth=2", "data.name=folder:photos"]
+        (cell,) = config.load(path, [*named, *overrides]).cells
+        return planner.memory(planner.Population((cell,)), Facts(1000, 100, (128, 128, 3), 10))
+
+    plain = memory()
+    for pipeline, enlarge in (("imagenette", 10), ("cifar10", 6), ("svhn_cropped", 4)):
+        chosen = f"data.pipeline={pipeline}"
+        assert memory(chosen) - plain == 4 * 1000 * 3 * ((128 + enlarge) ** 2 - 128**2)
+        assert memory(chosen, "data.augmentation=none") == plain

@@ -113,18 +113,18 @@ def resize_with_pad(image: np.ndarray, size: int) -> np.ndarray:
     """uint8 (H, W, 3), or grey (H, W) or (H, W, 1), -> uint8 (size, size, 3).
 
     Bilinear with half-pixel centres and without smoothing; the aspect ratio is kept and the shorter
-    side padded with zeros in equal parts, as TensorFlow's function of this name does. The original
-    makes 138x138 for training and 128x128 for testing straight from the published image; we
-    store 128x128, rounded to bytes, and enlarge that when training.
+    side padded with zeros, as TensorFlow's function of this name does.
+
+    The original makes 138x138 for training, and 128x128 for testing, straight from the published
+    image; we store 128x128, rounded to bytes, and enlarge that when training.
     """
-    image = np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
-    # In float32, since rounding decides whether a side is floored to one pixel less.
-    height, width = (np.float32(side) for side in image.shape[:2])
-    ratio = max(width / np.float32(size), height / np.float32(size))
-    pixels = image.astype(np.float32)
-    for axis, side in enumerate((height, width)):
-        pixels = _interpolated(pixels, int(side / ratio), axis)
-    top, left = (int((np.float32(size) - side / ratio) / 2) for side in (height, width))
+    height, width = image.shape[:2]
+    longer = max(height, width)
+    pixels = np.broadcast_to(image.reshape(height, width, -1), (height, width, 3))
+    pixels = _interpolated(pixels.astype(np.float32), height * size // longer, axis=0)
+    pixels = _interpolated(pixels, width * size // longer, axis=1)
+    # Half of the padding before it is rounded to whole pixels, rounded down.
+    top, left = (size * (longer - side) // (2 * longer) for side in (height, width))
     result = np.zeros((size, size, 3), np.uint8)
     inner = result[top : top + pixels.shape[0], left : left + pixels.shape[1]]
     inner[...] = np.rint(pixels)
