@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+POOL_ABOVE = 50  # pixels of width: wider images are halved once more after the stem
 
 
 @dataclass(frozen=True)
-class Shape:
+class FcShape:
     """A fully connected network. inputs and outputs: pixels and classes; depth: hidden layers;
     width: neurons in each."""
 
@@ -14,6 +19,21 @@ class Shape:
     depth: int
     width: int
     outputs: int
+
+    @property
+    def monitored(self) -> int:
+        """How many activations are measured."""
+        return self.depth
+
+    @property
+    def layers(self) -> int:
+        """How many of these are outputs of a layer: here all."""
+        return self.depth
+
+    @property
+    def columns(self) -> int:
+        """Numbers in the largest of them."""
+        return self.width
 
     @property
     def parameters(self) -> int:
@@ -30,3 +50,117 @@ class Shape:
         """Of one sample's forward pass: multiplications and additions of the matrix products."""
         hidden = (self.depth - 1) * self.width * self.width
         return 2 * (self.inputs * self.width + hidden + self.width * self.outputs)
+
+
+class Stage(NamedTuple):
+    """Kernel sizes (k, k, C, D) of a stage. first: of the block that halves the image (two, and a
+    third for the skip of a ResNet), empty without such a block; rest: of each of the `repeats`
+    other blocks; size: height and width of the activations."""
+
+    first: tuple[tuple[int, ...], ...]
+    rest: tuple[tuple[int, ...], ...]
+    repeats: int
+    size: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class ConvShape:
+    """A VGG or, with `residual`, a ResNet. image: height, width, channels; blocks: in each of the
+    four stages; filters: of the first stage, doubled in each further one."""
+
+    image: tuple[int, int, int]
+    blocks: tuple[int, int, int, int]
+    filters: int
+    residual: bool
+    outputs: int
+
+    @property
+    def depth(self) -> int:
+        """Layers as the paper counts them: the stem, two convolutions a block, the output."""
+        return 2 + 2 * self.layers
+
+    @property
+    def layers(self) -> int:
+        """How many block outputs are measured."""
+        return sum(self.blocks)
+
+    @property
+    def monitored(self) -> int:
+        """How many activations are measured: block outputs, then the branches of a ResNet."""
+        return self.layers * (2 if self.residual else 1)
+
+    @property
+    def columns(self) -> int:
+        """Numbers in the largest activation that is measured."""
+        sizes = [
+            math.prod(s.size) * s.rest[0][3] for s in self.stages if s.repeats + len(s.first) > 0
+        ]
+        return max(sizes)
+
+    @property
+    def stem(self) -> tuple[int, int, int, int]:
+        return (7, 7, self.image[2], self.filters)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        size, channels = self._after_stem, self.filters
+        result = []
+        for number, blocks in enumerate(self.blocks):
+            filters, halves = self.filters * 2**number, number > 0 and blocks > 0
+            rest = ((3, 3, filters, filters),) * 2
+            first: tuple[tuple[int, ...], ...] = ()
+            if halves:
+                first = ((3, 3, channels, filters), rest[1])
+                if self.residual:
+                    first = (*first, (1, 1, channels, filters))
+                size = (-(-size[0] // 2), -(-size[1] // 2))
+            if blocks:
+                channels = filters
+            result.append(Stage(first, rest, blocks - halves, size))
+        return tuple(result)
+
+    @property
+    def _after_stem(self) -> tuple[int, int]:
+        halvings = 2 if self.image[1] > POOL_ABOVE else 1
+        return tuple(-(-side // 2**halvings) for side in self.image[:2])  # type: ignore[return-value]
+
+    @property
+    def features(self) -> int:
+        """Channels of the last block."""
+        last = max((n for n, blocks in enumerate(self.blocks) if blocks), default=0)
+        return self.filters * 2**last
+
+    @property
+    def _kernels(self) -> list[tuple[tuple[int, ...], int]]:
+        """Every convolution's kernel and how many pixels it yields."""
+        image = self.image
+        found = [(self.stem, -(-image[0] // 2) * -(-image[1] // 2))]
+        for stage in self.stages:
+            kernels = (*stage.first, *stage.rest * stage.repeats)
+            found += [(kernel, math.prod(stage.size)) for kernel in kernels]
+        return found
+
+    @property
+    def parameters(self) -> int:
+        """Trainable: kernels, and for each filter a bias, gamma and beta; and the output layer."""
+        convolutions = sum(math.prod(kernel) + 3 * kernel[-1] for kernel, _ in self._kernels)
+        return convolutions + (self.features + 1) * self.outputs
+
+    @property
+    def statistics(self) -> int:
+        """Running means and variances."""
+        return sum(2 * kernel[-1] for kernel, _ in self._kernels)
+
+    @property
+    def bytes(self) -> int:
+        """Of parameters and running statistics, float32: the memory column of table 1."""
+        return 4 * (self.parameters + self.statistics)
+
+    @property
+    def flops(self) -> int:
+        """Of one sample's forward pass: multiplications and additions of all convolutions."""
+        convolutions = sum(math.prod(kernel) * pixels for kernel, pixels in self._kernels)
+        return 2 * (convolutions + self.features * self.outputs)
+
+
+Shape = FcShape | ConvShape

@@ -1,0 +1,213 @@
+"""VGG and ResNet (paper, sec. 3.1): one convolutional family with a `residual` flag.
+
+A stem, four stages of basic blocks, a linear output. A block is conv3x3 - BN - ReLU - conv3x3 - BN
+(- add the skip) - ReLU. Blocks of a stage that have the same shape are stacked and applied with
+`lax.scan`; only the first block of stages 2 to 4, which halves the image, stands alone.
+
+A network consists of trainable parameters (`Params`) and of the running statistics of its batch
+normalisations (`Params` too, with `Norm` in place of `Unit`).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from cbundles.models import lowering
+from cbundles.models.shape import POOL_ABOVE, ConvShape
+
+MOMENTUM, EPSILON = 0.99, 1e-3
+
+Kernels = tuple[tuple[int, ...], ...]
+
+
+class Unit(NamedTuple):
+    """A convolution and its normalisation. kernel (k, k, C, D); bias, gamma, beta (D,)."""
+
+    kernel: Any
+    bias: Any
+    gamma: Any
+    beta: Any
+
+
+class Norm(NamedTuple):
+    """Moving averages of a normalisation's batch statistics, (D,) each."""
+
+    mean: Any
+    variance: Any
+
+
+class Stage(NamedTuple):
+    """first: units of the block that changes shape: two, a third for the skip of a ResNet; none in
+    a stage without such a block. rest: two units, each stacked over the other blocks, (n, ...)."""
+
+    first: tuple[Any, ...]
+    rest: tuple[Any, ...]
+
+
+class Params(NamedTuple):
+    """All of `Unit`s: the trainable parameters; all of `Norm`s, without last: the statistics."""
+
+    stem: Any
+    stages: tuple[Stage, ...]
+    last: Any
+    last_bias: Any
+
+
+Visit = Callable[[jax.Array], Any]
+TRAIN, BATCH, RUNNING = "train", "batch", "running"
+
+
+def init(shape: ConvShape, seed: int) -> tuple[Params, Params]:
+    """Initial parameters and statistics, as NumPy arrays.
+
+    Convolutions he_normal (truncated, as Keras draws it), stem and output glorot_uniform, biases
+    zero; gamma 1, beta 0; running mean 0 and variance 1. Drawn on the host: a block's weights
+    depend on the seed and its place (stage, number) alone.
+    """
+
+    def chance(stage: int, block: int = 0, place: int = 0) -> np.random.Generator:
+        stream = (stage * 2**16 + block) * 4 + place
+        return np.random.Generator(np.random.Philox(key=[seed, stream]))
+
+    def block(stage: int, number: int, kernels: Kernels) -> tuple[Unit, ...]:
+        draws = (chance(1 + stage, number, place) for place in range(len(kernels)))
+        return tuple(_unit(_he_normal(c, k)) for c, k in zip(draws, kernels, strict=True))
+
+    stages = []
+    for stage, plan in enumerate(shape.stages):
+        alone = block(stage, 0, plan.first)
+        rest = [block(stage, bool(alone) + i, plan.rest) for i in range(plan.repeats)]
+        none = tuple(_unit(np.zeros(kernel, np.float32)) for kernel in plan.rest)
+        stacked = jax.tree.map(lambda like, *a: np.stack([like, *a])[1:], none, *rest)
+        stages.append(Stage(alone, stacked))
+    last = (shape.features, shape.outputs)
+    params = Params(
+        stem=_unit(_glorot_uniform(chance(0), shape.stem)),
+        stages=tuple(stages),
+        last=_glorot_uniform(chance(0, 1), last),
+        last_bias=np.zeros(shape.outputs, np.float32),
+    )
+    return params, _statistics(params)
+
+
+def _unit(kernel: np.ndarray) -> Unit:
+    zeros, ones = np.zeros(kernel.shape[-1], np.float32), np.ones(kernel.shape[-1], np.float32)
+    return Unit(kernel, zeros, ones, zeros)
+
+
+def _statistics(params: Params) -> Params:
+    """Statistics before any training, one `Norm` for each `Unit`."""
+    return jax.tree.map(
+        lambda unit: Norm(np.zeros_like(unit.beta), np.ones_like(unit.beta)),
+        params._replace(last=(), last_bias=()),
+        is_leaf=lambda node: isinstance(node, Unit),
+    )
+
+
+def _glorot_uniform(chance: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    limit = math.sqrt(6 / (math.prod(size[:-2]) * (size[-2] + size[-1])))
+    return ((2 * chance.random(size, np.float32) - 1) * np.float32(limit)).astype(np.float32)
+
+
+def _he_normal(chance: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+    """A normal distribution cut at two standard deviations, of variance 2 / fan_in."""
+    values = chance.standard_normal(size, np.float32)
+    while (outside := np.abs(values) > 2).any():
+        values[outside] = chance.standard_normal(int(outside.sum()), np.float32)
+    deviation = 0.87962566  # of a standard normal distribution cut at 2
+    return values * np.float32(math.sqrt(2 / math.prod(size[:-1])) / deviation)
+
+
+def forward(
+    params: Params,
+    statistics: Params,
+    x: jax.Array,
+    *,
+    residual: bool,
+    norm: str,
+    visit: Visit | None = None,
+) -> tuple[jax.Array, Params, Any]:
+    """Logits (B, outputs) of images x, float32 (B, H, W, C); statistics; what `visit` returned.
+
+    norm: ``running`` normalises by the running statistics (inference), ``batch`` by those of x,
+    ``train`` by those of x and moves the running ones towards them.
+    visit sees the output of every block, float32 (B, H', W', D), and in a ResNet the branch before
+    the skip is added. What it returns is stacked in the order of the blocks: one stack for the
+    outputs, a second one for the branches; none without visit.
+    """
+    x, stem = _normalised(_convolved(x, params.stem, 2), params.stem, statistics.stem, norm)
+    x = jax.nn.relu(x)
+    if x.shape[2] * 2 > POOL_ABOVE:
+        window = (1, 3, 3, 1)
+        x = lax.reduce_window(x, -jnp.inf, lax.max, window, (1, 2, 2, 1), "SAME")
+    stages, seen = [], []
+    block = functools.partial(_block, norm=norm, visit=visit, residual=residual)
+    for number, (units, past) in enumerate(zip(params.stages, statistics.stages, strict=True)):
+        first: Any = ()
+        if units.first:
+            x, first, view = block(x, units.first, past.first, stride=2)
+            seen.append(jax.tree.map(lambda a: a[None], view))
+
+        def one(a: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
+            output, now, view = block(a, *layer, stride=1)
+            return output, (now, view)
+
+        rest = past.rest
+        if len(rest[0].mean):  # a stage without further blocks has none to trace
+            x, (rest, views) = lax.scan(one, x, (units.rest, past.rest))
+            seen.append(views)
+        stages.append(Stage(first, rest))
+    logits = x.mean((1, 2)) @ params.last + params.last_bias
+    stacked = jax.tree.map(lambda *parts: jnp.concatenate(parts), *seen)
+    return logits, statistics._replace(stem=stem, stages=tuple(stages)), stacked
+
+
+def _block(
+    a: jax.Array,
+    units: tuple[Unit, ...],
+    past: tuple[Norm, ...],
+    *,
+    stride: int,
+    norm: str,
+    visit: Visit | None,
+    residual: bool,
+) -> tuple[jax.Array, tuple[Norm, ...], tuple[Any, ...]]:
+    """Output, statistics, and what was seen, of one block of two units, or three with a skip."""
+    one, two, *skip = units
+    h, now_one = _normalised(_convolved(a, one, stride), one, past[0], norm)
+    branch, now_two = _normalised(_convolved(jax.nn.relu(h), two, 1), two, past[1], norm)
+    now: tuple[Norm, ...] = (now_one, now_two)
+    if skip:
+        a, now_skip = _normalised(_convolved(a, skip[0], stride), skip[0], past[2], norm)
+        now = (*now, now_skip)
+    output = jax.nn.relu(branch + a if residual else branch)
+    if visit is None:
+        return output, now, ()
+    return output, now, (visit(output), visit(branch)) if residual else (visit(output),)
+
+
+def _convolved(a: jax.Array, unit: Unit, stride: int) -> jax.Array:
+    return lowering.convolve(a, unit.kernel, stride) + unit.bias
+
+
+def _normalised(a: jax.Array, unit: Unit, past: Norm, norm: str) -> tuple[jax.Array, Norm]:
+    """Batch normalisation of a, (B, H, W, D), and the running statistics after it."""
+    mean, variance, now = past.mean, past.variance, past
+    if norm != RUNNING:
+        mean = a.mean((0, 1, 2))
+        variance = jnp.square(a - mean).mean((0, 1, 2))
+    if norm == TRAIN:
+        count = a.size // a.shape[-1]
+        unbiased = variance * (count / (count - 1))  # as Keras keeps it, unlike what it uses
+        now = jax.tree.map(
+            lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, past, Norm(mean, unbiased)
+        )
+    return (a - mean) * (unit.gamma * lax.rsqrt(variance + EPSILON)) + unit.beta, now

@@ -1,0 +1,90 @@
+"""Convolutions, lowered to whatever is fastest on the device at hand.
+
+On accelerators XLA's own convolution is the right choice. On a CPU it falls to a hundredth of the
+speed of a matrix product where images are small and channels many, and inside a compiled loop
+nearly everywhere. There a convolution is written as products of matrices; which form wins was
+measured per shape (`scripts/bench_conv.py`, table in ARCHITECTURE.md). All compute the same function up
+to rounding.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+
+def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """SAME convolution of x, float32 (B, H, W, C), with kernel (k, k, C, D): (B, H', W', D)."""
+    if jax.default_backend() != "cpu":
+        return xla(x, kernel, stride)
+    if kernel.shape[0] == 3 and stride == 1 and x.shape[1] > 8:
+        return rows(x, kernel)
+    return patches(x, kernel, stride)
+
+
+def xla(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """XLA's convolution."""
+    strides = (stride, stride)
+    return lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=LAYOUT)
+
+
+def patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """One product: the surroundings of every output pixel, (B H' W', k k C), times the kernel."""
+    b, h, w, c = x.shape
+    k = kernel.shape[0]
+    height, width = -(-h // stride), -(-w // stride)
+    missing = [max((n - 1) * stride + k - m, 0) for n, m in ((height, h), (width, w))]
+    padding = [(n // 2, n - n // 2) for n in missing]
+    padded = jnp.pad(x, ((0, 0), *padding, (0, 0)))
+    spans = [(n - 1) * stride + 1 for n in (height, width)]
+    views = [
+        lax.slice(padded, (0, i, j, 0), (b, i + spans[0], j + spans[1], c), (1, stride, stride, 1))
+        for i in range(k)
+        for j in range(k)
+    ]
+    columns = jnp.concatenate(views, -1).reshape(-1, k * k * c)
+    return (columns @ kernel.reshape(k * k * c, -1)).reshape(b, height, width, -1)
+
+
+@jax.custom_vjp
+def rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """3x3, stride 1, for large images: three vertical shifts of x side by side, (B H (W+2), 3 C),
+    one product with three horizontal kernels, (3 C, 3 D), whose results are shifted and added.
+
+    A third of the memory traffic of `patches`. Its gradients are written out: that of x is the same
+    convolution with the kernel mirrored, that of the kernel one more product.
+    """
+    (b, h, w, _), d = x.shape, kernel.shape[-1]
+    product = _stacked(x) @ kernel.transpose(0, 2, 1, 3).reshape(-1, 3 * d)
+    product = product.reshape(b, h, w + 2, 3 * d)
+    parts = [product[:, :, j : j + w, j * d : (j + 1) * d] for j in range(3)]
+    return parts[0] + parts[1] + parts[2]
+
+
+def _stacked(x: jax.Array) -> jax.Array:
+    """(B, H, W, C) -> (B H (W + 2), 3 C): each pixel beside the ones above and below it."""
+    h, c = x.shape[1], x.shape[3]
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return jnp.concatenate([padded[:, i : i + h] for i in range(3)], -1).reshape(-1, 3 * c)
+
+
+def _rows_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return rows(x, kernel), (x, kernel)
+
+
+def _rows_backward(
+    saved: tuple[jax.Array, jax.Array], g: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    x, kernel = saved
+    (c, d), w = kernel.shape[2:], x.shape[2]
+    mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    padded = jnp.pad(g, ((0, 0), (0, 0), (2, 2), (0, 0)))
+    shifted = jnp.concatenate([padded[:, :, 2 - j : w + 4 - j] for j in range(3)], -1)
+    product = lax.dot_general(_stacked(x), shifted.reshape(-1, 3 * d), (((0,), (0,)), ((), ())))
+    return rows(g, mirrored), product.reshape(3, c, 3, d).transpose(0, 2, 1, 3)
+
+
+rows.defvjp(_rows_forward, _rows_backward)
