@@ -20,6 +20,7 @@ from cbundles.data.pipelines import require_square
 from cbundles.errors import InputError
 from cbundles.executor import local, planner
 from cbundles.executor.planner import Population
+from cbundles.models.shape import shape_of
 from cbundles.store import Store, write_atomically
 
 TABLE_ROWS_SHOWN = 60
@@ -60,7 +61,7 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
             {
                 "cell": cell.id,
                 "config": cell.asdict(),
-                "parameters": planner.shape(cell, facts[cell.data.name]).parameters,
+                "parameters": shape_of(cell.model, facts[cell.data.name]).parameters,
                 "core_seconds": round(planner.seconds(cell, facts[cell.data.name]), 1),
                 "finished": cell.id in finished,
             }
@@ -74,7 +75,7 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
     for title in ("cell", "network", "parameters", "core time", "state"):
         table.add_column(title, justify="right" if title in ("parameters", "core time") else "left")
     for cell in cells:
-        shape = planner.shape(cell, facts[cell.data.name])
+        shape = shape_of(cell.model, facts[cell.data.name])
         predicted = duration(planner.seconds(cell, facts[cell.data.name]))
         state = "finished" if cell.id in finished else "to do"
         table.add_row(cell.id, cell.label, f"{shape.parameters:,}", predicted, state)

@@ -82,9 +82,21 @@ def own_pipeline(name: str) -> str:
 class Model:
     """Which network."""
 
-    family: str = setting("fc", choices=("fc",), why="fully connected, ReLU (paper, sec. 3.3)")
-    depth: int = setting(low=1, high=10_000, why="hidden layers L")
-    width: int = setting(low=1, high=100_000, why="neurons in every hidden layer")
+    family: str = setting(
+        "fc",
+        choices=("fc", "vgg", "resnet"),
+        why="fully connected with ReLU (paper, sec. 3.3), or convolutional (sec. 3.4 to 3.6)",
+    )
+    depth: int = setting(
+        None, low=1, high=10_000, why="fc: hidden layers L; vgg, resnet: 2 + 2 x blocks"
+    )
+    width: int = setting(None, low=1, high=100_000, why="fc: neurons in every hidden layer")
+    blocks: str = setting(
+        None, why="vgg, resnet: blocks of the four stages, as 3,12,41,3; given by depth otherwise"
+    )
+    base_filters: int = setting(
+        64, low=1, high=10_000, why="vgg, resnet: filters of the first stage, 64 in the paper"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +110,9 @@ class Training:
     seed: int = setting(0, low=0, high=2**32 - 1, why="initial weights, order, augmentation")
     accuracy_epochs: int = setting(
         5, low=1, why="the paper averages the last 5 epochs; the original code averages 4"
+    )
+    conflict_checks: int = setting(
+        0, low=0, why="stop when the last layer conflicts after one of so many epochs; 0: never"
     )
 
 
@@ -134,6 +149,12 @@ class Probe:
         why="the format that updated weights are rounded to; sec. 5 asks about coarser ones",
     )
 
+    batch_norm: str = setting(
+        "batch",
+        choices=("batch", "running"),
+        why="vgg, resnet: by the statistics of the probe set, or running ones (ARCHITECTURE.md)",
+    )
+
     def count(self, available: int) -> int:
         """How many samples that is, of so many training images."""
         return available if isinstance(self.samples, str) else self.samples
@@ -168,11 +189,20 @@ class Cell:
     def label(self) -> str:
         """How people call it: its shape and seed, and whatever is not as the schema has it."""
         m = self.model
-        usual = {"data.name", "model.depth", "model.width", "training.epochs", "training.seed"}
+        size = f"width={m.width}" if m.family == "fc" else f"filters={m.base_filters}"
+        usual = {"data.name", "training.epochs", "training.seed"}
+        usual |= {f"model.{field.name}" for field in dataclasses.fields(Model)}
         given = {path: value for path, value in self._given().items() if path not in usual}
         unusual = [f" {path.split('.')[1]}={value}" for path, value in given.items()]
-        shape = f"{m.family} width={m.width} depth={m.depth} seed={self.training.seed}"
+        shape = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
+        if m.family != "fc" and self.blocks != PAPER_BLOCKS.get(m.depth):
+            shape += f" blocks={m.blocks}"
         return shape + "".join(unusual)
+
+    @property
+    def blocks(self) -> tuple[int, int, int, int]:
+        """Of a VGG or ResNet, in each of its stages."""
+        return parse_blocks(self.model.blocks)
 
     def asdict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -181,6 +211,19 @@ class Cell:
     def fromdict(cls, content: dict[str, Any]) -> Cell:
         return cls(**{name: kind(**content[name]) for name, kind in SECTIONS.items()})
 
+
+# Blocks of the depths that the paper names (sec. 3.1).
+PAPER_BLOCKS = {
+    4: (1, 0, 0, 0),
+    10: (1, 1, 1, 1),
+    20: (2, 2, 3, 2),
+    30: (3, 3, 5, 3),
+    50: (3, 6, 12, 3),
+    76: (3, 6, 25, 3),
+    100: (3, 12, 31, 3),
+    120: (3, 12, 41, 3),
+}
+STAGES = 4
 
 SECTIONS: dict[str, type] = {"data": Data, "model": Model, "training": Training, "probe": Probe}
 
@@ -243,19 +286,24 @@ def build(
         for key, spec in fields.items():
             path = f"{section}.{key}"
             value = given.get(key, spec.default)
-            if value is dataclasses.MISSING:
-                raise InputError(f"{file}: {path}: missing; {spec.metadata['why']}")
             values = value if isinstance(value, list) else [value]
             if not values:
                 raise where.error(path, value, "an axis needs at least one value")
-            checked = [_checked(v, types_[key], spec.metadata, path, where) for v in values]
+            checked = [
+                None
+                if v is None and spec.default is None
+                else _checked(v, types_[key], spec.metadata, path, where)
+                for v in values
+            ]
             if len(set(checked)) < len(checked):
                 raise where.error(path, value, "an axis must not repeat a value")
             axes[path] = checked
             grid[section][key] = checked if isinstance(value, list) else checked[0]
 
     points = itertools.product(*axes.values())
-    cells = tuple(dict.fromkeys(_cell(dict(zip(axes, point, strict=True))) for point in points))
+    cells = tuple(
+        dict.fromkeys(_cell(dict(zip(axes, point, strict=True)), where) for point in points)
+    )
     _reject_useless(content.get("probe") or {}, {c.probe.equality for c in cells}, where)
     return Experiment(name=name, cells=cells, grid=grid)
 
@@ -275,13 +323,67 @@ def _reject_useless(probe: dict[str, Any], equalities: set[str], where: _Where) 
         raise where.error("probe.samples", samples, problem)
 
 
-def _cell(point: dict[str, Any]) -> Cell:
+def _model(model: dict[str, Any], where: _Where) -> None:
+    """Check what a family needs, and leave at its default what it has no use for."""
+    family = model["family"]
+    needed: tuple[str, ...] = ("depth", "width")
+    useless: tuple[str, ...] = ("blocks", "base_filters")
+    if family != "fc":
+        needed, useless = (), ("width",)
+        if model["blocks"] is None and model["depth"] is None:
+            raise InputError(f"{where.file}: model.depth: missing; or model.blocks = 3,6,12,3")
+    defaults = {f.name: f.default for f in dataclasses.fields(Model)}
+    for key in needed:
+        if model[key] is None:
+            why = Model.__dataclass_fields__[key].metadata["why"]
+            raise InputError(f"{where.file}: model.{key}: missing; {why}")
+    for key in useless:
+        if model[key] != defaults[key]:
+            problem = f"has no effect for model.family = {family}"
+            raise where.error(f"model.{key}", model[key], problem)
+    if family == "fc":
+        return
+    if model["blocks"] is None:
+        if model["depth"] not in PAPER_BLOCKS:
+            nearest = min(PAPER_BLOCKS, key=lambda depth: abs(depth - model["depth"]))
+            problem = f"has no blocks in the paper; nearest valid: {nearest}, or give model.blocks"
+            raise where.error("model.depth", model["depth"], problem)
+        model["blocks"] = ",".join(map(str, PAPER_BLOCKS[model["depth"]]))
+    try:
+        blocks = parse_blocks(model["blocks"])
+    except ValueError as error:
+        raise where.error("model.blocks", model["blocks"], str(error)) from None
+    model["blocks"] = ",".join(map(str, blocks))
+    depth = 2 + 2 * sum(blocks)
+    if model["depth"] not in (None, depth):
+        problem = (
+            f"but model.blocks = {model['blocks']} makes {depth} layers; leave one of them out"
+        )
+        raise where.error("model.depth", model["depth"], problem)
+    model["depth"] = depth
+
+
+def parse_blocks(text: str) -> tuple[int, int, int, int]:
+    """``3,12,41,3`` as numbers; ValueError says what is wrong."""
+    parts = text.split(",")
+    if len(parts) != STAGES or not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"must be {STAGES} whole numbers with commas, such as 3,12,41,3")
+    first, second, third, fourth = map(int, parts)
+    if not 1 <= first + second + third + fourth <= 5_000:
+        raise ValueError("must be 1 to 5000 blocks in all")
+    return first, second, third, fourth
+
+
+def _cell(point: dict[str, Any], where: _Where) -> Cell:
     sections: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
     for path, value in point.items():
         section, key = path.split(".")
         sections[section][key] = value
     # What has no effect is left at its default, so that two cells which differ in it are one.
+    _model(sections["model"], where)
     data, probe = sections["data"], sections["probe"]
+    if sections["model"]["family"] == "fc":
+        probe.pop("batch_norm")
     if data["pipeline"] == own_pipeline(data["name"]):
         data.pop("pipeline")
     probe.pop("resolution" if probe["equality"] == "gamma" else "gamma")

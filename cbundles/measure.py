@@ -19,17 +19,28 @@ from jax import lax
 from cbundles import bundles
 from cbundles.data import augment
 from cbundles.data.device import Examples
-from cbundles.models import fc
-from cbundles.models.shape import Shape
-from cbundles.train import unraveler
+from cbundles.data.pipelines import Augmentation
+from cbundles.models import network
+from cbundles.models.network import Network
+from cbundles.models.shape import ConvShape, Shape
 
 BATCH = 2048
+CONV_BATCH = 256  # its activations are many times the images
 LAYERS_AT_ONCE = 16
 
 
+class Measurement(NamedTuple):
+    """How bundles are measured. batch_norm: ``batch`` or ``running`` statistics; augmentation: says
+    how images that are still bytes become numbers."""
+
+    equality: bundles.Equality
+    batch_norm: str
+    augmentation: Augmentation
+
+
 class Layers(NamedTuple):
-    """Per hidden layer, (members, L): entropy, float32, nats; num_bundles, int32; finite, bool,
-    False where an activation is NaN or infinite."""
+    """Per measured activation, (members, shape.monitored): entropy, float32, nats; num_bundles,
+    int32; finite, bool, False where an activation is NaN or infinite."""
 
     entropy: Any
     num_bundles: Any
@@ -37,58 +48,66 @@ class Layers(NamedTuple):
 
 
 def accuracy(
-    flat: jax.Array, depth: jax.Array | None, test: Examples, *, shape: Shape
+    subject: Network, test: Examples, *, shape: Shape, augmentation: Augmentation
 ) -> jax.Array:
-    """The share of images that the network of these parameters (P,) classifies correctly."""
-    params = unraveler(shape)(flat)
+    """The share of images that a network classifies correctly."""
 
     def predict(x: jax.Array) -> jax.Array:
-        return jnp.argmax(fc.forward(params, x, depth=depth), axis=1)
+        return jnp.argmax(network.logits(shape, subject, x), axis=1)
 
-    predicted = in_batches(test.images, predict)
+    predicted = in_batches(test.images, predict, augmentation, _batch_of(shape))
     return jnp.mean(predicted == test.labels, dtype=jnp.float32)
 
 
 def signatures(
-    flat: jax.Array,
-    depth: jax.Array | None,
+    subject: Network,
     images: jax.Array,
     scale: bundles.Scale,
     keys: jax.Array,
     *,
     shape: Shape,
-    equality: bundles.Equality,
+    measurement: Measurement,
 ) -> jax.Array:
-    """Signatures of all hidden layers, uint32 (L, 4, N).
+    """Signatures of all measured activations, uint32 (shape.monitored, 4, N).
 
     scale: its amplitude is replaced by this network's largest absolute weight. Padding is zero, so
     it neither raises the amplitude nor tells two samples apart.
     """
-    params = unraveler(shape)(flat)
-    scale = scale._replace(amplitude=jnp.max(jnp.abs(flat)))
+    scale = scale._replace(amplitude=jnp.max(jnp.abs(subject.params)))
 
     def batch(x: jax.Array) -> jax.Array:
-        def visit(activations: jax.Array) -> jax.Array:
-            return bundles.signature(activations, scale, keys, equality)
+        def see(activations: jax.Array) -> jax.Array:
+            return bundles.signature(activations, scale, keys, measurement.equality)
 
-        return fc.visit_layers(params, x, visit, depth=depth)
+        return network.visit(shape, subject, x, see, measurement.batch_norm)
 
-    return in_batches(images, batch, BATCH if equality.streams else len(images))
+    # Normalised by their own statistics, the images of the probe are one batch.
+    one_batch = isinstance(shape, ConvShape) and measurement.batch_norm == "batch"
+    whole = one_batch or not measurement.equality.streams
+    at_once = len(images) if whole else _batch_of(shape)
+    return in_batches(images, batch, measurement.augmentation, at_once)
+
+
+def _batch_of(shape: Shape) -> int:
+    return CONV_BATCH if isinstance(shape, ConvShape) else BATCH
 
 
 def in_batches(
-    images: jax.Array, evaluate: Callable[[jax.Array], jax.Array], at_once: int = BATCH
+    images: jax.Array,
+    evaluate: Callable[[jax.Array], jax.Array],
+    augmentation: Augmentation,
+    at_once: int = BATCH,
 ) -> jax.Array:
-    """``evaluate(x)`` of all images, (..., N), where x is a batch, float32 (B, inputs), and the
-    result (..., B). Batches are of one size; the last may overlap the one before it."""
+    """``evaluate(x)`` of all images, (..., N), where x is a batch, float32 (B, H, W, C), and the
+    result (..., B). Batches are of one size; the last may overlap the one before it. augmentation:
+    says how images that are still bytes become numbers."""
     count = len(images)
     number = -(-count // at_once)
     size = -(-count // number)
 
     def at(start: jax.Array) -> jax.Array:
         batch = lax.dynamic_slice_in_dim(images, start, size)
-        pixels = augment.to_float(batch) if batch.dtype == jnp.uint8 else batch
-        return evaluate(pixels.reshape(size, -1))
+        return evaluate(augment.plain(batch, augmentation) if batch.dtype == jnp.uint8 else batch)
 
     def one(results: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
         return lax.dynamic_update_slice_in_dim(results, at(start), start, axis=-1), None
@@ -100,27 +119,25 @@ def in_batches(
 
 
 @functools.cache
-def accuracy_program(shape: Shape, *, masked: bool) -> Any:
-    """`accuracy` of a population, float32 (members,), compiled once per shape: (members, P)
-    parameters, depths (members,) that count when `masked`, and the test set."""
+def accuracy_program(shape: Shape, augmentation: Augmentation) -> Any:
+    """`accuracy` of a population, float32 (members,), compiled once per shape, for networks with a
+    leading member axis and the test set."""
 
-    def population(flat, depths, test):  # type: ignore[no-untyped-def]
-        one = functools.partial(accuracy, shape=shape)
-        axes = (0, 0 if masked else None, None)
-        return jax.vmap(one, in_axes=axes)(flat, depths if masked else None, test)
+    def population(networks, test):  # type: ignore[no-untyped-def]
+        one = functools.partial(accuracy, shape=shape, augmentation=augmentation)
+        return jax.vmap(one, in_axes=(0, None))(networks, test)
 
     return jax.jit(population)
 
 
 @functools.cache
-def signatures_program(shape: Shape, equality: bundles.Equality, *, masked: bool) -> Any:
-    """`signatures` of a population, compiled once per shape. All layers of all members in a row,
-    cut into pieces of `LAYERS_AT_ONCE`, (LAYERS_AT_ONCE, 4, N), the last one filled up."""
+def signatures_program(shape: Shape, measurement: Measurement) -> Any:
+    """`signatures` of a population, compiled once per shape. All activations of all members in a
+    row, cut into pieces of `LAYERS_AT_ONCE`, (LAYERS_AT_ONCE, 4, N), the last one filled up."""
 
-    def population(flat, depths, images, scale, keys):  # type: ignore[no-untyped-def]
-        one = functools.partial(signatures, shape=shape, equality=equality)
-        axes = (0, 0 if masked else None, None, None, None)
-        found = jax.vmap(one, in_axes=axes)(flat, depths if masked else None, images, scale, keys)
+    def population(networks, images, scale, keys):  # type: ignore[no-untyped-def]
+        one = functools.partial(signatures, shape=shape, measurement=measurement)
+        found = jax.vmap(one, in_axes=(0, None, None, None))(networks, images, scale, keys)
         found = found.reshape(-1, *found.shape[2:])
         pieces = -(-len(found) // LAYERS_AT_ONCE)
         filled = jnp.pad(found, ((0, pieces * LAYERS_AT_ONCE - len(found)), (0, 0), (0, 0)))
@@ -149,19 +166,15 @@ def partition_program(samples: int, num_classes: int) -> Any:
 
 
 def layers(
-    program: Any,
-    shape: Shape,
-    flat: jax.Array,
-    depths: jax.Array | None,
-    probe: Examples,
-    scale: bundles.Scale,
+    program: Any, shape: Shape, networks: Network, probe: Examples, scale: bundles.Scale
 ) -> Layers:
-    """The bundles of all hidden layers of a population. program: its `signatures_program`, compiled
-    or not. Layers in which two sort keys collided are measured again with other keys."""
+    """The bundles of all measured activations of a population. program: its `signatures_program`,
+    compiled or not. Layers in which two sort keys collided are measured again with other keys."""
     partition = partition_program(len(probe.labels), shape.outputs)
-    count, found, unsure = len(flat) * shape.depth, None, None
+    members = len(networks.params)
+    count, found, unsure = members * shape.monitored, None, None
     for salt in range(bundles.MAX_SALTS):
-        pieces = program(flat, depths, probe.images, scale, keys_for(shape, salt))
+        pieces = program(networks, probe.images, scale, keys_for(shape, salt))
         results = [partition(piece, probe.labels) for piece in pieces]
         joined = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
         if found is None:
@@ -170,10 +183,10 @@ def layers(
             found = jax.tree.map(functools.partial(np.where, unsure), joined[0], found)
             unsure = unsure & joined[1]
         if not unsure.any():
-            return Layers(*(values.reshape(len(flat), shape.depth) for values in found))
+            return Layers(*(values.reshape(members, shape.monitored) for values in found))
     raise bundles.CollisionError()
 
 
 def keys_for(shape: Shape, salt: int = 0) -> np.ndarray:
     """The keys with which the activations of such a network are hashed."""
-    return bundles.draw_keys(shape.width, salt)
+    return bundles.draw_keys(shape.columns, salt)

@@ -12,7 +12,6 @@ case. What a network becomes does not depend on who else is in its population (u
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.flatten_util import ravel_pytree
 
 from cbundles.data import augment
-from cbundles.models import fc
+from cbundles.models import network
+from cbundles.models.network import Network
 from cbundles.models.shape import Shape
 from cbundles.optim import ranger
 
@@ -32,13 +31,19 @@ EPOCHS = 2**40  # epoch streams of a seed start here, beyond the streams of its 
 
 
 class TrainState(NamedTuple):
-    """params: fast and slow weights, float32 (P,) each; opt_state: Ranger's.
+    """params: fast and slow weights, float32 (P,) each; opt_state: Ranger's; statistics: of batch
+    normalisation, float32 (S,).
 
     In a population every leaf has a leading member axis.
     """
 
     params: optax.LookaheadParams
     opt_state: Any
+    statistics: Any
+
+    def network(self, depth: Any = None) -> Network:
+        """What is measured: the fast weights."""
+        return Network(self.params.fast, self.statistics, depth)
 
 
 @dataclass(frozen=True)
@@ -55,25 +60,22 @@ class Recipe:
         return ranger(self.learning_rate, weight_decay=self.weight_decay)
 
 
-@functools.cache
-def unraveler(shape: Shape) -> Callable[[jax.Array], fc.Params]:
-    """The function that views a flat vector (P,) as the parameters of a network of this shape."""
-    return ravel_pytree(fc.pad(fc.init(Shape(1, 1, 1, 1), seed=0), to=shape))[1]
-
-
-def start(params: fc.Params, recipe: Recipe) -> TrainState:
+def start(initial: Network, recipe: Recipe) -> TrainState:
     """The state before the first step. Slow weights start equal to the fast ones."""
-    flat = ravel_pytree(params)[0]
-    synced = optax.LookaheadParams(fast=flat, slow=jnp.copy(flat))  # donated: not one buffer twice
-    return TrainState(params=synced, opt_state=recipe.optimizer.init(synced))
+    fast = jnp.asarray(initial.params)
+    synced = optax.LookaheadParams(fast=fast, slow=jnp.copy(fast))  # donated: not one buffer twice
+    return TrainState(synced, recipe.optimizer.init(synced), jnp.asarray(initial.statistics))
 
 
 def loss_of(
-    flat: jax.Array, x: jax.Array, y: jax.Array, shape: Shape, depth: jax.Array | None
-) -> jax.Array:
-    """Mean softmax cross-entropy of a batch. x: float32 (B, inputs); y: int32 (B,)."""
-    logits = fc.forward(unraveler(shape)(flat), x, depth=depth)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+    flat: jax.Array, rest: Network, x: jax.Array, y: jax.Array, shape: Shape
+) -> tuple[jax.Array, jax.Array]:
+    """Mean softmax cross-entropy of a batch of parameters (P,), and the statistics after it.
+
+    rest: the network without its parameters; x: float32 (B, H, W, C); y: int32 (B,).
+    """
+    logits, statistics = network.training_logits(shape, rest._replace(params=flat), x)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), statistics
 
 
 def step(
@@ -86,9 +88,10 @@ def step(
     depth: jax.Array | None = None,
 ) -> tuple[TrainState, jax.Array]:
     """One update of one network; also the batch's loss before it. See `loss_of` for shapes."""
-    loss, gradient = jax.value_and_grad(loss_of)(state.params.fast, x, y, shape, depth)
+    fast, slopes = state.params.fast, jax.value_and_grad(loss_of, has_aux=True)
+    (loss, statistics), gradient = slopes(fast, state.network(depth), x, y, shape)
     updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
-    return TrainState(optax.apply_updates(state.params, updates), opt_state), loss
+    return TrainState(optax.apply_updates(state.params, updates), opt_state, statistics), loss
 
 
 class Plan(NamedTuple):
@@ -129,25 +132,21 @@ def epoch(
 
     def batch(state: TrainState, chosen: Plan) -> tuple[TrainState, jax.Array]:
         images = augment.view(canvas, chosen.order, chosen.draws, recipe.augmentation)
-        x = images.reshape(recipe.batch_size, -1)
-        return step(state, x, labels[chosen.order], shape=shape, recipe=recipe, depth=depth)
+        return step(state, images, labels[chosen.order], shape=shape, recipe=recipe, depth=depth)
 
     state, losses = lax.scan(batch, state, plan)
     return state, losses.mean()
 
 
 @functools.cache
-def epoch_program(shape: Shape, recipe: Recipe, *, masked: bool) -> Any:
-    """`epoch` for a population, compiled once per shape: (members, ...) states, plans and depths.
-
-    masked: some member is shallower than `shape`, and `depth` says by how much. The state is
-    donated: pass it in, use what comes out.
+def epoch_program(shape: Shape, recipe: Recipe) -> Any:
+    """`epoch` for a population, compiled once per shape: (members, ...) states and plans; depths
+    (members,) when some member is shallower than `shape`, otherwise None. The state is donated:
+    pass it in, use what comes out.
     """
 
     def population(state, plan, depths, canvas, labels):  # type: ignore[no-untyped-def]
         one = functools.partial(epoch, shape=shape, recipe=recipe)
-        return jax.vmap(one, in_axes=(0, 0, 0 if masked else None, None, None))(
-            state, plan, depths if masked else None, canvas, labels
-        )
+        return jax.vmap(one, in_axes=(0, 0, 0, None, None))(state, plan, depths, canvas, labels)
 
     return jax.jit(population, donate_argnums=0)

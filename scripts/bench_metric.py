@@ -36,15 +36,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from cbundles import bundles, data, measure, provenance, train
 from cbundles.bundles.result import layer_bundles
 from cbundles.config import Data, Probe
 from cbundles.data import augment, device
 from cbundles.executor.local import usable_cores
-from cbundles.models import fc
-from cbundles.models.shape import Shape
+from cbundles.models import network
+from cbundles.models.shape import FcShape
 
 SHAPES = [(2048, 16384), (8192, 1024), (512, 16384), (60_000, 100), (2048, 25)]
 KINDS = ("distinct", "twice", "equal")
@@ -153,26 +152,26 @@ def bench_network(depth: int, width: int) -> dict[str, Any]:
     """All layers at 2048 samples, beside the forward pass and an epoch of training."""
     stored = data.load("mnist_mini")
     placed = device.place(stored, Data(), Probe())
-    shape, augmentation = Shape(784, depth, width, CLASSES), augment.ORIGINAL["mnist"]
+    shape, augmentation = FcShape(784, depth, width, CLASSES), augment.ORIGINAL["mnist"]
     recipe = train.Recipe(BATCH_SIZE, LEARNING_RATE, 1e-2, augmentation)
-    state = train.start(fc.init(shape, 0), recipe)
-    flat = jnp.asarray(ravel_pytree(fc.init(shape, 0))[0])[None]
+    state = train.start(network.initial(shape, 0, shape), recipe)
+    networks = jax.tree.map(lambda a: a[None], state.network())
     images = augment.to_float(placed.probe.images)
 
-    program = measure.signatures_program(shape, EQUALITY, masked=False)
-    forward = jax.jit(
-        lambda flat: fc.forward(train.unraveler(shape)(flat), images.reshape(len(images), -1))
+    program = measure.signatures_program(
+        shape, measure.Measurement(EQUALITY, "running", augmentation)
     )
+    forward = jax.jit(lambda subject: network.logits(shape, subject, images))
     plan = jax.tree.map(lambda a: a[None, :STEPS_TIMED], train.plan(recipe, 0, 1, 10_000))
-    epoch = train.epoch_program(shape, recipe, masked=False)
+    epoch = train.epoch_program(shape, recipe)
 
     def train_steps() -> Any:
         copied = jax.tree.map(lambda a: jnp.array(a)[None], state)  # the program consumes it
         return epoch(copied, plan, None, placed.canvas, placed.labels)
 
     layers, passing, steps = best(
-        lambda: measure.layers(program, shape, flat, None, placed.probe, SCALE),
-        lambda: forward(flat[0]),
+        lambda: measure.layers(program, shape, networks, placed.probe, SCALE),
+        lambda: forward(state.network()),
         train_steps,
         rounds=8,
     )

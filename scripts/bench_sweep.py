@@ -57,25 +57,25 @@ def measure(task: Task, steps: int) -> Timing:
 
     from cbundles import data, train
     from cbundles.data import augment
-    from cbundles.models import fc
-    from cbundles.models.shape import Shape
+    from cbundles.models import network
+    from cbundles.models.shape import FcShape
 
     stored, augmentation = data.load("mnist_mini"), augment.ORIGINAL["mnist"]
     images = jnp.tile(jnp.asarray(stored.train_images), (6, 1, 1, 1))
     canvas = jax.jit(augment.canvas, static_argnums=1)(images, augmentation)
     labels = jnp.tile(jnp.asarray(stored.train_labels), 6)
-    shape = Shape(784, task.depth, task.width, 10)
+    shape = FcShape(784, task.depth, task.width, 10)
     recipe = train.Recipe(64, 1e-3, 1e-2, augmentation)
 
     def stack(trees: list[Any]) -> Any:
         return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
 
     seeds = range(task.members)
-    state = stack([train.start(fc.init(shape, seed), recipe) for seed in seeds])
+    state = stack([train.start(network.initial(shape, seed, shape), recipe) for seed in seeds])
     plan = stack([train.plan(recipe, seed, 1, len(labels)) for seed in seeds])
     plan = jax.tree.map(lambda leaf: leaf[:, :steps], plan)
     started = time.perf_counter()
-    program = train.epoch_program(shape, recipe, masked=False)
+    program = train.epoch_program(shape, recipe)
     program = program.lower(state, plan, None, canvas, labels).compile()
     compiling = time.perf_counter() - started
     times = []

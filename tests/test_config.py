@@ -56,7 +56,8 @@ def test_lists_are_axes_and_scalars_are_not(written):
     points = [(c.model.depth, c.model.width, c.training.seed) for c in experiment.cells]
     assert points == [(d, 4, s) for d in (2, 3) for s in (0, 1, 2)]
     assert experiment.cells[0].training.learning_rate == 1e-3  # text in YAML 1.1
-    assert experiment.grid["model"] == {"family": "fc", "depth": [2, 3], "width": 4}
+    expected = {"family": "fc", "depth": [2, 3], "width": 4}
+    assert expected.items() <= experiment.grid["model"].items()
 
 
 def test_overrides_win_and_may_be_axes(written):

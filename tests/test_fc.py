@@ -13,9 +13,10 @@ from networks import cut, golden_params
 
 from cbundles import train
 from cbundles.models import fc
-from cbundles.models.shape import Shape
+from cbundles.models.network import Network
+from cbundles.models.shape import FcShape
 
-GOLDEN_SHAPE = Shape(inputs=784, depth=4, width=10, outputs=10)
+GOLDEN_SHAPE = FcShape(inputs=784, depth=4, width=10, outputs=10)
 
 
 def test_golden_forward_pass(golden):
@@ -39,7 +40,9 @@ def test_golden_gradients(golden):
     case = golden("forward_fnn_w10_d4")
     flat, unravel = ravel_pytree(golden_params(case))
     x, y = case["x"].reshape(16, -1), case["y"]
-    loss, gradient = jax.value_and_grad(train.loss_of)(flat, x, y, GOLDEN_SHAPE, None)
+    rest = Network(flat, jnp.zeros(0))
+    slopes = jax.value_and_grad(train.loss_of, has_aux=True)
+    (loss, _), gradient = slopes(flat, rest, x, y, GOLDEN_SHAPE)
     assert float(loss) == pytest.approx(float(case["loss_train"]), abs=1e-6)
     tree = unravel(gradient)
     for layer in (1, 2, 3):
@@ -59,13 +62,13 @@ def test_golden_gradients(golden):
     [(10, 10, 8950), (50, 10, 13350), (150, 10, 24350), (10, 25, 25735)],
 )
 def test_parameter_counts(depth, width, count):
-    shape = Shape(784, depth, width, 10)
+    shape = FcShape(784, depth, width, 10)
     assert shape.parameters == count
     assert sum(a.size for a in fc.init(shape, seed=0)) == count
 
 
 def test_initial_weights_are_he_and_glorot_uniform():
-    shape = Shape(784, 20, 100, 10)
+    shape = FcShape(784, 20, 100, 10)
     params = fc.init(shape, seed=4)
     for weights, limit in (
         (params.first, math.sqrt(6 / 784)),
@@ -80,16 +83,16 @@ def test_initial_weights_are_he_and_glorot_uniform():
 
 
 def test_a_layers_initial_weights_depend_on_seed_and_position_only():
-    deep, shallow = fc.init(Shape(9, 8, 5, 3), seed=1), fc.init(Shape(9, 4, 5, 3), seed=1)
+    deep, shallow = fc.init(FcShape(9, 8, 5, 3), seed=1), fc.init(FcShape(9, 4, 5, 3), seed=1)
     np.testing.assert_array_equal(deep.hidden[:3], shallow.hidden)
     np.testing.assert_array_equal(deep.last, shallow.last)
-    other = fc.init(Shape(9, 8, 5, 3), seed=2)
+    other = fc.init(FcShape(9, 8, 5, 3), seed=2)
     assert not np.array_equal(deep.first, other.first)
     assert len({layer.tobytes() for layer in deep.hidden}) == 7
 
 
 def test_padding_does_not_change_the_function():
-    own, larger = Shape(12, 3, 5, 4), Shape(12, 9, 8, 4)
+    own, larger = FcShape(12, 3, 5, 4), FcShape(12, 9, 8, 4)
     params = fc.init(own, seed=0)
     padded = fc.pad(params, larger)
     x = np.random.default_rng(0).standard_normal((6, 12)).astype(np.float32)
@@ -104,7 +107,7 @@ def test_padding_does_not_change_the_function():
 
 
 def test_a_network_of_one_hidden_layer():
-    params = fc.init(Shape(12, 1, 5, 4), seed=0)
+    params = fc.init(FcShape(12, 1, 5, 4), seed=0)
     x = np.ones((2, 12), np.float32)
     hidden = np.maximum(x @ params.first, 0)
     np.testing.assert_allclose(fc.forward(params, x), hidden @ params.last, atol=1e-6)

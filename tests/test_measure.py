@@ -16,12 +16,23 @@ from cbundles.bundles import equality
 from cbundles.data import augment
 from cbundles.data.device import Examples
 from cbundles.models import fc
-from cbundles.models.shape import Shape
+from cbundles.models.network import Network
+from cbundles.models.shape import FcShape
+
+
+def one(params: fc.Params, depth: int | None = None) -> Network:
+    """A population of one."""
+    depths = None if depth is None else jnp.asarray([depth], jnp.int32)
+    return Network(ravel_pytree(params)[0][None], jnp.zeros((1, 0)), depths)
+
+
+def by(rule: str = "weight_amplitude") -> measure.Measurement:
+    return measure.Measurement(bundles.Equality(rule), "running", augment.NONE)
 
 
 def measured(
     params: fc.Params,
-    shape: Shape,
+    shape: FcShape,
     images,
     labels,
     *,
@@ -30,12 +41,11 @@ def measured(
     rate=1e-3,
     batch_size=64,
 ) -> measure.Layers:
-    flat = ravel_pytree(params)[0][None]
-    program = measure.signatures_program(shape, bundles.Equality(rule), masked=depth is not None)
-    depths = jnp.asarray([depth if depth is not None else shape.depth], jnp.int32)
+    networks = one(params, depth)
+    program = measure.signatures_program(shape, by(rule))
     scale = bundles.Scale.of(0.0, rate, batch_size)
     examples = Examples(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
-    return measure.layers(program, shape, flat, depths, examples, scale)
+    return measure.layers(program, shape, networks, examples, scale)
 
 
 @pytest.mark.parametrize(("evaluation_size", "used"), [(40, 48), (64, 64), (512, 160)])
@@ -45,7 +55,7 @@ def test_golden_end_to_end(golden, evaluation_size, used):
     rate, batch_size = float(case["train_lr"]), int(case["train_batch_size"])
     found = measured(
         golden_params(case),
-        Shape(784, 4, 10, 10),
+        FcShape(784, 4, 10, 10),
         case["x"][:used],
         case["y"][:used],
         rate=rate,
@@ -56,16 +66,14 @@ def test_golden_end_to_end(golden, evaluation_size, used):
     np.testing.assert_allclose(found.entropy[0], expected[:, 1], atol=2e-6)
 
 
-def accuracy(params: fc.Params, shape: Shape, images, labels, *, depth=None) -> float:
-    flat = ravel_pytree(params)[0][None]
-    program = measure.accuracy_program(shape, masked=depth is not None)
-    depths = jnp.asarray([depth if depth is not None else shape.depth], jnp.int32)
+def accuracy(params: fc.Params, shape: FcShape, images, labels, *, depth=None) -> float:
+    program = measure.accuracy_program(shape, augment.NONE)
     examples = Examples(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
-    return float(program(flat, depths, examples)[0])
+    return float(program(one(params, depth), examples)[0])
 
 
 def test_padding_neither_changes_bundles_nor_the_amplitude():
-    own, larger = Shape(20, 4, 6, 3), Shape(20, 7, 9, 3)
+    own, larger = FcShape(20, 4, 6, 3), FcShape(20, 7, 9, 3)
     params = fc.init(own, seed=0)
     chance = np.random.default_rng(0)
     x = jnp.asarray(chance.integers(0, 2, (80, 20)).astype(np.float32) * 1e-4)
@@ -79,7 +87,7 @@ def test_padding_neither_changes_bundles_nor_the_amplitude():
 
 
 def test_a_diverged_network_is_reported_as_such():
-    shape = Shape(20, 3, 6, 3)
+    shape = FcShape(20, 3, 6, 3)
     params = fc.init(shape, seed=0)
     params.hidden[0][:] = np.inf
     x, y = jnp.ones((10, 20)), jnp.zeros(10, jnp.int32)
@@ -89,7 +97,7 @@ def test_a_diverged_network_is_reported_as_such():
 
 def test_a_layer_beyond_an_infinite_activation_is_not_finite():
     """Overflow without an infinite weight: the first layer is still measurable."""
-    shape = Shape(20, 3, 6, 3)
+    shape = FcShape(20, 3, 6, 3)
     params = fc.init(shape, seed=0)
     params.first[:] = 1e30
     params.hidden[0][:] = 1e30
@@ -98,7 +106,7 @@ def test_a_layer_beyond_an_infinite_activation_is_not_finite():
 
 
 def test_accuracy_counts_every_test_image():
-    shape = Shape(5, 1, 4, 3)
+    shape = FcShape(5, 1, 4, 3)
     params = fc.init(shape, seed=1)
     x = jnp.asarray(np.random.default_rng(1).standard_normal((101, 5)), jnp.float32)
     y = jnp.argmax(fc.forward(jax.tree.map(jnp.asarray, params), x), axis=1)
@@ -106,7 +114,7 @@ def test_accuracy_counts_every_test_image():
     assert accuracy(params, shape, x, wrong) == pytest.approx(91 / 101)
 
 
-def exact_network(shape: Shape) -> fc.Params:
+def exact_network(shape: FcShape) -> fc.Params:
     """Weights that are whole numbers: float32 arithmetic is exact, however it is batched."""
     params = fc.init(shape, seed=3)
     return fc.Params(*(np.round(3 * leaf) for leaf in params))
@@ -115,7 +123,7 @@ def exact_network(shape: Shape) -> fc.Params:
 @pytest.mark.parametrize("batch", [7, 64, 300])
 def test_streaming_in_batches_changes_nothing(monkeypatch, batch):
     """Also where the last batch overlaps the one before it, and with uint8 images."""
-    shape = Shape(12, 5, 4, 3)
+    shape = FcShape(12, 5, 4, 3)
     params = exact_network(shape)
     chance = np.random.default_rng(0)
     images = chance.integers(0, 3, (300, 3, 4, 1)).astype(np.float32)
@@ -132,7 +140,7 @@ def test_streaming_in_batches_changes_nothing(monkeypatch, batch):
 
 
 def test_images_may_be_bytes():
-    shape = Shape(16, 3, 6, 3)
+    shape = FcShape(16, 3, 6, 3)
     params, chance = fc.init(shape, seed=1), np.random.default_rng(4)
     raw, labels = chance.integers(0, 256, (50, 4, 4, 1), dtype=np.uint8), np.arange(50) % 3
     pixels = np.asarray(augment.to_float(jnp.asarray(raw)))
@@ -145,10 +153,11 @@ def test_streaming_stores_no_activations():
     """What grows with the samples is less than one layer's activations, let alone all four."""
 
     def temporary(samples):
-        shape = Shape(16, 4, 256, 10)
-        program = measure.signatures_program(shape, bundles.Equality(), masked=False)
-        flat, images = jnp.zeros((1, shape.parameters)), jnp.zeros((samples, 4, 4, 1), jnp.uint8)
-        arguments = (flat, None, images, bundles.Scale.of(0, 1e-3, 64), measure.keys_for(shape))
+        shape = FcShape(16, 4, 256, 10)
+        program = measure.signatures_program(shape, by())
+        networks = Network(jnp.zeros((1, shape.parameters)), jnp.zeros((1, 0)))
+        images = jnp.zeros((samples, 4, 4, 1), jnp.uint8)
+        arguments = (networks, images, bundles.Scale.of(0, 1e-3, 64), measure.keys_for(shape))
         memory = program.lower(*arguments).compile().memory_analysis()
         return memory.temp_size_in_bytes
 
@@ -157,17 +166,17 @@ def test_streaming_stores_no_activations():
 
 def population(rule: str) -> tuple[measure.Layers, list[fc.Params], Any, Any]:
     """Three networks of six layers: 18 layers do not fill two pieces."""
-    shape = Shape(12, 6, 10, 3)
+    shape = FcShape(12, 6, 10, 3)
     params = [
         fc.Params(*(np.round(3 * leaf) for leaf in fc.init(shape, seed))) for seed in range(3)
     ]
     chance = np.random.default_rng(0)
     x, y = chance.integers(0, 3, (90, 12)).astype(np.float32), np.arange(90) % 3
-    flat = jnp.stack([ravel_pytree(member)[0] for member in params])
-    program = measure.signatures_program(shape, bundles.Equality(rule), masked=False)
+    networks = Network(jnp.stack([ravel_pytree(p)[0] for p in params]), jnp.zeros((3, 0)))
+    program = measure.signatures_program(shape, by(rule))
     examples = Examples(jnp.asarray(x), jnp.asarray(y, jnp.int32))
     scale = bundles.Scale.of(0.0, 1e-3, 64)
-    return measure.layers(program, shape, flat, None, examples, scale), params, x, y
+    return measure.layers(program, shape, networks, examples, scale), params, x, y
 
 
 @pytest.mark.parametrize("rule", bundles.RULES)

@@ -9,27 +9,32 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 from networks import cut, golden_params
 
 from cbundles import config, data, train
 from cbundles.data import augment, device
+from cbundles.data.dataset import Facts
 from cbundles.experiments import sweep
-from cbundles.models import fc
-from cbundles.models.shape import Shape
+from cbundles.models import fc, network
+from cbundles.models.network import Network
+from cbundles.models.shape import FcShape, shape_of
 
+FACTS = Facts(640, 200, (28, 28, 1), 10)
 RECIPE = train.Recipe(64, 1e-3, 1e-2, augment.NONE)
 
 
 def test_golden_training_steps(golden):
     case = golden("trainsteps_fnn_w10_d4")
-    shape, recipe = Shape(784, 4, 10, 10), dataclasses.replace(RECIPE, batch_size=16)
+    shape, recipe = FcShape(784, 4, 10, 10), dataclasses.replace(RECIPE, batch_size=16)
     step = jax.jit(functools.partial(train.step, shape=shape, recipe=recipe))
-    state = train.start(golden_params(case), recipe)
+    params = ravel_pytree(golden_params(case))[0]
+    state = train.start(Network(params, np.zeros(0, np.float32)), recipe)
     images = augment.to_float(jnp.asarray(case["x_u8"])).reshape(18, 16, 784)
     for t in range(18):
         state, loss = step(state, images[t], case["y"][16 * t : 16 * (t + 1)])
         assert float(loss) == pytest.approx(case["losses"][t], abs=2e-6)
-    final = train.unraveler(shape)(state.params.fast)
+    final = network.views(shape)[0](state.params.fast)
     for ours, theirs in zip(final, golden_params(case, "final:"), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=2e-6)
 
@@ -89,15 +94,15 @@ def last(moments):
 )
 def test_a_network_in_a_population_equals_the_network_alone(small, models):
     together = cells(*models)
-    shape = sweep.shared_shape(together, 784, 10)
-    population = last(sweep.run(together, small, 10))
+    shape = sweep.shared_shape(together, FACTS)
+    population = last(sweep.run(together, small, FACTS))
     for i, cell in enumerate(together):
-        alone = last(sweep.run([cell], small, 10))
+        alone = last(sweep.run([cell], small, FACTS))
         depth, width = cell.model.depth, cell.model.width
-        own_shape = sweep.shape_of(cell, 784, 10)
-        padded = train.unraveler(shape)(population.state.params.fast[i])
+        own_shape = shape_of(cell.model, FACTS)
+        padded = network.views(shape)[0](population.state.params.fast[i])
         ours = cut(padded, depth, width)
-        theirs = train.unraveler(own_shape)(alone.state.params.fast[0])
+        theirs = network.views(own_shape)[0](alone.state.params.fast[0])
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
         for a, b in zip(padded, fc.pad(ours, shape), strict=True):
@@ -110,13 +115,13 @@ def test_a_network_in_a_population_equals_the_network_alone(small, models):
 
 def test_resuming_is_bit_identical(small):
     cell = cells((8, 10, 0), epochs=4)
-    whole = last(sweep.run(cell, small, 10))
+    whole = last(sweep.run(cell, small, FACTS))
     frozen = None
-    for moment in sweep.run(cell, small, 10):
+    for moment in sweep.run(cell, small, FACTS):
         if moment.epoch == 2:
             frozen = sweep.freeze(moment)
             break
-    resumed = last(sweep.run(cell, small, 10, resume=frozen))
+    resumed = last(sweep.run(cell, small, FACTS, resume=frozen))
     assert resumed.history == whole.history
     for a, b in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(whole.state), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -124,7 +129,7 @@ def test_resuming_is_bit_identical(small):
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "truncated", "other network"])
 def test_a_damaged_checkpoint_is_refused(small, damage):
-    frozen = sweep.freeze(next(iter(sweep.run(cells((4, 10, 0)), small, 10))))
+    frozen = sweep.freeze(next(iter(sweep.run(cells((4, 10, 0)), small, FACTS))))
     target = cells((4, 10, 0))
     if damage == "truncated":
         frozen = frozen[: len(frozen) // 2]
@@ -133,11 +138,11 @@ def test_a_damaged_checkpoint_is_refused(small, damage):
     else:
         frozen = damage
     with pytest.raises(sweep.DamagedCheckpoint):
-        next(iter(sweep.run(target, small, 10, resume=frozen)))
+        next(iter(sweep.run(target, small, FACTS, resume=frozen)))
 
 
 def test_training_learns(small):
-    moment = last(sweep.run(cells((2, 32, 0), epochs=40), small, 10))
+    moment = last(sweep.run(cells((2, 32, 0), epochs=40), small, FACTS))
     accuracy = [entry["test_accuracy"] for entry in moment.history[0]]
     losses = [entry["train_loss"] for entry in moment.history[0]]
     assert losses[0] is None and losses[-1] < losses[1]

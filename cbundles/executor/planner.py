@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from cbundles.config import Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
-from cbundles.models.shape import Shape
+from cbundles.models.shape import ConvShape, shape_of
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
 # of a 2.4 GHz server processor, batches of 64 (see ARCHITECTURE.md, "Speed").
@@ -23,6 +23,10 @@ MEASURE_FLOPS_PER_SECOND = 6.0e10
 SECONDS_PER_LAYER_MEASURED = 2.0e-4  # of 2048 samples; scripts/bench_metric.py
 SECONDS_PER_PAIR_COMPARED = 1.2e-8  # gamma rule, all samples distinct
 COMPILE_SECONDS = 5.0
+# Convolutions, one core, scripts/bench_conv.py: a layer costs a + flops / rate, too.
+CONV_LAYER_OVERHEAD = 1.5e-4
+CONV_FLOPS_PER_SECOND = 5.0e10
+CONV_COMPILE_SECONDS = 30.0
 
 # Of a sample in a layer while it waits to be sorted, and of a sample while 16 layers are sorted.
 SIGNATURE_BYTES = 16
@@ -77,11 +81,13 @@ def _family(cell: Cell, device: str) -> object:
     padding is cheap beside an idle processor, depths and widths may differ too."""
     t = cell.training
     program = (cell.data, cell.probe, t.epochs, t.batch_size, t.learning_rate, t.weight_decay)
-    shape = (cell.model.depth, cell.model.width) if device == "cpu" else ()
+    shape = cell.model if device == "cpu" or cell.model.family != "fc" else ()
     return (program, shape)
 
 
 def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
+    if cell.model.family != "fc":
+        return False  # a population's convolutions have not been measured to gain anything
     if device == "cpu":
         narrow = cell.model.width <= CPU_POPULATION_MAX_WIDTH
         block = {c.training.seed // CPU_POPULATION for c in [*group, cell]}
@@ -97,18 +103,20 @@ def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
 
 def _work(cell: Cell) -> float:
     """Relative cost, for ordering: about the time of a step."""
+    if cell.model.family != "fc":
+        widest = 9 * 64 * (16 * cell.model.base_filters) ** 2  # every stage costs the same
+        return cell.model.depth * (CONV_LAYER_OVERHEAD + 6 * 64 * widest / CONV_FLOPS_PER_SECOND)
     return cell.model.depth * (LAYER_OVERHEAD + 384 * cell.model.width**2 / FLOPS_PER_SECOND)
-
-
-def shape(cell: Cell, facts: Facts) -> Shape:
-    return Shape(facts.inputs, cell.model.depth, cell.model.width, facts.num_classes)
 
 
 def seconds(cell: Cell, facts: Facts) -> float:
     """Predicted seconds of one CPU core for a cell: training and measuring, without compiling."""
-    depth, forward = cell.model.depth, shape(cell, facts).flops
+    depth, shape = cell.model.depth, shape_of(cell.model, facts)
+    forward = shape.flops
     batch, samples = cell.training.batch_size, cell.probe.count(facts.train)
     step = STEP_OVERHEAD + depth * LAYER_OVERHEAD + 3 * batch * forward / FLOPS_PER_SECOND
+    if isinstance(shape, ConvShape):
+        step = depth * CONV_LAYER_OVERHEAD + 3 * batch * forward / CONV_FLOPS_PER_SECOND
     measuring = (facts.test + samples) * forward / MEASURE_FLOPS_PER_SECOND
     measuring += depth * SECONDS_PER_LAYER_MEASURED * samples / 2048
     if cell.probe.equality == "gamma":
@@ -129,7 +137,7 @@ def memory(population: Population, facts: Facts) -> int:
     images = 4 * facts.train * canvas + (facts.train + facts.test) * facts.inputs + probe
     layers = sum(c.model.depth for c in population.cells)
     measuring = 2 * SIGNATURE_BYTES * samples * layers + PARTITION_BYTES * samples
-    networks = sum(8 * shape(c, facts).bytes for c in population.cells)
+    networks = sum(8 * shape_of(c.model, facts).bytes for c in population.cells)
     return 400_000_000 + images + measuring + networks
 
 
@@ -140,4 +148,4 @@ def disk(cell: Cell) -> int:
 
 def checkpoint(cell: Cell, facts: Facts) -> int:
     """Bytes of a checkpoint while the cell is trained: weights, slow weights, two moments."""
-    return 4 * shape(cell, facts).bytes
+    return 4 * shape_of(cell.model, facts).bytes

@@ -107,31 +107,29 @@ class _Worker:
         from cbundles.experiments import sweep
 
         cells = population.cells
-        data, num_classes, fingerprint = self._data(cells[0])
+        data, facts, fingerprint = self._data(cells[0])
         key = f"{population.key}-{fingerprint}"  # other images: another network
         checkpoint = self.store.load_checkpoint(key)
         try:
-            moment = self._run(population, data, num_classes, checkpoint, key)
+            moment = self._run(population, data, facts, checkpoint, key)
         except sweep.DamagedCheckpoint as error:
             self.send(
                 {"event": "note", "text": f"{key}: checkpoint unusable ({error}); from the start"}
             )
-            moment = self._run(population, data, num_classes, None, key)
-        for record in sweep.records(cells, moment, data.inputs, num_classes):
+            moment = self._run(population, data, facts, None, key)
+        for record in sweep.records(cells, moment, facts):
             if not self.store.is_finished(record["cell"], fingerprint):
                 origin = {**self.device, **self._source, "data_fingerprint": fingerprint}
                 self.store.finish({**record, **origin})
         self.store.drop_checkpoint(key)
         jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
 
-    def _run(
-        self, population: Any, data: Any, num_classes: int, resume: bytes | None, key: str
-    ) -> Any:
+    def _run(self, population: Any, data: Any, facts: Any, resume: bytes | None, key: str) -> Any:
         """Train to the end, saving and reporting on the way; returns the last Moment."""
         from cbundles.experiments import sweep
 
         saved, moment = time.monotonic(), None
-        for moment in sweep.run(population.cells, data, num_classes, resume):
+        for moment in sweep.run(population.cells, data, facts, resume):
             last = moment.epoch == population.cells[0].training.epochs
             if not last and time.monotonic() - saved > CHECKPOINT_SECONDS:
                 self.store.save_checkpoint(key, sweep.freeze(moment))
@@ -148,8 +146,8 @@ class _Worker:
             )
         return moment
 
-    def _data(self, cell: Any) -> tuple[Any, int, str]:
-        """The device arrays for a cell, the number of classes and the fingerprint; kept until a
+    def _data(self, cell: Any) -> tuple[Any, Any, str]:
+        """The device arrays for a cell, the data set's facts and fingerprint; kept until a
         cell asks for others."""
         from cbundles.data import dataset, device, storage_of
 
@@ -160,7 +158,7 @@ class _Worker:
             if stored is None:
                 raise RuntimeError(f"{cell.data.name}: the decoded data set has disappeared")
             placed = device.place(stored, cell.data, cell.probe)
-            self._placed = (key, (placed, stored.num_classes, stored.fingerprint))
+            self._placed = (key, (placed, stored.facts, stored.fingerprint))
         return self._placed[1]
 
 

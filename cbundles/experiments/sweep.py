@@ -19,9 +19,10 @@ from cbundles import measure, train
 from cbundles.bundles import Equality, Scale
 from cbundles.config import Cell
 from cbundles.data import augment
+from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData
-from cbundles.models import fc
-from cbundles.models.shape import Shape
+from cbundles.models import network
+from cbundles.models.shape import FcShape, Shape, shape_of
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,14 @@ class Moment:
         return len(self.seconds) - 1
 
 
-def shape_of(cell: Cell, inputs: int, num_classes: int) -> Shape:
-    return Shape(inputs, cell.model.depth, cell.model.width, num_classes)
-
-
-def shared_shape(cells: Sequence[Cell], inputs: int, num_classes: int) -> Shape:
-    """The smallest shape that holds every member."""
-    depth = max(cell.model.depth for cell in cells)
-    width = max(cell.model.width for cell in cells)
-    return Shape(inputs, depth, width, num_classes)
+def shared_shape(cells: Sequence[Cell], facts: Facts) -> Shape:
+    """The smallest shape that holds every member. Only fully connected networks are padded."""
+    shapes = [shape_of(cell.model, facts) for cell in cells]
+    first = shapes[0]
+    if not isinstance(first, FcShape):
+        return first
+    depth, width = max(c.model.depth for c in cells), max(c.model.width for c in cells)
+    return FcShape(first.inputs, depth, width, first.outputs)
 
 
 def recipe_of(cell: Cell) -> train.Recipe:
@@ -64,28 +64,32 @@ def recipe_of(cell: Cell) -> train.Recipe:
     )
 
 
-def equality_of(cell: Cell) -> Equality:
-    return Equality(cell.probe.equality, cell.probe.gamma, cell.probe.resolution)
+def measurement_of(cell: Cell) -> measure.Measurement:
+    equality = Equality(cell.probe.equality, cell.probe.gamma, cell.probe.resolution)
+    return measure.Measurement(
+        equality, cell.probe.batch_norm, augment.pipeline_for(cell.data).without_chance
+    )
 
 
 def run(
-    cells: Sequence[Cell], data: DeviceData, num_classes: int, resume: bytes | None = None
+    cells: Sequence[Cell], data: DeviceData, facts: Facts, resume: bytes | None = None
 ) -> Iterator[Moment]:
     """Train cells as one population; yields a Moment at initialisation and after each epoch.
 
     resume: what `freeze` made of an earlier Moment; training then continues after it, and on the
     CPU ends bit-identical to a run that was never interrupted.
     """
-    shape = shared_shape(cells, data.inputs, num_classes)
-    recipe, training = recipe_of(cells[0]), cells[0].training
-    masked = any(cell.model.depth < shape.depth for cell in cells)
-    depths = jnp.asarray([cell.model.depth for cell in cells], jnp.int32)
+    shape = shared_shape(cells, facts)
+    recipe, training, measurement = recipe_of(cells[0]), cells[0].training, measurement_of(cells[0])
+    depths = None
+    if isinstance(shape, FcShape) and any(cell.model.depth < shape.depth for cell in cells):
+        depths = jnp.asarray([cell.model.depth for cell in cells], jnp.int32)
     scale = Scale.of(0.0, training.learning_rate, training.batch_size)
     if resume is None:
-        initial = _initial(cells, shape, recipe)
+        initial = _initial(cells, facts, shape, recipe)
         moment = Moment(initial, [[] for _ in cells], [], [], compile_seconds=0.0)
     else:
-        moment = _thaw(resume, like=_initial(cells, shape, recipe))
+        moment = _thaw(resume, like=_initial(cells, facts, shape, recipe))
     state = moment.state
 
     def epoch_plan(number: int) -> train.Plan:
@@ -93,12 +97,13 @@ def run(
         return jax.tree.map(lambda *leaves: np.stack(leaves), *plans)
 
     started = time.perf_counter()
-    networks = (state.params.fast, depths)
-    test = measure.accuracy_program(shape, masked=masked).lower(*networks, data.test).compile()
-    sign = measure.signatures_program(shape, equality_of(cells[0]), masked=masked)
-    sign = sign.lower(*networks, data.probe.images, scale, measure.keys_for(shape)).compile()
-    measure.partition_program(len(data.probe.labels), num_classes)
-    run_epoch = train.epoch_program(shape, recipe, masked=masked)
+    networks = state.network(depths)
+    test = measure.accuracy_program(shape, measurement.augmentation)
+    test = test.lower(networks, data.test).compile()
+    sign = measure.signatures_program(shape, measurement)
+    sign = sign.lower(networks, data.probe.images, scale, measure.keys_for(shape)).compile()
+    measure.partition_program(len(data.probe.labels), facts.num_classes)
+    run_epoch = train.epoch_program(shape, recipe)
     run_epoch = run_epoch.lower(state, epoch_plan(0), depths, data.canvas, data.labels).compile()
     compiled = moment.compile_seconds + time.perf_counter() - started
 
@@ -107,15 +112,24 @@ def run(
         losses = None
         if number > 0:
             state, losses = run_epoch(state, epoch_plan(number), depths, data.canvas, data.labels)
-        flat = state.params.fast
-        accuracy = np.asarray(test(flat, depths, data.test))
+        networks = state.network(depths)
+        accuracy = np.asarray(test(networks, data.test))
         trained = time.perf_counter()
-        layers = measure.layers(sign, shape, flat, depths, data.probe, scale)
+        layers = measure.layers(sign, shape, networks, data.probe, scale)
         ended = time.perf_counter()
         moment = Moment(
             state=state,
             history=[
-                [*past, _entry(accuracy[i], layers, i, cell, None if losses is None else losses[i])]
+                [
+                    *past,
+                    _entry(
+                        accuracy[i],
+                        layers,
+                        i,
+                        shape_of(cell.model, facts),
+                        None if losses is None else losses[i],
+                    ),
+                ]
                 for i, (past, cell) in enumerate(zip(moment.history, cells, strict=True))
             ],
             seconds=[*moment.seconds, round(ended - started, 4)],
@@ -123,27 +137,37 @@ def run(
             compile_seconds=compiled,
         )
         yield moment
+        if 1 <= number <= training.conflict_checks and conflicts(moment.history[0][-1]):
+            return
 
 
-def _initial(cells: Sequence[Cell], shape: Shape, recipe: train.Recipe) -> train.TrainState:
+def conflicts(entry: dict[str, Any]) -> bool:
+    """Whether the last layer conflicts in this measurement; so does a network that diverged."""
+    entropy = entry["entropy"][-1]
+    return entropy is None or entropy > 0
+
+
+def _initial(
+    cells: Sequence[Cell], facts: Facts, shape: Shape, recipe: train.Recipe
+) -> train.TrainState:
     """The initial weights of each cell, padded to the shared shape and stacked."""
     members = []
     for cell in cells:
-        own = shape_of(cell, shape.inputs, shape.outputs)
-        members.append(train.start(fc.pad(fc.init(own, cell.training.seed), shape), recipe))
+        own = shape_of(cell.model, facts)
+        members.append(train.start(network.initial(own, cell.training.seed, shape), recipe))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
-def records(cells: Sequence[Cell], moment: Moment, inputs: int, num_classes: int) -> list[Any]:
+def records(cells: Sequence[Cell], moment: Moment, facts: Facts) -> list[Any]:
     """The completion record of each cell, plain data: everything that tables are made from."""
     result = []
     for cell, history in zip(cells, moment.history, strict=True):
-        shape = shape_of(cell, inputs, num_classes)
+        shape = shape_of(cell.model, facts)
         result.append(
             {
                 "cell": cell.id,
                 "config": cell.asdict(),
-                "num_classes": num_classes,
+                "num_classes": facts.num_classes,
                 "parameters": shape.parameters,
                 "bytes": shape.bytes,
                 "flops": shape.flops,
@@ -190,19 +214,24 @@ def _thaw(frozen: bytes, like: train.TrainState) -> Moment:
         raise DamagedCheckpoint(str(error)) from error
 
 
-def _entry(accuracy: Any, layers: measure.Layers, i: int, cell: Cell, loss: Any) -> dict[str, Any]:
-    """One measurement of one member: accuracy, loss, and H and bundle count of its own layers."""
-    depth = cell.model.depth
-    finite = layers.finite[i, :depth]
+def _entry(
+    accuracy: Any, layers: measure.Layers, i: int, shape: Shape, loss: Any
+) -> dict[str, Any]:
+    """One measurement of one member: accuracy, loss, and H and bundle count of its own layers; of
+    a ResNet also H of the branches before the skip is added."""
     entropy = [
-        _short(h) if ok else None for h, ok in zip(layers.entropy[i, :depth], finite, strict=True)
+        _short(h) if finite else None
+        for h, finite in zip(layers.entropy[i], layers.finite[i], strict=True)
     ]
-    return {
+    entry = {
         "test_accuracy": _short(accuracy),
         "train_loss": None if loss is None or not np.isfinite(loss) else _short(loss),
-        "entropy": entropy,
-        "num_bundles": [int(n) for n in layers.num_bundles[i, :depth]],
+        "entropy": entropy[: shape.layers],
+        "num_bundles": [int(n) for n in layers.num_bundles[i, : shape.layers]],
     }
+    if shape.monitored > shape.layers:
+        entry["branch_entropy"] = entropy[shape.layers : shape.monitored]
+    return entry
 
 
 def _short(value: Any) -> float:

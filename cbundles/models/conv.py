@@ -150,7 +150,7 @@ def forward(
         x = lax.reduce_window(x, -jnp.inf, lax.max, window, (1, 2, 2, 1), "SAME")
     stages, seen = [], []
     block = functools.partial(_block, norm=norm, visit=visit, residual=residual)
-    for number, (units, past) in enumerate(zip(params.stages, statistics.stages, strict=True)):
+    for units, past in zip(params.stages, statistics.stages, strict=True):
         first: Any = ()
         if units.first:
             x, first, view = block(x, units.first, past.first, stride=2)
@@ -166,7 +166,7 @@ def forward(
             seen.append(views)
         stages.append(Stage(first, rest))
     logits = x.mean((1, 2)) @ params.last + params.last_bias
-    stacked = jax.tree.map(lambda *parts: jnp.concatenate(parts), *seen)
+    stacked = [jnp.concatenate(kind) for kind in zip(*seen, strict=True)]
     return logits, statistics._replace(stem=stem, stages=tuple(stages)), stacked
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cbundles.models.shape import Shape
+from cbundles.models.shape import FcShape
 
 
 class Params(NamedTuple):
@@ -32,7 +32,7 @@ class Params(NamedTuple):
     last_bias: Any
 
 
-def init(shape: Shape, seed: int) -> Params:
+def init(shape: FcShape, seed: int) -> Params:
     """Initial weights as NumPy arrays: he_uniform, output glorot_uniform, biases zero.
 
     Drawn on the host layer by layer, so that a layer's weights depend on the seed and its position
@@ -56,7 +56,7 @@ def init(shape: Shape, seed: int) -> Params:
     )
 
 
-def pad(params: Params, to: Shape) -> Params:
+def pad(params: Params, to: FcShape) -> Params:
     """Zeros up to the larger shape. Zero weights and their zero gradients stay zero in training."""
     target = Params(
         first=(to.inputs, to.width),

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
+from cbundles.config import Model, parse_blocks
+from cbundles.data.dataset import Facts
+
 POOL_ABOVE = 50  # pixels of width: wider images are halved once more after the stem
 
 
@@ -121,8 +124,8 @@ class ConvShape:
 
     @property
     def _after_stem(self) -> tuple[int, int]:
-        halvings = 2 if self.image[1] > POOL_ABOVE else 1
-        return tuple(-(-side // 2**halvings) for side in self.image[:2])  # type: ignore[return-value]
+        factor = 4 if self.image[1] > POOL_ABOVE else 2
+        return -(-self.image[0] // factor), -(-self.image[1] // factor)
 
     @property
     def features(self) -> int:
@@ -133,8 +136,8 @@ class ConvShape:
     @property
     def _kernels(self) -> list[tuple[tuple[int, ...], int]]:
         """Every convolution's kernel and how many pixels it yields."""
-        image = self.image
-        found = [(self.stem, -(-image[0] // 2) * -(-image[1] // 2))]
+        pixels = -(-self.image[0] // 2) * -(-self.image[1] // 2)
+        found: list[tuple[tuple[int, ...], int]] = [(self.stem, pixels)]
         for stage in self.stages:
             kernels = (*stage.first, *stage.rest * stage.repeats)
             found += [(kernel, math.prod(stage.size)) for kernel in kernels]
@@ -164,3 +167,11 @@ class ConvShape:
 
 
 Shape = FcShape | ConvShape
+
+
+def shape_of(model: Model, facts: Facts) -> Shape:
+    """The network that a configuration describes, for images of a data set."""
+    if model.family == "fc":
+        return FcShape(facts.inputs, model.depth, model.width, facts.num_classes)
+    blocks, residual = parse_blocks(model.blocks), model.family == "resnet"
+    return ConvShape(facts.image_shape, blocks, model.base_filters, residual, facts.num_classes)

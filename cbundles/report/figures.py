@@ -1,4 +1,4 @@
-"""Figures 1, 4 and 5 of the paper, drawn from records.
+"""Figures 1, 4, 5 and 6 of the paper, drawn from records.
 
 The same records give the same bytes: no dates or versions are written into the files.
 """
@@ -6,7 +6,7 @@ The same records give the same bytes: no dates or versions are written into the 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ def draw_all(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
         for number, (name, group) in enumerate(groups.items(), start=1):
             suffix = "" if len(groups) == 1 else f"-{number}"
             caption = _caption(group) + (f"\n{name}" if name else "")
+            if group[0]["config"]["model"]["family"] != "fc":
+                drawn = accuracy_and_entropy_by_depth(group, caption)
+                paths += _save(drawn, folder / f"fig6_depth{suffix}")
+                continue
             paths += _save(accuracy_map(group, caption), folder / f"fig1_accuracy_map{suffix}")
             paths += _save(entropy_maps(group, caption), folder / f"fig4_entropy_by_layer{suffix}")
             paths += _save(
@@ -69,6 +73,48 @@ def _caption(records: Sequence[dict[str, Any]]) -> str:
         f"{epochs} epoch{'s' * (epochs != 1)}, {seeds} seed{'s' * (seeds != 1)}\n"
         f"{summary.probe(records[0])}"
     )
+
+
+def accuracy_and_entropy_by_depth(records: Sequence[dict[str, Any]], caption: str) -> Figure:
+    """Figure 6: test accuracy and bundle entropy of the last block over depth, mean and range over
+    seeds; the entropy before training and after the first and the last epoch."""
+    depths = _axis(records, "depth")
+    classes, family = records[0]["num_classes"], records[0]["config"]["model"]["family"]
+
+    def entropy(epoch: int) -> Callable[[dict[str, Any]], float]:
+        return lambda record: record["history"][epoch]["entropy"][-1] or 0.0
+
+    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    _band(upper, records, depths, lambda r: 100 * summary.row(r)["test_accuracy"], "test accuracy")
+    upper.axhline(100 / classes, color="grey", linewidth=0.8, linestyle=":")
+    upper.set_ylabel("test accuracy [%]")
+    upper.set_ylim(0, 100)
+    for epoch, label in ((0, "initial weights"), (1, "after epoch 1"), (-1, "after the last")):
+        _band(lower, records, depths, entropy(epoch), label)
+    lower.axhline(math.log(classes), color="grey", linewidth=0.8, linestyle=":")
+    lower.set_ylabel("bundle entropy H^L [nats]")
+    lower.set_xlabel("depth (layers)")
+    lower.set_xticks(depths)
+    lower.legend(frameon=False, fontsize=8)
+    upper.set_title(f"{family}, accuracy and conflicts by depth (dotted: chance)\n{caption}")
+    return figure
+
+
+def _band(
+    axes: Any,
+    records: Sequence[dict[str, Any]],
+    depths: list[int],
+    value: Callable[[dict[str, Any]], float],
+    label: str,
+) -> None:
+    """Mean over seeds at each depth, and the range between the lowest and the highest."""
+    values = [
+        [value(r) for r in records if r["config"]["model"]["depth"] == depth] for depth in depths
+    ]
+    (line,) = axes.plot(depths, [float(np.mean(v)) for v in values], marker="o", label=label)
+    low, high = [min(v) for v in values], [max(v) for v in values]
+    axes.fill_between(depths, low, high, color=line.get_color(), alpha=0.2)
 
 
 def accuracy_map(records: Sequence[dict[str, Any]], caption: str) -> Figure:

@@ -44,7 +44,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         "dataset": config["data"]["name"],
         "model": model["family"],
         "depth": model["depth"],
-        "width": model["width"],
+        "width": width_of(record),
         "seed": training["seed"],
         "epochs": len(after),
         "test_accuracy": round(statistics.fmean(e["test_accuracy"] for e in tail), 6),
@@ -66,6 +66,12 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def width_of(record: dict[str, Any]) -> int:
+    """Neurons of a hidden layer, or filters of the first stage of a VGG or ResNet."""
+    model = record["config"]["model"]
+    return int(model["width"] if model["family"] == "fc" else model["base_filters"])
+
+
 def _mean(values: Sequence[float], digits: int) -> float | None:
     return round(statistics.fmean(values), digits) if values else None
 
@@ -79,15 +85,16 @@ def first_conflicting_layer(entry: dict[str, Any]) -> int | None:
 
 
 def boundary(records: Sequence[dict[str, Any]]) -> dict[int, float | None]:
-    """For each width, the depth from which networks conflict; None when even the deepest does not.
+    """For each width, the depth from which fully connected networks conflict; None when even the
+    deepest does not.
 
     It is the first conflicting layer of the deepest network after one epoch; the median over seeds,
     where a seed without a conflict counts as infinitely deep. Networks that diverged in that epoch
     do not count.
     """
     result: dict[int, float | None] = {}
-    for width in sorted({r["config"]["model"]["width"] for r in records}):
-        column = [r for r in records if r["config"]["model"]["width"] == width]
+    for width in sorted({width_of(r) for r in records}):
+        column = [r for r in records if width_of(r) == width]
         deepest = max(r["config"]["model"]["depth"] for r in column)
         first = [
             first_conflicting_layer(r["history"][1]) or math.inf
@@ -114,6 +121,8 @@ def settings(record: dict[str, Any]) -> dict[str, Any]:
     cell = Cell.fromdict(record["config"])
     config = cell.asdict()
     values = {column: config[section][key] for column, (section, key) in SETTINGS.items()}
+    if cell.model.family == "fc":
+        values["probe_batch_norm"] = None
     useless = "probe_resolution" if cell.probe.equality == "gamma" else "probe_gamma"
     return {**values, useless: None}
 
@@ -124,6 +133,8 @@ def probe(record: dict[str, Any]) -> str:
     equal = f"within gamma {chosen.gamma:g}"
     if chosen.equality == "weight_amplitude":
         equal = f"by {chosen.resolution} weight update"
+    if record["config"]["model"]["family"] != "fc":
+        equal += f", {chosen.batch_norm} statistics in batch normalisation"
     return f"probe of {chosen.samples} samples, equality {equal}"
 
 
@@ -135,6 +146,7 @@ def variants(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
     everything = [
         {
             "dataset": record["config"]["data"]["name"],
+            "model": record["config"]["model"]["family"],
             "epochs": record["config"]["training"]["epochs"],
             **settings(record),
         }

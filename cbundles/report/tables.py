@@ -58,7 +58,7 @@ def layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
 def columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     """Keys and titles of the columns for people: the usual ones, after those in which rows differ
     although their depth, width and seed may agree."""
-    settings = ("dataset", "epochs", *summary.SETTINGS)
+    settings = ("dataset", "model", "epochs", *summary.SETTINGS)
     axes = {key: key.replace("_", " ") for key in settings if len({row[key] for row in rows}) > 1}
     return {**axes, **MARKDOWN_COLUMNS}
 
@@ -101,12 +101,13 @@ def boundary_lines(records: Sequence[dict[str, Any]]) -> list[str]:
     return [
         _boundary_line(width, depth, group) + (f" [{name}]" if name else "")
         for name, group in summary.variants(records).items()
+        if group[0]["config"]["model"]["family"] == "fc"
         for width, depth in summary.boundary(group).items()
     ]
 
 
 def _boundary_line(width: int, depth: float | None, records: Sequence[dict[str, Any]]) -> str:
-    rows = [summary.row(r) for r in records if r["config"]["model"]["width"] == width]
+    rows = [summary.row(r) for r in records if summary.width_of(r) == width]
     diverged = sum(row["diverged"] for row in rows)
     note = f" ({diverged} diverged)" if diverged else ""
     if depth is None:

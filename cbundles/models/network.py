@@ -1,0 +1,101 @@
+"""One face for all families: a network is a flat vector of parameters and one of statistics.
+
+Training, measuring and checkpoints see only this; what the numbers mean is up to `fc` and `conv`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from cbundles.models import conv, fc
+from cbundles.models.shape import ConvShape, FcShape, Shape
+
+
+class Network(NamedTuple):
+    """params: float32 (P,), trainable; statistics: float32 (S,), of batch normalisation, empty for
+    fully connected networks; depth: int32, how many layers of a network padded in depth are real,
+    or None. In a population every array has a leading member axis."""
+
+    params: Any
+    statistics: Any
+    depth: Any = None
+
+
+def initial(own: Shape, seed: int, padded_to: Shape) -> Network:
+    """Initial weights of a network, perhaps inside a larger one, as NumPy arrays."""
+    if isinstance(own, ConvShape):
+        return Network(*map(_flat, conv.init(own, seed)))
+    assert isinstance(padded_to, FcShape)
+    params = fc.pad(fc.init(own, seed), padded_to)
+    return Network(_flat(params), np.zeros(0, np.float32))
+
+
+def _flat(tree: Any) -> np.ndarray:
+    return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+
+
+@functools.cache
+def views(shape: Shape) -> tuple[Callable[[jax.Array], Any], Callable[[jax.Array], Any]]:
+    """The functions that view flat vectors as the parameters and the statistics of a network."""
+    if isinstance(shape, ConvShape):
+        params, statistics = conv.init(shape, seed=0)
+        return ravel_pytree(params)[1], ravel_pytree(statistics)[1]
+    one = fc.init(FcShape(1, 1, 1, 1), seed=0)
+    return ravel_pytree(fc.pad(one, to=shape))[1], lambda none: none
+
+
+def training_logits(shape: Shape, network: Network, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Logits (B, outputs) of a batch, float32 (B, H, W, C), and the statistics after it."""
+    params, statistics = views(shape)
+    if isinstance(shape, ConvShape):
+        logits, now, _ = conv.forward(
+            params(network.params),
+            statistics(network.statistics),
+            x,
+            residual=shape.residual,
+            norm=conv.TRAIN,
+        )
+        return logits, ravel_pytree(now)[0]
+    flat = x.reshape(len(x), -1)
+    return fc.forward(params(network.params), flat, depth=network.depth), network.statistics
+
+
+def logits(shape: Shape, network: Network, x: jax.Array) -> jax.Array:
+    """Logits (B, outputs) of images, float32 (B, H, W, C), when nothing is trained."""
+    params, statistics = views(shape)
+    if isinstance(shape, ConvShape):
+        return conv.forward(
+            params(network.params),
+            statistics(network.statistics),
+            x,
+            residual=shape.residual,
+            norm=conv.RUNNING,
+        )[0]
+    return fc.forward(params(network.params), x.reshape(len(x), -1), depth=network.depth)
+
+
+def visit(
+    shape: Shape, network: Network, x: jax.Array, see: Callable[[jax.Array], Any], norm: str
+) -> Any:
+    """``see(a)`` of every measured activation, stacked, (shape.monitored, ...): the outputs of
+    layers or blocks, then the branches of a ResNet. norm: see `conv.forward`."""
+    params, statistics = views(shape)
+    if isinstance(shape, ConvShape):
+        _, _, seen = conv.forward(
+            params(network.params),
+            statistics(network.statistics),
+            x,
+            residual=shape.residual,
+            norm=norm,
+            visit=see,
+        )
+        return jnp.concatenate(seen)
+    flat = x.reshape(len(x), -1)
+    return fc.visit_layers(params(network.params), flat, see, depth=network.depth)
