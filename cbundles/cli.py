@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +18,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find the layers that keep a deep classifier from learning, after one epoch.",
 )
+
+# Flags that several commands have.
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. training.epochs=3."),
+]
+OutOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Results folder [results/<name>].")
+]
+PlanOption = Annotated[bool, typer.Option("--plan", help="Print cells and cost; run nothing.")]
+FreshOption = Annotated[bool, typer.Option("--fresh", help="Train again what is finished already.")]
+DataDirOption = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Where TensorFlow Datasets keeps its data.")
+]
+ManualDirOption = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Folder with the publisher's archives (no internet)."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Worker processes [one a CPU core; 1 on a GPU].")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 
 
 def _version(wanted: bool) -> None:
@@ -40,47 +63,93 @@ def sweep(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG.yaml", help="The grid; see configs/.")
     ],
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. training.epochs=3."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Results folder [results/<name>].")
-    ] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print cells and cost; run nothing.")
-    ] = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Train again what is finished already.")
-    ] = False,
-    data_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where TensorFlow Datasets keeps its data.")
-    ] = None,
-    manual_dir: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder with the publisher's archives (no internet)."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or gpu.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Worker processes [one a CPU core; 1 on a GPU].")
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object a line, for machines.")
-    ] = False,
+    set_: SetOption = None,
+    out: OutOption = None,
+    plan: PlanOption = False,
+    fresh: FreshOption = False,
+    data_dir: DataDirOption = None,
+    manual_dir: ManualDirOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Train and measure every network of a grid: accuracy and bundle entropy by depth and width."""
     from rich.console import Console
 
-    from cbundles import commands
+    from cbundles.commands import sweep as command
+
+    experiment = config.load(config_file, set_ or [])
+    options = _options(
+        out or Path("results") / experiment.name,
+        device, workers, fresh, as_json, data_dir, manual_dir,
+    )  # fmt: skip
+    if plan:
+        command.plan_sweep(experiment, options, Console())
+    else:
+        raise typer.Exit(command.run_sweep(experiment, options, Console()))
+
+
+@app.command()
+def autotune(
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="A data set, or folder:PATH; as data.name.")
+    ],
+    blocks: Annotated[
+        str, typer.Option(metavar="N,N,N,N", help="Blocks of the four stages to start from.")
+    ] = "3,12,41,3",
+    seeds: Annotated[int, typer.Option(min=1, help="How many networks are tuned.")] = 3,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="resnet-DEPTH", help="Also train and measure this ResNet."),
+    ] = None,
+    rule: Annotated[
+        str,
+        typer.Option(help="What goes: stage (as the paper says), or conflicting (original code)."),
+    ] = "stage",
+    set_: SetOption = None,
+    out: OutOption = None,
+    plan: PlanOption = False,
+    fresh: FreshOption = False,
+    data_dir: DataDirOption = None,
+    manual_dir: ManualDirOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the depth that a data set needs: remove conflicting layers after the first epochs."""
+    from rich.console import Console
+
+    from cbundles.commands import autotune as command
+
+    tuning = command.describe(dataset, blocks, seeds, baseline, rule, set_ or [])
+    options = _options(
+        out or Path("results") / tuning.experiment.name,
+        device, workers, fresh, as_json, data_dir, manual_dir,
+    )  # fmt: skip
+    if plan:
+        command.plan(tuning, options, Console())
+    else:
+        raise typer.Exit(command.run(tuning, options, Console()))
+
+
+def _options(
+    out: Path,
+    device: str,
+    workers: int | None,
+    fresh: bool,
+    as_json: bool,
+    data_dir: Path | None,
+    manual_dir: Path | None,
+) -> Any:
+    from cbundles.commands.running import Options
     from cbundles.executor import local
 
     if device not in ("auto", "cpu", "gpu"):
         raise InputError(f"--device {device}: must be auto, cpu or gpu")
-    experiment = config.load(config_file, set_ or [])
     device = local.detect_device() if device == "auto" else device
     default_workers = len(local.usable_cores()) if device == "cpu" else 1
-    options = commands.Options(
-        out=out or Path("results") / experiment.name,
+    return Options(
+        out=out,
         device=device,
         workers=workers or default_workers,
         fresh=fresh,
@@ -88,11 +157,6 @@ def sweep(
         data_dir=data_dir,
         manual_dir=manual_dir,
     )
-    console = Console()
-    if plan:
-        commands.plan_sweep(experiment, options, console)
-    else:
-        raise typer.Exit(commands.run_sweep(experiment, options, console))
 
 
 def main() -> None:

@@ -250,12 +250,19 @@ def load(path: Path, overrides: list[str]) -> Experiment:
     content = _parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {content!r}")
-    origin = dict.fromkeys(_key_paths(content), str(path))
-    for override in overrides:
-        place = f"{path} with --set {override}"
-        for key_path in _prefixes(_apply(content, override)):
+    return override(content, overrides, default_name=path.stem, file=str(path))
+
+
+def override(
+    content: dict[str, Any], overrides: list[str], *, default_name: str, file: str
+) -> Experiment:
+    """Apply ``key.path=value`` overrides to a nested mapping, then `build` it. file: its name."""
+    origin = dict.fromkeys(_key_paths(content), file)
+    for given in overrides:
+        place = f"{file} with --set {given}"
+        for key_path in _prefixes(_apply(content, given)):
             origin[key_path] = place
-    return build(content, default_name=path.stem, origin=origin, file=str(path))
+    return build(content, default_name=default_name, origin=origin, file=file)
 
 
 def build(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from rich.console import Console
@@ -17,7 +16,7 @@ from cbundles.executor.planner import Population
 class Tally:
     """How far a run is. Predicted seconds weigh the cells; the clock tells what they are worth."""
 
-    def __init__(self, populations: Mapping[str, Population], cost: Mapping[str, float]) -> None:
+    def __init__(self, populations: dict[str, Population], cost: dict[str, float]) -> None:
         self.populations = populations
         self.cost = cost
         self.done_cells = 0
@@ -37,6 +36,12 @@ class Tally:
         elif event["event"] in ("finished", "failed"):
             self._share[key] = 1.0
             self.done_cells += len(self.populations[key].cells)
+
+    def add(self, population: Population, cost: float) -> None:
+        """Something more to do has turned up."""
+        self.populations[population.key] = population
+        self.cost[population.key] = cost
+        self.total_cells += len(population.cells)
 
     def seconds_left(self) -> float | None:
         """None until there is something to judge by."""

@@ -8,6 +8,7 @@ measured over the whole training set.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ from cbundles.models.network import Network
 from cbundles.models.shape import ConvShape, Shape
 
 BATCH = 2048
+WARM_UP, TIMED = 3, 20
 CONV_BATCH = 256  # its activations are many times the images
 LAYERS_AT_ONCE = 16
 
@@ -185,6 +187,21 @@ def layers(
         if not unsure.any():
             return Layers(*(values.reshape(members, shape.monitored) for values in found))
     raise bundles.CollisionError()
+
+
+def latency(shape: Shape, subject: Network, images: jax.Array, augmentation: Augmentation) -> float:
+    """Seconds that one network takes to classify a batch of images, uint8 (B, H, W, C): the median
+    of synchronised calls after a few that do not count."""
+
+    def classify(subject: Network, images: jax.Array) -> jax.Array:
+        return network.logits(shape, subject, augment.plain(images, augmentation))
+
+    program, times = jax.jit(classify), []
+    for _ in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        program(subject, images).block_until_ready()
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[WARM_UP:]))
 
 
 def keys_for(shape: Shape, salt: int = 0) -> np.ndarray:

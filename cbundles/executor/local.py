@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,18 @@ def usable_cores() -> list[int]:
 
 
 def run(
-    populations: Sequence[Population], folder: Path, *, device: str, workers: int
+    populations: Sequence[Population],
+    folder: Path,
+    *,
+    device: str,
+    workers: int,
+    then: Callable[[Population], Sequence[Population]] = lambda finished: (),
 ) -> Iterator[dict[str, Any]]:
     """Train all populations; yields what the workers report, as it happens.
 
     Events: ``ready``, ``started``, ``epoch``, ``finished``, ``failed``, ``note``. A worker that
-    dies fails the population it had and is replaced. Closing the iterator stops all workers.
+    dies fails the population it had and is replaced. `then` names what follows from a population
+    that finished; its worker takes it on. Closing the iterator stops all workers.
     """
     waiting = list(reversed(populations))
     events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]] = queue.Queue()
@@ -84,6 +90,8 @@ def run(
                 continue
             if event["event"] == "ready" and device == "gpu" and event["platform"] == "cpu":
                 raise InputError("no GPU that JAX can use; name the CPU with --device cpu")
+            if event["event"] == "finished" and worker.population is not None:
+                waiting.extend(then(worker.population))
             if event["event"] in ("finished", "failed"):
                 worker.population = None
             yield event

@@ -117,10 +117,13 @@ class _Worker:
                 {"event": "note", "text": f"{key}: checkpoint unusable ({error}); from the start"}
             )
             moment = self._run(population, data, facts, None, key)
+        extra = {}
+        if cells[0].model.family != "fc" and moment.epoch == cells[0].training.epochs:
+            extra["latency_seconds"] = sweep.latency(cells[0], moment, data, facts)
         for record in sweep.records(cells, moment, facts):
             if not self.store.is_finished(record["cell"], fingerprint):
                 origin = {**self.device, **self._source, "data_fingerprint": fingerprint}
-                self.store.finish({**record, **origin})
+                self.store.finish({**record, **extra, **origin})
         self.store.drop_checkpoint(key)
         jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
 

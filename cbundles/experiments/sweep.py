@@ -181,6 +181,15 @@ def records(cells: Sequence[Cell], moment: Moment, facts: Facts) -> list[Any]:
     return result
 
 
+def latency(cell: Cell, moment: Moment, data: DeviceData, facts: Facts) -> float:
+    """Seconds that the trained network, alone in its population, takes for a batch of its size."""
+    alone = jax.tree.map(lambda a: a[0], moment.state.network())
+    images = data.test.images[: cell.training.batch_size]
+    return measure.latency(
+        shape_of(cell.model, facts), alone, images, measurement_of(cell).augmentation
+    )
+
+
 def freeze(moment: Moment) -> bytes:
     """A Moment as bytes (MessagePack): plain arrays and numbers, nothing that executes."""
     from flax import serialization

@@ -1,42 +1,31 @@
-"""What the commands do: plan a sweep, run it, and turn its records into tables and figures."""
+"""`cbundles sweep`: plan a grid, run it, and turn its records into tables and figures."""
 
 from __future__ import annotations
 
-import datetime
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from cbundles import data, provenance
-from cbundles.config import Cell, Experiment
-from cbundles.console import Display, Tally, display_for, duration
-from cbundles.data.dataset import Facts
-from cbundles.data.pipelines import require_square
-from cbundles.errors import InputError
-from cbundles.executor import local, planner
-from cbundles.executor.planner import Population
+from cbundles import data
+from cbundles.commands.running import (
+    Options,
+    check_against_data,
+    costs,
+    description,
+    devices,
+    train,
+    wall_seconds,
+)
+from cbundles.config import Experiment
+from cbundles.console import duration
+from cbundles.executor import planner
 from cbundles.models.shape import shape_of
 from cbundles.store import Store, write_atomically
 
 TABLE_ROWS_SHOWN = 60
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to run, as against what to run: none of this changes a result."""
-
-    out: Path
-    device: str
-    workers: int
-    fresh: bool
-    as_json: bool
-    data_dir: Path | None
-    manual_dir: Path | None
 
 
 def plan_sweep(experiment: Experiment, options: Options, console: Console) -> None:
@@ -44,13 +33,13 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
     store = Store(options.out)
     facts = {cell.data.name: data.describe(cell.data.name) for cell in experiment.cells}
     for cell in experiment.cells:
-        _check_against_data(cell, facts[cell.data.name])
+        check_against_data(cell, facts[cell.data.name])
     populations = planner.populations(experiment.cells, options.device)
-    cost = _costs(populations, facts)
+    cost = costs(populations, facts)
     cells = [cell for population in populations for cell in population.cells]
     finished = [cell.id for cell in cells if store.record_path(cell.id).is_file()]
     left = [p for p in populations if not all(c.id in finished for c in p.cells)]
-    seconds = _wall_seconds([cost[p.key] for p in left], options.workers)
+    seconds = wall_seconds([cost[p.key] for p in left], options.workers)
     memory = options.workers * max(
         planner.memory(p, facts[p.cells[0].data.name]) for p in populations
     )
@@ -82,7 +71,7 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
     console.print(table)
     console.print(
         f"\n{len(cells)} networks in {len(populations)} programs, {len(finished)} finished already."
-        f"\nOn {_devices(options)}: about {duration(seconds)}, {memory / 1e9:.1f} GB of memory, "
+        f"\nOn {devices(options)}: about {duration(seconds)}, {memory / 1e9:.1f} GB of memory, "
         f"{disk / 1e6:.0f} MB of disk in {options.out}."
         "\nNothing was run; leave out --plan to start.",
         highlight=False,
@@ -98,7 +87,7 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
         for name in dict.fromkeys(cell.data.name for cell in experiment.cells)
     }
     for cell in experiment.cells:
-        _check_against_data(cell, datasets[cell.data.name].facts)
+        check_against_data(cell, datasets[cell.data.name].facts)
     facts = {name: dataset.facts for name, dataset in datasets.items()}
     populations = planner.populations(experiment.cells, options.device)
     store = Store(options.out)
@@ -106,14 +95,14 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
         if options.fresh:
             store.forget([cell.id for cell in experiment.cells])
         fingerprints = {name: dataset.fingerprint for name, dataset in datasets.items()}
-        run = _description(experiment, fingerprints)
+        run = description(experiment, fingerprints)
         finished = _finished(experiment, store, fingerprints)
         store.clear_views()
         store.write_run({**run, "finished": len(finished)})
         todo = [p for p in populations if not all(c.id in finished for c in p.cells)]
         failed = 0
         if todo:
-            failed = _train(todo, len(finished), facts, store, options, console)
+            failed = train(todo, len(finished), facts, store, options, console)
             finished = _finished(experiment, store, fingerprints)
         records = list(finished.values())
         figures = _write_views(experiment, records, store, run)
@@ -125,19 +114,6 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
     return 1 if failed else 0
 
 
-def _check_against_data(cell: Cell, facts: Facts) -> None:
-    require_square(cell.data, facts.image_shape)
-    for path, value in (
-        ("probe.samples", cell.probe.count(facts.train)),
-        ("training.batch_size", cell.training.batch_size),
-    ):
-        if value > facts.train:
-            raise InputError(
-                f"{path} = {value}: {cell.data.name} has {facts.train} training images; "
-                f"nearest valid: {facts.train}"
-            )
-
-
 def _finished(
     experiment: Experiment, store: Store, fingerprints: dict[str, str]
 ) -> dict[str, dict[str, Any]]:
@@ -146,86 +122,6 @@ def _finished(
         cell.id: store.record(cell.id)
         for cell in experiment.cells
         if store.is_finished(cell.id, fingerprints[cell.data.name])
-    }
-
-
-def _train(
-    populations: Sequence[Population],
-    finished: int,
-    facts: dict[str, Facts],
-    store: Store,
-    options: Options,
-    console: Console,
-) -> int:
-    """Run populations; returns how many cells failed."""
-    todo = {population.key: population for population in populations}
-    tally = Tally(todo, _costs(populations, facts))
-    display = display_for(console, tally.total_cells, options.as_json)
-    try:
-        if finished:
-            display.line(f"finished already: {finished}")
-        predicted = _wall_seconds(list(tally.cost.values()), options.workers)
-        display.line(
-            f"to train: {tally.total_cells} on {_devices(options)}, "
-            f"about {duration(predicted)}; stop at any time, the same command continues"
-        )
-        return _follow(todo, tally, display, store, options)
-    except KeyboardInterrupt:
-        display.line("stopped; the same command continues")
-        raise
-    finally:
-        display.close()
-
-
-def _follow(
-    todo: dict[str, Population],
-    tally: Tally,
-    display: Display,
-    store: Store,
-    options: Options,
-) -> int:
-    failed = 0
-    events = local.run(
-        list(todo.values()), store.folder, device=options.device, workers=options.workers
-    )
-    for event in events:
-        if event["event"] == "failed":
-            failed += len(todo[event["population"]].cells)
-        tally.update(event)
-        display.event(event, tally)
-    return failed
-
-
-def _costs(populations: Sequence[Population], facts: dict[str, Facts]) -> dict[str, float]:
-    """Predicted seconds of each population on one worker."""
-    return {
-        p.key: planner.COMPILE_SECONDS
-        + sum(planner.seconds(cell, facts[cell.data.name]) for cell in p.cells)
-        for p in populations
-    }
-
-
-def _wall_seconds(costs: Sequence[float], workers: int) -> float:
-    return max(sum(costs) / workers, max(costs, default=0.0))
-
-
-def _devices(options: Options) -> str:
-    if options.device == "gpu":
-        return "one GPU"
-    return f"{options.workers} CPU core{'s' * (options.workers != 1)}"
-
-
-def _description(experiment: Experiment, fingerprints: dict[str, str]) -> dict[str, Any]:
-    """What `run.json` says of a run before any of it was computed."""
-    return {
-        "name": experiment.name,
-        "config": experiment.grid,
-        "cells": [cell.id for cell in experiment.cells],
-        "seeds": sorted({cell.training.seed for cell in experiment.cells}),
-        "data": fingerprints,
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 
 

@@ -1,0 +1,239 @@
+"""`cbundles autotune`: follow each network from conflict to conflict until none is left."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cbundles import config, data
+from cbundles.commands.running import (
+    Options,
+    check_against_data,
+    description,
+    devices,
+    train,
+)
+from cbundles.config import Cell, Experiment
+from cbundles.console import Display, duration
+from cbundles.errors import InputError, did_you_mean
+from cbundles.executor import planner
+from cbundles.executor.planner import Population
+from cbundles.experiments import autotune
+from cbundles.models.shape import shape_of
+from cbundles.report import table1, tables
+from cbundles.store import Store, write_atomically
+
+EPOCHS = 120  # sec. 3.6
+EPOCHS_MINI = 20  # the embedded images are a sixth of MNIST, for a first look
+CHECKS = 10
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """experiment: the networks to start from, one a seed; baseline: cells of the ResNet to compare
+    with; rule: see `autotune.prune`."""
+
+    experiment: Experiment
+    baseline: tuple[Cell, ...]
+    rule: str
+
+
+def describe(
+    dataset: str, blocks: str, seeds: int, baseline: str | None, rule: str, overrides: list[str]
+) -> Tuning:
+    """Flags as an experiment; InputError for what cannot be."""
+    if rule not in autotune.RULES:
+        raise InputError(f"--rule {rule}: {did_you_mean(rule, autotune.RULES)}")
+    name = dataset.removeprefix(config.FOLDER_PREFIX).rstrip("/").rsplit("/", 1)[-1]
+    content: dict[str, Any] = {
+        "data": {"name": dataset},
+        "model": {"family": "vgg", "blocks": blocks},
+        "training": {
+            "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
+            "seed": list(range(seeds)),
+            "conflict_checks": CHECKS,
+        },
+    }
+    experiment = config.override(
+        content, overrides, default_name=f"autotune_{name}", file="autotune"
+    )
+    families = {cell.model.family for cell in experiment.cells}
+    if families != {"vgg"}:
+        raise InputError(
+            f"model.family = {', '.join(sorted(families))}: auto-tuning starts from vgg"
+        )
+    return Tuning(experiment, _baseline(baseline, experiment), rule)
+
+
+def _baseline(baseline: str | None, experiment: Experiment) -> tuple[Cell, ...]:
+    if baseline is None:
+        return ()
+    family, _, depth = baseline.partition("-")
+    known = {f"resnet-{d}": d for d in config.PAPER_BLOCKS}
+    if family != "resnet" or baseline not in known:
+        raise InputError(f"--baseline {baseline}: {did_you_mean(baseline, known)}")
+    blocks = ",".join(map(str, config.PAPER_BLOCKS[int(depth)]))
+
+    def like(cell: Cell) -> Cell:
+        model = dataclasses.replace(cell.model, family="resnet", blocks=blocks, depth=int(depth))
+        return dataclasses.replace(
+            cell, model=model, training=dataclasses.replace(cell.training, conflict_checks=0)
+        )
+
+    return tuple(dict.fromkeys(map(like, experiment.cells)))
+
+
+class Chain:
+    """The attempts of one seed, each following from the record of the one before."""
+
+    def __init__(self, first: Cell, rule: str) -> None:
+        self.attempts = [first]
+        self.rule = rule
+        self.ended = False
+
+    def advance(self, store: Store, fingerprint: str) -> list[str]:
+        """Read the records that exist; returns what they say, a line each."""
+        said = []
+        while not self.ended and store.is_finished(self.attempts[-1].id, fingerprint):
+            cell = self.attempts[-1]
+            decision = autotune.decide(cell, store.record(cell.id), self.rule)
+            said.append(f"seed {cell.training.seed}, {decision}")
+            following = autotune.following(cell, decision)
+            if following is None:
+                self.ended = True
+                if decision.conflict is not None:
+                    said.append(f"seed {cell.training.seed}, nothing would be left; given up")
+            else:
+                self.attempts.append(following)
+        return said
+
+
+def plan(tuning: Tuning, options: Options, console: Console) -> None:
+    """Print what tuning starts from and what it may cost; run nothing."""
+    cells = (*tuning.experiment.cells, *tuning.baseline)
+    facts = {cell.data.name: data.describe(cell.data.name) for cell in cells}
+    for cell in cells:
+        check_against_data(cell, facts[cell.data.name])
+        known = facts[cell.data.name]
+        shape, training = shape_of(cell.model, known), cell.training
+        whole = planner.seconds(cell, known)
+        console.print(
+            f"{cell.label}: blocks {cell.model.blocks}, {shape.parameters:,} parameters, "
+            f"{shape.bytes / 1e6:.1f} MB, {shape.flops / 1e9:.3f} GFLOP an image; one epoch about "
+            f"{duration(whole / training.epochs)}, all {training.epochs} about {duration(whole)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    first = tuning.experiment.cells[0]
+    memory = options.workers * max(
+        planner.memory(Population((cell,)), facts[cell.data.name]) for cell in cells
+    )
+    checkpoint = planner.checkpoint(first, facts[first.data.name])
+    console.print(
+        f"\nA network whose last layer conflicts after one of its first "
+        f"{first.training.conflict_checks} epochs is pruned and trained from scratch: a new "
+        f"program each time, about {planner.CONV_COMPILE_SECONDS:.0f} s to compile. The last "
+        f"network is smaller than the first, so the times above are upper bounds for each."
+        f"\nOn {devices(options)}: {memory / 1e9:.1f} GB of memory, checkpoints of "
+        f"{checkpoint / 1e6:.0f} MB, results in {options.out}."
+        "\nNothing was run; leave out --plan to start.",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if options.device == "gpu":
+        console.print("The times are those of a CPU; none has been measured on this GPU yet.")
+
+
+def run(tuning: Tuning, options: Options, console: Console) -> int:
+    """Tune every seed, train the baseline, write the table. Returns the exit code."""
+    cells = (*tuning.experiment.cells, *tuning.baseline)
+    datasets = {
+        name: data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
+        for name in dict.fromkeys(cell.data.name for cell in cells)
+    }
+    facts = {name: dataset.facts for name, dataset in datasets.items()}
+    for cell in cells:
+        check_against_data(cell, facts[cell.data.name])
+    prints = {name: dataset.fingerprint for name, dataset in datasets.items()}
+    store = Store(options.out)
+    with store.locked():
+        chains = [Chain(cell, tuning.rule) for cell in tuning.experiment.cells]
+        if options.fresh:
+            _forget(chains, tuning, store, prints)
+            chains = [Chain(cell, tuning.rule) for cell in tuning.experiment.cells]
+        run_of = {**description(tuning.experiment, prints), "rule": tuning.rule}
+        store.write_run(run_of)
+        for chain in chains:
+            for line in chain.advance(store, prints[chain.attempts[0].data.name]):
+                console.print(f"recorded: {line}", highlight=False, markup=False, soft_wrap=True)
+        todo = [Population((chain.attempts[-1],)) for chain in chains if not chain.ended]
+        todo += [
+            Population((cell,))
+            for cell in tuning.baseline
+            if not store.is_finished(cell.id, prints[cell.data.name])
+        ]
+
+        def then(finished: Population, display: Display) -> list[Population]:
+            for chain in chains:
+                if chain.attempts[-1] == finished.cells[0]:
+                    for line in chain.advance(store, prints[chain.attempts[0].data.name]):
+                        display.line(line)
+                    return [] if chain.ended else [Population((chain.attempts[-1],))]
+            return []
+
+        failed = train(todo, 0, facts, store, options, console, then) if todo else 0
+        _show(tuning, chains, store, run_of, prints, console)
+    return 1 if failed else 0
+
+
+def _forget(chains: list[Chain], tuning: Tuning, store: Store, prints: dict[str, str]) -> None:
+    """Remove every record that these chains and the baseline would read."""
+    for chain in chains:
+        chain.advance(store, prints[chain.attempts[0].data.name])
+    attempts = [cell.id for chain in chains for cell in chain.attempts]
+    store.forget([*attempts, *(cell.id for cell in tuning.baseline)])
+
+
+def _show(
+    tuning: Tuning,
+    chains: list[Chain],
+    store: Store,
+    run_of: dict[str, Any],
+    prints: dict[str, str],
+    console: Console,
+) -> None:
+    tuned = [store.record(chain.attempts[-1].id) for chain in chains if chain.ended]
+    baseline = [
+        store.record(cell.id)
+        for cell in tuning.baseline
+        if store.is_finished(cell.id, prints[cell.data.name])
+    ]
+    attempts = [[cell.id for cell in chain.attempts] for chain in chains]
+    store.write_run({**run_of, "attempts": attempts, "finished": len(tuned)})
+    groups = [group for group in (baseline, tuned) if group]
+    if not groups:
+        return
+    for chain in chains:
+        seed, restarts = chain.attempts[0].training.seed, len(chain.attempts) - 1
+        depths = " -> ".join(str(cell.model.depth) for cell in chain.attempts)
+        console.print(f"seed {seed}: {depths} layers, {restarts} restarts", highlight=False)
+    ours = [table1.row(group) for group in groups]
+    for line in ours:
+        text = ", ".join(f"{key} {line[key]}" for key in table1.COLUMNS[3:-1])
+        console.print(f"{line['network']}: {text}", highlight=False, soft_wrap=True)
+    for path in write_table(groups, store.folder):
+        console.print(f"table    {path}", highlight=False, soft_wrap=True)
+
+
+def write_table(groups: list[list[dict[str, Any]]], folder: Path) -> list[Path]:
+    """Table 1 in three formats; returns their paths."""
+    rows = table1.rows(groups)
+    texts = {"csv": tables.csv_text(rows), "md": table1.markdown(rows), "tex": table1.latex(rows)}
+    paths = [folder / f"table1.{kind}" for kind in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_atomically(path, text)
+    return paths

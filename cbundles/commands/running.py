@@ -1,0 +1,143 @@
+"""What commands that train have in common: options, checks, costs, and following a run."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cbundles import provenance
+from cbundles.config import Cell, Experiment
+from cbundles.console import Display, Tally, display_for, duration
+from cbundles.data.dataset import Facts
+from cbundles.data.pipelines import require_square
+from cbundles.errors import InputError
+from cbundles.executor import local, planner
+from cbundles.executor.planner import Population
+from cbundles.store import Store
+
+# What follows from a finished population; it may tell the display why.
+Following = Callable[[Population, Display], list[Population]]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to run, as against what to run: none of this changes a result."""
+
+    out: Path
+    device: str
+    workers: int
+    fresh: bool
+    as_json: bool
+    data_dir: Path | None
+    manual_dir: Path | None
+
+
+def check_against_data(cell: Cell, facts: Facts) -> None:
+    require_square(cell.data, facts.image_shape)
+    for path, value in (
+        ("probe.samples", cell.probe.count(facts.train)),
+        ("training.batch_size", cell.training.batch_size),
+    ):
+        if value > facts.train:
+            raise InputError(
+                f"{path} = {value}: {cell.data.name} has {facts.train} training images; "
+                f"nearest valid: {facts.train}"
+            )
+
+
+def train(
+    populations: Sequence[Population],
+    finished: int,
+    facts: dict[str, Facts],
+    store: Store,
+    options: Options,
+    console: Console,
+    then: Following | None = None,
+) -> int:
+    """Run populations, and those that `then` adds; returns how many cells failed."""
+    todo = {population.key: population for population in populations}
+    tally = Tally(todo, costs(populations, facts))
+    display = display_for(console, tally.total_cells, options.as_json)
+    try:
+        if finished:
+            display.line(f"finished already: {finished}")
+        predicted = wall_seconds(list(tally.cost.values()), options.workers)
+        display.line(
+            f"to train: {tally.total_cells} on {devices(options)}, "
+            f"about {duration(predicted)}; stop at any time, the same command continues"
+        )
+        return follow(todo, tally, display, store, options, facts, then)
+    except KeyboardInterrupt:
+        display.line("stopped; the same command continues")
+        raise
+    finally:
+        display.close()
+
+
+def follow(
+    todo: dict[str, Population],
+    tally: Tally,
+    display: Display,
+    store: Store,
+    options: Options,
+    facts: dict[str, Facts],
+    then: Following | None,
+) -> int:
+    def add(finished: Population) -> list[Population]:
+        added = then(finished, display) if then else []
+        for population in added:
+            tally.add(population, costs([population], facts)[population.key])
+        return added
+
+    failed = 0
+    events = local.run(
+        list(todo.values()),
+        store.folder,
+        device=options.device,
+        workers=options.workers,
+        then=add,
+    )
+    for event in events:
+        if event["event"] == "failed":
+            failed += len(todo[event["population"]].cells)
+        tally.update(event)
+        display.event(event, tally)
+    return failed
+
+
+def costs(populations: Sequence[Population], facts: dict[str, Facts]) -> dict[str, float]:
+    """Predicted seconds of each population on one worker."""
+    return {
+        p.key: planner.COMPILE_SECONDS
+        + sum(planner.seconds(cell, facts[cell.data.name]) for cell in p.cells)
+        for p in populations
+    }
+
+
+def wall_seconds(costs: Sequence[float], workers: int) -> float:
+    return max(sum(costs) / workers, max(costs, default=0.0))
+
+
+def devices(options: Options) -> str:
+    if options.device == "gpu":
+        return "one GPU"
+    return f"{options.workers} CPU core{'s' * (options.workers != 1)}"
+
+
+def description(experiment: Experiment, fingerprints: dict[str, str]) -> dict[str, Any]:
+    """What `run.json` says of a run before any of it was computed."""
+    return {
+        "name": experiment.name,
+        "config": experiment.grid,
+        "cells": [cell.id for cell in experiment.cells],
+        "seeds": sorted({cell.training.seed for cell in experiment.cells}),
+        "data": fingerprints,
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
