@@ -1,0 +1,229 @@
+"""VGG and ResNet: the original's forward passes, gradients and sizes; lowering; initial weights."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import GOLDEN
+from jax.flatten_util import ravel_pytree
+
+from cbundles import bundles, measure, train
+from cbundles.config import PAPER_BLOCKS
+from cbundles.data import augment
+from cbundles.data.device import Examples
+from cbundles.models import conv, lowering, network
+from cbundles.models.network import Network
+from cbundles.models.shape import ConvShape
+
+CASES = ["vgg_1111", "vgg_1111_imagenette_stem", "resnet_1111"]
+MODELS = json.loads((GOLDEN / "models.json").read_text())
+
+
+def golden_network(case, residual, prefix="w:", *, statistics=False) -> conv.Params:
+    """The stored network of one block a stage in our layout: its parameters or its statistics."""
+
+    def unit(name, number):
+        layer = f"{prefix}{name}/conv{number}"
+        norm = f"{prefix}{name}/bn{number}"
+        if statistics:
+            return conv.Norm(case[f"{norm}/moving_mean"], case[f"{norm}/moving_variance"])
+        return conv.Unit(
+            case[f"{layer}/kernel"], case[f"{layer}/bias"], case[f"{norm}/gamma"],
+            case[f"{norm}/beta"],
+        )  # fmt: skip
+
+    def pair(block):
+        return unit(f"block{block}", 1), unit(f"block{block}", 2)
+
+    def none(like):
+        def empty(a):
+            shape = (*a.shape[:2], a.shape[3], a.shape[3]) if a.ndim == 4 else a.shape
+            return np.zeros((0, *shape), np.float32)
+
+        return jax.tree.map(empty, (like, like))
+
+    stages = [conv.Stage((), jax.tree.map(lambda a: a[None], pair(0)))]
+    for block in (1, 2, 3):
+        first = (*pair(block), unit(f"block{block}/down/", "")) if residual else pair(block)
+        stages.append(conv.Stage(first, none(first[1])))
+    last = (case["w:fc/kernel"], case["w:fc/bias"]) if not statistics else ((), ())
+    return conv.Params(unit("stem/", ""), tuple(stages), *last)
+
+
+def load(golden, name):
+    case = {key.replace("/down/", "/down//").replace("stem/", "stem//"): value
+            for key, value in golden(f"forward_{name}").items()}  # fmt: skip
+    residual = name.startswith("resnet")
+    params = golden_network(case, residual)
+    return case, residual, params, golden_network(case, residual, statistics=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("norm", "key"), [(conv.RUNNING, "infer"), (conv.TRAIN, "train")])
+def test_golden_forward_pass(golden, name, norm, key):
+    case, residual, params, statistics = load(golden, name)
+
+    def see(a):
+        rows = a.reshape(len(a), -1)
+        total = jnp.stack([rows.sum(), rows.mean(), rows.max(), jnp.abs(rows).sum()])
+        return jnp.concatenate([rows[:2, :256].reshape(-1), total])
+
+    logits, now, seen = conv.forward(
+        params, statistics, case["x"], residual=residual, norm=norm, visit=see
+    )
+    np.testing.assert_allclose(logits, case[f"logits_{key}"], atol=2e-5)
+    assert [len(kind) for kind in seen] == [4, 4] if residual else [4]
+    for block in range(4):
+        entry = 2 * block + 1 if residual else block  # the original lists a branch before its block
+        expected = case[f"cb_{key}:{entry}:slice"].reshape(-1)
+        np.testing.assert_allclose(seen[0][block][:512], expected, atol=3e-5)
+        stored = case[f"cb_{key}:{entry}:stats"]
+        np.testing.assert_allclose(seen[0][block][512:], stored, rtol=2e-5)
+        if residual:  # the original scales a branch by one number a block and batch
+            branch, scaled = seen[1][block][:512], case[f"cb_{key}:{2 * block}:slice"].reshape(-1)
+            factor = float(branch @ scaled / (branch @ branch))
+            np.testing.assert_allclose(factor * branch, scaled, atol=1e-4)
+    if norm == conv.TRAIN:
+        after = golden_network(case, residual, "after_train:", statistics=True)
+        for ours, theirs in zip(jax.tree.leaves(now), jax.tree.leaves(after), strict=True):
+            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_batch_statistics_are_those_of_training_but_move_nothing(golden):
+    case, residual, params, statistics = load(golden, "vgg_1111")
+    logits, now, _ = conv.forward(params, statistics, case["x"], residual=residual, norm=conv.BATCH)
+    np.testing.assert_allclose(logits, case["logits_train"], atol=2e-5)
+    for ours, before in zip(jax.tree.leaves(now), jax.tree.leaves(statistics), strict=True):
+        np.testing.assert_array_equal(ours, before)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_golden_gradients(golden, name):
+    case, residual, params, statistics = load(golden, name)
+    image = case["x"].shape[1:]
+    shape = ConvShape(image, (1, 1, 1, 1), 8, residual, 10)
+    flat, unravel = ravel_pytree(params)
+    rest = Network(flat, ravel_pytree(statistics)[0])
+    slopes = jax.jit(jax.value_and_grad(train.loss_of, has_aux=True), static_argnums=4)
+    (loss, _), gradient = slopes(flat, rest, case["x"], case["y"], shape)
+    assert float(loss) == pytest.approx(float(case["loss_train"]), abs=2e-6)
+    tree = unravel(gradient)
+    first = tree.stages[0].rest
+    pairs = [
+        (tree.stem.kernel, "stem//conv/kernel"),
+        (first[0].kernel[0], "block0/conv1/kernel"),
+        (first[1].gamma[0], "block0/bn2/gamma"),
+        (tree.stages[1].first[0].kernel, "block1/conv1/kernel"),
+        (tree.stages[2].first[1].kernel, "block2/conv2/kernel"),
+        (tree.stages[3].first[0].beta, "block3/bn1/beta"),
+        (tree.last, "fc/kernel"),
+    ]
+    if residual:
+        pairs.append((tree.stages[2].first[2].kernel, "block2/down//conv/kernel"))
+    for ours, name in pairs:
+        norm = float(case[f"gradnorm:{name}"])
+        assert float(jnp.linalg.norm(ours)) == pytest.approx(norm, rel=2e-4)
+        if f"grad:{name}" in case:
+            np.testing.assert_allclose(ours, case[f"grad:{name}"], atol=2e-4 * norm)
+
+
+@pytest.mark.parametrize(
+    "row", MODELS, ids=lambda r: f"{r['dataset']}-{r['model']}-{r['num_layers']}"
+)
+def test_parameter_and_byte_counts_of_every_network_of_the_paper(row):
+    residual, blocks = row["model"] == "resnet", tuple(row["blocks_per_stage"])
+    shape = ConvShape(tuple(row["input"]), blocks, 64, residual, 10)
+    assert PAPER_BLOCKS[row["num_layers"]] == blocks
+    assert shape.depth == row["num_layers"]
+    assert shape.parameters == row["trainable_params"]
+    assert shape.parameters + shape.statistics == row["total_params_incl_bn_stats"]
+    assert shape.bytes == row["float32_bytes_total"]
+    assert shape.monitored == row["monitored_cb"]
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("blocks", [(1, 0, 0, 0), (2, 1, 3, 2), (0, 2, 0, 1), (3, 4, 3, 0)])
+def test_initial_weights(blocks, residual):
+    shape = ConvShape((28, 28, 1), blocks, 8, residual, 10)
+    start = network.initial(shape, 3, shape)
+    assert start.params.shape == (shape.parameters,)
+    assert start.statistics.shape == (shape.statistics,)
+    params, _ = conv.init(shape, seed=3)
+    again, _ = conv.init(ConvShape((28, 28, 1), (5, 5, 5, 5), 8, residual, 10), seed=3)
+    np.testing.assert_array_equal(params.stem.kernel, again.stem.kernel)
+    for stage in range(4):
+        for mine, longer in zip(params.stages[stage].rest, again.stages[stage].rest, strict=True):
+            np.testing.assert_array_equal(mine.kernel, longer.kernel[: len(mine.kernel)])
+            if mine.kernel.size:
+                deviation = math.sqrt(2 / (9 * mine.kernel.shape[-1]))
+                assert np.std(mine.kernel) == pytest.approx(deviation, rel=0.1)
+                assert np.abs(mine.kernel).max() <= deviation * 2 / 0.8796 * (1 + 1e-6)
+    images = np.ones((3, 28, 28, 1), np.float32)
+    logits = network.logits(shape, Network(*map(jnp.asarray, start[:2])), images)
+    assert logits.shape == (3, 10) and bool(jnp.isfinite(logits).all())
+
+
+@pytest.mark.parametrize(
+    ("form", "size", "stride", "kernel"),
+    [
+        ("patches", 7, 1, 3), ("patches", 7, 2, 3), ("patches", 8, 2, 3), ("patches", 2, 1, 3),
+        ("patches", 28, 2, 7), ("patches", 8, 2, 1), ("patches", 1, 1, 3),
+        ("rows", 14, 1, 3), ("rows", 7, 1, 3), ("winograd", 8, 1, 3), ("winograd", 4, 1, 3),
+    ],
+)  # fmt: skip
+def test_every_lowering_is_the_same_convolution(form, size, stride, kernel):
+    """Against XLA's own convolution in float64, with both gradients."""
+    chance = np.random.default_rng(0)
+    x = chance.standard_normal((3, size, size, 5))
+    w = chance.standard_normal((kernel, kernel, 5, 4)) / kernel
+
+    def ours(x, w):
+        convolve = getattr(lowering, form)
+        return convolve(x, w, stride) if form == "patches" else convolve(x, w)
+
+    with jax.enable_x64(True):
+        expected, back = jax.vjp(lambda x, w: lowering.xla(x, w, stride), x, w)
+        g = chance.standard_normal(expected.shape)
+        slopes = back(jnp.asarray(g))
+    found, back = jax.vjp(ours, jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32))
+    np.testing.assert_allclose(found, expected, atol=3e-5)
+    for mine, exact in zip(back(jnp.asarray(g, jnp.float32)), slopes, strict=True):
+        np.testing.assert_allclose(mine, exact, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["batch", "running"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_measured_bundles_are_what_the_metric_says_of_the_activations(norm, residual):
+    shape = ConvShape((28, 28, 1), (1, 2, 2, 1), 4, residual, 10)
+    chance = np.random.default_rng(0)
+    images = jnp.asarray(chance.integers(0, 256, (300, 28, 28, 1)).astype(np.uint8))
+    images = images.at[150:].set(images[:150])  # every image twice, with another label
+    labels = jnp.asarray(np.arange(300) % 10 + (np.arange(300) >= 150)).astype(jnp.int32) % 10
+    start = network.initial(shape, 0, shape)
+    one = Network(jnp.asarray(start.params)[None], jnp.asarray(start.statistics)[None])
+    way = measure.Measurement(bundles.Equality("weight_amplitude"), norm, augment.NONE)
+    program, scale = measure.signatures_program(shape, way), bundles.Scale.of(0.0, 1e-3, 64)
+    found = measure.layers(program, shape, one, Examples(images, labels), scale)
+    assert found.entropy.shape == (1, 12 if residual else 6)
+    params, statistics = conv.init(shape, 0)
+    _, _, seen = conv.forward(
+        params, statistics, augment.to_float(images), residual=residual, norm=norm,
+        visit=lambda a: jnp.pad(a.reshape(len(a), -1), ((0, 0), (0, 784 - a[0].size))).T,
+    )  # fmt: skip
+    amplitude = float(np.abs(start.params).max())
+    for number, activations in enumerate(jnp.concatenate(seen)):
+        alone = bundles.bundle_entropy(activations.T, labels, num_classes=10, amplitude=amplitude)
+        assert found.num_bundles[0, number] == alone.num_bundles <= 150
+        assert found.entropy[0, number] == pytest.approx(alone.entropy, abs=1e-6)
+
+
+def test_latency_is_measured():
+    shape = ConvShape((28, 28, 1), (1, 0, 0, 0), 4, False, 10)
+    start = Network(*map(jnp.asarray, network.initial(shape, 0, shape)[:2]))
+    images = jnp.zeros((64, 28, 28, 1), jnp.uint8)
+    assert 0 < measure.latency(shape, start, images, augment.NONE) < 10
