@@ -136,7 +136,7 @@ def plan(tuning: Tuning, options: Options, console: Console) -> None:
     console.print(
         f"\nA network whose last layer conflicts after one of its first "
         f"{first.training.conflict_checks} epochs is pruned and trained from scratch: a new "
-        f"program each time, about {planner.CONV_COMPILE_SECONDS:.0f} s to compile. The last "
+        f"program each time, about {planner.compile_seconds(first):.0f} s to compile. The last "
         f"network is smaller than the first, so the times above are upper bounds for each."
         f"\nOn {devices(options)}: {memory / 1e9:.1f} GB of memory, checkpoints of "
         f"{checkpoint / 1e6:.0f} MB, results in {options.out}."

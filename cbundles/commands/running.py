@@ -113,7 +113,7 @@ def follow(
 def costs(populations: Sequence[Population], facts: dict[str, Facts]) -> dict[str, float]:
     """Predicted seconds of each population on one worker."""
     return {
-        p.key: planner.COMPILE_SECONDS
+        p.key: planner.compile_seconds(p.cells[0])
         + sum(planner.seconds(cell, facts[cell.data.name]) for cell in p.cells)
         for p in populations
     }

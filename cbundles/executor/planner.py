@@ -23,8 +23,8 @@ MEASURE_FLOPS_PER_SECOND = 6.0e10
 SECONDS_PER_LAYER_MEASURED = 2.0e-4  # of 2048 samples; scripts/bench_metric.py
 SECONDS_PER_PAIR_COMPARED = 1.2e-8  # gamma rule, all samples distinct
 COMPILE_SECONDS = 5.0
-# Convolutions, one core, scripts/bench_conv.py: a layer costs a + flops / rate, too.
-CONV_LAYER_OVERHEAD = 1.5e-4
+# Convolutions on one core: a layer costs a + flops / rate, too.
+CONV_LAYER_OVERHEAD = 1.2e-3
 CONV_FLOPS_PER_SECOND = 5.0e10
 CONV_COMPILE_SECONDS = 30.0
 
@@ -107,6 +107,11 @@ def _work(cell: Cell) -> float:
         widest = 9 * 64 * (16 * cell.model.base_filters) ** 2  # every stage costs the same
         return cell.model.depth * (CONV_LAYER_OVERHEAD + 6 * 64 * widest / CONV_FLOPS_PER_SECOND)
     return cell.model.depth * (LAYER_OVERHEAD + 384 * cell.model.width**2 / FLOPS_PER_SECOND)
+
+
+def compile_seconds(cell: Cell) -> float:
+    """Predicted seconds for compiling a cell's programs."""
+    return COMPILE_SECONDS if cell.model.family == "fc" else CONV_COMPILE_SECONDS
 
 
 def seconds(cell: Cell, facts: Facts) -> float:

@@ -1,0 +1,153 @@
+"""Auto-tuning: pruning as a pure function, decisions from records, and the command for real."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbundles import config
+from cbundles.experiments import autotune
+from cbundles.report import table1
+
+
+@pytest.mark.parametrize(
+    ("blocks", "conflicting", "rule", "left"),
+    [
+        ((3, 12, 41, 3), range(20, 60), "stage", (3, 12, 4, 3)),  # only the stage of the first one
+        ((3, 3, 5, 3), [14], "stage", (3, 3, 5, 2)),
+        ((3, 3, 5, 3), [4, 14], "stage", (3, 0, 5, 3)),
+        ((3, 3, 5, 3), [8, 10, 14], "stage", (3, 3, 1, 3)),
+        ((3, 3, 5, 3), [8, 10, 14], "conflicting", (3, 3, 3, 3)),  # 9 and 11 do not conflict
+        ((0, 2, 0, 1), [2, 3], "stage", (0, 1, 0, 1)),
+        ((1, 0, 0, 0), [1], "stage", (0, 0, 0, 0)),
+        ((3, 3, 5, 3), [], "stage", (3, 3, 5, 3)),
+    ],
+)
+def test_prune(blocks, conflicting, rule, left):
+    entropies = [0.5 if i in conflicting else 0.0 for i in range(1, sum(blocks) + 1)]
+    assert autotune.prune(blocks, entropies, rule) == left
+
+
+@given(
+    st.lists(st.integers(0, 6), min_size=4, max_size=4), st.data(), st.sampled_from(autotune.RULES)
+)
+def test_pruning_always_makes_progress_and_ends(blocks, data, rule):
+    restarts, before = 0, sum(blocks)
+    while sum(blocks):
+        numbers = st.sampled_from([0.0, 1e-6, 2.3, None])
+        entropies = data.draw(st.lists(numbers, min_size=sum(blocks), max_size=sum(blocks)))
+        left = autotune.prune(blocks, entropies, rule)
+        if all(h == 0 for h in entropies):
+            assert left == tuple(blocks)
+            break
+        assert sum(left) < sum(blocks)
+        assert all(new <= old for new, old in zip(left, blocks, strict=True))
+        assert sum(new < old for new, old in zip(left, blocks, strict=True)) == 1
+        blocks, restarts = left, restarts + 1
+    assert restarts <= before
+
+
+@pytest.mark.parametrize("arguments", [((1, 1, 1, 1), [0.0] * 3), ((1, 0, 0, 0), [1.0], "all")])
+def test_prune_refuses_what_does_not_fit(arguments):
+    with pytest.raises(ValueError, match=r"entropies|must be one of"):
+        autotune.prune(*arguments)
+
+
+def cell(blocks="1,2,2,1", checks=10, epochs=12) -> config.Cell:
+    content = {
+        "model": {"family": "vgg", "blocks": blocks},
+        "training": {"conflict_checks": checks, "epochs": epochs},
+    }
+    return config.build(content, default_name="x").cells[0]
+
+
+def record(*last_entropies):
+    """A record of six blocks whose entropies are given for each measurement."""
+    return {"history": [{"entropy": entropies} for entropies in last_entropies]}
+
+
+def test_a_network_that_conflicts_early_leads_to_a_smaller_one():
+    fine, bad = [0.0] * 6, [0.0, 0.0, 0.4, 0.0, 1.0, 2.3]
+    decision = autotune.decide(cell(), record(fine, bad), "stage")
+    assert (decision.epoch, decision.conflict, decision.left) == (1, 3, (1, 1, 2, 1))
+    assert "block 3 of 6" in str(decision) and "14 layers" in str(decision)
+    smaller = autotune.following(cell(), decision)
+    assert smaller == cell("1,1,2,1") and smaller.id != cell().id
+
+
+def test_what_conflicts_late_or_not_at_all_is_the_result():
+    fine, bad = [0.0] * 6, [0.0, 0.0, 0.4, 0.0, 1.0, 2.3]
+    for last in (fine, bad):
+        decision = autotune.decide(cell(), record(*[fine] * 12, last), "stage")
+        assert decision.conflict is None and autotune.following(cell(), decision) is None
+    inner = [0.0, 0.7, 0.0, 0.0, 0.0, 0.0]  # the criterion is H of the last layer
+    assert autotune.decide(cell(), record(fine, inner), "stage").conflict is None
+
+
+def test_nothing_left_ends_the_chain():
+    decision = autotune.decide(cell("1,0,0,0"), record([0.0], [1.0]), "stage")
+    assert decision.left == (0, 0, 0, 0) and autotune.following(cell("1,0,0,0"), decision) is None
+
+
+SMALL = (
+    "autotune", "--dataset", "mnist_mini", "--blocks", "3,14,14,2", "--seeds", "2",
+    "--set", "model.base_filters=2", "--set", "training.epochs=1", "--set", "probe.samples=256",
+    "--set", "training.batch_size=250", "--set", "probe.batch_norm=running",
+)  # fmt: skip
+
+
+def test_autotune_for_real(cli, tmp_path):
+    """A network that conflicts is pruned; the same command again trains nothing."""
+    done = cli(*SMALL, "--out", "out", timeout=900)
+    assert done.returncode == 0, done.stderr
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert len(run["attempts"]) == 2 and max(map(len, run["attempts"])) > 1
+    for chain in run["attempts"]:
+        depths = []
+        for name in chain:
+            content = json.loads((tmp_path / f"out/cells/{name}.json").read_text())
+            depths.append(content["config"]["model"]["depth"])
+            assert len(content["history"][-1]["entropy"]) == (depths[-1] - 2) // 2
+        assert depths == sorted(depths, reverse=True) and len(set(depths)) == len(depths)
+        assert content["history"][-1]["entropy"][-1] == 0 and content["latency_seconds"] > 0
+    assert "removes" in done.stdout and "no conflict, trained to the end" in done.stdout
+    table = (tmp_path / "out/table1.md").read_text()
+    assert "not run" in table and "mnist_mini, 2 filters" in table
+    before = {p: p.read_bytes() for p in (tmp_path / "out/cells").iterdir()}
+    again = cli(*SMALL, "--out", "out")
+    assert again.returncode == 0 and "to train" not in again.stdout
+    assert {p: p.read_bytes() for p in (tmp_path / "out/cells").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "cifr10"], "did you mean 'cifar10'"),
+        (["--dataset", "mnist_mini", "--blocks", "3,4"], "3,12,41,3"),
+        (["--dataset", "mnist_mini", "--baseline", "resnet-51"], "resnet-50"),
+        (["--dataset", "mnist_mini", "--rule", "stagee"], "did you mean 'stage'"),
+        (["--dataset", "mnist_mini", "--set", "model.family=resnet"], "starts from vgg"),
+        (["--dataset", "mnist_mini", "--set", "model.width=3"], "has no effect"),
+    ],
+)
+def test_bad_flags_are_answered_with_one_line(cli, arguments, message):
+    done = cli("autotune", *arguments)
+    assert done.returncode == 2 and message in done.stderr
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_plan_runs_nothing(cli, tmp_path):
+    done = cli("autotune", "--dataset", "cifar10", "--plan", "--baseline", "resnet-76")
+    assert done.returncode == 0 and "64,830,474 parameters" in done.stdout
+    assert "177.5 MB" in done.stdout and not (tmp_path / "results").exists()
+
+
+def test_table1_never_invents_a_number():
+    rows = table1.rows([])
+    ours = [row for row in rows if row["source"] == "ours"]
+    assert len(ours) == len(table1.PAPER) == 8
+    assert all(row["accuracy [%]"] == "not run" and not row["ms/step"] for row in ours)
+    assert r"\pm" in table1.latex(rows) and rows[0]["accuracy [%]"] == "85.6 ± 0.8"
