@@ -1,0 +1,153 @@
+"""Speed of convolutional networks on this machine: every lowering of a 3x3 convolution at the sizes
+of the paper's networks, then the training step of VGG-50 and the compile time of VGG-120.
+
+    python scripts/bench_conv.py [--json FILE] [--filters 64]
+
+The limit is what a plain product of matrices reaches in the same run. Best times of several.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from cbundles import train
+from cbundles.config import PAPER_BLOCKS
+from cbundles.data import augment
+from cbundles.models import lowering, network
+from cbundles.models.shape import ConvShape
+from cbundles.provenance import processor
+
+BATCH, REPEATS, STEPS = 64, 7, 6
+SIZES = ((16, 1), (8, 2), (4, 4), (2, 8))  # pixels, and filters as a multiple of the first stage's
+ORIGINAL = {"step": 0.89, "vgg120_tracing": 58}  # seconds, recorded on this kind of machine
+
+
+def best(call: Callable[[], Any], repeats: int = REPEATS) -> float:
+    jax.block_until_ready(call())
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        jax.block_until_ready(call())
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def matrix_product() -> float:
+    """FLOP a second of a product of 2048 x 2048 matrices."""
+    a = jnp.ones((2048, 2048))
+    product = jax.jit(lambda a: a @ a)
+    return 2 * 2048**3 / best(lambda: product(a))
+
+
+def forms(size: int) -> dict[str, Callable[[jax.Array, jax.Array], jax.Array]]:
+    found: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+        "patches": functools.partial(lowering.patches, stride=1),
+        "rows": lowering.rows,
+    }
+    if size > 2:  # at 2x2 pixels, XLA takes most of a second on a CPU
+        found |= {"winograd": lowering.winograd, "XLA": functools.partial(lowering.xla, stride=1)}
+    return found
+
+
+def bench_forms(size: int, filters: int) -> list[dict[str, Any]]:
+    """Milliseconds forward and for both gradients, inside a loop as in training."""
+    chance = np.random.default_rng(0)
+    x = jnp.asarray(chance.standard_normal((BATCH, size, size, filters), np.float32))
+    w = jnp.asarray(chance.standard_normal((3, 3, filters, filters), np.float32))
+    lines = []
+    for name, form in forms(size).items():
+
+        def slopes(w: jax.Array, form: Any = form) -> jax.Array:
+            y, back = jax.vjp(form, x, w)
+            dx, dw = back(y)
+            return w + 1e-9 * dw + 1e-9 * dx.mean()
+
+        looped = jax.jit(lambda w, f=slopes: lax.fori_loop(0, STEPS, lambda i, w: f(w), w))
+        forward = jax.jit(
+            lambda w, f=form: lax.fori_loop(0, STEPS, lambda i, w: w + 1e-9 * f(x, w).mean(), w)
+        )
+        one = 1000 * best(functools.partial(forward, w)) / STEPS
+        both = 1000 * best(functools.partial(looped, w)) / STEPS
+        lines.append({"pixels": size, "filters": filters, "form": name, "forward_ms": one,
+                      "with_gradients_ms": both})  # fmt: skip
+        print(f"{size:2}x{size:<2} x {filters:3}  {name:9} forward {one:6.1f} ms, "
+              f"with both gradients {both:6.1f} ms", flush=True)  # fmt: skip
+    return lines
+
+
+def bench_network(depth: int, filters: int, *, run: bool) -> dict[str, Any]:
+    """Compile time of the epoch program, and seconds a training step in it."""
+    shape = ConvShape((32, 32, 3), PAPER_BLOCKS[depth], filters, False, 10)
+    recipe = train.Recipe(BATCH, 1e-3, 1e-2, augment.ORIGINAL["cifar10"])
+    examples = BATCH * STEPS
+    chance = np.random.default_rng(0)
+    images = chance.integers(0, 256, (examples, *shape.image)).astype(np.uint8)
+    canvas = augment.canvas(jnp.asarray(images), recipe.augmentation)
+    labels = jnp.asarray(chance.integers(0, 10, examples), jnp.int32)
+    state = train.start(network.initial(shape, 0, shape), recipe)
+    state = jax.tree.map(lambda a: jnp.asarray(a)[None], state)
+    plan = jax.tree.map(lambda a: a[None], train.plan(recipe, 0, 1, examples))
+    started = time.perf_counter()
+    program = train.epoch_program(shape, recipe).lower(state, plan, None, canvas, labels).compile()
+    line: dict[str, Any] = {
+        "network": f"VGG-{depth}", "filters": filters,
+        "compile_seconds": time.perf_counter() - started,
+        "step_flop": 3 * BATCH * shape.flops,
+    }  # fmt: skip
+    if run:
+        times = []
+        for _ in range(4):
+            started = time.perf_counter()
+            state, losses = program(state, plan, None, canvas, labels)
+            jax.block_until_ready(losses)
+            times.append((time.perf_counter() - started) / STEPS)
+        line["step_seconds"] = min(times)
+    return line
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
+    parser.add_argument("--filters", type=int, default=64, help="of the first stage [64]")
+    options = parser.parse_args()
+    device = jax.devices()[0]
+    rate = matrix_product()
+    print(f"{device.device_kind}, {processor()}, jax {jax.__version__}: "
+          f"matrix product {rate / 1e9:.0f} GFLOP/s", flush=True)  # fmt: skip
+    lowerings = [
+        line for size, times in SIZES for line in bench_forms(size, options.filters * times)
+    ]
+    networks = [bench_network(d, options.filters, run=d == 50) for d in (50, 120)]
+    rate = max(rate, matrix_product())
+    for line in networks:
+        text = f"{line['network']}: compiled in {line['compile_seconds']:.1f} s"
+        if "step_seconds" in line:
+            line["of_limit"] = line["step_seconds"] * rate / line["step_flop"]
+            text += (
+                f", step {line['step_seconds']:.2f} s, {line['of_limit']:.2f} times its "
+                f"{line['step_flop'] / 1e9:.0f} GFLOP at the rate of a matrix product "
+                f"(original {ORIGINAL['step']} s when that rate was 212 GFLOP/s)"
+            )
+        print(text, flush=True)
+    if options.json:
+        content = {"platform": device.platform, "device": device.device_kind,
+                   "processor": processor(), "jax": jax.__version__, "matrix_product": rate,
+                   "lowerings": lowerings, "networks": networks}  # fmt: skip
+        options.json.write_text(json.dumps(content, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
