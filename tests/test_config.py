@@ -28,7 +28,7 @@ def written(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
 def test_shipped_configs_are_valid(path):
     experiment = config.load(path, [])
-    assert experiment.name == path.stem
+    assert experiment.name == ("cpu_" if path.parent.name == "cpu" else "") + path.stem
     assert len(experiment.cells) >= 3
 
 
@@ -197,3 +197,32 @@ def test_every_setting_says_why():
     for section in (config.Data, config.Model, config.Training, config.Probe):
         for field in dataclasses.fields(section):
             assert len(field.metadata["why"]) > 10
+
+
+def test_depth_and_blocks_of_a_convolutional_network_agree(written):
+    by_depth = config.load(written("model: {family: vgg, depth: 50}"), []).cells[0]
+    by_blocks = config.load(written('model: {family: vgg, blocks: "3, 6, 12,3"}'), []).cells[0]
+    assert by_depth == by_blocks and by_depth.blocks == (3, 6, 12, 3)
+    assert by_depth.model.depth == 50 and by_depth.model.width is None
+    both = config.load(written("model: {family: [vgg, resnet], depth: [10, 20]}"), []).cells
+    assert len({cell.id for cell in both}) == 4
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("{family: vgg}", "model.depth: missing"),
+        ("{family: vgg, depth: 51}", "nearest valid: 50"),
+        ('{family: vgg, depth: 10, blocks: "1,1,1,2"}', "makes 12 layers"),
+        ("{family: vgg, blocks: 3}", "must be text"),
+        ('{family: vgg, blocks: "0,0,0,0"}', "1 to 5000 blocks"),
+        ('{family: vgg, blocks: "1,1,1"}', "4 whole numbers"),
+        ("{family: vgg, depth: 10, width: 25}", "no effect for model.family = vgg"),
+        ("{depth: 3, width: 4, base_filters: 8}", "no effect for model.family = fc"),
+        ("{depth: 3}", "model.width: missing"),
+        ("{family: vgg, depth: 10, base_filters: }", "must be a whole number"),
+    ],
+)
+def test_impossible_networks_are_refused(written, model, message):
+    with pytest.raises(InputError, match=message):
+        config.load(written(f"model: {model}"), [])
