@@ -116,6 +116,7 @@ def test_autotune_for_real(cli, tmp_path):
     assert "removes" in done.stdout and "no conflict, trained to the end" in done.stdout
     table = (tmp_path / "out/table1.md").read_text()
     assert "not run" in table and "mnist_mini, 2 filters" in table
+    assert len(run["tuned"]) == 2 and run["tuned"][0] == run["attempts"][0][-1]
     before = {p: p.read_bytes() for p in (tmp_path / "out/cells").iterdir()}
     again = cli(*SMALL, "--out", "out")
     assert again.returncode == 0 and "to train" not in again.stdout

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,7 @@ from cbundles.store import Store, write_atomically
 EPOCHS = 120  # sec. 3.6
 EPOCHS_MINI = 20  # the embedded images are a sixth of MNIST, for a first look
 CHECKS = 10
+DEFAULT_ROOT = Path("results")
 
 
 @dataclass(frozen=True)
@@ -213,7 +216,14 @@ def _show(
         if store.is_finished(cell.id, prints[cell.data.name])
     ]
     attempts = [[cell.id for cell in chain.attempts] for chain in chains]
-    store.write_run({**run_of, "attempts": attempts, "finished": len(tuned)})
+    store.write_run(
+        {
+            **run_of,
+            "attempts": attempts,
+            "baseline": [record["cell"] for record in baseline],
+            "tuned": [record["cell"] for record in tuned],
+        }
+    )
     groups = [group for group in (baseline, tuned) if group]
     if not groups:
         return
@@ -225,8 +235,22 @@ def _show(
     for line in ours:
         text = ", ".join(f"{key} {line[key]}" for key in table1.COLUMNS[3:-1])
         console.print(f"{line['network']}: {text}", highlight=False, soft_wrap=True)
-    for path in write_table(groups, store.folder):
+    paths = write_table(groups, store.folder)
+    if store.folder == DEFAULT_ROOT / tuning.experiment.name:
+        paths += write_table(_every_run(DEFAULT_ROOT), DEFAULT_ROOT)
+    for path in paths:
         console.print(f"table    {path}", highlight=False, soft_wrap=True)
+
+
+def _every_run(root: Path) -> list[list[dict[str, Any]]]:
+    """The records of all auto-tunings under a folder, a group for each row of the table."""
+    groups = []
+    for path in sorted(root.glob("autotune_*/run.json")):
+        with contextlib.suppress(OSError, ValueError):
+            run = json.loads(path.read_text())
+            for cells in (run.get("baseline", []), run.get("tuned", [])):
+                groups.append([Store(path.parent).record(cell) for cell in cells])
+    return [group for group in groups if group]
 
 
 def write_table(groups: list[list[dict[str, Any]]], folder: Path) -> list[Path]:
