@@ -13,17 +13,19 @@ import jax.numpy as jnp
 from jax import lax
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
+WINOGRAD_CHANNELS = 64  # with fewer, transforming the tiles costs more than it saves
 
 
 def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """SAME convolution of x, float32 (B, H, W, C), with kernel (k, k, C, D): (B, H', W', D)."""
     if jax.default_backend() != "cpu":
         return xla(x, kernel, stride)
-    side = x.shape[1]
-    if kernel.shape[0] == 3 and stride == 1 and side > 8:
-        return rows(x, kernel)
-    if kernel.shape[0] == 3 and stride == 1 and side == x.shape[2] and side in (4, 8):
-        return winograd(x, kernel)
+    side, channels = min(x.shape[1:3]), min(kernel.shape[2:])
+    if kernel.shape[0] == 3 and stride == 1 and side > 2:
+        if channels >= WINOGRAD_CHANNELS and x.shape[1] % 2 == x.shape[2] % 2 == 0:
+            return winograd(x, kernel)
+        if side > 4:
+            return rows(x, kernel)
     return patches(x, kernel, stride)
 
 
@@ -53,7 +55,7 @@ def patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 @jax.custom_vjp
 def rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """3x3, stride 1, for large images: three vertical shifts of x side by side, (B H (W+2), 3 C),
+    """3x3, stride 1, for few channels: three vertical shifts of x side by side, (B H (W+2), 3 C),
     one product with three horizontal kernels, (3 C, 3 D), whose results are shifted and added.
 
     A third of the memory traffic of `patches`. Its gradients are written out: that of x is the same
