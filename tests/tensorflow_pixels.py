@@ -37,14 +37,19 @@ def test(name, image):
     return image if name == "mnist" else tf.image.per_image_standardization(image)
 
 
-given = dict(np.load(sys.argv[1]))
-result = {}
-for name in ENLARGED:
-    images = given[f"{name}_images"]
-    chance = [given[f"{name}_{key}"] for key in ("corner", "flip", "brightness")]
-    views = [train(name, *each) for each in zip(images, *chance, strict=True)]
-    result[f"{name}_train"] = np.stack(views)
-    result[f"{name}_test"] = np.stack([test(name, image) for image in images])
-photo = given["photo"].astype(np.float32)
-result["photo"] = np.asarray(tf.image.resize_with_pad(photo, 128, 128))
-np.savez(sys.argv[2], **result)
+def main() -> None:
+    given = dict(np.load(sys.argv[1]))
+    result = {}
+    for name in ENLARGED:
+        images = given[f"{name}_images"]
+        chance = [given[f"{name}_{key}"] for key in ("corner", "flip", "brightness")]
+        views = [train(name, *each) for each in zip(images, *chance, strict=True)]
+        result[f"{name}_train"] = np.stack(views)
+        result[f"{name}_test"] = np.stack([test(name, image) for image in images])
+    photo = given["photo"].astype(np.float32)
+    result["photo"] = np.asarray(tf.image.resize_with_pad(photo, 128, 128))
+    np.savez(sys.argv[2], **result)
+
+
+if __name__ == "__main__":
+    main()
