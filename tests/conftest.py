@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "data"
 SHARED = ROOT.parent / "shared"
 
+collect_ignore = ["tensorflow_pixels.py"]  # a script of its own: TensorFlow stays out of JAX
+
 
 def pytest_configure() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
