@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint bench reproduce clean
+.PHONY: help setup quickstart test lint bench reproduce report clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -34,8 +34,12 @@ bench: $(READY) ## Measure training and the metric on this machine (see scripts/
 	$(BIN)/python scripts/bench_sweep.py
 	$(BIN)/python scripts/bench_metric.py
 
-reproduce: $(READY) ## Figures 1, 4 and 5 of the paper at full size (hours; resumable; needs MNIST)
-	$(BIN)/cbundles sweep configs/mnist_fc.yaml
+PROFILE ?= auto
+reproduce: $(READY) ## Every claim of the paper, resumable: PROFILE=cpu (an hour), paper (GPU), smoke (3 minutes)
+	$(BIN)/cbundles reproduce $(PROFILE)
+
+report: $(READY) ## Tables, figures and claims again, from the records in results/
+	$(BIN)/cbundles report
 
 clean: ## Remove the environment and everything generated, except results
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info

@@ -132,6 +132,59 @@ def autotune(
         raise typer.Exit(command.run(tuning, options, Console()))
 
 
+@app.command()
+def toy(out: OutOption = None, fresh: FreshOption = False, device: DeviceOption = "auto") -> None:
+    """Train a toy with and without a fully conflicting bundle: does learning stop, as proved?"""
+    from rich.console import Console
+
+    from cbundles.commands import toy as command
+
+    options = _options(out or Path("results/toy"), device, 1, fresh, False, None, None)
+    raise typer.Exit(command.run(options, Console()))
+
+
+@app.command()
+def report(
+    results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the runs.")] = Path(
+        "results"
+    ),
+) -> None:
+    """Tables, figures and every claim of the paper beside ours, from records; trains nothing."""
+    from rich.console import Console
+
+    from cbundles.commands import report as command
+
+    raise typer.Exit(command.run(results, Console()))
+
+
+@app.command()
+def reproduce(
+    profile: Annotated[
+        str,
+        typer.Argument(help="cpu, paper, smoke, or a file; by default cpu, paper on a GPU."),
+    ] = "auto",
+    plan: PlanOption = False,
+    data_dir: DataDirOption = None,
+    manual_dir: ManualDirOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+) -> None:
+    """Run every experiment of a profile that is not finished, then the report."""
+    from rich.console import Console
+
+    from cbundles.commands import reproduce as command
+
+    options = _options(Path("results"), device, workers, False, False, data_dir, manual_dir)
+    if profile == "auto":
+        profile = "cpu" if options.device == "cpu" else "paper"
+    path = Path(profile if profile.endswith(".yaml") else f"configs/reproduce/{profile}.yaml")
+    steps = command.load(path)
+    if plan:
+        command.plan(steps, options, Console())
+    else:
+        raise typer.Exit(command.run(steps, options, Console()))
+
+
 def _options(
     out: Path,
     device: str,

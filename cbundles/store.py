@@ -74,11 +74,12 @@ class Store:
     def record_path(self, cell: str) -> Path:
         return self.folder / "cells" / f"{cell}.json"
 
-    def is_finished(self, cell: str, fingerprint: str) -> bool:
-        """True when the cell was trained on the data with this fingerprint."""
+    def is_finished(self, cell: str, fingerprint: str | None) -> bool:
+        """True when the cell was trained on the data with this fingerprint; None: on any."""
         if not self.record_path(cell).is_file():
             return False
-        return bool(self.record(cell).get("data_fingerprint", fingerprint) == fingerprint)
+        found = self.record(cell).get("data_fingerprint", fingerprint)
+        return fingerprint is None or bool(found == fingerprint)
 
     def record(self, cell: str) -> dict[str, Any]:
         path = self.record_path(cell)

@@ -68,7 +68,7 @@ def test_a_sweep_from_start_to_finish(cli, tiny, tmp_path):
     assert run["data"] and run["config"]["model"]["width"] == [6, 24] and run["finished"] == 4
     (origin,) = run["made_by"]
     assert origin["networks"] == 4 and origin["platform"] == "cpu" and origin["versions"]["jax"]
-    assert len(list((folder / "figures").iterdir())) == 6
+    assert len(list((folder / "figures").iterdir())) == 16
     assert not list((folder / "checkpoints").glob("*"))
 
     before = (folder / "table.csv").read_bytes()
@@ -137,7 +137,7 @@ def test_every_way_to_measure_the_same_network(cli, tmp_path):
             histories[name, probe["resolution"]] = record["history"][-1]
     assert len({h["test_accuracy"] for h in histories.values()}) == 1
     figures = list((tmp_path / "results").glob("*/figures/*.png"))
-    assert len(figures) == 3 * 5
+    assert len(figures) == 4 * 5
     for path in figures:  # one network with H at its limit is the hard case
         with Image.open(path) as image:
             assert max(image.size) < 2000

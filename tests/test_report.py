@@ -7,38 +7,9 @@ import hashlib
 import io
 
 import pytest
+from records import record
 
-from cbundles import config
 from cbundles.report import figures, summary, tables
-
-
-def record(depth, width, seed=0, *, first=None, accuracy=0.9, epochs=3, entropy=None):
-    """A record whose layers conflict from layer `first` on, after every epoch."""
-    cell = config.Cell(
-        config.Data(),
-        config.Model(depth=depth, width=width),
-        config.Training(epochs=epochs, seed=seed, accuracy_epochs=2),
-        config.Probe(),
-    )
-    h = entropy or [0.0 if first is None or layer < first else 0.5 for layer in range(1, depth + 1)]
-    after = {"entropy": h, "num_bundles": [2048] * depth}
-    history = [{"test_accuracy": 0.1, "train_loss": None, "entropy": [0.0] * depth,
-                "num_bundles": [2048] * depth}]  # fmt: skip
-    for epoch in range(1, epochs + 1):
-        scores = {"test_accuracy": accuracy * epoch / epochs, "train_loss": 1 / epoch}
-        history.append({**scores, **after})
-    return {
-        "cell": cell.id,
-        "config": cell.asdict(),
-        "num_classes": 10,
-        "parameters": 100 * width,
-        "bytes": 400 * width,
-        "flops": 1,
-        "history": history,
-        "seconds": [0.1] + [1.0] * epochs,
-        "compile_seconds": 2.0,
-        "population": 1,
-    }
 
 
 def test_accuracy_is_the_mean_of_the_last_epochs():
@@ -115,12 +86,31 @@ def test_the_same_records_give_the_same_figures(tmp_path, grid):
     for attempt in ("one", "two"):
         paths = figures.draw_all(records, tmp_path / attempt)
         assert [p.name for p in paths] == [
-            "fig1_accuracy_map.png", "fig4_entropy_by_layer.png", "fig5_accuracy_entropy.png",
+            "fig1_accuracy_map.png", "fig4_entropy_by_layer.png", "fig4_entropy_profile.png",
+            "fig5_accuracy_entropy.png",
         ]  # fmt: skip
         files = sorted((tmp_path / attempt).iterdir())
-        assert len(files) == 6
+        assert len(files) == 4 * len((".png", ".pdf", ".csv", ".md"))
         digests.append([hashlib.sha256(p.read_bytes()).hexdigest() for p in files])
     assert digests[0] == digests[1]
+
+
+def rows_of(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_a_figure_comes_with_its_numbers_and_its_caption(tmp_path):
+    grid = [record(d, w, s, first=3) for d in (5, 9) for w in (5, 10) for s in (0, 1)]
+    figures.draw_all(grid, tmp_path)
+    numbers = list(
+        csv.DictReader(io.StringIO((tmp_path / "fig5_accuracy_entropy.csv").read_text()))
+    )
+    assert len(numbers) == len(grid) and numbers[0]["bundle_entropy"] == "0.5"
+    profile = rows_of(tmp_path / "fig4_entropy_profile.csv")
+    assert {(row["depth"], row["epoch"]) for row in profile} == {("9", "1")}
+    caption = (tmp_path / "fig1_accuracy_map.md").read_text()
+    for part in ("mnist_mini", "8 networks", "2 seeds", "3 epochs", "a test"):
+        assert part in caption
 
 
 def test_variants_get_their_own_figures(tmp_path):
@@ -129,4 +119,4 @@ def test_variants_get_their_own_figures(tmp_path):
     rows = [summary.row(one), summary.row(other)]
     assert tables.shown(rows[1], tables.columns(rows))[0] == "5"
     names = [p.name for p in figures.draw_all([one, other], tmp_path)]
-    assert len(names) == 6 and "fig1_accuracy_map-2.png" in names
+    assert len(names) == 8 and "fig1_accuracy_map-2.png" in names

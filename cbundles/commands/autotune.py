@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,9 +12,11 @@ from cbundles import config, data
 from cbundles.commands.running import (
     Options,
     check_against_data,
+    costs,
     description,
     devices,
     train,
+    wall_seconds,
 )
 from cbundles.config import Cell, Experiment
 from cbundles.console import Display, duration
@@ -26,13 +25,13 @@ from cbundles.executor import planner
 from cbundles.executor.planner import Population
 from cbundles.experiments import autotune
 from cbundles.models.shape import shape_of
-from cbundles.report import table1, tables
-from cbundles.store import Store, write_atomically
+from cbundles.report import table1
+from cbundles.store import Store
 
+BLOCKS, SEEDS, RULE = "3,12,41,3", 3, "stage"
 EPOCHS = 120  # sec. 3.6
 EPOCHS_MINI = 20  # the embedded images are a sixth of MNIST, for a first look
 CHECKS = 10
-DEFAULT_ROOT = Path("results")
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,9 @@ class Chain:
         self.rule = rule
         self.ended = False
 
-    def advance(self, store: Store, fingerprint: str) -> list[str]:
-        """Read the records that exist; returns what they say, a line each."""
+    def advance(self, store: Store, fingerprint: str | None) -> list[str]:
+        """Read the records that exist, of data with this fingerprint; returns what they say, a line
+        each."""
         said = []
         while not self.ended and store.is_finished(self.attempts[-1].id, fingerprint):
             cell = self.attempts[-1]
@@ -113,6 +113,24 @@ class Chain:
             else:
                 self.attempts.append(following)
         return said
+
+
+def seconds_left(tuning: Tuning, options: Options) -> float:
+    """Predicted time of what has no record: for each seed the network it is at, one that follows
+    and is restarted as well, and a last one of a quarter of the layers."""
+    store = Store(options.out)
+    facts = {cell.data.name: data.describe(cell.data.name) for cell in tuning.experiment.cells}
+    times = []
+    for first in tuning.experiment.cells:
+        chain = Chain(first, tuning.rule)
+        chain.advance(store, None)
+        if not chain.ended:
+            whole = planner.seconds(chain.attempts[-1], facts[first.data.name])
+            restart = planner.compile_seconds(first) + whole / first.training.epochs
+            times.append(2 * restart + planner.compile_seconds(first) + whole / 4)
+    left = [Population((c,)) for c in tuning.baseline if not store.is_finished(c.id, None)]
+    times += costs(left, facts).values()
+    return wall_seconds(times, options.workers)
 
 
 def plan(tuning: Tuning, options: Options, console: Console) -> None:
@@ -235,29 +253,6 @@ def _show(
     for line in ours:
         text = ", ".join(f"{key} {line[key]}" for key in table1.COLUMNS[3:-1])
         console.print(f"{line['network']}: {text}", highlight=False, soft_wrap=True)
-    paths = write_table(groups, store.folder)
-    if store.folder == DEFAULT_ROOT / tuning.experiment.name:
-        paths += write_table(_every_run(DEFAULT_ROOT), DEFAULT_ROOT)
+    paths = table1.write(groups, store.folder)
     for path in paths:
         console.print(f"table    {path}", highlight=False, soft_wrap=True)
-
-
-def _every_run(root: Path) -> list[list[dict[str, Any]]]:
-    """The records of all auto-tunings under a folder, a group for each row of the table."""
-    groups = []
-    for path in sorted(root.glob("autotune_*/run.json")):
-        with contextlib.suppress(OSError, ValueError):
-            run = json.loads(path.read_text())
-            for cells in (run.get("baseline", []), run.get("tuned", [])):
-                groups.append([Store(path.parent).record(cell) for cell in cells])
-    return [group for group in groups if group]
-
-
-def write_table(groups: list[list[dict[str, Any]]], folder: Path) -> list[Path]:
-    """Table 1 in three formats; returns their paths."""
-    rows = table1.rows(groups)
-    texts = {"csv": tables.csv_text(rows), "md": table1.markdown(rows), "tex": table1.latex(rows)}
-    paths = [folder / f"table1.{kind}" for kind in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
-        write_atomically(path, text)
-    return paths

@@ -23,7 +23,9 @@ from cbundles.config import Experiment
 from cbundles.console import duration
 from cbundles.executor import planner
 from cbundles.models.shape import shape_of
-from cbundles.store import Store, write_atomically
+from cbundles.report import summary, tables, views
+from cbundles.report.runs import Run
+from cbundles.store import Store
 
 TABLE_ROWS_SHOWN = 60
 
@@ -80,6 +82,15 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
         console.print("The time is that of a CPU; none has been measured on this GPU yet.")
 
 
+def seconds_left(experiment: Experiment, options: Options) -> float:
+    """Predicted time of the networks that have no record."""
+    store = Store(options.out)
+    facts = {cell.data.name: data.describe(cell.data.name) for cell in experiment.cells}
+    populations = planner.populations(experiment.cells, options.device)
+    left = [p for p in populations if not all(store.is_finished(c.id, None) for c in p.cells)]
+    return wall_seconds(list(costs(left, facts).values()), options.workers)
+
+
 def run_sweep(experiment: Experiment, options: Options, console: Console) -> int:
     """Train what is not finished, then write tables and figures. Returns the exit code."""
     datasets = {
@@ -105,7 +116,9 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
             failed = train(todo, len(finished), facts, store, options, console)
             finished = _finished(experiment, store, fingerprints)
         records = list(finished.values())
-        figures = _write_views(experiment, records, store, run)
+        whole = {**run, "finished": len(records), "made_by": summary.origins(records)}
+        store.write_run(whole)
+        figures = views.write(Run(store, whole, records)) if records else []
     if options.as_json:
         done = {"event": "done", "networks": len(records), "failed": failed}
         print(json.dumps({**done, "folder": str(store.folder), "figures": list(map(str, figures))}))
@@ -125,31 +138,6 @@ def _finished(
     }
 
 
-def _write_views(
-    experiment: Experiment, records: list[dict[str, Any]], store: Store, run: dict[str, Any]
-) -> list[Path]:
-    """Tables and figures from records; returns the figures."""
-    from cbundles.report import figures, summary, tables
-
-    origins = summary.origins(records)
-    store.write_run({**run, "finished": len(records), "made_by": origins})
-    if not records:
-        return []
-    rows = [summary.row(record) for record in records]
-    notes = [
-        f"{len(records)} networks; data {', '.join(f'{k} ({v})' for k, v in run['data'].items())}",
-        *(f"{o['networks']} trained on {o['platform']}, {o['device']}, {o['processor']}, "
-          f"jax {o['versions']['jax']}, commit {o['commit']}" for o in origins),
-        *sorted({summary.probe(record) for record in records}),
-        *tables.boundary_lines(records),
-    ]  # fmt: skip
-    write_atomically(store.folder / "table.csv", tables.csv_text(rows))
-    write_atomically(store.folder / "table.md", tables.markdown_text(experiment.name, rows, notes))
-    layers = [row for record in records for row in tables.layer_rows(record)]
-    write_atomically(store.folder / "layers.csv", tables.csv_text(layers))
-    return figures.draw_all(records, store.figures)
-
-
 def _show(
     records: list[dict[str, Any]],
     store: Store,
@@ -157,8 +145,6 @@ def _show(
     failed: int,
     console: Console,
 ) -> None:
-    from cbundles.report import summary, tables
-
     rows = [summary.row(record) for record in records]
     table = Table(box=None, header_style="bold", pad_edge=False)
     columns = tables.columns(rows)

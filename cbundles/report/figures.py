@@ -1,7 +1,4 @@
-"""Figures 1, 4, 5 and 6 of the paper, drawn from records.
-
-The same records give the same bytes: no dates or versions are written into the files.
-"""
+"""Figures 1, 4, 5 and 6 of the paper, drawn from records."""
 
 from __future__ import annotations
 
@@ -14,50 +11,67 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from cbundles.report import summary
+from cbundles.report import drawing, evidence, summary, tables
 
-STYLE: dict[Any, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.dpi": 150,
-    "svg.hashsalt": "cbundles",
-}
 BOUNDARY_COLOUR = "#e6194b"
-PANEL_WIDTHS = 4
+PANEL_WIDTHS, PROFILES = 4, 6
 
 
 def draw_all(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
-    """Draw every figure of a sweep into `folder`, PNG and PDF; returns the PNG paths."""
+    """Draw every figure of a sweep into `folder`; returns the PNG paths."""
     paths: list[Path] = []
     groups = summary.variants(records)
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(drawing.STYLE):
         for number, (name, group) in enumerate(groups.items(), start=1):
             suffix = "" if len(groups) == 1 else f"-{number}"
             caption = _caption(group) + (f"\n{name}" if name else "")
-            if group[0]["config"]["model"]["family"] != "fc":
-                drawn = accuracy_and_entropy_by_depth(group, caption)
-                paths += _save(drawn, folder / f"fig6_depth{suffix}")
-                continue
-            paths += _save(accuracy_map(group, caption), folder / f"fig1_accuracy_map{suffix}")
-            paths += _save(entropy_maps(group, caption), folder / f"fig4_entropy_by_layer{suffix}")
-            paths += _save(
-                accuracy_against_entropy(group, caption), folder / f"fig5_accuracy_entropy{suffix}"
-            )
+            for stem, (shown, draw, rows) in _figures_of(group).items():
+                text = f"{shown} {caption.replace(NEWLINE, '; ')}."
+                figure = draw(group, caption)
+                paths.append(drawing.save(figure, folder / f"{stem}{suffix}", rows, text))
     return paths
 
 
-def _save(figure: Figure, stem: Path) -> list[Path]:
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    png = stem.with_suffix(".png")
-    figure.savefig(png, metadata={"Software": None}, bbox_inches="tight")
-    figure.savefig(
-        stem.with_suffix(".pdf"),
-        metadata={"CreationDate": None, "Producer": None, "Creator": None},
-        bbox_inches="tight",
-    )
-    return [png]
+NEWLINE = "\n"
+Draw = Callable[[Sequence[dict[str, Any]], str], Figure]
+BY_WIDTH = ("width", "depth", "seed", "test_accuracy", "first_conflicting_layer")
+BY_ENTROPY = ("width", "depth", "seed", "bundle_entropy", "test_accuracy")
+BY_DEPTH = ("depth", "seed", "test_accuracy", "bundle_entropy_initial", "bundle_entropy_first",
+            "bundle_entropy_last")  # fmt: skip
+
+
+def _figures_of(
+    group: Sequence[dict[str, Any]],
+) -> dict[str, tuple[str, Draw, list[dict[str, Any]]]]:
+    """Name -> what it shows, how it is drawn, and the numbers in it."""
+
+    def rows(columns: Sequence[str]) -> list[dict[str, Any]]:
+        return [{key: row[key] for key in columns} for row in map(summary.row, group)]
+
+    if group[0]["config"]["model"]["family"] != "fc":
+        shown = "Test accuracy and entropy of the last block by depth: mean and range over seeds."
+        return {"fig6_depth": (shown, accuracy_and_entropy_by_depth, rows(BY_DEPTH))}
+    layers = [row for record in _panels(group).values() for row in tables.layer_rows(record)]
+    profiles = [
+        row for record in _deepest(group) for row in tables.layer_rows(record) if row["epoch"] == 1
+    ]
+    return {
+        "fig1_accuracy_map": (
+            "Test accuracy by width and depth, mean over seeds, and the conflicting boundary.",
+            accuracy_map, rows(BY_WIDTH),
+        ),
+        "fig4_entropy_by_layer": (
+            "Bundle entropy of every layer after every epoch, of one seed.", entropy_maps, layers,
+        ),
+        "fig4_entropy_profile": (
+            "Bundle entropy of every layer of the deepest networks after epoch 1: mean and range "
+            "over seeds.", entropy_profiles, profiles,
+        ),
+        "fig5_accuracy_entropy": (
+            "Test accuracy against the bundle entropy of the last hidden layer.",
+            accuracy_against_entropy, rows(BY_ENTROPY),
+        ),
+    }  # fmt: skip
 
 
 def _axis(records: Sequence[dict[str, Any]], key: str) -> list[int]:
@@ -68,10 +82,11 @@ def _caption(records: Sequence[dict[str, Any]]) -> str:
     config = records[0]["config"]
     seeds = len({r["config"]["training"]["seed"] for r in records})
     epochs = config["training"]["epochs"]
+    devices = ", ".join(sorted({f"{r['device']} ({r['processor']})" for r in records}))
     return (
         f"{config['data']['name']}, {len(records)} networks, "
         f"{epochs} epoch{'s' * (epochs != 1)}, {seeds} seed{'s' * (seeds != 1)}\n"
-        f"{summary.probe(records[0])}"
+        f"{summary.probe(records[0])}\n{devices}"
     )
 
 
@@ -180,8 +195,8 @@ def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
 
     Columns: up to four widths, spread over the grid. Rows: a shallow and the deepest network.
     """
-    widths, depths = _spread(_axis(records, "width"), PANEL_WIDTHS), _axis(records, "depth")
-    chosen = sorted({depths[len(depths) // 2], depths[-1]})
+    panels = _panels(records)
+    widths, chosen = (sorted(set(values)) for values in zip(*panels, strict=True))
     limit = math.log(records[0]["num_classes"])
     figure = Figure(
         figsize=(1.3 + 2.1 * len(widths), 0.8 + 2.0 * len(chosen)), layout="constrained"
@@ -190,7 +205,7 @@ def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
     image = None
     for line, depth in zip(grid, chosen, strict=True):
         for axes, width in zip(line, widths, strict=True):
-            record = _one(records, width, depth)
+            record = panels.get((width, depth))
             if record is None:
                 axes.set_axis_off()
                 continue
@@ -220,6 +235,32 @@ def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
     return figure
 
 
+def entropy_profiles(records: Sequence[dict[str, Any]], caption: str) -> Figure:
+    """Figure 4a as profiles: H^l over the layers of the deepest networks after epoch 1, one line a
+    width, mean and range over seeds."""
+    deepest = _deepest(records)
+    depth = deepest[0]["config"]["model"]["depth"]
+    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    for width in _axis(deepest, "width"):
+        entropy = np.array(
+            [
+                [np.nan if h is None else h for h in record["history"][1]["entropy"]]
+                for record in deepest
+                if record["config"]["model"]["width"] == width
+            ]
+        )
+        layers = np.arange(1, depth + 1)
+        (line,) = axes.plot(layers, entropy.mean(0), label=f"width {width} (n = {len(entropy)})")
+        axes.fill_between(layers, entropy.min(0), entropy.max(0), color=line.get_color(), alpha=0.2)
+    axes.axhline(math.log(records[0]["num_classes"]), color="grey", linewidth=0.8, linestyle=":")
+    axes.set_xlabel("layer")
+    axes.set_ylabel("bundle entropy $H^l$ [nats]")
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title(f"Bundle entropy after epoch 1, L = {depth} (dotted: $\\ln N_c$)\n{caption}")
+    return figure
+
+
 def _spread(values: list[int], count: int) -> list[int]:
     if len(values) <= count:
         return values
@@ -227,10 +268,25 @@ def _spread(values: list[int], count: int) -> list[int]:
     return [values[i] for i in places]
 
 
-def _one(records: Sequence[dict[str, Any]], width: int, depth: int) -> dict[str, Any] | None:
-    model = {"width": width, "depth": depth}
-    here = [r for r in records if model.items() <= r["config"]["model"].items()]
-    return min(here, key=lambda r: r["config"]["training"]["seed"], default=None)
+def _panels(records: Sequence[dict[str, Any]]) -> dict[tuple[int, int], dict[str, Any]]:
+    """Networks for `entropy_maps`, by width and depth, of the first seed that was run."""
+    widths, depths = _spread(_axis(records, "width"), PANEL_WIDTHS), _axis(records, "depth")
+    found = {}
+    for depth in sorted({depths[len(depths) // 2], depths[-1]}):
+        for width in widths:
+            model = {"width": width, "depth": depth}
+            here = [r for r in records if model.items() <= r["config"]["model"].items()]
+            if here:
+                found[width, depth] = min(here, key=lambda r: r["config"]["training"]["seed"])
+    return found
+
+
+def _deepest(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The deepest networks of up to six widths, spread over the grid."""
+    depth = _axis(records, "depth")[-1]
+    widths = _spread(_axis(records, "width"), PROFILES)
+    models = [{"width": width, "depth": depth} for width in widths]
+    return [r for m in models for r in records if m.items() <= r["config"]["model"].items()]
 
 
 def accuracy_against_entropy(records: Sequence[dict[str, Any]], caption: str) -> Figure:
@@ -238,7 +294,7 @@ def accuracy_against_entropy(records: Sequence[dict[str, Any]], caption: str) ->
     rows = [r for r in map(summary.row, records) if r["bundle_entropy"] is not None]
     entropy = np.array([r["bundle_entropy"] for r in rows])
     accuracy = np.array([100 * r["test_accuracy"] for r in rows])
-    figure = Figure(figsize=(4.8, 3.6))
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.add_subplot()
     points = axes.scatter(
         entropy, accuracy, c=[r["depth"] for r in rows], s=[8 + r["width"] for r in rows],
@@ -252,17 +308,9 @@ def accuracy_against_entropy(records: Sequence[dict[str, Any]], caption: str) ->
     axes.set_ylim(0, 100)
     axes.set_xlabel("bundle entropy $H^L$ [nats], mean over epochs; dotted: $\\ln N_c$")
     axes.set_ylabel("test accuracy [%]")
-    correlation = _spearman(entropy, accuracy)
-    rank = "not defined" if correlation is None else f"{correlation:.2f}"
+    correlation = evidence.spearman(list(entropy), list(accuracy))
+    rank = "not defined" if math.isnan(correlation) else f"{correlation:.2f}"
     axes.set_title(f"Accuracy against bundle entropy (Spearman {rank}, n = {len(rows)})\n"
                    f"{caption}; larger marks: wider")  # fmt: skip
     figure.colorbar(points, ax=axes, label="depth (hidden layers)")
     return figure
-
-
-def _spearman(x: np.ndarray, y: np.ndarray) -> float | None:
-    from scipy import stats
-
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return None
-    return float(stats.spearmanr(x, y).statistic)

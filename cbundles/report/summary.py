@@ -31,7 +31,8 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
     """The table row of a completion record. None stands for "does not exist".
 
     bundle_entropy, num_bundles: of the last hidden layer, means over the epochs; the column
-    bundle_entropy_first is after epoch 1, bundle_entropy_last after the last. A diverged network
+    bundle_entropy_initial is before training, bundle_entropy_first after epoch 1,
+    bundle_entropy_last after the last. A diverged network
     (NaN or infinity in a measured layer) has no entropy from there on.
     """
     config, history = record["config"], record["history"]
@@ -50,6 +51,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         "test_accuracy": round(statistics.fmean(e["test_accuracy"] for e in tail), 6),
         "train_loss": after[-1]["train_loss"],
         "bundle_entropy": _mean(measured, 6),
+        "bundle_entropy_initial": history[0]["entropy"][-1],
         "bundle_entropy_first": entropies[0],
         "bundle_entropy_last": entropies[-1],
         "num_bundles": _mean([e["num_bundles"][-1] for e in after], 1),

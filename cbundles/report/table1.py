@@ -5,10 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from cbundles.config import Cell, own_pipeline
-from cbundles.report import summary
+from cbundles.config import Cell
+from cbundles.report import summary, tables
+from cbundles.report.runs import Run
+from cbundles.store import write_atomically
 
 PAPER_EPOCHS, PAPER_FILTERS = 120, 64
 
@@ -72,19 +75,49 @@ def rows(groups: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, str]]:
     found, smaller = [], []
     ours = {}
     for group in groups:
-        cell = Cell.fromdict(group[0]["config"])
-        full = cell.training.epochs == PAPER_EPOCHS and cell.model.base_filters == PAPER_FILTERS
-        named = own_pipeline(cell.data.name) == cell.data.name
-        if full and named:
-            ours[cell.data.name, cell.model.family] = row(group)
-        else:
+        paper = published(group[0])
+        if paper is None:
             smaller.append(row(group))
+        else:
+            ours[paper] = row(group)
     for paper in PAPER:
         found.append(_published(paper))
         missing = {**_published(paper), **dict.fromkeys(COLUMNS[3:], ""), "source": "ours"}
         missing["accuracy [%]"] = "not run"
-        found.append(ours.get((paper.dataset, paper.network), missing))
+        found.append(ours.get(paper, missing))
     return found + smaller
+
+
+def of_run(run: Run) -> list[list[dict[str, Any]]]:
+    """The records of an auto-tuning, a group for each row of the table."""
+    known = {record["cell"]: record for record in run.records}
+    parts = [run.description.get(part, []) for part in ("baseline", "tuned")]
+    groups = [[known[cell] for cell in cells if cell in known] for cells in parts]
+    return [group for group in groups if group]
+
+
+def write(groups: Sequence[Sequence[dict[str, Any]]], folder: Path) -> list[Path]:
+    """The table in three formats; returns their paths."""
+    content = rows(groups)
+    texts = {"csv": tables.csv_text(content), "md": markdown(content), "tex": latex(content)}
+    for kind, text in texts.items():
+        write_atomically(folder / f"table1.{kind}", text)
+    return [folder / f"table1.{kind}" for kind in texts]
+
+
+def published(record: dict[str, Any]) -> Published | None:
+    """The paper's row that a record belongs to; None for networks of another size or data set."""
+    cell = Cell.fromdict(record["config"])
+    full = cell.training.epochs == PAPER_EPOCHS and cell.model.base_filters == PAPER_FILTERS
+    for paper in PAPER:
+        if full and (paper.dataset, paper.network) == (cell.data.name, cell.model.family):
+            return paper
+    return None
+
+
+def resnet_of(paper: Published) -> Published:
+    """The row of the ResNet that a row is compared with."""
+    return next(p for p in PAPER if (p.dataset, p.network) == (paper.dataset, "resnet"))
 
 
 def _published(paper: Published) -> dict[str, str]:

@@ -43,6 +43,9 @@ def layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     return [
         {
             "cell": record["cell"],
+            "width": summary.width_of(record),
+            "depth": record["config"]["model"]["depth"],
+            "seed": record["config"]["training"]["seed"],
             "epoch": epoch,
             "layer": layer,
             "entropy": entropy,

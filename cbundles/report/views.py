@@ -1,0 +1,48 @@
+"""The tables and figures of one run, computed from its records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cbundles.report import summary, table1, tables
+from cbundles.report.runs import AUTOTUNE, TOY, Run
+from cbundles.store import write_atomically
+
+
+def write(run: Run) -> list[Path]:
+    """Write everything that the records of a run show; returns the paths of its figures."""
+    from cbundles.report import figures, toy_figures
+
+    if run.kind == TOY:
+        return toy_figures.draw_all(run.records, run.store.figures)
+    if run.kind == AUTOTUNE:
+        table1.write(table1.of_run(run), run.store.folder)
+        return []
+    _write_tables(run)
+    return figures.draw_all(run.records, run.store.figures)
+
+
+def _write_tables(run: Run) -> None:
+    rows = [summary.row(record) for record in run.records]
+    data = ", ".join(f"{name} ({print_})" for name, print_ in run.description["data"].items())
+    notes = [
+        f"{len(rows)} networks; data {data}",
+        *map(origin_line, summary.origins(run.records)),
+        *sorted({summary.probe(record) for record in run.records}),
+        *tables.boundary_lines(run.records),
+    ]
+    folder = run.store.folder
+    write_atomically(folder / "table.csv", tables.csv_text(rows))
+    name = run.description["name"]
+    write_atomically(folder / "table.md", tables.markdown_text(name, rows, notes))
+    layers = [row for record in run.records for row in tables.layer_rows(record)]
+    write_atomically(folder / "layers.csv", tables.csv_text(layers))
+
+
+def origin_line(origin: dict[str, Any]) -> str:
+    """What made so many records, in a sentence."""
+    return (
+        f"{origin['networks']} trained on {origin['platform']}, {origin['device']}, "
+        f"{origin['processor']}, jax {origin['versions']['jax']}, commit {origin['commit']}"
+    )

@@ -1,0 +1,253 @@
+"""Claims: the criteria as they were fixed, and each judge on records made up for it."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from records import record
+
+from cbundles.report import claims, evidence, page
+from cbundles.report.claims.resolution import RESOLUTIONS
+from cbundles.report.runs import Run
+from cbundles.store import Store
+
+LN10 = math.log(10)
+
+
+def sweep(*records, name="sweep"):
+    return Run(Store(Path(name)), {"name": name}, list(records))
+
+
+def verdicts(claim, *runs):
+    (found,) = [c for c in claims.judge(runs) if c.id == claim]
+    return [finding.reproduced for finding in found.findings]
+
+
+def test_criteria_are_those_that_were_fixed_beforehand(shared):
+    text = (shared / "CLAIMS.md").read_text()
+    fixed = dict(re.findall(r"^\| (C\d+) \| (.*) \|$", text, re.MULTILINE))
+    ours = {e["id"]: e["criterion"] for e in yaml.safe_load(claims.CRITERIA.read_text())}
+    assert ours == fixed and len(ours) == 20
+
+
+def test_nothing_is_judged_without_records():
+    judged = claims.judge([])
+    assert len(judged) == 20
+    assert all(claim.verdicts == ["not run"] for claim in judged)
+    assert all(row["ours"] == "" for row in page.rows(judged))
+
+
+def toy(case, seed, *, bundles=1, deviation=0.001, accuracy=1.0, norm=1.0, lag=0.99, share=0.5):
+    entry = {"num_bundles": bundles, "deviation": deviation, "accuracy": accuracy,
+             "gradient_norm": norm}  # fmt: skip
+    return {"cell": f"{case}-{seed}", "experiment": "toy", "case": case, "seed": seed,
+            "share": share, "history": [entry] * 51, "autocorrelation": [1.0, lag]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("claim", "case", "good", "bad"),
+    [
+        ("C1", "separate", {"bundles": 17}, {"bundles": 1}),
+        ("C1", "separate", {"bundles": 17}, {"bundles": 17, "accuracy": 0.98}),
+        ("C2", "conflicting", {}, {"bundles": 2}),
+        ("C2", "conflicting", {}, {"deviation": 0.03}),
+        ("C3", "conflicting-imbalanced", {"share": 0.66}, {"deviation": 0.03}),
+        ("C4", "conflicting", {"norm": 4.9}, {"norm": 5.1}),
+        ("C5", "conflicting", {"lag": 0.91}, {"lag": 0.89}),
+    ],
+)
+def test_toy(claim, case, good, bad):
+    others = [toy("separate", 0, bundles=9), toy("shattered", 0, lag=0.1),
+              toy("unnormalised", 0, lag=0.8)]  # fmt: skip
+    others = [other for other in others if other["case"] != case]
+    assert verdicts(claim, sweep(*others, toy(case, 0, **good))) == [True]
+    assert verdicts(claim, sweep(*others, toy(case, 0, **bad))) == [False]
+
+
+def column(width, first, depth=150):
+    """Three seeds whose entropy rises from the first conflicting layer on."""
+    entropy = [max(0.0, 0.01 * (layer - first + 1)) for layer in range(1, depth + 1)]
+    return [record(depth, width, s, entropy=entropy) for s in range(3)]
+
+
+def test_c6_narrower_networks_conflict_earlier():
+    grid = [*column(10, 5), *column(25, 20)]
+    assert verdicts("C6", sweep(*grid, *column(50, 60))) == [True]
+    assert verdicts("C6", sweep(*grid, *(record(150, 50, s) for s in range(3)))) == [True]
+    assert verdicts("C6", sweep(*grid, *column(50, 20))) == [False]
+    falling = [record(150, 50, s, entropy=[0.0] * 60 + [1 - i / 100 for i in range(90)])
+               for s in range(3)]  # fmt: skip
+    assert verdicts("C6", sweep(*grid, *falling)) == [False]
+    assert verdicts("C6", sweep(*grid)) == []
+
+
+@pytest.mark.parametrize(
+    ("short", "long", "expected"),
+    [(19, 22, True), (12, 22, False), (None, 20, False), (None, 40, True), (None, None, False)],
+)
+def test_c7_first_layer_by_depth(short, long, expected):
+    grid = [record(25, 25, s, first=short) for s in range(5)]
+    grid += [record(150, 25, s, first=long) for s in range(5)]
+    assert verdicts("C7", sweep(*grid)) == [expected]
+
+
+def test_c8_fully_conflicting():
+    def grid(h, accuracy):
+        return [record(150, 10, s, entropy=[h] * 150, accuracy=accuracy) for s in range(3)]
+
+    assert verdicts("C8", sweep(*grid(0.99 * LN10, 0.11))) == [True]
+    assert verdicts("C8", sweep(*grid(0.97 * LN10, 0.11))) == [False]
+    assert verdicts("C8", sweep(*grid(0.99 * LN10, 0.3))) == [False]
+
+
+def course(seed, values):
+    """A network of 30 layers with these H^L after its epochs."""
+    made = record(30, 20, seed, epochs=len(values))
+    for entry, value in zip(made["history"][1:], values, strict=True):
+        entry["entropy"] = [0.0] * 29 + [value]
+    return made
+
+
+def test_c9_slowly_resolved():
+    slow = [1.0, 0.8, 0.6, 0.5, 0.4, 0.0]
+    fast = [1.0, 0.5, 0.1, 0.0, 0.0, 0.0]
+    rising = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
+    assert verdicts("C9", sweep(*(course(s, slow) for s in range(3)))) == [True]
+    assert verdicts("C9", sweep(*(course(s, fast) for s in range(3)))) == [False]
+    assert verdicts("C9", sweep(*(course(s, rising) for s in range(3)))) == [False]
+
+
+def grid(conflicts=lambda d, w: d >= 3 * w, accuracy=lambda d, w: 0.9 - 0.004 * max(0, d - 3 * w)):
+    """8 depths x 3 widths x 20 epochs; conflicts begin at layer 3 x width."""
+    return [
+        record(d, w, epochs=20, accuracy=accuracy(d, w),
+               first=min(3 * w, d) if conflicts(d, w) else None)
+        for w in (5, 10, 20) for d in (5, 10, 20, 30, 45, 60, 80, 100)
+    ]  # fmt: skip
+
+
+def test_c10_the_boundary_separates():
+    assert verdicts("C10", sweep(*grid())) == [True]
+    assert verdicts("C10", sweep(*grid(accuracy=lambda d, w: 0.5 + 0.004 * d))) == [False]
+    assert verdicts("C10", sweep(*grid(conflicts=lambda d, w: d == 100 or d < 3 * w))) == [False]
+    assert verdicts("C10", sweep(*grid()[:9])) == []
+
+
+def test_c11_correlation():
+    assert verdicts("C11", sweep(*grid())) == [True]
+    assert verdicts("C11", sweep(*grid(accuracy=lambda d, w: 0.5 + 0.004 * d))) == [False]
+
+
+def test_c20_what_would_be_stopped_is_never_among_the_best():
+    def with_dead(accuracy):
+        dead = record(100, 4, epochs=20, entropy=[0.0] + [LN10] * 99, accuracy=accuracy)
+        return sweep(*grid(), dead)
+
+    assert verdicts("C20", with_dead(0.1)) == [True]
+    assert verdicts("C20", with_dead(0.88)) == [False]
+    assert verdicts("C20", sweep(*grid())) == []
+
+
+def vgg(depth, entropy, accuracy, *, family="vgg", initial=0.0):
+    return [record(depth, 8, s, family=family, accuracy=accuracy, initial=initial,
+                   entropy=[0.0] * (depth - 1) + [entropy]) for s in range(3)]  # fmt: skip
+
+
+def family(**changed):
+    depths = {4: (0.0, 0.6), 10: (0.0, 0.8), 30: (0.0, 0.9), 50: (0.5, 0.6), 100: (1.5, 0.3),
+              120: (2.29, 0.1)}  # fmt: skip
+    depths |= {int(name[1:]): value for name, value in changed.items()}
+    return sweep(*(r for d, (h, a) in depths.items() for r in vgg(d, h, a)))
+
+
+def test_c12_vgg_by_depth():
+    assert verdicts("C12", family()) == [True]
+    for wrong in ({"d50": (0.5, 0.95)}, {"d30": (0.1, 0.9)}, {"d100": (0.4, 0.3)},
+                  {"d120": (2.0, 0.1)}, {"d120": (2.29, 0.2)}, {"d4": (0.0, 0.95)}):  # fmt: skip
+        assert verdicts("C12", family(**wrong)) == [False], wrong
+
+
+def test_c13_conflicts_appear_during_training():
+    assert verdicts("C13", sweep(*vgg(100, 1.0, 0.5))) == [True]
+    assert verdicts("C13", sweep(*vgg(100, 0.0, 0.5))) == [False]
+    assert verdicts("C13", sweep(*vgg(100, 1.0, 0.5, initial=0.2))) == [False]
+
+
+def test_c14_resnets():
+    def nets(entropy=0.0, deep=0.89):
+        shallow = [*vgg(10, 0.0, 0.9, family="resnet"), *vgg(50, 0.0, 0.9, family="resnet")]
+        return sweep(*shallow, *vgg(120, entropy, deep, family="resnet"))
+
+    assert verdicts("C14", nets()) == [True]
+    assert verdicts("C14", nets(entropy=0.1)) == [False]
+    assert verdicts("C14", nets(deep=0.8)) == [False]
+
+
+def test_c16_restarts():
+    def tuning(*lengths, epoch=1):
+        chains = []
+        for seed, length in enumerate(lengths):
+            chain = [record(120 - i, 8, seed, family="vgg", epochs=epoch) for i in range(length)]
+            chains.append([*chain, record(28, 8, seed, family="vgg", epochs=20)])
+        cells = [[made["cell"] for made in chain] for chain in chains]
+        records = [made for chain in chains for made in chain]
+        return Run(Store(Path("autotune")), {"name": "autotune", "attempts": cells}, records)
+
+    assert verdicts("C16", tuning(3, 2, 2)) == [True]
+    assert verdicts("C16", tuning(4, 2, 2)) == [False]
+    assert verdicts("C16", tuning(1, 1, 1, epoch=2)) == [False]
+    assert verdicts("C16", tuning(1, 1)) == []
+
+
+def test_c19_coarser_formats():
+    def networks(bundles):
+        return sweep(
+            *(record(5, 10, s, resolution=name, bundles=count)
+              for s in range(3) for name, count in zip(RESOLUTIONS, bundles, strict=True))
+        )  # fmt: skip
+
+    assert verdicts("C19", networks((2048, 90, 12, 1))) == [True]
+    assert verdicts("C19", networks((2048, 90, 120, 1))) == [False]
+    assert verdicts("C19", networks((1, 1, 1, 1))) == [False]
+
+
+def test_c15_rows_of_table_1_need_the_papers_size():
+    def full(family, depth, accuracy, seconds):
+        made = record(depth, 64, family=family, accuracy=accuracy, epochs=120)
+        made["config"]["data"]["name"] = "cifar10"
+        return {**made, "bytes": 178_000_000, "latency_seconds": seconds}
+
+    def run(resnet, tuned):
+        cells = {"baseline": [resnet["cell"]], "tuned": [tuned["cell"]]}
+        description = {"name": "x", "attempts": [[tuned["cell"]]], **cells}
+        return Run(Store(Path("autotune")), description, [resnet, tuned])
+
+    resnet = full("resnet", 76, 0.857, 0.130)
+    # The mean over the last two epochs is 119.5 / 120 of the last one.
+    assert verdicts("C15", run(resnet, full("vgg", 20, 0.853, 0.048))) == [True, True]
+    assert verdicts("C15", run(resnet, full("vgg", 28, 0.853, 0.048))) == [True, False]
+    assert verdicts("C15", run(resnet, full("vgg", 20, 0.82, 0.048))) == [True, False]
+    assert verdicts("C15", run(resnet, full("vgg", 20, 0.853, 0.1))) == [True, False]
+    small = record(20, 8, family="vgg", epochs=120)
+    assert verdicts("C15", run({**resnet, "bytes": 150_000_000}, small)) == [False]
+
+
+def test_other_readings_of_the_metric_are_no_evidence():
+    assert evidence.groups([sweep(record(5, 10, equality="gamma"))]) == []
+    assert evidence.groups([sweep(record(5, 10, resolution="bfloat16"))]) == []
+    assert len(evidence.groups([sweep(record(5, 10), record(5, 10, samples=512))])) == 2
+
+
+def test_statistics():
+    assert evidence.balanced_accuracy([True, False, True], [True, False, False]) == 0.75
+    assert evidence.area_under_curve([3, 2, 1], [True, True, False]) == 1.0
+    assert evidence.area_under_curve([1, 1], [True, False]) == 0.5
+    assert math.isnan(evidence.area_under_curve([1, 1], [True, True]))
+    assert math.isnan(evidence.balanced_accuracy([True], [True]))
+    x = list(range(50))
+    low, high = evidence.interval(x, [-v for v in x], evidence.spearman)
+    assert (low, high) == pytest.approx((-1, -1))

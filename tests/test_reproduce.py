@@ -1,0 +1,106 @@
+"""Profiles of `make reproduce`, and the report, as real processes."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from cbundles.commands import reproduce
+from cbundles.errors import InputError
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")),
+                         ids=lambda p: p.stem)  # fmt: skip
+def test_profiles_that_are_shipped_are_valid(path):
+    profile = reproduce.load(path)
+    assert profile.steps and len({step.out for step in profile.steps}) == len(profile.steps)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[]", "must be a mapping"),
+        ("results: r", "steps is missing"),
+        ("resluts: r\nsteps: []", "results"),
+        ("results: r\nsteps: [{toi: {}}]", "toy"),
+        ("results: r\nsteps: [toy]", "step 1"),
+        ("results: r\nsteps: [{sweep: {}}]", "config is missing"),
+        ("results: r\nsteps: [{sweep: {confg: a}}]", "config"),
+        ("results: r\nsteps: [{autotune: {dataset: mnist, seeds: many}}]", "must be a int"),
+        ("results: r\nsteps: [{autotune: {dataset: mnits}}]", "mnist"),
+        ("results: r\nsteps: [{sweep: {config: nowhere.yaml}}]", "nowhere.yaml"),
+        ("results: [", "cannot be read"),
+    ],
+)
+def test_mistakes_in_a_profile(tmp_path, content, said):
+    path = tmp_path / "p.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=re.escape(said)):
+        reproduce.load(path)
+
+
+PROFILE = """
+results: results
+steps:
+  - toy: {}
+  - sweep: {config: grid.yaml, set: [training.epochs=2]}
+  - sweep: {config: missing.yaml}
+"""
+
+
+def test_reproduce_and_report(cli, tmp_path):
+    """Steps run and are not repeated; one without data is left out and named; the report is built
+    from records, and again the same after its figures were deleted."""
+    grid = "model: {width: [4, 8, 12], depth: [2, 4, 6]}\ndata: {name: mnist_mini}\n"
+    (tmp_path / "grid.yaml").write_text(grid + "probe: {samples: 64}\n")
+    missing = "data: {name: 'folder:nowhere'}\nmodel: {width: 4, depth: 2}\n"
+    (tmp_path / "missing.yaml").write_text(missing)
+    (tmp_path / "p.yaml").write_text(PROFILE.rsplit("\n", 2)[0])
+    done = cli("reproduce", "p.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "step 2 of 2" in done.stdout and "[9/9]" in done.stdout
+    results = tmp_path / "results"
+    page = (results / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 + 4
+    assert not re.search(r"(src|href)='?https?:", page)
+    assert "C1" in page and "not run" in page and "Table 1" in page
+    assert (results / "claims.csv").is_file() and (results / "claims.tex").is_file()
+
+    plan = cli("reproduce", "p.yaml", "--plan")
+    assert plan.stdout.count("finished") == 2
+
+    def digests():
+        files = [*results.rglob("figures/*"), *results.glob("*.*")]
+        return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+    before = digests()
+    for folder in results.glob("*/figures"):
+        shutil.rmtree(folder)
+    assert cli("report").returncode == 0
+    assert digests() == before
+
+    (tmp_path / "p.yaml").write_text(PROFILE)
+    partly = cli("reproduce", "p.yaml")
+    assert partly.returncode == 2 and "nowhere" in partly.stdout and "C1" in partly.stdout
+
+
+def test_report_needs_records(cli, tmp_path):
+    (tmp_path / "results").mkdir()
+    empty = cli("report")
+    assert empty.returncode == 2 and "no run with records" in empty.stderr
+    (tmp_path / "results/x").mkdir()
+    (tmp_path / "results/x/run.json").write_text("{")
+    damaged = cli("report")
+    assert damaged.returncode == 2 and "run.json" in damaged.stderr
+
+
+def test_the_report_does_without_jax():
+    code = "import sys; from cbundles.commands import report; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
