@@ -6,9 +6,11 @@ import math
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from records import record
+from scipy import stats
 
 from cbundles.report import claims, evidence, page
 from cbundles.report.claims.resolution import RESOLUTIONS
@@ -249,5 +251,10 @@ def test_statistics():
     assert math.isnan(evidence.area_under_curve([1, 1], [True, True]))
     assert math.isnan(evidence.balanced_accuracy([True], [True]))
     x = list(range(50))
-    low, high = evidence.interval(x, [-v for v in x], evidence.spearman)
-    assert (low, high) == pytest.approx((-1, -1))
+    assert evidence.spearman_interval(x, [-v for v in x]) == pytest.approx((-1, -1))
+    noisy = [v + w for v, w in zip(x, np.random.default_rng(1).normal(0, 20, 50), strict=True)]
+    low, high = evidence.spearman_interval(x, noisy)
+    assert low < evidence.spearman(x, noisy) < high
+    resampled = stats.bootstrap((x, noisy), evidence.spearman, paired=True, vectorized=False,
+                                n_resamples=2000, method="percentile", rng=0)  # fmt: skip
+    assert (low, high) == pytest.approx(resampled.confidence_interval, abs=0.02)

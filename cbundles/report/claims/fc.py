@@ -157,7 +157,7 @@ def correlated(runs: Sequence[Run]) -> list[Finding]:
         entropy = [row["bundle_entropy"] for row in rows]
         accuracy = [row["test_accuracy"] for row in rows]
         rank = evidence.spearman(entropy, accuracy)
-        low, high = evidence.interval(entropy, accuracy, evidence.spearman)
+        low, high = evidence.spearman_interval(entropy, accuracy)
         ours = f"Spearman {rank:.2f}, 95 % interval {low:.2f} to {high:.2f}, n = {len(rows)}"
         found.append(of_group(group, ours, rank <= -0.5 and high < 0, group.records))
     return found
