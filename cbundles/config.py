@@ -190,14 +190,20 @@ class Cell:
         """How people call it: its shape and seed, and whatever is not as the schema has it."""
         m = self.model
         size = f"width={m.width}" if m.family == "fc" else f"filters={m.base_filters}"
+        unusual = [f" {path.split('.')[1]}={value}" for path, value in self.unusual.items()]
+        shape = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
+        return shape + "".join(unusual)
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """Key paths and values of what is not as the schema has it, besides data set, epochs, seed
+        and the size of the network; blocks that are not the paper's for this depth."""
         usual = {"data.name", "training.epochs", "training.seed"}
         usual |= {f"model.{field.name}" for field in dataclasses.fields(Model)}
-        given = {path: value for path, value in self._given().items() if path not in usual}
-        unusual = [f" {path.split('.')[1]}={value}" for path, value in given.items()]
-        shape = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
-        if m.family != "fc" and self.blocks != PAPER_BLOCKS.get(m.depth):
-            shape += f" blocks={m.blocks}"
-        return shape + "".join(unusual)
+        found = {path: value for path, value in self._given().items() if path not in usual}
+        if self.model.family != "fc" and self.blocks != PAPER_BLOCKS.get(self.model.depth):
+            found["model.blocks"] = self.model.blocks
+        return found
 
     @property
     def blocks(self) -> tuple[int, int, int, int]:
@@ -247,7 +253,7 @@ def load(path: Path, overrides: list[str]) -> Experiment:
         raise InputError(f"{path}: no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    content = _parse_yaml(text, str(path))
+    content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {content!r}")
     return override(content, overrides, default_name=path.stem, file=str(path))
@@ -471,7 +477,7 @@ class _StrictLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse_yaml(text: str, place: str) -> Any:
+def parse_yaml(text: str, place: str) -> Any:
     try:
         return yaml.load(text, _StrictLoader)  # a SafeLoader: plain data only
     except yaml.YAMLError as error:
@@ -512,5 +518,5 @@ def _apply(content: dict[str, Any], override: str) -> str:
         if not isinstance(child, dict):
             raise InputError(f"--set {override}: {parent} is not a section")
         target = child
-    target[last] = _parse_yaml(text, f"--set {override}")
+    target[last] = parse_yaml(text, f"--set {override}")
     return path

@@ -5,14 +5,18 @@ from __future__ import annotations
 from cbundles import config
 
 
-def record(depth, width, seed=0, *, first=None, accuracy=0.9, epochs=3, entropy=None,
-           initial=0.0, bundles=2048, family="fc", **probe):  # fmt: skip
+def record(
+    depth, width, seed=0, *, first=None, accuracy=0.9, epochs=3, entropy=None, initial=0.0,
+    bundles=2048, family="fc", blocks=None, accuracy_epochs=2, **probe,
+):  # fmt: skip
     """A record whose layers conflict from layer `first` on, after every epoch."""
-    model = {"width": width} if family == "fc" else {"base_filters": width, "blocks": "1,1,1,1"}
+    model = {"width": width} if family == "fc" else {"base_filters": width}
+    if family != "fc":
+        model["blocks"] = blocks or ",".join(map(str, config.PAPER_BLOCKS.get(depth, (1, 1, 1, 1))))
     cell = config.Cell(
         config.Data(),
         config.Model(family=family, depth=depth, **model),
-        config.Training(epochs=epochs, seed=seed, accuracy_epochs=2),
+        config.Training(epochs=epochs, seed=seed, accuracy_epochs=accuracy_epochs),
         config.Probe(**probe),
     )
     h = entropy or [0.0 if first is None or layer < first else 0.5 for layer in range(1, depth + 1)]

@@ -20,8 +20,9 @@ from cbundles.store import Store
 LN10 = math.log(10)
 
 
-def sweep(*records, name="sweep"):
-    return Run(Store(Path(name)), {"name": name}, list(records))
+def sweep(*records, name="sweep", cells=None):
+    cells = cells or [made["cell"] for made in records]
+    return Run(Store(Path(name)), {"name": name, "cells": cells}, list(records))
 
 
 def verdicts(claim, *runs):
@@ -43,11 +44,21 @@ def test_nothing_is_judged_without_records():
     assert all(row["ours"] == "" for row in page.rows(judged))
 
 
+TOY = {
+    "separate": {"bundles": 17},
+    "conflicting": {},
+    "conflicting-imbalanced": {"share": 0.66},
+    "plain": {"lag": 0.1},
+    "standardised": {"lag": 0.0},
+}
+
+
 def toy(case, seed, *, bundles=1, deviation=0.001, accuracy=1.0, norm=1.0, lag=0.99, share=0.5):
     entry = {"num_bundles": bundles, "deviation": deviation, "accuracy": accuracy,
              "gradient_norm": norm}  # fmt: skip
-    return {"cell": f"{case}-{seed}", "experiment": "toy", "case": case, "seed": seed,
-            "share": share, "history": [entry] * 51, "autocorrelation": [1.0, lag]}  # fmt: skip
+    made = {"cell": f"{case}-{seed}", "experiment": "toy", "case": case, "seed": seed,
+            "share": share, "autocorrelation": [1.0, lag]}  # fmt: skip
+    return made if case in ("plain", "standardised") else {**made, "history": [entry] * 51}
 
 
 @pytest.mark.parametrize(
@@ -59,15 +70,45 @@ def toy(case, seed, *, bundles=1, deviation=0.001, accuracy=1.0, norm=1.0, lag=0
         ("C2", "conflicting", {}, {"deviation": 0.03}),
         ("C3", "conflicting-imbalanced", {"share": 0.66}, {"deviation": 0.03}),
         ("C4", "conflicting", {"norm": 4.9}, {"norm": 5.1}),
+        ("C4", "conflicting-imbalanced", {"norm": 0.21}, {"norm": 0.19}),
         ("C5", "conflicting", {"lag": 0.91}, {"lag": 0.89}),
+        ("C5", "plain", {"lag": 0.3}, {"lag": 0.31}),
+        ("C5", "standardised", {"lag": 0.9}, None),
     ],
 )
 def test_toy(claim, case, good, bad):
-    others = [toy("separate", 0, bundles=9), toy("shattered", 0, lag=0.1),
-              toy("unnormalised", 0, lag=0.8)]  # fmt: skip
-    others = [other for other in others if other["case"] != case]
-    assert verdicts(claim, sweep(*others, toy(case, 0, **good))) == [True]
-    assert verdicts(claim, sweep(*others, toy(case, 0, **bad))) == [False]
+    def run(**changed):
+        settings = {**TOY, case: changed}
+        return sweep(*(toy(name, seed, **kept) for name, kept in settings.items()
+                       for seed in range(5)))  # fmt: skip
+
+    assert verdicts(claim, run(**good)) == [True]
+    if bad is not None:
+        assert verdicts(claim, run(**bad)) == [False]
+
+
+def test_unfinished_runs_are_not_judged():
+    assert verdicts("C1", sweep(toy("separate", 0), cells=["separate-0", "separate-1"])) == []
+    assert verdicts("C11", sweep(*grid(), cells=["a"] * 25)) == []
+    stopped = [{**made, "history": made["history"][:2]} for made in vgg(100, 1.0, 0.5)]
+    assert verdicts("C13", sweep(*stopped)) == []
+
+
+def test_diverged_networks_are_left_out_and_counted():
+    dead = record(150, 10, 3, entropy=[None] * 150)
+    (finding,) = next(
+        c for c in claims.judge([sweep(*(record(150, 10, s, entropy=[LN10] * 150, accuracy=0.1)
+                                         for s in range(3)), dead)]) if c.id == "C8"
+    ).findings  # fmt: skip
+    assert finding.reproduced and "1 networks diverged" in finding.ours
+    assert len(finding.cells) == 3 and "3 networks, 3 seeds" in finding.scale
+
+
+def test_every_seed_counts_in_a_mean_over_seeds():
+    some = [record(30, 8, s, family="vgg", accuracy=0.9, entropy=[0.0] * 29 + [h])
+            for s, h in enumerate([0.0, 1.0, 1.0])]  # fmt: skip
+    others = [r for r in family().records if r["config"]["model"]["depth"] != 30]
+    assert verdicts("C12", sweep(*others, *some)) == [False]
 
 
 def column(width, first, depth=150):
@@ -89,7 +130,7 @@ def test_c6_narrower_networks_conflict_earlier():
 
 @pytest.mark.parametrize(
     ("short", "long", "expected"),
-    [(19, 22, True), (12, 22, False), (None, 20, False), (None, 40, True), (None, None, False)],
+    [(19, 22, True), (12, 22, False), (None, 20, False), (20, None, False), (None, None, False)],
 )
 def test_c7_first_layer_by_depth(short, long, expected):
     grid = [record(25, 25, s, first=short) for s in range(5)]
@@ -189,20 +230,34 @@ def test_c14_resnets():
     assert verdicts("C14", nets(deep=0.8)) == [False]
 
 
+PAPER = "3,12,41,3"
+
+
 def test_c16_restarts():
-    def tuning(*lengths, epoch=1):
+    def tuning(*lengths, epoch=1, **changed):
         chains = []
         for seed, length in enumerate(lengths):
-            chain = [record(120 - i, 8, seed, family="vgg", epochs=epoch) for i in range(length)]
+            chain = [record(120 - i, 8, seed, family="vgg", epochs=epoch, blocks=PAPER,
+                            accuracy_epochs=5)
+                     for i in range(length)]  # fmt: skip
             chains.append([*chain, record(28, 8, seed, family="vgg", epochs=20)])
+        return tuned(chains, **changed)
+
+    def tuned(chains, **changed):
         cells = [[made["cell"] for made in chain] for chain in chains]
         records = [made for chain in chains for made in chain]
-        return Run(Store(Path("autotune")), {"name": "autotune", "attempts": cells}, records)
+        ends = [chain[-1] for chain in cells]
+        description = {"name": "autotune", "rule": "stage", "attempts": cells, "tuned": ends}
+        return Run(Store(Path("autotune")), {**description, **changed}, records)
 
     assert verdicts("C16", tuning(3, 2, 2)) == [True]
     assert verdicts("C16", tuning(4, 2, 2)) == [False]
     assert verdicts("C16", tuning(1, 1, 1, epoch=2)) == [False]
     assert verdicts("C16", tuning(1, 1)) == []
+    assert verdicts("C16", tuning(3, 2, 2, rule="conflicting")) == []
+    assert verdicts("C16", tuning(3, 2, 2, tuned=[])) == []
+    small = [[record(10, 8, seed, family="vgg", epochs=20)] for seed in range(3)]
+    assert verdicts("C16", tuned(small)) == []
 
 
 def test_c19_coarser_formats():
@@ -219,23 +274,28 @@ def test_c19_coarser_formats():
 
 def test_c15_rows_of_table_1_need_the_papers_size():
     def full(family, depth, accuracy, seconds):
-        made = record(depth, 64, family=family, accuracy=accuracy, epochs=120)
+        blocks = {120: PAPER, 76: "3,6,25,3"}.get(depth, "1,1,1,1")
+        made = record(depth, 64, family=family, accuracy=accuracy, epochs=120, blocks=blocks)
         made["config"]["data"]["name"] = "cifar10"
+        made["config"]["training"]["accuracy_epochs"] = 5
         return {**made, "bytes": 178_000_000, "latency_seconds": seconds}
 
     def run(resnet, tuned):
         cells = {"baseline": [resnet["cell"]], "tuned": [tuned["cell"]]}
-        description = {"name": "x", "attempts": [[tuned["cell"]]], **cells}
-        return Run(Store(Path("autotune")), description, [resnet, tuned])
+        start = full("vgg", 120, 0.1, 1.0)
+        description = {"rule": "stage", "attempts": [[start["cell"], tuned["cell"]]], **cells}
+        return Run(Store(Path("autotune")), description, [resnet, start, tuned])
 
-    resnet = full("resnet", 76, 0.857, 0.130)
-    # The mean over the last two epochs is 119.5 / 120 of the last one.
-    assert verdicts("C15", run(resnet, full("vgg", 20, 0.853, 0.048))) == [True, True]
-    assert verdicts("C15", run(resnet, full("vgg", 28, 0.853, 0.048))) == [True, False]
+    resnet = full("resnet", 76, 0.87, 0.130)
+    # The mean over the last five epochs is 118 / 120 of the last one.
+    assert verdicts("C15", run(resnet, full("vgg", 20, 0.867, 0.048))) == [True, True]
+    assert verdicts("C15", run(resnet, full("vgg", 28, 0.867, 0.048))) == [True, False]
     assert verdicts("C15", run(resnet, full("vgg", 20, 0.82, 0.048))) == [True, False]
-    assert verdicts("C15", run(resnet, full("vgg", 20, 0.853, 0.1))) == [True, False]
+    assert verdicts("C15", run(resnet, full("vgg", 20, 0.867, 0.1))) == [True, False]
     small = record(20, 8, family="vgg", epochs=120)
     assert verdicts("C15", run({**resnet, "bytes": 150_000_000}, small)) == [False]
+    other = full("resnet", 50, 0.87, 0.130)
+    assert verdicts("C15", run(other, small)) == []
 
 
 def test_other_readings_of_the_metric_are_no_evidence():

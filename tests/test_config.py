@@ -12,7 +12,10 @@ from conftest import ROOT
 from cbundles import config
 from cbundles.errors import InputError
 
-CONFIGS = sorted((ROOT / "configs").glob("**/*.yaml"))
+PROFILES = set(
+    (ROOT / "configs/reproduce").glob("*.yaml")
+)  # lists of experiments, see test_reproduce
+CONFIGS = sorted(set((ROOT / "configs").glob("**/*.yaml")) - PROFILES)
 
 
 @pytest.fixture

@@ -95,6 +95,31 @@ def test_the_same_records_give_the_same_figures(tmp_path, grid):
     assert digests[0] == digests[1]
 
 
+def test_a_grid_with_holes_is_drawn(tmp_path):
+    grid = [record(5, w) for w in range(1, 12)] + [record(9, 4), record(7, 2)]
+    assert len(figures.draw_all(grid, tmp_path)) == 4
+
+
+def test_a_diverged_network_is_no_network_without_conflicts(tmp_path):
+    grid = [record(10, 8, family="vgg"), record(30, 8, family="vgg", entropy=[0.0] * 29 + [None])]
+    figures.draw_all(grid, tmp_path)
+    rows = rows_of(tmp_path / "fig6_depth.csv")
+    assert [row["bundle_entropy_last"] for row in rows] == ["0.0", ""]
+
+
+def test_widths_of_convolutional_networks_are_variants():
+    grid = [record(10, 8, family="vgg"), record(10, 16, family="vgg")]
+    assert list(summary.variants(grid)) == ["filters=8", "filters=16"]
+
+
+def test_special_characters_stay_in_their_column():
+    odd = ["a|b", "x & y", "50 %", "C:\\d_1", "#{$~^"]
+    assert tables.markdown_row(odd).count(" | ") == len(odd) - 1
+    tex = tables.latex_row(odd)
+    assert tex.count(" & ") == len(odd) - 1 + 0 and r"x \& y" in tex and r"50 \%" in tex
+    assert r"C:\textbackslash{}d\_1" in tex and r"\#\{\$\textasciitilde{}" in tex
+
+
 def rows_of(path):
     return list(csv.DictReader(io.StringIO(path.read_text())))
 

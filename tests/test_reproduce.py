@@ -35,7 +35,9 @@ def test_profiles_that_are_shipped_are_valid(path):
         ("results: r\nsteps: [{autotune: {dataset: mnist, seeds: many}}]", "must be a int"),
         ("results: r\nsteps: [{autotune: {dataset: mnits}}]", "mnist"),
         ("results: r\nsteps: [{sweep: {config: nowhere.yaml}}]", "nowhere.yaml"),
-        ("results: [", "cannot be read"),
+        ("results: [", "p.yaml"),
+        ("results: 2026-13-45\nsteps: []", "p.yaml"),
+        ("results: r\nsteps: [{toy: {}}, {toy: {}}]", "earlier step"),
     ],
 )
 def test_mistakes_in_a_profile(tmp_path, content, said):
@@ -95,9 +97,11 @@ def test_report_needs_records(cli, tmp_path):
     empty = cli("report")
     assert empty.returncode == 2 and "no run with records" in empty.stderr
     (tmp_path / "results/x").mkdir()
-    (tmp_path / "results/x/run.json").write_text("{")
-    damaged = cli("report")
-    assert damaged.returncode == 2 and "run.json" in damaged.stderr
+    for content in ("{", "{}", '{"cells": 3}', "[]"):
+        (tmp_path / "results/x/run.json").write_text(content)
+        damaged = cli("report")
+        assert damaged.returncode == 2 and "run.json" in damaged.stderr
+        assert "Traceback" not in damaged.stderr
 
 
 def test_the_report_does_without_jax():

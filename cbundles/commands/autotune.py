@@ -26,6 +26,7 @@ from cbundles.executor.planner import Population
 from cbundles.experiments import autotune
 from cbundles.models.shape import shape_of
 from cbundles.report import table1
+from cbundles.report.runs import Run
 from cbundles.store import Store
 
 BLOCKS, SEEDS, RULE = "3,12,41,3", 3, "stage"
@@ -95,7 +96,7 @@ class Chain:
     def __init__(self, first: Cell, rule: str) -> None:
         self.attempts = [first]
         self.rule = rule
-        self.ended = False
+        self.ended = self.given_up = False
 
     def advance(self, store: Store, fingerprint: str | None) -> list[str]:
         """Read the records that exist, of data with this fingerprint; returns what they say, a line
@@ -108,7 +109,8 @@ class Chain:
             following = autotune.following(cell, decision)
             if following is None:
                 self.ended = True
-                if decision.conflict is not None:
+                self.given_up = decision.conflict is not None
+                if self.given_up:
                     said.append(f"seed {cell.training.seed}, nothing would be left; given up")
             else:
                 self.attempts.append(following)
@@ -187,10 +189,10 @@ def run(tuning: Tuning, options: Options, console: Console) -> int:
             _forget(chains, tuning, store, prints)
             chains = [Chain(cell, tuning.rule) for cell in tuning.experiment.cells]
         run_of = {**description(tuning.experiment, prints), "rule": tuning.rule}
-        store.write_run(run_of)
         for chain in chains:
             for line in chain.advance(store, prints[chain.attempts[0].data.name]):
                 console.print(f"recorded: {line}", highlight=False, markup=False, soft_wrap=True)
+        store.write_run({**run_of, **_state(tuning, chains, store, prints)})
         todo = [Population((chain.attempts[-1],)) for chain in chains if not chain.ended]
         todo += [
             Population((cell,))
@@ -207,7 +209,9 @@ def run(tuning: Tuning, options: Options, console: Console) -> int:
             return []
 
         failed = train(todo, 0, facts, store, options, console, then) if todo else 0
-        _show(tuning, chains, store, run_of, prints, console)
+        state = _state(tuning, chains, store, prints)
+        store.write_run({**run_of, **state})
+        _show(chains, Run(store, state, [store.record(cell) for cell in _cells(state)]), console)
     return 1 if failed else 0
 
 
@@ -219,40 +223,35 @@ def _forget(chains: list[Chain], tuning: Tuning, store: Store, prints: dict[str,
     store.forget([*attempts, *(cell.id for cell in tuning.baseline)])
 
 
-def _show(
-    tuning: Tuning,
-    chains: list[Chain],
-    store: Store,
-    run_of: dict[str, Any],
-    prints: dict[str, str],
-    console: Console,
-) -> None:
-    tuned = [store.record(chain.attempts[-1].id) for chain in chains if chain.ended]
-    baseline = [
-        store.record(cell.id)
-        for cell in tuning.baseline
-        if store.is_finished(cell.id, prints[cell.data.name])
-    ]
-    attempts = [[cell.id for cell in chain.attempts] for chain in chains]
-    store.write_run(
-        {
-            **run_of,
-            "attempts": attempts,
-            "baseline": [record["cell"] for record in baseline],
-            "tuned": [record["cell"] for record in tuned],
-        }
-    )
-    groups = [group for group in (baseline, tuned) if group]
-    if not groups:
-        return
+def _state(
+    tuning: Tuning, chains: list[Chain], store: Store, prints: dict[str, str]
+) -> dict[str, Any]:
+    """Which cells belong to which seed, and which of them are ends, as `run.json` keeps it."""
+    ended = [chain for chain in chains if chain.ended]
+    baseline = [c for c in tuning.baseline if store.is_finished(c.id, prints[c.data.name])]
+    return {
+        "attempts": [[cell.id for cell in chain.attempts] for chain in chains],
+        "tuned": [chain.attempts[-1].id for chain in ended if not chain.given_up],
+        "given_up": [chain.attempts[-1].id for chain in ended if chain.given_up],
+        "baseline": [cell.id for cell in baseline],
+    }
+
+
+def _cells(state: dict[str, Any]) -> list[str]:
+    return [*state["baseline"], *state["tuned"]]
+
+
+def _show(chains: list[Chain], run: Run, console: Console) -> None:
+    groups = table1.of_run(run)
     for chain in chains:
         seed, restarts = chain.attempts[0].training.seed, len(chain.attempts) - 1
         depths = " -> ".join(str(cell.model.depth) for cell in chain.attempts)
-        console.print(f"seed {seed}: {depths} layers, {restarts} restarts", highlight=False)
-    ours = [table1.row(group) for group in groups]
-    for line in ours:
+        text = f"seed {seed}: {depths} layers, {restarts} restarts"
+        console.print(text + ", given up" * chain.given_up, highlight=False)
+    for group in groups:
+        line = table1.row(group)
         text = ", ".join(f"{key} {line[key]}" for key in table1.COLUMNS[3:-1])
         console.print(f"{line['network']}: {text}", highlight=False, soft_wrap=True)
-    paths = table1.write(groups, store.folder)
-    for path in paths:
-        console.print(f"table    {path}", highlight=False, soft_wrap=True)
+    if groups:
+        for path in table1.write(groups, run.store.folder):
+            console.print(f"table    {path}", highlight=False, soft_wrap=True)

@@ -19,12 +19,17 @@ def run(root: Path, console: Console) -> int:
             f"{root}: no run with records here; make one, e.g. with "
             "cbundles sweep configs/quickstart.yaml"
         )
+    figures = []
     for one in found:
-        for path in views.write(one):
-            console.print(f"figure   {path}", highlight=False, soft_wrap=True)
+        if one.unfinished:
+            text = f"{one.name}: {one.unfinished} not finished; no claim is judged on this run"
+            console.print(text, highlight=False, soft_wrap=True)
+        figures += views.write(one)
+    for path in figures:
+        console.print(f"figure   {path}", highlight=False, soft_wrap=True)
     paths = table1.write([group for one in found for group in table1.of_run(one)], root)
     judged = claims.judge(found)
-    paths += page.write(judged, found, root)
+    paths += page.write(judged, found, figures, root)
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("claim", "verdict", "scale", "ours"):

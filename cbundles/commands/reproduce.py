@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
@@ -49,12 +48,14 @@ class Profile:
 def load(path: Path) -> Profile:
     """Read a profile. Raises InputError with the file, the place and what would be valid."""
     try:
-        content = yaml.safe_load(path.read_text())
+        text = path.read_text()
     except FileNotFoundError:
         profiles = sorted(str(p) for p in path.parent.glob("*.yaml"))
-        raise InputError(f"{path}: no such profile; {did_you_mean(str(path), profiles)}") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        nearest = did_you_mean(str(path), profiles) if profiles else "run it where configs/ is"
+        raise InputError(f"{path}: no such profile; {nearest}") from None
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
+    content = config.parse_yaml(text, str(path))
     _check(content, {"results": str, "steps": list}, f"{path}")
     for key in ("results", "steps"):
         if key not in content:
@@ -70,6 +71,10 @@ def load(path: Path) -> Profile:
             raise InputError(f"{place}: {verb}: {did_you_mean(str(verb), KEYS)}")
         _check(given, KEYS[verb], f"{place}, {verb}")
         steps.append(_step(verb, given, path, results, place))
+    for number, step in enumerate(steps):
+        if step.out in [earlier.out for earlier in steps[:number]]:
+            raise InputError(f"{path}: step {number + 1}: {step.out} is an earlier step's folder; "
+                             "give it another name with set: [name=...]")  # fmt: skip
     return Profile(path.stem, results, steps)
 
 

@@ -13,7 +13,7 @@ from cbundles.report import claims, toy_figures, views
 from cbundles.report.runs import Run
 from cbundles.store import Store
 
-SEEDS, GRADIENT_SEEDS = 3, 5
+SEEDS = 5
 
 
 def run(options: Options, console: Console) -> int:
@@ -42,9 +42,9 @@ def run(options: Options, console: Console) -> int:
 def cells() -> list[str]:
     """Identities of the toy's records."""
     return [
-        *(f"{case}-{seed}" for case in toy_figures.TITLES for seed in range(SEEDS)),
-        *(f"shattered-{seed}" for seed in range(GRADIENT_SEEDS)),
-        *(f"unnormalised-{seed}" for seed in range(GRADIENT_SEEDS)),
+        f"{case}-{seed}"
+        for case in (*toy_figures.TITLES, "plain", "standardised")
+        for seed in range(SEEDS)
     ]
 
 
@@ -70,7 +70,7 @@ def _train(store: Store, names: list[str], device: str, console: Console) -> Non
         if case in toy.CASES:
             record = toy.train(case, int(seed))
         else:
-            record = toy.shattered(int(seed), normalised=case == "shattered")
+            record = toy.plain(int(seed), standardised=case == "standardised")
         store.finish({**record, **origin})
         console.print(f"trained  {name}", highlight=False)
 

@@ -27,7 +27,7 @@ from cbundles.bundles import bundle_entropy
 POINTS, CLASSES, EPOCHS, BATCH, LEARNING_RATE = 1000, 2, 50, 64, 1e-4
 CASES = {"separate": 0.5, "conflicting": 0.5, "conflicting-imbalanced": 0.66}
 SHOWN = 50  # of the points, in a record
-PLAIN_LAYERS, PLAIN_WIDTH = 50, 200  # the network with shattered gradients
+PLAIN_LAYERS, PLAIN_WIDTH = 50, 200  # the network that gradients are compared with
 
 
 class Params(NamedTuple):
@@ -54,9 +54,7 @@ def points(case: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Sorted x, float32 (1000,), and one-hot classes (1000, 2)."""
     chance = np.random.Generator(np.random.Philox(key=[seed, 0]))
     first = round(CASES[case] * POINTS)
-    x = np.sort(chance.random(POINTS))
-    x[:first] = np.sort(chance.random(first)) / 2
-    x[first:] = 0.5 + np.sort(chance.random(POINTS - first)) / 2
+    x = np.sort(np.concatenate([chance.random(first) / 2, (1 + chance.random(POINTS - first)) / 2]))
     return x.astype(np.float32), np.eye(CLASSES, dtype=np.float32)[(x >= 0.5).astype(int)]
 
 
@@ -129,11 +127,11 @@ def train(case: str, seed: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def shattered(seed: int, *, normalised: bool) -> dict[str, Any]:
+def plain(seed: int, *, standardised: bool) -> dict[str, Any]:
     """The gradient of a deep plain network's output by its input, untrained.
 
     50 layers of 200 ReLU neurons, no skip connections, He initialisation; the biases of the first
-    layer place its kinks among the inputs, the others are zero. normalised: every layer is
+    layer place its kinks among the inputs, the others are zero. standardised: every layer is
     standardised over the inputs (mean and deviation as constants), so that a neuron is active for
     about half of them, as the theory of shattered gradients assumes. Otherwise activations of all
     inputs soon point the same way, and few neurons ever switch.
@@ -148,7 +146,7 @@ def shattered(seed: int, *, normalised: bool) -> dict[str, Any]:
     last = jnp.asarray(chance.standard_normal(PLAIN_WIDTH) * scale, jnp.float32)
 
     def activation(z: jax.Array) -> jax.Array:
-        if normalised:
+        if standardised:
             mean, deviation = lax.stop_gradient((z.mean(0), z.std(0)))
             z = (z - mean) / deviation
         return jax.nn.relu(z)
@@ -158,7 +156,7 @@ def shattered(seed: int, *, normalised: bool) -> dict[str, Any]:
         a, _ = lax.scan(lambda a, w: (activation(a @ w), None), a, weights)
         return (a @ last).sum()
 
-    case = "shattered" if normalised else "unnormalised"
+    case = "standardised" if standardised else "plain"
     return {
         "cell": f"{case}-{seed}", "experiment": "toy", "case": case, "seed": seed,
         "layers": PLAIN_LAYERS, "width": PLAIN_WIDTH, "points": POINTS,
@@ -171,7 +169,7 @@ def input_gradients(function: Callable[[jax.Array], jax.Array], x: np.ndarray) -
     return np.asarray(jax.jit(jax.grad(function))(jnp.asarray(x)), np.float64)
 
 
-def gradient_summary(x: np.ndarray, gradients: np.ndarray, lags: int = 15) -> dict[str, Any]:
+def gradient_summary(x: np.ndarray, gradients: np.ndarray, lags: int = 16) -> dict[str, Any]:
     """Gradients over the sorted inputs, scaled to a largest value of 1, and their autocorrelation
     at lags 0 to 15 points."""
     scaled = gradients / np.abs(gradients).max()

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from cbundles.config import Cell, Probe
+from cbundles.config import PAPER_BLOCKS, Cell, Probe
 from cbundles.report import summary
-from cbundles.report.runs import AUTOTUNE, TOY, Run
+from cbundles.report.runs import AUTOTUNE, SWEEP, TOY, Run
 
 Record = dict[str, Any]
 RESAMPLES = 2000
@@ -21,10 +21,12 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Group:
-    """Networks of one run that differ in depth, width and seed only, all epochs trained."""
+    """Networks of one complete run that differ in depth, width and seed only, trained to the end.
+    diverged: how many had a NaN or infinity in a layer; they are not among the records."""
 
     run: str
     records: list[Record]
+    diverged: int = 0
 
     @property
     def classes(self) -> int:
@@ -35,15 +37,8 @@ class Group:
         return str(self.records[0]["config"]["model"]["family"])
 
     @property
-    def scale(self) -> str:
-        """Data set, networks, epochs, seeds: what the caption of a result has to name."""
-        config = self.records[0]["config"]
-        epochs, seeds = config["training"]["epochs"], len({seed(r) for r in self.records})
-        size = "" if self.family == "fc" else f", {config['model']['base_filters']} filters"
-        return (
-            f"{config['data']['name']}, {self.family}{size}, {_count(epochs, 'epoch')}, "
-            f"{_count(len(self.records), 'network')}, {_count(seeds, 'seed')}"
-        )
+    def dataset(self) -> str:
+        return str(self.records[0]["config"]["data"]["name"])
 
     def only(self, **model: int) -> list[Record]:
         """The networks of this width, depth, or both."""
@@ -56,6 +51,26 @@ class Group:
     @property
     def widths(self) -> list[int]:
         return sorted({summary.width_of(r) for r in self.records})
+
+
+def scale(records: Sequence[Record]) -> str:
+    """What the caption of a result has to name: data set, networks, epochs, seeds, and every
+    setting that is not the default."""
+    cell = Cell.fromdict(records[0]["config"])
+    networks = {(summary.width_of(r), r["config"]["model"].get("blocks"), depth(r), seed(r))
+                for r in records}  # fmt: skip
+    size = "" if cell.model.family == "fc" else f", {cell.model.base_filters} filters"
+    unusual = [f", {path.split('.')[1]}={value}" for path, value in cell.unusual.items()
+               if path not in ("model.blocks", "probe.resolution")]  # fmt: skip
+    return (
+        f"{cell.data.name}, {cell.model.family}{size}{''.join(unusual)}, "
+        f"{_count(cell.training.epochs, 'epoch')}, {_count(len(networks), 'network')}, "
+        f"{_count(seeds(records), 'seed')}"
+    )
+
+
+def seeds(records: Sequence[Record]) -> int:
+    return len({seed(record) for record in records})
 
 
 def _count(number: int, noun: str) -> str:
@@ -71,25 +86,41 @@ def seed(record: Record) -> int:
 
 
 def last_entropy(record: Record, epoch: int) -> float:
-    """H^L after an epoch, 0 for the initial weights; NaN when the network diverged."""
-    entropy = record["history"][epoch]["entropy"][-1]
-    return math.nan if entropy is None else float(entropy)
+    """H^L after an epoch, 0 for the initial weights, of a network that did not diverge."""
+    return float(record["history"][epoch]["entropy"][-1])
 
 
-def toys(runs: Sequence[Run]) -> list[Record]:
-    return [record for run in runs if run.kind == TOY for record in run.records]
+def toys(runs: Sequence[Run]) -> list[Run]:
+    return [run for run in runs if run.kind == TOY and not run.unfinished]
 
 
 def tunings(runs: Sequence[Run]) -> list[Run]:
-    return [run for run in runs if run.kind == AUTOTUNE]
+    """Auto-tunings as in the paper: from 120 layers, with its rule and the default settings."""
+    return [
+        run
+        for run in runs
+        if run.kind == AUTOTUNE and not run.unfinished and run.description.get("rule") == "stage"
+        and run.records and _starts_as_in_the_paper(run)
+    ]  # fmt: skip
+
+
+def _starts_as_in_the_paper(run: Run) -> bool:
+    known = {record["cell"]: record for record in run.records}
+    first = [known.get(chain[0]) for chain in run.description["attempts"]]
+    return all(
+        record is not None
+        and depth(record) == max(PAPER_BLOCKS)
+        and not Cell.fromdict(record["config"]).unusual.keys() - {"training.conflict_checks"}
+        for record in first
+    )
 
 
 def groups(runs: Sequence[Run], *, resolutions: bool = False) -> list[Group]:
-    """The networks of every sweep, measured in the default way; with resolutions those measured
-    at another floating-point resolution are in one group with the same networks at float32."""
-    found: dict[str, Group] = {}
+    """The networks of every complete sweep, measured in the default way; with resolutions those
+    measured at another floating-point resolution are in one group with the same at float32."""
+    found: dict[str, list[Record]] = {}
     for run in runs:
-        if run.kind in (TOY, AUTOTUNE):
+        if run.kind != SWEEP or run.unfinished:
             continue
         for record in run.records:
             cell = Cell.fromdict(record["config"])
@@ -99,10 +130,14 @@ def groups(runs: Sequence[Run], *, resolutions: bool = False) -> list[Group]:
             )  # fmt: skip
             if resolutions:
                 default = dataclasses.replace(default, resolution=cell.probe.resolution)
-            if cell.probe == default:
-                group = found.setdefault(f"{run.name} {_scale_key(cell)}", Group(run.name, []))
-                group.records.append(record)
-    return list(found.values())
+            if cell.probe == default and len(record["history"]) == cell.training.epochs + 1:
+                found.setdefault(f"{run.name} {_scale_key(cell)}", []).append(record)
+    result = []
+    for key, records in found.items():
+        sound = [r for r in records if all(None not in e["entropy"] for e in r["history"])]
+        if sound:
+            result.append(Group(key.split(" ")[0], sound, len(records) - len(sound)))
+    return result
 
 
 def _scale_key(cell: Cell) -> str:

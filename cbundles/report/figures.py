@@ -97,7 +97,11 @@ def accuracy_and_entropy_by_depth(records: Sequence[dict[str, Any]], caption: st
     classes, family = records[0]["num_classes"], records[0]["config"]["model"]["family"]
 
     def entropy(epoch: int) -> Callable[[dict[str, Any]], float]:
-        return lambda record: record["history"][epoch]["entropy"][-1] or 0.0
+        def value(record: dict[str, Any]) -> float:
+            found = record["history"][epoch]["entropy"][-1]
+            return math.nan if found is None else float(found)
+
+        return value
 
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
@@ -270,23 +274,29 @@ def _spread(values: list[int], count: int) -> list[int]:
 
 def _panels(records: Sequence[dict[str, Any]]) -> dict[tuple[int, int], dict[str, Any]]:
     """Networks for `entropy_maps`, by width and depth, of the first seed that was run."""
-    widths, depths = _spread(_axis(records, "width"), PANEL_WIDTHS), _axis(records, "depth")
-    found = {}
+    depths = _axis(records, "depth")
+    widths = _spread(_axis(_of_depth(records, depths[-1]), "width"), PANEL_WIDTHS)
+    found: dict[tuple[int, int], dict[str, Any]] = {}
     for depth in sorted({depths[len(depths) // 2], depths[-1]}):
-        for width in widths:
-            model = {"width": width, "depth": depth}
-            here = [r for r in records if model.items() <= r["config"]["model"].items()]
-            if here:
-                found[width, depth] = min(here, key=lambda r: r["config"]["training"]["seed"])
+        for record in _of_depth(records, depth):
+            place = (record["config"]["model"]["width"], depth)
+            seed = record["config"]["training"]["seed"]
+            if place[0] in widths and (
+                place not in found or seed < found[place]["config"]["training"]["seed"]
+            ):
+                found[place] = record
     return found
+
+
+def _of_depth(records: Sequence[dict[str, Any]], depth: int) -> list[dict[str, Any]]:
+    return [record for record in records if record["config"]["model"]["depth"] == depth]
 
 
 def _deepest(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The deepest networks of up to six widths, spread over the grid."""
-    depth = _axis(records, "depth")[-1]
-    widths = _spread(_axis(records, "width"), PROFILES)
-    models = [{"width": width, "depth": depth} for width in widths]
-    return [r for m in models for r in records if m.items() <= r["config"]["model"].items()]
+    deepest = _of_depth(records, _axis(records, "depth")[-1])
+    widths = _spread(_axis(deepest, "width"), PROFILES)
+    return [r for width in widths for r in deepest if r["config"]["model"]["width"] == width]
 
 
 def accuracy_against_entropy(records: Sequence[dict[str, Any]], caption: str) -> Figure:

@@ -13,7 +13,7 @@ from typing import Any
 from cbundles.config import SECTIONS
 from cbundles.report import summary, table1, tables, views
 from cbundles.report.claims.finding import NOT_RUN, Claim
-from cbundles.report.runs import TOY, Run
+from cbundles.report.runs import Run
 from cbundles.store import write_atomically
 
 MIXED = "depends on the scale"
@@ -71,36 +71,34 @@ def markdown(claims: Sequence[Claim]) -> str:
 
 def latex(claims: Sequence[Claim]) -> str:
     """A table for `booktabs` and `tabularx`."""
-
-    def line(values: Sequence[str]) -> str:
-        text = " & ".join(v.replace("\\", "").translate(TEX) for v in values)
-        return text + r" \\"
-
     shown = ("id", "claim", "paper", "ours", "scale", "verdict")
-    body = [line([row[column] for column in shown]) for row in rows(claims)]
-    head = [r"\begin{tabularx}{\textwidth}{lXXXXl}", r"\toprule", line(shown), r"\midrule"]
+    body = [tables.latex_row([row[column] for column in shown]) for row in rows(claims)]
+    head = [
+        r"\begin{tabularx}{\textwidth}{lXXXXl}",
+        r"\toprule",
+        tables.latex_row(shown),
+        r"\midrule",
+    ]
     return "\n".join([*head, *body, r"\bottomrule", r"\end{tabularx}"]) + "\n"
 
 
-TEX = str.maketrans({"%": r"\%", "_": r"\_", "&": r"\&", "#": r"\#", "^": r"\^{}", "±": r"$\pm$",
-                     ">": "$>$", "<": "$<$"})  # fmt: skip
-
-
-def write(claims: Sequence[Claim], runs: Sequence[Run], root: Path) -> list[Path]:
+def write(
+    claims: Sequence[Claim], runs: Sequence[Run], figures: Sequence[Path], root: Path
+) -> list[Path]:
     """Write claims.{md,csv,tex} and report.html into a results folder; returns their paths."""
     texts = {
         "claims.md": markdown(claims),
         "claims.csv": tables.csv_text(rows(claims)),
         "claims.tex": latex(claims),
-        "report.html": html(claims, runs),
+        "report.html": html(claims, runs, figures),
     }
     for name, text in texts.items():
         write_atomically(root / name, text)
     return [root / name for name in texts]
 
 
-def html(claims: Sequence[Claim], runs: Sequence[Run]) -> str:
-    """Everything on one page, figures included; it loads nothing."""
+def html(claims: Sequence[Claim], runs: Sequence[Run], figures: Sequence[Path]) -> str:
+    """Everything on one page, the figures (PNG, with their captions) included; it loads nothing."""
     parts = [
         "<h1>Conflicting bundles: the paper's statements beside ours</h1>",
         f"<p>{escape(ABOUT)}</p><p><b>{escape(counts(claims))}</b></p>",
@@ -110,7 +108,7 @@ def html(claims: Sequence[Claim], runs: Sequence[Run]) -> str:
         f"<p>{escape(table1.CAPTION)}</p>",
         _table([table1.COLUMNS, *(list(row.values()) for row in _table1(runs))]),
         "<h2 id=figures>Figures</h2>",
-        *(_figure(run, png) for run in runs for png in sorted(run.store.figures.glob("*.png"))),
+        *map(_figure, figures),
         "<h2 id=runs>Where the numbers come from</h2>",
         *map(_provenance, runs),
         "<h2 id=settings>Settings</h2>",
@@ -176,12 +174,12 @@ def _table1(runs: Sequence[Run]) -> list[dict[str, str]]:
     return table1.rows([group for run in runs for group in table1.of_run(run)])
 
 
-def _figure(run: Run, png: Path) -> str:
+def _figure(png: Path) -> str:
     data = base64.b64encode(png.read_bytes()).decode()
     caption = png.with_suffix(".md").read_text().split("\n", 2)[2].strip()
     return (
         f"<figure><img alt='{escape(png.stem)}' src='data:image/png;base64,{data}'>"
-        f"<figcaption><b>{escape(run.name)}/{escape(png.stem)}</b>: {escape(caption)}"
+        f"<figcaption><b>{escape(png.parent.parent.name)}/{escape(png.stem)}</b>: {escape(caption)}"
         "</figcaption></figure>"
     )
 
@@ -190,7 +188,9 @@ def _provenance(run: Run) -> str:
     origins = "".join(
         f"<li>{escape(views.origin_line(origin))}</li>" for origin in summary.origins(run.records)
     )
-    kind = "records of the toy" if run.kind == TOY else f"{len(run.records)} records"
+    kind = f"{run.kind}, {len(run.records)} records"
+    if run.unfinished:
+        kind += f"; {run.unfinished} not finished, so no claim is judged on this run"
     return f"<h3>{escape(run.name)}</h3><p class=small>{kind}</p><ul class=small>{origins}</ul>"
 
 

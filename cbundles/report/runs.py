@@ -15,8 +15,8 @@ TOY, AUTOTUNE, SWEEP = "toy", "autotune", "sweep"
 
 @dataclass(frozen=True)
 class Run:
-    """One folder. description: its run.json; records: completion records, of a sweep those of the
-    grid that was run last, in its order."""
+    """One folder. description: its run.json; records: completion records that belong to it (same
+    data; of a sweep or the toy the cells that were asked for last, in that order)."""
 
     store: Store
     description: dict[str, Any]
@@ -32,6 +32,14 @@ class Run:
             return TOY
         return AUTOTUNE if "attempts" in self.description else SWEEP
 
+    @property
+    def unfinished(self) -> int:
+        """Cells that were asked for and have no record; of an auto-tuning, seeds without an end."""
+        if self.kind == AUTOTUNE:
+            ended = [*self.description.get("tuned", []), *self.description.get("given_up", [])]
+            return len(self.description["attempts"]) - len(ended)
+        return len(self.description["cells"]) - len(self.records)
+
 
 def load(root: Path) -> list[Run]:
     """Every run with at least one record, by name. Raises InputError for a damaged one."""
@@ -40,13 +48,24 @@ def load(root: Path) -> list[Run]:
         store = Store(path.parent)
         try:
             description = json.loads(path.read_text())
-            if not isinstance(description, dict):
-                raise ValueError("it is no description of a run")
-        except (OSError, ValueError) as error:
-            raise InputError(f"{path}: damaged ({error}); run its command again") from None
-        cells = [cell.stem for cell in sorted(store.folder.glob("cells/*.json"))]
-        if "attempts" not in description and "cells" in description:
-            cells = [cell for cell in description["cells"] if cell in cells]
-        if cells:
-            runs.append(Run(store, description, [store.record(cell) for cell in cells]))
+            cells = [str(cell) for cell in description["cells"]]
+            if "attempts" in description:
+                cells = sorted(p.stem for p in store.folder.glob("cells/*.json"))
+            data = dict(description.get("data", {}))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
+            ) from None
+        found = [store.record(cell) for cell in cells if store.record_path(cell).is_file()]
+        records = [record for record in found if _of_data(record, data)]
+        if records:
+            runs.append(Run(store, description, records))
     return runs
+
+
+def _of_data(record: dict[str, Any], data: dict[str, str]) -> bool:
+    """Whether a record was trained on the images that the run names."""
+    if "config" not in record:
+        return True
+    expected = data.get(record["config"]["data"]["name"])
+    return expected is None or record.get("data_fingerprint", expected) == expected

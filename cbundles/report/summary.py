@@ -150,6 +150,8 @@ def variants(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
             "dataset": record["config"]["data"]["name"],
             "model": record["config"]["model"]["family"],
             "epochs": record["config"]["training"]["epochs"],
+            "filters": record["config"]["model"].get("base_filters", 64),
+            "blocks": Cell.fromdict(record["config"]).unusual.get("model.blocks"),
             **settings(record),
         }
         for record in records

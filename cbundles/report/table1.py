@@ -76,7 +76,7 @@ def rows(groups: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, str]]:
     ours = {}
     for group in groups:
         paper = published(group[0])
-        if paper is None:
+        if paper is None or paper in ours:
             smaller.append(row(group))
         else:
             ours[paper] = row(group)
@@ -106,11 +106,14 @@ def write(groups: Sequence[Sequence[dict[str, Any]]], folder: Path) -> list[Path
 
 
 def published(record: dict[str, Any]) -> Published | None:
-    """The paper's row that a record belongs to; None for networks of another size or data set."""
+    """The paper's row that a record belongs to; None for another size, data set or recipe."""
     cell = Cell.fromdict(record["config"])
     full = cell.training.epochs == PAPER_EPOCHS and cell.model.base_filters == PAPER_FILTERS
+    unusual = cell.unusual.keys() - {"training.conflict_checks", "model.blocks"}
     for paper in PAPER:
-        if full and (paper.dataset, paper.network) == (cell.data.name, cell.model.family):
+        named = (paper.dataset, paper.network) == (cell.data.name, cell.model.family)
+        tuned = paper.network == "vgg" or cell.model.depth == paper.layers[0]
+        if full and not unusual and named and tuned:
             return paper
     return None
 
@@ -151,17 +154,12 @@ CAPTION = (
 def markdown(content: Sequence[dict[str, str]]) -> str:
     lines = ["# Table 1", "", CAPTION, "", "| " + " | ".join(COLUMNS) + " |"]
     lines.append("|" + " --- |" * len(COLUMNS))
-    lines += ["| " + " | ".join(line[c] for c in COLUMNS) + " |" for line in content]
+    lines += [tables.markdown_row([line[c] for c in COLUMNS]) for line in content]
     return "\n".join(lines) + "\n"
 
 
 def latex(content: Sequence[dict[str, str]]) -> str:
     """A table for `booktabs`."""
-
-    def cells(values: Sequence[str]) -> str:
-        text = " & ".join(values).replace("±", r"$\pm$").replace("%", r"\%").replace("_", r"\_")
-        return text + r" \\"
-
-    body = [cells([line[c] for c in COLUMNS]) for line in content]
-    head = [r"\begin{tabular}{" + "l" * len(COLUMNS) + "}", r"\toprule", cells(COLUMNS)]
+    body = [tables.latex_row([line[c] for c in COLUMNS]) for line in content]
+    head = [r"\begin{tabular}{" + "l" * len(COLUMNS) + "}", r"\toprule", tables.latex_row(COLUMNS)]
     return "\n".join([*head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]) + "\n"

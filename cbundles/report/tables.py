@@ -23,8 +23,11 @@ MARKDOWN_COLUMNS = {
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Comma-separated values with a header; None is an empty field, booleans are true/false."""
+    """Comma-separated values with a header; None is an empty field, booleans are true/false.
+    Nothing at all for no rows."""
     text = io.StringIO()
+    if not rows:
+        return ""
     writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -95,8 +98,23 @@ def markdown_text(name: str, rows: Sequence[dict[str, Any]], notes: Sequence[str
     chosen = columns(rows)
     lines.append("| " + " | ".join(chosen.values()) + " |")
     lines.append("|" + " ---: |" * len(chosen))
-    lines += ["| " + " | ".join(shown(row, chosen)) + " |" for row in rows]
+    lines += [markdown_row(shown(row, chosen)) for row in rows]
     return "\n".join(lines) + "\n"
+
+
+def markdown_row(values: Sequence[str]) -> str:
+    return "| " + " | ".join(value.replace("|", "\\|") for value in values) + " |"
+
+
+TEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+       "±": r"$\pm$", "<": "$<$", ">": "$>$"}
+)  # fmt: skip
+
+
+def latex_row(values: Sequence[str]) -> str:
+    return " & ".join(value.translate(TEX) for value in values) + r" \\"
 
 
 def boundary_lines(records: Sequence[dict[str, Any]]) -> list[str]:

@@ -24,13 +24,13 @@ def draw_all(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     """Draw figures 2 and 3 from the toy's records; returns the PNG paths."""
     seeds = len({r["seed"] for r in records if r["case"] in TITLES})
     devices = ", ".join(sorted({f"{r['device']} ({r['processor']})" for r in records}))
-    caption = f"1,000 points, batches of 64, SGD, {seeds} seeds; {devices}"
+    caption = f"1,000 points, {seeds} seeds; {devices}"
     with mpl.rc_context(drawing.STYLE):
         toys = [record for record in records if record["case"] in TITLES]
         text = (
             "Outputs of both neurons over the input after the last epoch (seed 0) and over epochs "
             "(mean over inputs, range over inputs and seeds), and the gradient norm, mean over the "
-            f"batches of an epoch, range over seeds. {caption}."
+            f"batches of an epoch, range over seeds; batches of 64, SGD. {caption}."
         )
         figures = [drawing.save(training(toys, caption), folder / "fig2_toy", _epochs(toys), text)]
         text = (
@@ -93,8 +93,8 @@ def training(records: Sequence[dict[str, Any]], caption: str) -> Figure:
 
 GRADIENTS = {
     "conflicting": "fully conflicting toy",
-    "shattered": "shattered: plain, 50 layers of 200, standardised layers",
-    "unnormalised": "the same without standardising",
+    "plain": "plain network, 50 layers of 200",
+    "standardised": "the same, every layer standardised over the inputs",
 }
 
 

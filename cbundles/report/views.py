@@ -15,6 +15,8 @@ def write(run: Run) -> list[Path]:
     from cbundles.report import figures, toy_figures
 
     if run.kind == TOY:
+        if run.unfinished:
+            return []
         return toy_figures.draw_all(run.records, run.store.figures)
     if run.kind == AUTOTUNE:
         table1.write(table1.of_run(run), run.store.folder)
@@ -25,7 +27,8 @@ def write(run: Run) -> list[Path]:
 
 def _write_tables(run: Run) -> None:
     rows = [summary.row(record) for record in run.records]
-    data = ", ".join(f"{name} ({print_})" for name, print_ in run.description["data"].items())
+    named = run.description.get("data", {})
+    data = ", ".join(f"{name} ({print_})" for name, print_ in named.items())
     notes = [
         f"{len(rows)} networks; data {data}",
         *map(origin_line, summary.origins(run.records)),
@@ -34,7 +37,7 @@ def _write_tables(run: Run) -> None:
     ]
     folder = run.store.folder
     write_atomically(folder / "table.csv", tables.csv_text(rows))
-    name = run.description["name"]
+    name = run.description.get("name", run.name)
     write_atomically(folder / "table.md", tables.markdown_text(name, rows, notes))
     layers = [row for record in run.records for row in tables.layer_rows(record)]
     write_atomically(folder / "layers.csv", tables.csv_text(layers))

@@ -21,11 +21,10 @@ def table(runs: Sequence[Run]) -> list[Finding]:
             part: [known[cell] for cell in run.description.get(part, []) if cell in known]
             for part in ("baseline", "tuned")
         }
-        for part, records in groups.items():
+        for records in groups.values():
             paper = table1.published(records[0]) if records else None
-            if paper is not None:
-                other = groups["baseline"] if part == "tuned" else []
-                found.append(_row(run, paper, records, other))
+            if paper is not None and (paper.network == "resnet" or groups["baseline"]):
+                found.append(_row(run, paper, records, groups["baseline"]))
     return found
 
 
@@ -44,7 +43,7 @@ def _row(
         layers = statistics.fmean(depth(record) for record in records)
         reached.append(abs(layers - paper.layers[0]) <= max(3.0, 2 * (paper.layers[1] or 0)))
         ours += f", {layers:.1f} layers (paper {paper.layers[0]:g})"
-        ratio = _latency(records) / _latency(baseline) if baseline else math.nan
+        ratio = _latency(records) / _latency(baseline)
         expected = paper.milliseconds[0] / table1.resnet_of(paper).milliseconds[0]
         reached.append(abs(ratio / expected - 1) <= 0.25)
         ours += f", time / ResNet's {ratio:.2f} (paper {expected:.2f})"
@@ -59,19 +58,21 @@ def restarts(runs: Sequence[Run]) -> list[Finding]:
     found = []
     for run in evidence.tunings(runs):
         known = {record["cell"]: record for record in run.records}
-        chains = run.description["attempts"]
-        if len(chains) < 3 or not all(cell in known for chain in chains for cell in chain):
+        chains = [[known[cell] for cell in chain] for chain in run.description["attempts"]]
+        if evidence.seeds([chain[0] for chain in chains]) < 3:
             continue
+        ended = set(run.description["tuned"])
         good = [
-            len(chain) - 1 <= 3 and all(len(known[cell]["history"]) == 2 for cell in chain[:-1])
+            len(chain) - 1 <= 3
+            and all(len(record["history"]) == 2 for record in chain[:-1])
+            and chain[-1]["cell"] in ended
             for chain in chains
         ]
         restarts = ", ".join(str(len(chain) - 1) for chain in chains)
-        records = [known[cell] for chain in chains for cell in chain]
-        group = Group(run.name, [known[chain[-1]] for chain in chains])
         ours = (
             f"restarts: {restarts}; {sum(good)} of {len(good)} runs with at most three, "
             "each after epoch 1"
         )
-        found.append(of_group(group, ours, sum(good) >= 0.8 * len(good), records))
+        group = Group(run.name, [chain[0] for chain in chains])
+        found.append(of_group(group, ours, sum(good) >= 0.8 * len(good), group.records))
     return found

@@ -20,13 +20,16 @@ def _by_depth(group: Group, value: Callable[[Record], float]) -> dict[int, float
 def best_depth(runs: Sequence[Run]) -> list[Finding]:
     found = []
     for group in evidence.groups(runs):
-        if group.family != "vgg" or not {4, 50, 100, 120} <= set(group.depths):
+        if (
+            group.family != "vgg"
+            or not {4, 50, 100, 120} <= set(group.depths)
+            or group.classes != 10
+        ):
             continue
         accuracy = _by_depth(group, lambda r: summary.row(r)["test_accuracy"])
-        entropy = _by_depth(group, lambda r: summary.row(r)["bundle_entropy"] or math.nan)
-        entropy = {d: 0.0 if math.isnan(h) else h for d, h in entropy.items()}
+        entropy = _by_depth(group, lambda r: summary.row(r)["bundle_entropy"])
         best = max(accuracy, key=lambda d: accuracy[d])
-        deepest_good = 60 if "imagenette" in group.scale else 40
+        deepest_good = 60 if group.dataset == "imagenette" else 40
         shallow = max(entropy[d] for d in group.depths if d <= 30)
         ours = (
             f"best at {best} layers ({100 * accuracy[best]:.1f} %), 4 layers "
@@ -39,7 +42,7 @@ def best_depth(runs: Sequence[Run]) -> list[Finding]:
             and accuracy[4] < accuracy[best]
             and shallow == 0
             and entropy[100] > entropy[50]
-            and entropy[120] >= 0.95 * math.log(group.classes)
+            and entropy[120] >= 0.95 * math.log(10)
             and accuracy[120] <= 0.15
         )
         found.append(of_group(group, ours, reached, group.records))
@@ -50,7 +53,7 @@ def during_training(runs: Sequence[Run]) -> list[Finding]:
     found = []
     for group in evidence.groups(runs):
         records = group.only(depth=100)
-        if group.family != "vgg" or len(records) < 3:
+        if group.family != "vgg" or evidence.seeds(records) < 3:
             continue
         at_first = sum(last_entropy(record, 0) == 0 for record in records)
         later = sum(
@@ -71,7 +74,7 @@ def residual(runs: Sequence[Run]) -> list[Finding]:
     found = []
     for group in evidence.groups(runs):
         depths = [d for d in group.depths if 10 <= d <= 120]
-        if group.family != "resnet" or len(depths) < 3 or max(depths) < 120:
+        if group.family != "resnet" or len(depths) < 3 or not {10, 120} <= set(depths):
             continue
         records = [record for d in depths for record in group.only(depth=d)]
         highest = max(last_entropy(r, e) for r in records for e in range(1, len(r["history"])))

@@ -28,7 +28,7 @@ def earlier_when_narrow(runs: Sequence[Run]) -> list[Finding]:
     found = []
     for group in _fc(runs):
         columns = {w: group.only(width=w, depth=150) for w in (10, 25, 50)}
-        if min(map(len, columns.values())) < 3:
+        if min(map(evidence.seeds, columns.values())) < 3:
             continue
         medians, rising = [], []
         parts = []
@@ -37,7 +37,11 @@ def earlier_when_narrow(runs: Sequence[Run]) -> list[Finding]:
             medians.append(middle)
             text = f"width {width}: {_layer(middle)}"
             if not math.isinf(middle):
-                rank = statistics.median(_layer_correlation(record) for record in records)
+                rank = statistics.median(
+                    _layer_correlation(record)
+                    for record in records
+                    if summary.first_conflicting_layer(record["history"][1])
+                )
                 rising.append(rank)
                 text += f", Spearman(layer, H) {rank:.2f}"
             parts.append(text)
@@ -49,7 +53,7 @@ def earlier_when_narrow(runs: Sequence[Run]) -> list[Finding]:
 
 
 def _layer_correlation(record: Record) -> float:
-    entropy = [math.nan if h is None else h for h in record["history"][1]["entropy"]]
+    entropy = record["history"][1]["entropy"]
     return evidence.spearman(range(len(entropy)), entropy)
 
 
@@ -61,12 +65,11 @@ def same_layer(runs: Sequence[Run]) -> list[Finding]:
     found = []
     for group in _fc(runs):
         short, long = group.only(width=25, depth=25), group.only(width=25, depth=150)
-        if min(len(short), len(long)) < 5:
+        if min(evidence.seeds(short), evidence.seeds(long)) < 5:
             continue
         a, b = (statistics.median(_first_layers(records)) for records in (short, long))
         ours = f"first conflicting layer: {_layer(a)} at L = 25, {_layer(b)} at L = 150 (medians)"
-        # A long network that first conflicts beyond the short one's end agrees with it.
-        same = 25 < b < math.inf if math.isinf(a) else abs(a - b) <= 5
+        same = not math.isinf(a) and abs(a - b) <= 5
         found.append(of_group(group, ours, same, short + long))
     return found
 
@@ -75,12 +78,12 @@ def fully_conflicting(runs: Sequence[Run]) -> list[Finding]:
     found = []
     for group in _fc(runs):
         records = group.only(width=10, depth=150)
-        if len(records) < 3:
+        if evidence.seeds(records) < 3 or group.classes != 10:
             continue
         lowest = min(last_entropy(r, e) for r in records for e in range(1, len(r["history"])))
         accuracy = [summary.row(record)["test_accuracy"] for record in records]
         ours = f"H^L at least {lowest:.4f} after every epoch; accuracy {span(accuracy)}"
-        reached = lowest >= 0.98 * math.log(group.classes) and max(accuracy) <= 0.15
+        reached = lowest >= 0.98 * math.log(10) and max(accuracy) <= 0.15
         found.append(of_group(group, ours, reached, records))
     return found
 
@@ -97,9 +100,9 @@ def slowly_resolved(runs: Sequence[Run]) -> list[Finding]:
         for record in records:
             course = [last_entropy(record, e) for e in range(1, len(record["history"]))]
             ranks.append(evidence.spearman(range(len(course)), course))
-        defined = [rank for rank in ranks if not math.isnan(rank)]
+        ranks = [0.0 if math.isnan(rank) else rank for rank in ranks]  # H stays as it was
         still = [last_entropy(record, 5) > 0 for record in records]
-        rank = statistics.median(defined) if defined else math.nan
+        rank = statistics.median(ranks)
         ours = (
             f"{len(records)} networks: median Spearman(epoch, H) {rank:.2f}; "
             f"{sum(still)} still conflict at epoch 5"
@@ -153,7 +156,6 @@ def correlated(runs: Sequence[Run]) -> list[Finding]:
     found = []
     for group in _grids(runs):
         rows = [summary.row(record) for record in group.records]
-        rows = [row for row in rows if row["bundle_entropy"] is not None]
         entropy = [row["bundle_entropy"] for row in rows]
         accuracy = [row["test_accuracy"] for row in rows]
         rank = evidence.spearman(entropy, accuracy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cbundles.report import evidence
 from cbundles.report.evidence import Group, Record
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
@@ -42,8 +43,10 @@ class Claim:
 
 def of_group(group: Group, ours: str, reproduced: bool, records: Sequence[Record]) -> Finding:
     """A finding on some records of a group."""
+    if group.diverged:
+        ours += f"; {group.diverged} networks diverged and are left out"
     cells = tuple(record["cell"] for record in records)
-    return Finding(group.scale, ours, bool(reproduced), (group.run,), cells)
+    return Finding(evidence.scale(records), ours, bool(reproduced), (group.run,), cells)
 
 
 def span(values: Sequence[float]) -> str:

@@ -18,6 +18,12 @@ from cbundles.report.runs import Run
 RESOLUTIONS = ("float32", "float16", "bfloat16", "float8_e4m3fn")
 
 
+def _same(measured: dict[str, Record]) -> bool:
+    """Whether these are one and the same network, down to the last digit of its losses."""
+    courses = [[e["train_loss"] for e in record["history"]] for record in measured.values()]
+    return all(course == courses[0] for course in courses)
+
+
 def coarser(runs: Sequence[Run]) -> list[Finding]:
     found = []
     for group in evidence.groups(runs, resolutions=True):
@@ -26,7 +32,7 @@ def coarser(runs: Sequence[Run]) -> list[Finding]:
             key = (summary.width_of(record), depth(record), seed(record))
             resolution = record["config"]["probe"].get("resolution", RESOLUTIONS[0])
             networks.setdefault(key, {})[resolution] = record
-        whole = {k: v for k, v in networks.items() if set(RESOLUTIONS) <= v.keys()}
+        whole = {k: v for k, v in networks.items() if set(RESOLUTIONS) <= v.keys() and _same(v)}
         if len(whole) < 3:
             continue
         falls, strictly = [], []
