@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
@@ -19,12 +21,12 @@ def run(root: Path, console: Console) -> int:
             f"{root}: no run with records here; make one, e.g. with "
             "cbundles sweep configs/quickstart.yaml"
         )
-    figures = []
     for one in found:
         if one.unfinished:
             text = f"{one.name}: {one.unfinished} not finished; no claim is judged on this run"
             console.print(text, highlight=False, soft_wrap=True)
-        figures += views.write(one)
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        figures = [path for paths in pool.map(views.write, found) for path in paths]
     for path in figures:
         console.print(f"figure   {path}", highlight=False, soft_wrap=True)
     paths = table1.write([group for one in found for group in table1.of_run(one)], root)

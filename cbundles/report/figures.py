@@ -26,12 +26,13 @@ def draw_all(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
             suffix = "" if len(groups) == 1 else f"-{number}"
             caption = _caption(group) + (f"\n{name}" if name else "")
             for stem, (shown, draw, rows) in _figures_of(group).items():
-                text = f"{shown} {caption.replace(NEWLINE, '; ')}."
+                text = f"{shown} {caption.replace(BREAK, ', ').replace(NEWLINE, '; ')}."
                 figure = draw(group, caption)
                 paths.append(drawing.save(figure, folder / f"{stem}{suffix}", rows, text))
     return paths
 
 
+BREAK = ",\n"
 NEWLINE = "\n"
 Draw = Callable[[Sequence[dict[str, Any]], str], Figure]
 BY_WIDTH = ("width", "depth", "seed", "test_accuracy", "first_conflicting_layer")
@@ -86,7 +87,7 @@ def _caption(records: Sequence[dict[str, Any]]) -> str:
     return (
         f"{config['data']['name']}, {len(records)} networks, "
         f"{epochs} epoch{'s' * (epochs != 1)}, {seeds} seed{'s' * (seeds != 1)}\n"
-        f"{summary.probe(records[0])}\n{devices}"
+        f"{summary.probe(records[0]).replace(', equality', BREAK + 'equality')}\n{devices}"
     )
 
 
@@ -103,7 +104,7 @@ def accuracy_and_entropy_by_depth(records: Sequence[dict[str, Any]], caption: st
 
         return value
 
-    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    figure = Figure(figsize=(7.0, 5.4), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     _band(upper, records, depths, lambda r: 100 * summary.row(r)["test_accuracy"], "test accuracy")
     upper.axhline(100 / classes, color="grey", linewidth=0.8, linestyle=":")
@@ -150,7 +151,7 @@ def accuracy_map(records: Sequence[dict[str, Any]], caption: str) -> Figure:
             if here:
                 accuracy[i, j] = 100 * np.mean(here)
 
-    size = (1.6 + 0.52 * max(len(widths), 6), 1.6 + 0.34 * max(len(depths), 6))
+    size = (1.6 + 0.52 * max(len(widths), 7), 1.6 + 0.34 * max(len(depths), 6))
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(
@@ -189,7 +190,7 @@ def _draw_boundary(
         color=BOUNDARY_COLOUR,
         linewidth=2.5,
         clip_on=False,
-        label="conflicts above this line (deepest network of each width, after 1 epoch)",
+        label="conflicts above (from the deepest networks, after 1 epoch)",
     )
     axes.set_ylim(-0.5, top)
 
