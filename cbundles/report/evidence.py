@@ -17,6 +17,8 @@ from cbundles.report.runs import AUTOTUNE, SWEEP, TOY, Run
 
 Record = dict[str, Any]
 RESAMPLES = 2000
+# Settings that vary within a group, or that its run is known for.
+UNNAMED = ("model.blocks", "probe.resolution", "training.conflict_checks")
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ def scale(records: Sequence[Record]) -> str:
                 for r in records}  # fmt: skip
     size = "" if cell.model.family == "fc" else f", {cell.model.base_filters} filters"
     unusual = [f", {path.split('.')[1]}={value}" for path, value in cell.unusual.items()
-               if path not in ("model.blocks", "probe.resolution")]  # fmt: skip
+               if path not in UNNAMED]  # fmt: skip
     return (
         f"{cell.data.name}, {cell.model.family}{size}{''.join(unusual)}, "
         f"{_count(cell.training.epochs, 'epoch')}, {_count(len(networks), 'network')}, "
