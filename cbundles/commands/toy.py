@@ -9,11 +9,12 @@ from rich.console import Console
 from cbundles import provenance
 from cbundles.commands.running import Options
 from cbundles.errors import InputError
-from cbundles.report import claims, toy_figures, views
+from cbundles.report import claims, views
 from cbundles.report.runs import Run
 from cbundles.store import Store
 
 SEEDS = 5
+CASES = ("separate", "conflicting", "conflicting-imbalanced", "plain", "standardised")
 
 
 def run(options: Options, console: Console) -> int:
@@ -41,11 +42,7 @@ def run(options: Options, console: Console) -> int:
 
 def cells() -> list[str]:
     """Identities of the toy's records."""
-    return [
-        f"{case}-{seed}"
-        for case in (*toy_figures.TITLES, "plain", "standardised")
-        for seed in range(SEEDS)
-    ]
+    return [f"{case}-{seed}" for case in CASES for seed in range(SEEDS)]
 
 
 def _train(store: Store, names: list[str], device: str, console: Console) -> None:
