@@ -40,6 +40,9 @@ DeviceOption = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
 WorkersOption = Annotated[
     int | None, typer.Option(min=1, help="Worker processes [one a CPU core; 1 on a GPU].")
 ]
+KeepOption = Annotated[
+    bool, typer.Option("--keep-weights", help="Keep the trained networks (weights/*.npz).")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
 
 
@@ -71,6 +74,7 @@ def sweep(
     manual_dir: ManualDirOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    keep_weights: KeepOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train and measure every network of a grid: accuracy and bundle entropy by depth and width."""
@@ -81,7 +85,7 @@ def sweep(
     experiment = config.load(config_file, set_ or [])
     options = _options(
         out or Path("results") / experiment.name,
-        device, workers, fresh, as_json, data_dir, manual_dir,
+        device, workers, fresh, as_json, data_dir, manual_dir, keep_weights,
     )  # fmt: skip
     if plan:
         command.plan_sweep(experiment, options, Console())
@@ -193,6 +197,7 @@ def _options(
     as_json: bool,
     data_dir: Path | None,
     manual_dir: Path | None,
+    keep_weights: bool = False,
 ) -> Any:
     from cbundles.commands.running import Options
     from cbundles.executor import local
@@ -209,6 +214,7 @@ def _options(
         as_json=as_json,
         data_dir=data_dir,
         manual_dir=manual_dir,
+        keep_weights=keep_weights,
     )
 
 

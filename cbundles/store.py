@@ -4,6 +4,7 @@
         run.json             what was run: configuration, versions, device, commit, data
         cells/<id>.json      completion record of one cell
         checkpoints/<id>     the latest state of a population in training, gone when it ends
+        weights/<id>.npz     the trained network of a cell, when it was asked for
         logs/                what the worker processes printed, and tracebacks of failed cells
         table.csv, ...       views, computed from the records alone
 
@@ -96,9 +97,13 @@ class Store:
     def finish(self, record: dict[str, Any]) -> None:
         write_atomically(self.record_path(record["cell"]), json.dumps(record) + "\n")
 
+    def weights_path(self, cell: str) -> Path:
+        return self.folder / "weights" / f"{cell}.npz"
+
     def forget(self, cells: list[str]) -> None:
-        """Remove the records of cells, and all checkpoints."""
-        for path in [*map(self.record_path, cells), *self.folder.glob("checkpoints/*")]:
+        """Remove the records and weights of cells, and all checkpoints."""
+        of_cells = [path(cell) for cell in cells for path in (self.record_path, self.weights_path)]
+        for path in [*of_cells, *self.folder.glob("checkpoints/*")]:
             path.unlink(missing_ok=True)
 
     def clear_views(self) -> None:

@@ -35,6 +35,12 @@ class Options:
     as_json: bool
     data_dir: Path | None
     manual_dir: Path | None
+    keep_weights: bool = False
+
+    def has(self, store: Store, cell: Cell, fingerprint: str | None) -> bool:
+        """Whether all that is wanted of a cell, trained on this data, is there."""
+        weights = not self.keep_weights or store.weights_path(cell.id).is_file()
+        return weights and store.is_finished(cell.id, fingerprint)
 
 
 def check_against_data(cell: Cell, facts: Facts) -> None:
@@ -100,6 +106,7 @@ def follow(
         store.folder,
         device=options.device,
         workers=options.workers,
+        keep_weights=options.keep_weights,
         then=add,
     )
     for event in events:

@@ -39,7 +39,7 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
     populations = planner.populations(experiment.cells, options.device)
     cost = costs(populations, facts)
     cells = [cell for population in populations for cell in population.cells]
-    finished = [cell.id for cell in cells if store.record_path(cell.id).is_file()]
+    finished = [cell.id for cell in cells if options.has(store, cell, None)]
     left = [p for p in populations if not all(c.id in finished for c in p.cells)]
     seconds = wall_seconds([cost[p.key] for p in left], options.workers)
     memory = options.workers * max(
@@ -47,6 +47,8 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
     )
     checkpoint = max(planner.checkpoint(c, facts[c.data.name]) for c in cells)
     disk = sum(planner.disk(c) for c in cells) + options.workers * checkpoint
+    if options.keep_weights:
+        disk += sum(shape_of(c.model, facts[c.data.name]).bytes for c in cells)
     if options.as_json:
         listing = [
             {
@@ -87,7 +89,7 @@ def seconds_left(experiment: Experiment, options: Options) -> float:
     store = Store(options.out)
     facts = {cell.data.name: data.describe(cell.data.name) for cell in experiment.cells}
     populations = planner.populations(experiment.cells, options.device)
-    left = [p for p in populations if not all(store.is_finished(c.id, None) for c in p.cells)]
+    left = [p for p in populations if not all(options.has(store, c, None) for c in p.cells)]
     return wall_seconds(list(costs(left, facts).values()), options.workers)
 
 
@@ -107,14 +109,14 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
             store.forget([cell.id for cell in experiment.cells])
         fingerprints = {name: dataset.fingerprint for name, dataset in datasets.items()}
         run = description(experiment, fingerprints)
-        finished = _finished(experiment, store, fingerprints)
+        finished = _finished(experiment, store, fingerprints, options)
         store.clear_views()
         store.write_run({**run, "finished": len(finished)})
         todo = [p for p in populations if not all(c.id in finished for c in p.cells)]
         failed = 0
         if todo:
             failed = train(todo, len(finished), facts, store, options, console)
-            finished = _finished(experiment, store, fingerprints)
+            finished = _finished(experiment, store, fingerprints, options)
         records = list(finished.values())
         whole = {**run, "finished": len(records), "made_by": summary.origins(records)}
         store.write_run(whole)
@@ -128,13 +130,13 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
 
 
 def _finished(
-    experiment: Experiment, store: Store, fingerprints: dict[str, str]
+    experiment: Experiment, store: Store, fingerprints: dict[str, str], options: Options
 ) -> dict[str, dict[str, Any]]:
     """The records of the finished cells, in the order of the grid."""
     return {
         cell.id: store.record(cell.id)
         for cell in experiment.cells
-        if store.is_finished(cell.id, fingerprints[cell.data.name])
+        if options.has(store, cell, fingerprints[cell.data.name])
     }
 
 

@@ -44,6 +44,7 @@ def run(
     *,
     device: str,
     workers: int,
+    keep_weights: bool = False,
     then: Callable[[Population], Sequence[Population]] = lambda finished: (),
 ) -> Iterator[dict[str, Any]]:
     """Train all populations; yields what the workers report, as it happens.
@@ -59,7 +60,7 @@ def run(
 
     def hire(place: int) -> None:
         mine = cores[place % len(cores) :: workers] if device == "cpu" else []
-        crew.append(_WorkerProcess(place, folder, device, mine, events))
+        crew.append(_WorkerProcess(place, folder, device, mine, keep_weights, events))
 
     def give(worker: _WorkerProcess) -> dict[str, Any] | None:
         if not waiting:
@@ -115,6 +116,7 @@ class _WorkerProcess:
         folder: Path,
         device: str,
         cores: list[int],
+        keep_weights: bool,
         events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]],
     ) -> None:
         self.place = place
@@ -125,6 +127,7 @@ class _WorkerProcess:
         options = {
             "folder": str(folder),
             "cores": cores,
+            "keep_weights": keep_weights,
             "compile_cache": str(cache_root() / "xla" / _host_key()),
         }
         environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

@@ -74,6 +74,7 @@ class _Worker:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         jax.config.update("jax_default_matmul_precision", "highest")  # float32 is not TF32
         self.store = Store(Path(options["folder"]))
+        self.keep_weights = options["keep_weights"]
         self.send = messages
         self.device = {
             "platform": jax.devices()[0].platform,
@@ -120,12 +121,26 @@ class _Worker:
         extra = {}
         if cells[0].model.family != "fc" and moment.epoch == cells[0].training.epochs:
             extra["latency_seconds"] = sweep.latency(cells[0], moment, data, facts)
+        origin = {**self.device, **self._source, "data_fingerprint": fingerprint}
+        if self.keep_weights:
+            self._keep(cells, moment, facts, origin)
         for record in sweep.records(cells, moment, facts):
             if not self.store.is_finished(record["cell"], fingerprint):
-                origin = {**self.device, **self._source, "data_fingerprint": fingerprint}
                 self.store.finish({**record, **extra, **origin})
         self.store.drop_checkpoint(key)
         jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
+
+    def _keep(self, cells: Any, moment: Any, facts: Any, origin: dict[str, Any]) -> None:
+        """Write the networks as they are now."""
+        from cbundles.experiments import sweep
+        from cbundles.models import saved
+        from cbundles.store import write_atomically
+
+        networks = sweep.networks(cells, moment, facts)
+        for cell, (shape, network) in zip(cells, networks, strict=True):
+            whence = {"cell": cell.id, "config": cell.asdict(), **origin}
+            content = saved.encode(saved.Saved(shape, network, whence))
+            write_atomically(self.store.weights_path(cell.id), content)
 
     def _run(self, population: Any, data: Any, facts: Any, resume: bytes | None, key: str) -> Any:
         """Train to the end, saving and reporting on the way; returns the last Moment."""

@@ -190,6 +190,18 @@ def latency(cell: Cell, moment: Moment, data: DeviceData, facts: Facts) -> float
     )
 
 
+def networks(
+    cells: Sequence[Cell], moment: Moment, facts: Facts
+) -> list[tuple[Shape, network.Network]]:
+    """Each member's shape and, without padding, its weights as NumPy arrays."""
+    padded, state = shared_shape(cells, facts), moment.state
+    result = []
+    for i, cell in enumerate(cells):
+        shape, one = shape_of(cell.model, facts), jax.tree.map(lambda a, i=i: a[i], state.network())
+        result.append((shape, network.own(shape, padded, one)))
+    return result
+
+
 def freeze(moment: Moment) -> bytes:
     """A Moment as bytes (MessagePack): plain arrays and numbers, nothing that executes."""
     from flax import serialization

@@ -73,6 +73,19 @@ def pad(params: Params, to: FcShape) -> Params:
     return Params(*(grow(a, size) for a, size in zip(params, target, strict=True)))
 
 
+def cut(params: Params, to: FcShape) -> Params:
+    """The network inside a padded one: what `pad` made larger."""
+    layers, width = to.depth - 1, to.width
+    return Params(
+        first=params.first[:, :width],
+        first_bias=params.first_bias[:width],
+        hidden=params.hidden[:layers, :width, :width],
+        hidden_bias=params.hidden_bias[:layers, :width],
+        last=params.last[:width],
+        last_bias=params.last_bias,
+    )
+
+
 def forward(params: Params, x: jax.Array, *, depth: jax.Array | None = None) -> jax.Array:
     """Logits (B, outputs) of x, float32 (B, inputs).
 

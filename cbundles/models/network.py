@@ -41,6 +41,14 @@ def _flat(tree: Any) -> np.ndarray:
     return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
 
 
+def own(shape: Shape, padded_to: Shape, one: Network) -> Network:
+    """A network without its padding, as NumPy arrays."""
+    params = np.asarray(one.params)
+    if isinstance(shape, FcShape):
+        params = _flat(fc.cut(views(padded_to)[0](jnp.asarray(params)), shape))
+    return Network(params, np.asarray(one.statistics))
+
+
 @functools.cache
 def views(shape: Shape) -> tuple[Callable[[jax.Array], Any], Callable[[jax.Array], Any]]:
     """The functions that view flat vectors as the parameters and the statistics of a network."""
