@@ -137,6 +137,59 @@ def autotune(
 
 
 @app.command()
+def lesion(
+    run: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RUN]", help="Folder of a sweep that kept its ResNets."),
+    ] = None,
+    config_file: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="Train the ResNets of this grid first."),
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Train three ResNets on this first.")
+    ] = None,
+    depth: Annotated[int, typer.Option(help="Their layers, with --dataset.")] = 120,
+    draws: Annotated[int, typer.Option(min=1, help="Draws of each number of blocks.")] = 15,
+    every: Annotated[int, typer.Option(min=1, help="Which numbers of blocks: multiples.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    set_: SetOption = None,
+    out: OutOption = None,
+    plan: PlanOption = False,
+    fresh: FreshOption = False,
+    data_dir: DataDirOption = None,
+    manual_dir: ManualDirOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove blocks of trained ResNets: which ones can go, and how many, at no cost?"""
+    from rich.console import Console
+
+    from cbundles.commands import lesion as command
+    from cbundles.experiments.removal import Settings
+
+    if (run is not None) + (config_file is not None) + (dataset is not None) != 1:
+        raise InputError("lesion: name one of RUN, --config FILE or --dataset NAME")
+    if run is not None and (set_ or out):
+        raise InputError("lesion RUN: the networks are trained; --set and --out change nothing")
+    if run is not None:
+        experiment, folder = command.of_run(run), run
+    else:
+        experiment = command.check(
+            config.load(config_file, set_ or []) if config_file is not None
+            else command.of_flags(str(dataset), depth, set_ or [])
+        )  # fmt: skip
+        folder = out or Path("results") / experiment.name
+    options = _options(folder, device, workers, fresh, as_json, data_dir, manual_dir)
+    settings = Settings(draws=draws, every=every, seed=seed)
+    if plan:
+        command.plan(experiment, settings, options, Console())
+    else:
+        raise typer.Exit(command.run(experiment, settings, options, Console()))
+
+
+@app.command()
 def toy(out: OutOption = None, fresh: FreshOption = False, device: DeviceOption = "auto") -> None:
     """Train a toy with and without a fully conflicting bundle: does learning stop, as proved?"""
     from rich.console import Console

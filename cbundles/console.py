@@ -10,13 +10,13 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cbundles.executor.planner import Population
+from cbundles.executor.planner import Job
 
 
 class Tally:
     """How far a run is. Predicted seconds weigh the cells; the clock tells what they are worth."""
 
-    def __init__(self, populations: dict[str, Population], cost: dict[str, float]) -> None:
+    def __init__(self, populations: dict[str, Job], cost: dict[str, float]) -> None:
         self.populations = populations
         self.cost = cost
         self.done_cells = 0
@@ -31,13 +31,19 @@ class Tally:
             self._started = time.monotonic()  # starting the interpreter is no measure of training
         elif event["event"] == "epoch":
             share = (event["epoch"] + 1) / (self.populations[key].cells[0].training.epochs + 1)
-            self._resumed.setdefault(key, share if event["epoch"] else 0.0)
-            self._share[key] = share
+            self._progress(key, share, share if event["epoch"] else 0.0)
+        elif event["event"] == "step":
+            share = event["done"] / event["total"]
+            self._progress(key, share, share)
         elif event["event"] in ("finished", "failed"):
             self._share[key] = 1.0
             self.done_cells += len(self.populations[key].cells)
 
-    def add(self, population: Population, cost: float) -> None:
+    def _progress(self, key: str, share: float, resumed: float) -> None:
+        self._resumed.setdefault(key, resumed)  # what was there when it began
+        self._share[key] = share
+
+    def add(self, population: Job, cost: float) -> None:
         """Something more to do has turned up."""
         self.populations[population.key] = population
         self.cost[population.key] = cost
@@ -73,9 +79,12 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 3600:.1f} h"
 
 
-def _progress(event: dict[str, Any], population: Population) -> str:
-    """``fc width=10 depth=50 seed=0: epoch 3/10, accuracy 11.4 %, H 2.303`` (its first member)."""
+def _progress(event: dict[str, Any], population: Job) -> str:
+    """``fc width=10 depth=50 seed=0: epoch 3/10, accuracy 11.4 %, H 2.303`` (its first member);
+    of a study how much of it is done."""
     cell = population.cells[0]
+    if event["event"] == "step":
+        return f"{cell.label}: {event['done']} of {event['total']} {event['what']}"
     more = f" (+{len(population.cells) - 1} more)" if len(population.cells) > 1 else ""
     entropy = event["bundle_entropy"][0]
     h = "diverged" if entropy is None else f"H {entropy:.3f}"
@@ -84,7 +93,7 @@ def _progress(event: dict[str, Any], population: Population) -> str:
     return f"{cell.label}{more}: {epochs}, accuracy {accuracy:.1f} %, {h}"
 
 
-def _failure(event: dict[str, Any], population: Population) -> str:
+def _failure(event: dict[str, Any], population: Job) -> str:
     labels = ", ".join(cell.label for cell in population.cells)
     return f"FAILED {labels}: {event['reason']} (see {event['log']})"
 
@@ -97,7 +106,7 @@ class PlainDisplay:
 
     def event(self, event: dict[str, Any], tally: Tally) -> None:
         key = event.get("population", "")
-        if event["event"] == "epoch":
+        if event["event"] in ("epoch", "step"):
             self._latest[key] = _progress(event, tally.populations[key])
         elif event["event"] == "finished":
             left = duration(tally.seconds_left())
@@ -142,7 +151,7 @@ class RichDisplay:
         if event["event"] == "started":
             label = tally.populations[key].cells[0].label
             self._rows[key] = self._status.add_task(f"{label}: compiling")
-        elif event["event"] == "epoch":
+        elif event["event"] in ("epoch", "step"):
             text = _progress(event, tally.populations[key])
             self._status.update(self._rows[key], description=text)
         elif event["event"] in ("finished", "failed"):

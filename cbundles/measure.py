@@ -57,7 +57,7 @@ def accuracy(
     def predict(x: jax.Array) -> jax.Array:
         return jnp.argmax(network.logits(shape, subject, x), axis=1)
 
-    predicted = in_batches(test.images, predict, augmentation, _batch_of(shape))
+    predicted = in_batches(test.images, predict, augmentation, batch_of(shape))
     return jnp.mean(predicted == test.labels, dtype=jnp.float32)
 
 
@@ -83,14 +83,17 @@ def signatures(
 
         return network.visit(shape, subject, x, see, measurement.batch_norm)
 
-    # Normalised by their own statistics, the images of the probe are one batch.
-    one_batch = isinstance(shape, ConvShape) and measurement.batch_norm == "batch"
+    # Normalised by their own statistics, the images of the probe are one batch; so they are where
+    # branches are scaled by a statistic of the batch, or images of two batches would differ by it.
+    one_batch = isinstance(shape, ConvShape) and (
+        measurement.batch_norm == "batch" or shape.residual
+    )
     whole = one_batch or not measurement.equality.streams
-    at_once = len(images) if whole else _batch_of(shape)
+    at_once = len(images) if whole else batch_of(shape)
     return in_batches(images, batch, measurement.augmentation, at_once)
 
 
-def _batch_of(shape: Shape) -> int:
+def batch_of(shape: Shape) -> int:
     return CONV_BATCH if isinstance(shape, ConvShape) else BATCH
 
 

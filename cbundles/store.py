@@ -5,6 +5,8 @@
         cells/<id>.json      completion record of one cell
         checkpoints/<id>     the latest state of a population in training, gone when it ends
         weights/<id>.npz     the trained network of a cell, when it was asked for
+        lesions/<id>.json    what became of the trained network of a cell without some blocks
+        pruned/              networks without some blocks, .npz, and what was measured of them
         logs/                what the worker processes printed, and tracebacks of failed cells
         table.csv, ...       views, computed from the records alone
 
@@ -14,6 +16,7 @@ Killing a run at any moment leaves either a record or none, never half of one.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import tempfile
@@ -22,6 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from cbundles.errors import InputError
+
+CELLS, LESIONS, PRUNED = "cells", "lesions", "pruned"  # kinds of records
+VIEWS = ("table.csv", "table.md", "layers.csv")
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -72,8 +78,8 @@ class Store:
                 litter.unlink(missing_ok=True)
             yield
 
-    def record_path(self, cell: str) -> Path:
-        return self.folder / "cells" / f"{cell}.json"
+    def record_path(self, cell: str, kind: str = CELLS) -> Path:
+        return self.folder / kind / f"{cell}.json"
 
     def is_finished(self, cell: str, fingerprint: str | None) -> bool:
         """True when the cell was trained on the data with this fingerprint; None: on any."""
@@ -82,34 +88,46 @@ class Store:
         found = self.record(cell).get("data_fingerprint", fingerprint)
         return fingerprint is None or bool(found == fingerprint)
 
-    def record(self, cell: str) -> dict[str, Any]:
-        path = self.record_path(cell)
+    def record(self, cell: str, kind: str = CELLS) -> dict[str, Any]:
+        path = self.record_path(cell, kind)
         try:
             content: dict[str, Any] = json.loads(path.read_text())
             if content["cell"] != cell:
                 raise ValueError(f"it is the record of {content['cell']}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"{path}: damaged record ({error}); delete it to train that network again"
+                f"{path}: damaged record ({error}); delete it to make it again"
             ) from None
         return content
 
-    def finish(self, record: dict[str, Any]) -> None:
-        write_atomically(self.record_path(record["cell"]), json.dumps(record) + "\n")
+    def records(self, kind: str) -> list[dict[str, Any]]:
+        """All records of a kind."""
+        paths = sorted((self.folder / kind).glob("*.json"))
+        return [self.record(path.stem, kind) for path in paths]
+
+    def finish(self, record: dict[str, Any], kind: str = CELLS) -> None:
+        write_atomically(self.record_path(record["cell"], kind), json.dumps(record) + "\n")
 
     def weights_path(self, cell: str) -> Path:
         return self.folder / "weights" / f"{cell}.npz"
 
+    def network_digest(self, cell: str) -> str | None:
+        """What identifies the trained network of a cell; None when it is not there."""
+        try:
+            return hashlib.sha256(self.weights_path(cell).read_bytes()).hexdigest()[:16]
+        except FileNotFoundError:
+            return None
+
     def forget(self, cells: list[str]) -> None:
-        """Remove the records and weights of cells, and all checkpoints."""
-        of_cells = [path(cell) for cell in cells for path in (self.record_path, self.weights_path)]
+        """Remove the records and weights of cells, and what was made of them; all checkpoints."""
+        of_cells = [path for cell in cells for path in self.folder.glob(f"*/{cell}*")]
         for path in [*of_cells, *self.folder.glob("checkpoints/*")]:
             path.unlink(missing_ok=True)
 
     def clear_views(self) -> None:
         """Remove what is computed from records, so that nothing stale stays beside what is new."""
-        views = [self.folder / name for name in ("table.csv", "table.md", "layers.csv")]
-        for path in [*views, *self.figures.glob("fig*.*")]:
+        views = [self.folder / name for name in VIEWS]
+        for path in [*views, *self.figures.glob("*.*")]:
             path.unlink(missing_ok=True)
 
     def _checkpoint(self, key: str) -> Path:

@@ -68,10 +68,13 @@ def load(golden, name):
 def test_golden_forward_pass(golden, name, norm, key):
     case, residual, params, statistics = load(golden, name)
 
-    def see(a):
+    def view(a):
         rows = a.reshape(len(a), -1)
         total = jnp.stack([rows.sum(), rows.mean(), rows.max(), jnp.abs(rows).sum()])
         return jnp.concatenate([rows[:2, :256].reshape(-1), total])
+
+    def see(block):
+        return (view(block.output), *([view(block.branch * block.scale)] if residual else []))
 
     logits, now, seen = conv.forward(
         params, statistics, case["x"], residual=residual, norm=norm, visit=see
@@ -80,14 +83,12 @@ def test_golden_forward_pass(golden, name, norm, key):
     assert [len(kind) for kind in seen] == [4, 4] if residual else [4]
     for block in range(4):
         entry = 2 * block + 1 if residual else block  # the original lists a branch before its block
-        expected = case[f"cb_{key}:{entry}:slice"].reshape(-1)
-        np.testing.assert_allclose(seen[0][block][:512], expected, atol=3e-5)
-        stored = case[f"cb_{key}:{entry}:stats"]
-        np.testing.assert_allclose(seen[0][block][512:], stored, rtol=2e-5)
-        if residual:  # the original scales a branch by one number a block and batch
-            branch, scaled = seen[1][block][:512], case[f"cb_{key}:{2 * block}:slice"].reshape(-1)
-            factor = float(branch @ scaled / (branch @ branch))
-            np.testing.assert_allclose(factor * branch, scaled, atol=1e-4)
+        views = [(seen[0], entry)] + ([(seen[1], 2 * block)] if residual else [])
+        for found, entry in views:
+            expected = case[f"cb_{key}:{entry}:slice"].reshape(-1)
+            np.testing.assert_allclose(found[block][:512], expected, atol=3e-5)
+            stored = case[f"cb_{key}:{entry}:stats"]
+            np.testing.assert_allclose(found[block][512:], stored, rtol=2e-5, atol=2e-3)
     if norm == conv.TRAIN:
         after = golden_network(case, residual, "after_train:", statistics=True)
         for ours, theirs in zip(jax.tree.leaves(now), jax.tree.leaves(after), strict=True):
@@ -211,9 +212,16 @@ def test_measured_bundles_are_what_the_metric_says_of_the_activations(norm, resi
     found = measure.layers(program, shape, one, Examples(images, labels), scale)
     assert found.entropy.shape == (1, 12 if residual else 6)
     params, statistics = conv.init(shape, 0)
+
+    def activations_of(block):
+        return [block.output, block.branch * block.scale] if residual else [block.output]
+
+    def padded(a):
+        return jnp.pad(a.reshape(len(a), -1), ((0, 0), (0, 784 - a[0].size))).T
+
     _, _, seen = conv.forward(
         params, statistics, augment.to_float(images), residual=residual, norm=norm,
-        visit=lambda a: jnp.pad(a.reshape(len(a), -1), ((0, 0), (0, 784 - a[0].size))).T,
+        visit=lambda block: [padded(a) for a in activations_of(block)],
     )  # fmt: skip
     amplitude = float(np.abs(start.params).max())
     for number, activations in enumerate(jnp.concatenate(seen)):

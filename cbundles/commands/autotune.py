@@ -22,7 +22,7 @@ from cbundles.config import Cell, Experiment
 from cbundles.console import Display, duration
 from cbundles.errors import InputError, did_you_mean
 from cbundles.executor import planner
-from cbundles.executor.planner import Population
+from cbundles.executor.planner import Job, Population
 from cbundles.experiments import autotune
 from cbundles.models.shape import shape_of
 from cbundles.report import table1
@@ -200,7 +200,7 @@ def run(tuning: Tuning, options: Options, console: Console) -> int:
             if not store.is_finished(cell.id, prints[cell.data.name])
         ]
 
-        def then(finished: Population, display: Display) -> list[Population]:
+        def then(finished: Job, display: Display) -> list[Job]:
             for chain in chains:
                 if chain.attempts[-1] == finished.cells[0]:
                     for line in chain.advance(store, prints[chain.attempts[0].data.name]):

@@ -17,11 +17,11 @@ from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import require_square
 from cbundles.errors import InputError
 from cbundles.executor import local, planner
-from cbundles.executor.planner import Population
+from cbundles.executor.planner import Job
 from cbundles.store import Store
 
 # What follows from a finished population; it may tell the display why.
-Following = Callable[[Population, Display], list[Population]]
+Following = Callable[[Job, Display], list[Job]]
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,16 @@ def check_against_data(cell: Cell, facts: Facts) -> None:
 
 
 def train(
-    populations: Sequence[Population],
+    populations: Sequence[Job],
     finished: int,
     facts: dict[str, Facts],
     store: Store,
     options: Options,
     console: Console,
     then: Following | None = None,
+    what: str = "to train",
 ) -> int:
-    """Run populations, and those that `then` adds; returns how many cells failed."""
+    """Run populations, or studies, and those that `then` adds; returns how many cells failed."""
     todo = {population.key: population for population in populations}
     tally = Tally(todo, costs(populations, facts))
     display = display_for(console, tally.total_cells, options.as_json)
@@ -74,7 +75,7 @@ def train(
             display.line(f"finished already: {finished}")
         predicted = wall_seconds(list(tally.cost.values()), options.workers)
         display.line(
-            f"to train: {tally.total_cells} on {devices(options)}, "
+            f"{what}: {tally.total_cells} on {devices(options)}, "
             f"about {duration(predicted)}; stop at any time, the same command continues"
         )
         return follow(todo, tally, display, store, options, facts, then)
@@ -86,7 +87,7 @@ def train(
 
 
 def follow(
-    todo: dict[str, Population],
+    todo: dict[str, Job],
     tally: Tally,
     display: Display,
     store: Store,
@@ -94,7 +95,7 @@ def follow(
     facts: dict[str, Facts],
     then: Following | None,
 ) -> int:
-    def add(finished: Population) -> list[Population]:
+    def add(finished: Job) -> list[Job]:
         added = then(finished, display) if then else []
         for population in added:
             tally.add(population, costs([population], facts)[population.key])
@@ -117,13 +118,9 @@ def follow(
     return failed
 
 
-def costs(populations: Sequence[Population], facts: dict[str, Facts]) -> dict[str, float]:
+def costs(populations: Sequence[Job], facts: dict[str, Facts]) -> dict[str, float]:
     """Predicted seconds of each population on one worker."""
-    return {
-        p.key: planner.compile_seconds(p.cells[0])
-        + sum(planner.seconds(cell, facts[cell.data.name]) for cell in p.cells)
-        for p in populations
-    }
+    return {job.key: planner.job_seconds(job, facts) for job in populations}
 
 
 def wall_seconds(costs: Sequence[float], workers: int) -> float:

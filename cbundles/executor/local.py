@@ -19,7 +19,7 @@ from typing import Any
 
 from cbundles.data.sources import cache_root
 from cbundles.errors import InputError
-from cbundles.executor.planner import Population
+from cbundles.executor.planner import Job
 
 
 def detect_device() -> str:
@@ -39,19 +39,19 @@ def usable_cores() -> list[int]:
 
 
 def run(
-    populations: Sequence[Population],
+    populations: Sequence[Job],
     folder: Path,
     *,
     device: str,
     workers: int,
     keep_weights: bool = False,
-    then: Callable[[Population], Sequence[Population]] = lambda finished: (),
+    then: Callable[[Job], Sequence[Job]] = lambda finished: (),
 ) -> Iterator[dict[str, Any]]:
-    """Train all populations; yields what the workers report, as it happens.
+    """Do all jobs, populations to train above all; yields what the workers report, as it happens.
 
-    Events: ``ready``, ``started``, ``epoch``, ``finished``, ``failed``, ``note``. A worker that
-    dies fails the population it had and is replaced. `then` names what follows from a population
-    that finished; its worker takes it on. Closing the iterator stops all workers.
+    Events: ``ready``, ``started``, ``epoch``, ``step``, ``finished``, ``failed``, ``note``. One
+    that dies fails the job it had and is replaced. `then` names what follows from a job that
+    finished; its worker takes it on. Closing the iterator stops all workers.
     """
     waiting = list(reversed(populations))
     events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]] = queue.Queue()
@@ -67,7 +67,7 @@ def run(
             worker.stop()
             return None
         worker.population = waiting.pop()
-        worker.send({"cells": [cell.asdict() for cell in worker.population.cells]})
+        worker.send(worker.population.task)
         return {"event": "started", "population": worker.population.key}
 
     try:
@@ -120,7 +120,7 @@ class _WorkerProcess:
         events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]],
     ) -> None:
         self.place = place
-        self.population: Population | None = None
+        self.population: Job | None = None
         self.stopping = False
         self.log = folder / "logs" / f"worker-{place}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)

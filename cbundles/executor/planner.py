@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from cbundles.config import Cell
 from cbundles.data.dataset import Facts
@@ -25,12 +26,15 @@ SECONDS_PER_PAIR_COMPARED = 1.2e-8  # gamma rule, all samples distinct
 COMPILE_SECONDS = 5.0
 # Convolutions on one core: a layer costs a + flops / rate, too.
 CONV_LAYER_OVERHEAD = 1.2e-3
+CONV_FORWARD_OVERHEAD = 1.0e-4  # of a layer, classifying 64 images
 CONV_FLOPS_PER_SECOND = 5.0e10
 CONV_COMPILE_SECONDS = 30.0
 
 # Of a sample in a layer while it waits to be sorted, and of a sample while 16 layers are sorted.
 SIGNATURE_BYTES = 16
 PARTITION_BYTES = 1600
+
+LESION, PRUNE = "lesion", "prune"  # kinds of studies
 
 # A population pays on a CPU only while a product of two layers is smaller than the cost of calling
 # it. On a GPU it always pays, until memory or the padding eats the gain.
@@ -51,6 +55,38 @@ class Population:
         if len(self.cells) == 1:
             return self.cells[0].id
         return hashlib.sha256("".join(c.id for c in self.cells).encode()).hexdigest()[:12]
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """What a worker is told."""
+        return {"task": "train", "cells": [cell.asdict() for cell in self.cells]}
+
+
+@dataclass(frozen=True)
+class Study:
+    """Something done to the trained network of a cell. kind: LESION or PRUNE; settings: plain data
+    that says how; seconds: predicted."""
+
+    cell: Cell
+    kind: str
+    settings: tuple[tuple[str, Any], ...]
+    seconds: float
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        return (self.cell,)
+
+    @property
+    def key(self) -> str:
+        return f"{self.cell.id}-{self.kind}"
+
+    @property
+    def task(self) -> dict[str, Any]:
+        """What a worker is told."""
+        return {"task": self.kind, "cell": self.cell.asdict(), **dict(self.settings)}
+
+
+Job = Population | Study
 
 
 def populations(cells: Sequence[Cell], device: str) -> list[Population]:
@@ -128,6 +164,20 @@ def seconds(cell: Cell, facts: Facts) -> float:
         measuring += depth * SECONDS_PER_PAIR_COMPARED * samples**2
     epochs = cell.training.epochs
     return epochs * (facts.train // batch * step) + (epochs + 1) * measuring
+
+
+def forward_seconds(cell: Cell, facts: Facts, images: int) -> float:
+    """Predicted seconds of one CPU core for classifying images with a VGG or ResNet."""
+    flops = images * shape_of(cell.model, facts).flops / CONV_FLOPS_PER_SECOND
+    return images / 64 * cell.model.depth * CONV_FORWARD_OVERHEAD + flops
+
+
+def job_seconds(job: Job, facts: dict[str, Facts]) -> float:
+    """Predicted seconds of a job on one worker, compiling included."""
+    if isinstance(job, Study):
+        return job.seconds
+    cells = job.cells
+    return compile_seconds(cells[0]) + sum(seconds(cell, facts[cell.data.name]) for cell in cells)
 
 
 def memory(population: Population, facts: Facts) -> int:

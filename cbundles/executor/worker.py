@@ -1,4 +1,4 @@
-"""A worker process: trains one population after another, as told on standard input.
+"""A worker process: does one task after another (`tasks`), as told on standard input.
 
 Lines of JSON in, lines of JSON out. The worker writes records and checkpoints itself; its messages
 only say what happened. When standard input closes, the parent is gone, and the worker stops at
@@ -12,13 +12,9 @@ import os
 import queue
 import sys
 import threading
-import time
 import traceback
 from pathlib import Path
 from typing import Any
-
-# Writing a checkpoint costs less than a percent at this pace, and a kill costs at most this much.
-CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
 
 
 def main() -> None:
@@ -27,7 +23,7 @@ def main() -> None:
     tasks = _tasks_from_stdin()
     _stay_on(options["cores"])
 
-    worker = _Worker(options, messages)
+    worker = Worker(options, messages)
     messages({"event": "ready", **worker.device})
     while True:
         worker.perform(tasks.get())
@@ -63,7 +59,9 @@ def _stay_on(cores: list[int]) -> None:
         os.sched_setaffinity(0, cores)
 
 
-class _Worker:
+class Worker:
+    """What tasks share: where results go, how to tell of progress, and the images."""
+
     def __init__(self, options: dict[str, Any], messages: Any) -> None:
         import jax
 
@@ -85,86 +83,25 @@ class _Worker:
         self._placed: tuple[Any, Any] | None = None
 
     def perform(self, task: dict[str, Any]) -> None:
-        from cbundles.config import Cell
-        from cbundles.executor.planner import Population
+        from cbundles.executor import tasks
 
-        population = Population(tuple(Cell.fromdict(content) for content in task["cells"]))
+        job = tasks.job_of(task)
         try:
-            self._train(population)
-            self.send({"event": "finished", "population": population.key})
+            tasks.TASKS[task["task"]](self, job, task)
+            self.send({"event": "finished", "population": job.key})
         except Exception as error:
             text = traceback.format_exc()
             reason = traceback.format_exception_only(error)[0].strip().splitlines()[0]
-            log = self.store.logs / f"failed-{population.key}.txt"
+            log = self.store.logs / f"failed-{job.key}.txt"
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(text)
-            self.send(
-                {"event": "failed", "population": population.key, "reason": reason, "log": str(log)}
-            )
+            self.send({"event": "failed", "population": job.key, "reason": reason, "log": str(log)})
 
-    def _train(self, population: Any) -> None:
-        import jax
+    def origin(self, fingerprint: str) -> dict[str, Any]:
+        """Where a result comes from, as its record keeps it."""
+        return {**self.device, **self._source, "data_fingerprint": fingerprint}
 
-        from cbundles.experiments import sweep
-
-        cells = population.cells
-        data, facts, fingerprint = self._data(cells[0])
-        key = f"{population.key}-{fingerprint}"  # other images: another network
-        checkpoint = self.store.load_checkpoint(key)
-        try:
-            moment = self._run(population, data, facts, checkpoint, key)
-        except sweep.DamagedCheckpoint as error:
-            self.send(
-                {"event": "note", "text": f"{key}: checkpoint unusable ({error}); from the start"}
-            )
-            moment = self._run(population, data, facts, None, key)
-        extra = {}
-        if cells[0].model.family != "fc" and moment.epoch == cells[0].training.epochs:
-            extra["latency_seconds"] = sweep.latency(cells[0], moment, data, facts)
-        origin = {**self.device, **self._source, "data_fingerprint": fingerprint}
-        if self.keep_weights:
-            self._keep(cells, moment, facts, origin)
-        for record in sweep.records(cells, moment, facts):
-            if not self.store.is_finished(record["cell"], fingerprint):
-                self.store.finish({**record, **extra, **origin})
-        self.store.drop_checkpoint(key)
-        jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
-
-    def _keep(self, cells: Any, moment: Any, facts: Any, origin: dict[str, Any]) -> None:
-        """Write the networks as they are now."""
-        from cbundles.experiments import sweep
-        from cbundles.models import saved
-        from cbundles.store import write_atomically
-
-        networks = sweep.networks(cells, moment, facts)
-        for cell, (shape, network) in zip(cells, networks, strict=True):
-            whence = {"cell": cell.id, "config": cell.asdict(), **origin}
-            content = saved.encode(saved.Saved(shape, network, whence))
-            write_atomically(self.store.weights_path(cell.id), content)
-
-    def _run(self, population: Any, data: Any, facts: Any, resume: bytes | None, key: str) -> Any:
-        """Train to the end, saving and reporting on the way; returns the last Moment."""
-        from cbundles.experiments import sweep
-
-        saved, moment = time.monotonic(), None
-        for moment in sweep.run(population.cells, data, facts, resume):
-            last = moment.epoch == population.cells[0].training.epochs
-            if not last and time.monotonic() - saved > CHECKPOINT_SECONDS:
-                self.store.save_checkpoint(key, sweep.freeze(moment))
-                saved = time.monotonic()
-            latest = [history[-1] for history in moment.history]
-            self.send(
-                {
-                    "event": "epoch",
-                    "population": population.key,
-                    "epoch": moment.epoch,
-                    "test_accuracy": [entry["test_accuracy"] for entry in latest],
-                    "bundle_entropy": [entry["entropy"][-1] for entry in latest],
-                }
-            )
-        return moment
-
-    def _data(self, cell: Any) -> tuple[Any, Any, str]:
+    def data(self, cell: Any) -> tuple[Any, Any, str]:
         """The device arrays for a cell, the data set's facts and fingerprint; kept until a
         cell asks for others."""
         from cbundles.data import dataset, device, storage_of

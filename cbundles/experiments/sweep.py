@@ -239,7 +239,7 @@ def _entry(
     accuracy: Any, layers: measure.Layers, i: int, shape: Shape, loss: Any
 ) -> dict[str, Any]:
     """One measurement of one member: accuracy, loss, and H and bundle count of its own layers; of
-    a ResNet also H of the branches before the skip is added."""
+    a ResNet also H of the branches before the skip is added, scaled (see `conv.Block`)."""
     entropy = [
         _short(h) if finite else None
         for h, finite in zip(layers.entropy[i], layers.finite[i], strict=True)
@@ -251,7 +251,7 @@ def _entry(
         "num_bundles": [int(n) for n in layers.num_bundles[i, : shape.layers]],
     }
     if shape.monitored > shape.layers:
-        entry["branch_entropy"] = entropy[shape.layers : shape.monitored]
+        entry["scaled_branch_entropy"] = entropy[shape.layers : shape.monitored]
     return entry
 
 

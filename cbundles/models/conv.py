@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from cbundles.models import lowering
 from cbundles.models.shape import POOL_ABOVE, ConvShape
 
 MOMENTUM, EPSILON = 0.99, 1e-3
+SCALE_EPSILON = 1e-6
 
 Kernels = tuple[tuple[int, ...], ...]
 
@@ -45,8 +47,9 @@ class Norm(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """first: units of the block that changes shape: two, a third for the skip of a ResNet; none in
-    a stage without such a block. rest: two units, each stacked over the other blocks, (n, ...)."""
+    """first: units of the block that changes shape: two, a third for the skip of a ResNet, or the
+    skip alone; none in a stage without such a block. rest: two units, each stacked over the other
+    blocks, (n, ...)."""
 
     first: tuple[Any, ...]
     rest: tuple[Any, ...]
@@ -61,7 +64,20 @@ class Params(NamedTuple):
     last_bias: Any
 
 
-Visit = Callable[[jax.Array], Any]
+class Block(NamedTuple):
+    """What can be seen of a block, float32 (B, H, W, D) each. output: after the ReLU; of a ResNet
+    also skip: what is added to its branch; branch: before that; scale: float32 (), by which the
+    original code multiplies a branch to measure it, 1 / (deviation of the first convolution's
+    output x that of the second's), over all images, pixels and filters. It takes back that batch
+    normalisation makes small differences as large as any."""
+
+    output: jax.Array
+    skip: Any = None
+    branch: Any = None
+    scale: Any = None
+
+
+Visit = Callable[[Block], Any]
 TRAIN, BATCH, RUNNING = "train", "batch", "running"
 
 
@@ -134,39 +150,51 @@ def forward(
     residual: bool,
     norm: str,
     visit: Visit | None = None,
+    keep: jax.Array | None = None,
+    gates: jax.Array | None = None,
 ) -> tuple[jax.Array, Params, Any]:
     """Logits (B, outputs) of images x, float32 (B, H, W, C); statistics; what `visit` returned.
 
     norm: ``running`` normalises by the running statistics (inference), ``batch`` by those of x,
     ``train`` by those of x and moves the running ones towards them.
-    visit sees the output of every block, float32 (B, H', W', D), and in a ResNet the branch before
-    the skip is added. What it returns is stacked in the order of the blocks: one stack for the
-    outputs, a second one for the branches; none without visit.
+    visit sees every `Block`; what it returns is stacked in the order of the blocks.
+    keep: bool (blocks,), of a ResNet; a block that is not kept is its skip alone, and its branch
+    costs nothing. gates: float32 (blocks, B), by which the branches of a ResNet are multiplied.
     """
     x, stem = _normalised(_convolved(x, params.stem, 2), params.stem, statistics.stem, norm)
     x = jax.nn.relu(x)
     if x.shape[2] * 2 > POOL_ABOVE:
         window = (1, 3, 3, 1)
         x = lax.reduce_window(x, -jnp.inf, lax.max, window, (1, 2, 2, 1), "SAME")
-    stages, seen = [], []
+    stages, seen, number = [], [], 0
     block = functools.partial(_block, norm=norm, visit=visit, residual=residual)
+
+    def surgery(start: int, count: int) -> tuple[Any, Any]:
+        end = start + count
+        return (None if keep is None else keep[start:end],
+                None if gates is None else gates[start:end])  # fmt: skip
+
     for units, past in zip(params.stages, statistics.stages, strict=True):
         first: Any = ()
         if units.first:
-            x, first, view = block(x, units.first, past.first, stride=2)
+            alone = jax.tree.map(operator.itemgetter(0), surgery(number, 1))
+            x, first, view = block(x, units.first, past.first, *alone, stride=2)
             seen.append(jax.tree.map(lambda a: a[None], view))
+            number += 1
 
         def one(a: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
-            output, now, view = block(a, *layer, stride=1)
+            units, past, here = layer
+            output, now, view = block(a, units, past, *here, stride=1)
             return output, (now, view)
 
-        rest = past.rest
-        if len(rest[0].mean):  # a stage without further blocks has none to trace
-            x, (rest, views) = lax.scan(one, x, (units.rest, past.rest))
+        rest, count = past.rest, len(past.rest[0].mean)
+        if count:  # a stage without further blocks has none to trace
+            x, (rest, views) = lax.scan(one, x, (units.rest, past.rest, surgery(number, count)))
             seen.append(views)
+            number += count
         stages.append(Stage(first, rest))
     logits = x.mean((1, 2)) @ params.last + params.last_bias
-    stacked = [jnp.concatenate(kind) for kind in zip(*seen, strict=True)]
+    stacked = jax.tree.map(lambda *parts: jnp.concatenate(parts), *seen) if seen else ()
     return logits, statistics._replace(stem=stem, stages=tuple(stages)), stacked
 
 
@@ -174,24 +202,47 @@ def _block(
     a: jax.Array,
     units: tuple[Unit, ...],
     past: tuple[Norm, ...],
+    keep: Any,
+    gate: Any,
     *,
     stride: int,
     norm: str,
     visit: Visit | None,
     residual: bool,
-) -> tuple[jax.Array, tuple[Norm, ...], tuple[Any, ...]]:
-    """Output, statistics, and what was seen, of one block of two units, or three with a skip."""
-    one, two, *skip = units
-    h, now_one = _normalised(_convolved(a, one, stride), one, past[0], norm)
-    branch, now_two = _normalised(_convolved(jax.nn.relu(h), two, 1), two, past[1], norm)
-    now: tuple[Norm, ...] = (now_one, now_two)
-    if skip:
-        a, now_skip = _normalised(_convolved(a, skip[0], stride), skip[0], past[2], norm)
-        now = (*now, now_skip)
-    output = jax.nn.relu(branch + a if residual else branch)
-    if visit is None:
-        return output, now, ()
-    return output, now, (visit(output), visit(branch)) if residual else (visit(output),)
+) -> tuple[jax.Array, tuple[Norm, ...], Any]:
+    """Output, statistics, and what was seen, of one block of two units, of three with a skip, or of
+    the skip alone. keep, gate: see `forward`, of this block."""
+    pair = len(units) // 2 * 2  # units of the branch; a further one is the skip's
+    skip, now_skip = a, past[pair:]
+    if units[pair:]:
+        projected = _convolved(a, units[pair], stride)
+        skip, alone = _normalised(projected, units[pair], past[pair], norm)
+        now_skip = (alone,)
+
+    def full() -> tuple[Any, ...]:
+        first = _convolved(a, units[0], stride)
+        h, now_first = _normalised(first, units[0], past[0], norm)
+        second = _convolved(jax.nn.relu(h), units[1], 1)
+        branch, now_second = _normalised(second, units[1], past[1], norm)
+        scale = lax.rsqrt(first.var() + SCALE_EPSILON) * lax.rsqrt(second.var() + SCALE_EPSILON)
+        return branch, scale, (now_first, now_second)
+
+    def none() -> tuple[Any, ...]:
+        return jnp.zeros_like(skip), jnp.float32(1), past[:pair]
+
+    if not pair:
+        branch, scale, now = none()
+    elif keep is None:
+        branch, scale, now = full()
+    else:
+        branch, scale, now = lax.cond(keep, full, none)
+    if gate is not None:
+        branch = branch * gate[:, None, None, None]
+    output = jax.nn.relu(branch + skip if residual else branch)
+    view: Any = ()
+    if visit:
+        view = visit(Block(output, skip, branch, scale) if residual else Block(output))
+    return output, (*now, *now_skip), view
 
 
 def _convolved(a: jax.Array, unit: Unit, stride: int) -> jax.Array:

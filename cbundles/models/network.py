@@ -75,8 +75,11 @@ def training_logits(shape: Shape, network: Network, x: jax.Array) -> tuple[jax.A
     return fc.forward(params(network.params), flat, depth=network.depth), network.statistics
 
 
-def logits(shape: Shape, network: Network, x: jax.Array) -> jax.Array:
-    """Logits (B, outputs) of images, float32 (B, H, W, C), when nothing is trained."""
+def logits(
+    shape: Shape, network: Network, x: jax.Array, keep: jax.Array | None = None
+) -> jax.Array:
+    """Logits (B, outputs) of images, float32 (B, H, W, C), when nothing is trained. keep: which
+    blocks of a ResNet, see `conv.forward`."""
     params, statistics = views(shape)
     if isinstance(shape, ConvShape):
         return conv.forward(
@@ -85,6 +88,7 @@ def logits(shape: Shape, network: Network, x: jax.Array) -> jax.Array:
             x,
             residual=shape.residual,
             norm=conv.RUNNING,
+            keep=keep,
         )[0]
     return fc.forward(params(network.params), x.reshape(len(x), -1), depth=network.depth)
 
@@ -93,16 +97,21 @@ def visit(
     shape: Shape, network: Network, x: jax.Array, see: Callable[[jax.Array], Any], norm: str
 ) -> Any:
     """``see(a)`` of every measured activation, stacked, (shape.monitored, ...): the outputs of
-    layers or blocks, then the branches of a ResNet. norm: see `conv.forward`."""
+    layers or blocks, then the scaled branches of a ResNet. norm: see `conv.forward`."""
     params, statistics = views(shape)
     if isinstance(shape, ConvShape):
+
+        def see_block(block: conv.Block) -> list[Any]:
+            branches = [see(block.branch * block.scale)] if block.branch is not None else []
+            return [see(block.output), *branches]
+
         _, _, seen = conv.forward(
             params(network.params),
             statistics(network.statistics),
             x,
             residual=shape.residual,
             norm=norm,
-            visit=see,
+            visit=see_block,
         )
         return jnp.concatenate(seen)
     flat = x.reshape(len(x), -1)

@@ -69,18 +69,20 @@ class Stage(NamedTuple):
 @dataclass(frozen=True)
 class ConvShape:
     """A VGG or, with `residual`, a ResNet. image: height, width, channels; blocks: in each of the
-    four stages; filters: of the first stage, doubled in each further one."""
+    four stages; filters: of the first stage, doubled in each further one; bare: numbers of the
+    stages, from 0, whose first block has lost its branch and is the skip that halves the image."""
 
     image: tuple[int, int, int]
     blocks: tuple[int, int, int, int]
     filters: int
     residual: bool
     outputs: int
+    bare: tuple[int, ...] = ()
 
     @property
     def depth(self) -> int:
-        """Layers as the paper counts them: the stem, two convolutions a block, the output."""
-        return 2 + 2 * self.layers
+        """Layers as the paper counts them: the stem, two convolutions a branch, the output."""
+        return 2 + 2 * (self.layers - len(self.bare))
 
     @property
     def layers(self) -> int:
@@ -115,7 +117,8 @@ class ConvShape:
             if halves:
                 first = ((3, 3, channels, filters), rest[1])
                 if self.residual:
-                    first = (*first, (1, 1, channels, filters))
+                    skip = (1, 1, channels, filters)
+                    first = (skip,) if number in self.bare else (*first, skip)
                 size = (-(-size[0] // 2), -(-size[1] // 2))
             if blocks:
                 channels = filters

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cbundles.errors import InputError
-from cbundles.store import Store
+from cbundles.store import LESIONS, Store
 
 TOY, AUTOTUNE, SWEEP = "toy", "autotune", "sweep"
 
@@ -21,6 +21,7 @@ class Run:
     store: Store
     description: dict[str, Any]
     records: list[dict[str, Any]]
+    lesions: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -43,24 +44,29 @@ class Run:
 
 def load(root: Path) -> list[Run]:
     """Every run with at least one record, by name. Raises InputError for a damaged one."""
-    runs = []
-    for path in sorted(root.glob("*/run.json")):
-        store = Store(path.parent)
-        try:
-            description = json.loads(path.read_text())
-            cells = [str(cell) for cell in description["cells"]]
-            if "attempts" in description:
-                cells = sorted(p.stem for p in store.folder.glob("cells/*.json"))
-            data = dict(description.get("data", {}))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
-            ) from None
-        found = [store.record(cell) for cell in cells if store.record_path(cell).is_file()]
-        records = [record for record in found if _of_data(record, data)]
-        if records:
-            runs.append(Run(store, description, records))
-    return runs
+    found = [read(path.parent) for path in sorted(root.glob("*/run.json"))]
+    return [run for run in found if run.records]
+
+
+def read(folder: Path) -> Run:
+    """One run, perhaps without records. Raises InputError for a folder that is none."""
+    store, path = Store(folder), folder / "run.json"
+    try:
+        description = json.loads(path.read_text())
+        cells = [str(cell) for cell in description["cells"]]
+        if "attempts" in description:
+            cells = sorted(p.stem for p in store.folder.glob("cells/*.json"))
+        data = dict(description.get("data", {}))
+    except FileNotFoundError:
+        raise InputError(f"{folder}: no run here (run.json is missing)") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
+        ) from None
+    found = [store.record(cell) for cell in cells if store.record_path(cell).is_file()]
+    lesions = [store.record(c, LESIONS) for c in cells if store.record_path(c, LESIONS).is_file()]
+    lesions = [record for record in lesions if _of_data(record, data)]
+    return Run(store, description, [r for r in found if _of_data(r, data)], lesions)
 
 
 def _of_data(record: dict[str, Any], data: dict[str, str]) -> bool:

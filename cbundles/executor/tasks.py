@@ -1,0 +1,150 @@
+"""What a worker can be told to do: train a population, study lesions, prune."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from cbundles.config import Cell
+from cbundles.executor.planner import LESION, PRUNE, Job, Population, Study
+from cbundles.experiments import lesion, prune, removal, sweep
+from cbundles.models import saved
+from cbundles.models.network import Network
+from cbundles.models.saved import Saved
+from cbundles.models.shape import ConvShape
+from cbundles.store import LESIONS, PRUNED, write_atomically
+
+if TYPE_CHECKING:
+    from cbundles.executor.worker import Worker  # which is the program that runs us
+
+# Writing a checkpoint costs less than a percent at this pace, and a kill costs at most this much.
+CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
+
+
+def job_of(task: dict[str, Any]) -> Job:
+    """What the parent calls this task."""
+    if task["task"] == "train":
+        return Population(tuple(Cell.fromdict(content) for content in task["cells"]))
+    return Study(Cell.fromdict(task["cell"]), task["task"], (), 0.0)
+
+
+def _train(worker: Worker, job: Job, task: dict[str, Any]) -> None:
+    cells = job.cells
+    data, facts, fingerprint = worker.data(cells[0])
+    key = f"{job.key}-{fingerprint}"  # other images: another network
+    checkpoint = worker.store.load_checkpoint(key)
+    try:
+        moment = _epochs(worker, job, data, facts, checkpoint, key)
+    except sweep.DamagedCheckpoint as error:
+        worker.send(
+            {"event": "note", "text": f"{key}: checkpoint unusable ({error}); from the start"}
+        )
+        moment = _epochs(worker, job, data, facts, None, key)
+    extra = {}
+    if cells[0].model.family != "fc" and moment.epoch == cells[0].training.epochs:
+        extra["latency_seconds"] = sweep.latency(cells[0], moment, data, facts)
+    origin = worker.origin(fingerprint)
+    if worker.keep_weights:
+        networks = sweep.networks(cells, moment, facts)
+        for cell, (shape, network) in zip(cells, networks, strict=True):
+            whence = {"cell": cell.id, "config": cell.asdict(), **origin}
+            content = saved.encode(Saved(shape, network, whence))
+            write_atomically(worker.store.weights_path(cell.id), content)
+    for record in sweep.records(cells, moment, facts):
+        if not worker.store.is_finished(record["cell"], fingerprint):
+            worker.store.finish({**record, **extra, **origin})
+    worker.store.drop_checkpoint(key)
+    jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
+
+
+def _epochs(
+    worker: Worker, job: Job, data: Any, facts: Any, resume: bytes | None, key: str
+) -> sweep.Moment:
+    """Train to the end, saving and reporting on the way; returns the last Moment."""
+    saved_at, moment = time.monotonic(), None
+    for moment in sweep.run(job.cells, data, facts, resume):
+        last = moment.epoch == job.cells[0].training.epochs
+        if not last and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            worker.store.save_checkpoint(key, sweep.freeze(moment))
+            saved_at = time.monotonic()
+        latest = [history[-1] for history in moment.history]
+        worker.send(
+            {
+                "event": "epoch",
+                "population": job.key,
+                "epoch": moment.epoch,
+                "test_accuracy": [entry["test_accuracy"] for entry in latest],
+                "bundle_entropy": [entry["entropy"][-1] for entry in latest],
+            }
+        )
+    assert moment is not None  # there is one before the first epoch
+    return moment
+
+
+def _trained(worker: Worker, cell: Cell) -> tuple[ConvShape, Network, Any, str, str | None]:
+    """The trained network of a cell and its shape; the images; their fingerprint, and its own."""
+    path = worker.store.weights_path(cell.id)
+    content = path.read_bytes()
+    data, _, fingerprint = worker.data(cell)
+    one = saved.decode(content, str(path))
+    assert isinstance(one.shape, ConvShape)  # the command refuses other families
+    if one.origin["data_fingerprint"] != fingerprint:
+        raise ValueError(f"{path} was trained on other images; delete it to train it again")
+    return one.shape, one.network, data, fingerprint, worker.store.network_digest(cell.id)
+
+
+def _lesion(worker: Worker, job: Job, task: dict[str, Any]) -> None:
+    (cell,) = job.cells
+    shape, network, data, fingerprint, digest = _trained(worker, cell)
+    settings = removal.Settings(**task["settings"])
+    identity = [digest, fingerprint, cell.asdict(), task["settings"]]
+    key = f"{job.key}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
+    checkpoint = worker.store.load_checkpoint(key)
+    state = _resumed(checkpoint)
+    for now in lesion.run(shape, network, cell, data, settings, state):
+        state = now.state
+        worker.store.save_checkpoint(key, json.dumps(state).encode())
+        progress = {"done": now.done, "total": now.total, "what": "lesioned networks"}
+        worker.send({"event": "step", "population": job.key, **progress})
+    assert state is not None  # there is one before the first lesion
+    record = lesion.record(cell, settings, state, images=len(data.test.labels))
+    origin = {"network": digest, **worker.origin(fingerprint)}
+    worker.store.finish({**record, **origin}, LESIONS)
+    worker.store.drop_checkpoint(key)
+    jax.clear_caches()
+
+
+def _resumed(checkpoint: bytes | None) -> dict[str, Any] | None:
+    """The state that a checkpoint holds; None, that is, from the start, when it is damaged."""
+    try:
+        state = json.loads(checkpoint or b"")
+        return state if {"blocks", "right", "outcomes"} <= set(state) else None
+    except (ValueError, TypeError):
+        return None
+
+
+def _prune(worker: Worker, job: Job, task: dict[str, Any]) -> None:
+    (cell,) = job.cells
+    shape, network, data, fingerprint, digest = _trained(worker, cell)
+    pruned = prune.prune(shape, network, cell, data, task["removed"], task["epochs"])
+    origin = {"network": digest, **worker.origin(fingerprint)}
+    of = {"of": cell.id, "config": cell.asdict(), "blocks": task["blocks"], **origin}
+    for name, one in (("", pruned.small), ("-tuned", pruned.tuned)):
+        whence = {"cell": cell.id, "removed": task["removed"], "config": cell.asdict(), **origin}
+        path = worker.store.folder / PRUNED / f"{task['name']}{name}.npz"
+        write_atomically(path, saved.encode(Saved(pruned.shape, one, whence)))
+    worker.store.finish({"cell": task["name"], **of, **pruned.record}, PRUNED)
+    jax.clear_caches()
+
+
+TASKS: dict[str, Callable[[Worker, Job, dict[str, Any]], None]] = {
+    "train": _train,
+    LESION: _lesion,
+    PRUNE: _prune,
+}

@@ -1,0 +1,185 @@
+"""Lesion study (the second work): remove blocks of a trained ResNet and see what it costs.
+
+A block is removed by leaving out its branch, so that its skip alone remains. All networks that a
+study asks for (`removal.variants`) pass through one compiled program, a mask of blocks each; what
+a mask removes is not computed. `run` yields after every few networks and can continue from there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+from cbundles import measure
+from cbundles.bundles import Scale
+from cbundles.config import Cell
+from cbundles.data import augment
+from cbundles.data.device import DeviceData, Examples
+from cbundles.data.pipelines import Augmentation
+from cbundles.experiments import removal
+from cbundles.experiments.sweep import measurement_of
+from cbundles.models import conv, network
+from cbundles.models.network import Network
+from cbundles.models.shape import ConvShape
+
+AT_ONCE = 16  # networks between two checkpoints
+
+
+class Progress(NamedTuple):
+    """state: plain data from which `run` continues; done, total: how many networks."""
+
+    state: dict[str, Any]
+    done: int
+    total: int
+
+
+@functools.cache
+def predictions_program(shape: ConvShape, augmentation: Augmentation) -> Any:
+    """Compiled: the classes, uint8 (V, N), that a network and uint8 images (N, H, W, C) give under
+    V masks of the blocks that are kept, bool (V, blocks)."""
+
+    def predict(subject: Network, images: jax.Array, masks: jax.Array) -> jax.Array:
+        def one(keep: jax.Array) -> jax.Array:
+            def classify(x: jax.Array) -> jax.Array:
+                logits = network.logits(shape, subject, x, keep)
+                return jnp.argmax(logits, axis=1).astype(jnp.uint8)
+
+            return measure.in_batches(images, classify, augmentation, measure.batch_of(shape))
+
+        return lax.map(one, masks)
+
+    return jax.jit(predict)
+
+
+@functools.cache
+def scores_program(shape: ConvShape, augmentation: Augmentation) -> Any:
+    """Compiled: the scores of every block on examples, float32 (3, blocks), means over the samples.
+
+    norm: ||branch|| / ||skip||; scaled_norm: the root mean square of the branch as it is measured
+    (`conv.Block`), so of what H compares; first_order: |dLoss/dgate|, where a gate multiplies the
+    branch and is 1, that is |sum of gradient x activation|. In inference mode.
+    """
+
+    def norms(block: conv.Block) -> jax.Array:
+        branch, skip = (jnp.sqrt(jnp.square(a).mean((1, 2, 3))) for a in (block.branch, block.skip))
+        return jnp.stack([branch / jnp.maximum(skip, 1e-12), branch * block.scale])
+
+    def scores(subject: Network, examples: Examples) -> jax.Array:
+        params, statistics = (
+            view(flat) for view, flat in zip(network.views(shape), subject[:2], strict=True)
+        )
+
+        def batch(rows: jax.Array) -> jax.Array:
+            x, y = augment.plain(examples.images[rows], augmentation), examples.labels[rows]
+
+            def loss(gates: jax.Array) -> tuple[jax.Array, jax.Array]:
+                logits, _, seen = conv.forward(
+                    params, statistics, x, residual=True, norm=conv.RUNNING, visit=norms,
+                    gates=gates,
+                )  # fmt: skip
+                return optax.softmax_cross_entropy_with_integer_labels(logits, y).sum(), seen
+
+            slopes, seen = jax.grad(loss, has_aux=True)(jnp.ones((shape.layers, len(x))))
+            return jnp.concatenate([jnp.moveaxis(seen, 1, 0), jnp.abs(slopes)[None]])
+
+        rows = jnp.arange(len(examples.labels))
+        found = measure.in_batches(rows, batch, augmentation, measure.batch_of(shape))
+        return found.mean(-1)
+
+    return jax.jit(scores)
+
+
+def blocks(
+    shape: ConvShape, subject: Network, data: DeviceData, cell: Cell
+) -> dict[str, list[Any]]:
+    """What is known of every block before any is removed, a list for each score: entropy, of the
+    scaled branch, nats; num_bundles; and those of `scores_program` on the probe set."""
+    way, training = measurement_of(cell), cell.training
+    one = jax.tree.map(lambda a: jnp.asarray(a)[None], subject)
+    program = measure.signatures_program(shape, way)
+    scale = Scale.of(0.0, training.learning_rate, training.batch_size)
+    layers = measure.layers(program, shape, one, data.probe, scale)
+    entropy, bundles, finite = (values[0, shape.layers :] for values in layers)
+    norm, scaled, first = scores_program(shape, way.augmentation)(subject, data.probe)
+    return {
+        "entropy": [float(h) if ok else None for h, ok in zip(entropy, finite, strict=True)],
+        "num_bundles": [int(n) for n in bundles],
+        **{name: [_finite(value) for value in values]
+           for name, values in (("norm", norm), ("scaled_norm", scaled), ("first_order", first))},
+    }  # fmt: skip
+
+
+def _finite(value: Any) -> float | None:
+    return float(f"{float(value):.6g}") if np.isfinite(value) else None
+
+
+def run(
+    shape: ConvShape,
+    subject: Network,
+    cell: Cell,
+    data: DeviceData,
+    settings: removal.Settings,
+    resume: dict[str, Any] | None = None,
+) -> Iterator[Progress]:
+    """Measure all blocks, then evaluate every variant on the test set.
+
+    The state holds blocks; right: which test images the whole network classifies correctly; and
+    outcomes: for each variant how many of those it loses and how many others it gains.
+    """
+    subject = jax.tree.map(jnp.asarray, subject)
+    program = predictions_program(shape, measurement_of(cell).augmentation)
+    labels = np.asarray(data.test.labels)
+
+    def right(removed: list[tuple[int, ...]]) -> np.ndarray:
+        """Whether each test image is classified correctly, bool (AT_ONCE, N), without some blocks;
+        rows that are not asked for are of a network without any."""
+        masks = np.zeros((AT_ONCE, shape.layers), bool)
+        masks[: len(removed)] = True
+        for mask, gone in zip(masks, removed, strict=False):
+            mask[list(gone)] = False
+        return np.asarray(program(subject, data.test.images, masks)) == labels
+
+    if resume is None:
+        resume = {"blocks": blocks(shape, subject, data, cell), "outcomes": []}
+        resume["right"] = np.packbits(right([()])[0]).tobytes().hex()
+    whole = np.unpackbits(np.frombuffer(bytes.fromhex(resume["right"]), np.uint8))
+    whole = whole[: len(labels)].astype(bool)
+    todo = removal.variants(resume["blocks"], settings)
+    outcomes = list(resume["outcomes"])
+    yield Progress(resume, len(outcomes), len(todo))
+    while len(outcomes) < len(todo):
+        now = [variant.removed for variant in todo[len(outcomes) :][:AT_ONCE]]
+        found = right(now)[: len(now)]
+        lost, gained = (whole & ~found).sum(1), (~whole & found).sum(1)
+        outcomes += [list(pair) for pair in zip(lost.tolist(), gained.tolist(), strict=True)]
+        yield Progress({**resume, "outcomes": outcomes}, len(outcomes), len(todo))
+
+
+def record(cell: Cell, settings: removal.Settings, state: dict[str, Any], images: int) -> Any:
+    """The completed study as plain data; images: of the test set."""
+    todo = removal.variants(state["blocks"], settings)
+    pairs = zip(todo, state["outcomes"], strict=True)
+    evaluated = [(variant, lost, gained) for variant, (lost, gained) in pairs]
+    single = [(lost, gained) for variant, lost, gained in evaluated
+              if variant.of == removal.SINGLE]  # fmt: skip
+    return {
+        "cell": cell.id,
+        "config": cell.asdict(),
+        "settings": dataclasses.asdict(settings),
+        "images": images,
+        "correct": int(np.unpackbits(np.frombuffer(bytes.fromhex(state["right"]), np.uint8)).sum()),
+        "blocks": {
+            **state["blocks"],
+            "lost": [lost for lost, _ in single],
+            "gained": [gained for _, gained in single],
+        },
+        "curves": removal.curves(evaluated),
+    }

@@ -1,0 +1,100 @@
+"""Remove blocks of a trained ResNet for real: what becomes of its accuracy, size and speed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cbundles import measure, train
+from cbundles.config import Cell
+from cbundles.data import augment
+from cbundles.data.device import DeviceData
+from cbundles.experiments.lesion import predictions_program
+from cbundles.experiments.sweep import measurement_of, recipe_of
+from cbundles.models import network, pruning
+from cbundles.models.network import Network
+from cbundles.models.shape import ConvShape
+
+
+class Pruned(NamedTuple):
+    """shape, small: the network without the blocks; tuned: after a short fine-tune, of the same
+    shape; record: what was measured, plain data."""
+
+    shape: ConvShape
+    small: Network
+    tuned: Network
+    record: dict[str, Any]
+
+
+def prune(
+    shape: ConvShape,
+    whole: Network,
+    cell: Cell,
+    data: DeviceData,
+    removed: Sequence[int],
+    epochs: int,
+) -> Pruned:
+    """Remove blocks, numbered from 0; then train for some epochs, from a fresh optimizer. The
+    record compares: 0 the whole network, 1 the smaller one, 2 the same after the epochs."""
+    whole = jax.tree.map(jnp.asarray, whole)
+    smaller, small = pruning.without(shape, whole, removed)
+    small = jax.tree.map(jnp.asarray, small)
+    augmentation = measurement_of(cell).augmentation
+    tuned = _trained(smaller, small, cell, data, epochs)
+    networks = [(shape, whole), (smaller, small), (smaller, tuned)]
+    right = [_right(of, one, cell, data) for of, one in networks]
+    images = data.test.images[: cell.training.batch_size]
+    seconds = [measure.latency(of, one, images, augmentation) for of, one in networks[:2]]
+    record = {
+        "removed": [int(block) for block in removed],
+        "epochs": epochs,
+        "images": len(data.test.labels),
+        "correct": [int(r.sum()) for r in right],
+        "lost": [int((right[0] & ~r).sum()) for r in right],
+        "gained": [int((~right[0] & r).sum()) for r in right],
+        "difference": _difference(shape, whole, smaller, small, cell, data, removed),
+        "layers": [shape.depth, smaller.depth],
+        "parameters": [shape.parameters, smaller.parameters],
+        "bytes": [shape.bytes, smaller.bytes],
+        "flops": [shape.flops, smaller.flops],
+        "latency_seconds": seconds,
+    }
+    return Pruned(smaller, small, tuned, record)
+
+
+def _trained(
+    shape: ConvShape, start: Network, cell: Cell, data: DeviceData, epochs: int
+) -> Network:
+    recipe, seed = recipe_of(cell), cell.training.seed
+    state = jax.tree.map(lambda a: jnp.asarray(a)[None], train.start(start, recipe))
+    program = train.epoch_program(shape, recipe)
+    for number in range(cell.training.epochs + 1, cell.training.epochs + 1 + epochs):
+        plan = train.plan(recipe, seed, number, len(data.labels))
+        plans = jax.tree.map(lambda a: a[None], plan)
+        state, _ = program(state, plans, None, data.canvas, data.labels)
+    return jax.tree.map(lambda a: a[0], state.network())
+
+
+def _right(shape: ConvShape, one: Network, cell: Cell, data: DeviceData) -> np.ndarray:
+    """Whether each test image is classified correctly, bool (N,)."""
+    program = predictions_program(shape, measurement_of(cell).augmentation)
+    everything = np.ones((1, shape.layers), bool)
+    return np.asarray(program(one, data.test.images, everything)[0] == data.test.labels)
+
+
+def _difference(
+    shape: ConvShape, whole: Network, smaller: ConvShape, small: Network, cell: Cell,
+    data: DeviceData, removed: Sequence[int],
+) -> float:  # fmt: skip
+    """The largest one between the logits of the smaller network and of the masked one, on a batch
+    of test images, relative to the largest logit."""
+    keep = np.ones(shape.layers, bool)
+    keep[list(removed)] = False
+    x = augment.plain(data.test.images[: measure.CONV_BATCH], measurement_of(cell).augmentation)
+    masked = network.logits(shape, whole, x, jnp.asarray(keep))
+    pruned = network.logits(smaller, small, x)
+    return float(jnp.abs(masked - pruned).max() / jnp.abs(masked).max())

@@ -1,0 +1,125 @@
+"""Which blocks of a trained ResNet to remove, as pure decisions: groups, draws, rankings.
+
+The second of the works that are reproduced here: blocks are conflicting when the un-skipped branch
+has H > 0; k of them, of the others, or of all, are drawn again and again and removed. Rankings are
+the controls: from the block that a score calls the least important on. Blocks are numbered from 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+CONFLICTING, OTHERS, ALL = "conflicting", "non-conflicting", "all"
+GROUPS = (CONFLICTING, OTHERS, ALL)
+SINGLE = "single"
+# A block's score, and whether high ones go first. See `experiments.lesion.Blocks`.
+RANKINGS = {"entropy": True, "scaled_norm": False, "norm": False, "first_order": False}
+STREAM = 2**52  # of chance, beyond those of training and probing
+
+
+@dataclass(frozen=True)
+class Settings:
+    """draws: of each k and group; every: which k, its multiples, besides the first and the last;
+    seed: of the draws."""
+
+    draws: int = 15
+    every: int = 1
+    seed: int = 0
+
+    def cover(self, wanted: Settings) -> bool:
+        """Whether a study with these settings contains one with those."""
+        same = (self.draws, self.seed) == (wanted.draws, wanted.seed)
+        return same and wanted.every % self.every == 0
+
+    def counts(self, blocks: int) -> list[int]:
+        """How many of so many blocks are removed."""
+        every = range(self.every, blocks + 1, self.every)
+        return sorted({*every, *([1, blocks] if blocks else [])})
+
+    def most(self, blocks: int) -> int:
+        """At most so many networks are evaluated, of a network with so many blocks."""
+        counts = len(self.counts(blocks))
+        return blocks + counts * (2 * self.draws + len(RANKINGS))
+
+
+class Variant(NamedTuple):
+    """A network with blocks removed. of: a group, a ranking, or SINGLE."""
+
+    of: str
+    removed: tuple[int, ...]
+
+
+def groups(entropies: Sequence[float | None]) -> dict[str, tuple[int, ...]]:
+    """The blocks of each group. entropies: H of each branch, nats; None for one that is not finite,
+    which counts as conflicting."""
+    conflict = tuple(i for i, h in enumerate(entropies) if h is None or h > 0)
+    others = tuple(i for i in range(len(entropies)) if i not in set(conflict))
+    return {CONFLICTING: conflict, OTHERS: others, ALL: tuple(range(len(entropies)))}
+
+
+def ranking(scores: Sequence[float | None], high_first: bool) -> tuple[int, ...]:
+    """Blocks in the order in which they go; of equals the later one. A score of None goes first."""
+    key = [(-np.inf if s is None else -s if high_first else s, -i) for i, s in enumerate(scores)]
+    return tuple(sorted(range(len(key)), key=key.__getitem__))
+
+
+def variants(blocks: dict[str, Sequence[float | None]], settings: Settings) -> list[Variant]:
+    """Every network that is evaluated: each block alone; draws of each group and k; each ranking
+    and k. A group that is empty, or all, adds nothing. blocks: see `Blocks`, a list a score."""
+    number = len(blocks["entropy"])
+    found = [Variant(SINGLE, (block,)) for block in range(number)]
+    for place, (name, members) in enumerate(groups(blocks["entropy"]).items()):
+        if name != ALL and len(members) in (0, number):
+            continue
+        for k in settings.counts(len(members)):
+            for draw in range(settings.draws):
+                stream = STREAM + (place * 2**16 + k) * 2**16 + draw
+                chance = np.random.Generator(np.random.Philox(key=[settings.seed, stream]))
+                chosen = chance.choice(members, k, replace=False)
+                found.append(Variant(name, tuple(sorted(map(int, chosen)))))
+    for name, high_first in RANKINGS.items():
+        if len(set(blocks[name])) > 1:  # without a difference there is no order
+            order = ranking(blocks[name], high_first)
+            found += [Variant(name, order[:k]) for k in settings.counts(number)]
+    return found
+
+
+def choose(text: str, blocks: dict[str, Sequence[float | None]]) -> tuple[int, ...]:
+    """The blocks that ``conflicting``, ``RANKING:COUNT`` or ``1,4,7`` (numbered from 1) names.
+    ValueError, with what is valid, for anything else."""
+    number = len(blocks["entropy"])
+    if text == CONFLICTING:
+        return groups(blocks["entropy"])[CONFLICTING]
+    name, colon, count = text.partition(":")
+    if colon:
+        name = name.replace("-", "_")
+        if name not in RANKINGS:
+            names = ", ".join(RANKINGS).replace("_", "-")
+            raise ValueError(f"no ranking {name!r}; valid: {names}")
+        if not count.isdigit() or not 1 <= int(count) <= number:
+            raise ValueError(f"{count!r} blocks: must be 1 to {number}")
+        return tuple(sorted(ranking(blocks[name], RANKINGS[name])[: int(count)]))
+    numbers = text.split(",")
+    if not all(n.strip().isdigit() and 1 <= int(n) <= number for n in numbers):
+        raise ValueError(
+            f"must be conflicting, RANKING:COUNT as norm:{number // 2}, or numbers from 1 to "
+            f"{number} with commas"
+        )
+    return tuple(sorted({int(n) - 1 for n in numbers}))
+
+
+def curves(evaluated: Sequence[tuple[Variant, int, int]]) -> list[dict[str, Any]]:
+    """Outcomes of all draws of a group or ranking and k together, as a record keeps them: of, k,
+    and for each draw how many test images were lost and gained."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for variant, lost, gained in evaluated:
+        if variant.of != SINGLE:
+            key = (variant.of, len(variant.removed))
+            entry = found.setdefault(key, {"of": key[0], "k": key[1], "lost": [], "gained": []})
+            entry["lost"].append(lost)
+            entry["gained"].append(gained)
+    return list(found.values())
