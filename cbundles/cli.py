@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,8 +79,6 @@ def sweep(
     as_json: JsonOption = False,
 ) -> None:
     """Train and measure every network of a grid: accuracy and bundle entropy by depth and width."""
-    from rich.console import Console
-
     from cbundles.commands import sweep as command
 
     experiment = config.load(config_file, set_ or [])
@@ -88,9 +87,9 @@ def sweep(
         device, workers, fresh, as_json, data_dir, manual_dir, keep_weights,
     )  # fmt: skip
     if plan:
-        command.plan_sweep(experiment, options, Console())
+        command.plan_sweep(experiment, options, _console())
     else:
-        raise typer.Exit(command.run_sweep(experiment, options, Console()))
+        raise typer.Exit(command.run_sweep(experiment, options, _console()))
 
 
 @app.command()
@@ -121,8 +120,6 @@ def autotune(
     as_json: JsonOption = False,
 ) -> None:
     """Find the depth that a data set needs: remove conflicting layers after the first epochs."""
-    from rich.console import Console
-
     from cbundles.commands import autotune as command
 
     tuning = command.describe(dataset, blocks, seeds, baseline, rule, set_ or [])
@@ -131,9 +128,9 @@ def autotune(
         device, workers, fresh, as_json, data_dir, manual_dir,
     )  # fmt: skip
     if plan:
-        command.plan(tuning, options, Console())
+        command.plan(tuning, options, _console())
     else:
-        raise typer.Exit(command.run(tuning, options, Console()))
+        raise typer.Exit(command.run(tuning, options, _console()))
 
 
 @app.command()
@@ -164,8 +161,6 @@ def lesion(
     as_json: JsonOption = False,
 ) -> None:
     """Remove blocks of trained ResNets: which ones can go, and how many, at no cost?"""
-    from rich.console import Console
-
     from cbundles.commands import lesion as command
     from cbundles.experiments.removal import Settings
 
@@ -176,28 +171,52 @@ def lesion(
     if run is not None:
         experiment, folder = command.of_run(run), run
     else:
-        experiment = command.check(
-            config.load(config_file, set_ or []) if config_file is not None
-            else command.of_flags(str(dataset), depth, set_ or [])
+        overrides = set_ or []
+        experiment = (
+            command.of_flags(dataset, depth, overrides) if dataset is not None
+            else command.of_file(config_file or Path(), overrides)
         )  # fmt: skip
         folder = out or Path("results") / experiment.name
     options = _options(folder, device, workers, fresh, as_json, data_dir, manual_dir)
     settings = Settings(draws=draws, every=every, seed=seed)
     if plan:
-        command.plan(experiment, settings, options, Console())
+        command.plan(experiment, settings, options, _console())
     else:
-        raise typer.Exit(command.run(experiment, settings, options, Console()))
+        trains = run is None
+        raise typer.Exit(command.run(experiment, settings, trains, options, _console()))
+
+
+@app.command()
+def prune(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a lesion study.")],
+    blocks: Annotated[
+        str,
+        typer.Option(
+            metavar="WHICH",
+            help="conflicting; RANKING:COUNT, as first-order:30; or numbers from 1, as 4,7,12.",
+        ),
+    ] = "conflicting",
+    epochs: Annotated[int, typer.Option(min=0, help="Of the fine-tune afterwards.")] = 1,
+    fresh: FreshOption = False,
+    data_dir: DataDirOption = None,
+    manual_dir: ManualDirOption = None,
+    device: DeviceOption = "auto",
+) -> None:
+    """Write the networks of a lesion study without some blocks: smaller and faster for real."""
+    from cbundles.commands import lesion
+    from cbundles.commands import prune as command
+
+    options = _options(run, device, 1, fresh, False, data_dir, manual_dir)
+    raise typer.Exit(command.run(lesion.of_run(run), blocks, epochs, options, _console()))
 
 
 @app.command()
 def toy(out: OutOption = None, fresh: FreshOption = False, device: DeviceOption = "auto") -> None:
     """Train a toy with and without a fully conflicting bundle: does learning stop, as proved?"""
-    from rich.console import Console
-
     from cbundles.commands import toy as command
 
     options = _options(out or Path("results/toy"), device, 1, fresh, False, None, None)
-    raise typer.Exit(command.run(options, Console()))
+    raise typer.Exit(command.run(options, _console()))
 
 
 @app.command()
@@ -207,11 +226,9 @@ def report(
     ),
 ) -> None:
     """Tables, figures and every claim of the paper beside ours, from records; trains nothing."""
-    from rich.console import Console
-
     from cbundles.commands import report as command
 
-    raise typer.Exit(command.run(results, Console()))
+    raise typer.Exit(command.run(results, _console()))
 
 
 @app.command()
@@ -227,8 +244,6 @@ def reproduce(
     workers: WorkersOption = None,
 ) -> None:
     """Run every experiment of a profile that is not finished, then the report."""
-    from rich.console import Console
-
     from cbundles.commands import reproduce as command
 
     options = _options(Path("results"), device, workers, False, False, data_dir, manual_dir)
@@ -237,9 +252,17 @@ def reproduce(
     path = Path(profile if profile.endswith(".yaml") else f"configs/reproduce/{profile}.yaml")
     steps = command.load(path)
     if plan:
-        command.plan(steps, options, Console())
+        command.plan(steps, options, _console())
     else:
-        raise typer.Exit(command.run(steps, options, Console()))
+        raise typer.Exit(command.run(steps, options, _console()))
+
+
+def _console() -> Any:
+    """Tables need some room where nobody has said how wide a line may be."""
+    from rich.console import Console
+
+    known = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(width=None if known else 120)
 
 
 def _options(

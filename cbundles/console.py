@@ -110,8 +110,9 @@ class PlainDisplay:
             self._latest[key] = _progress(event, tally.populations[key])
         elif event["event"] == "finished":
             left = duration(tally.seconds_left())
+            label = tally.populations[key].cells[0].label
             done = f"[{tally.done_cells}/{tally.total_cells}]"
-            self.line(f"{done} {self._latest.get(key, key)}; about {left} left")
+            self.line(f"{done} {self._latest.get(key, label)}; about {left} left")
         elif event["event"] == "failed":
             self.line(_failure(event, tally.populations[key]))
         elif event["event"] == "note":

@@ -55,6 +55,16 @@ def swept(config: str, dataset: str, seconds: int, *small: str) -> Item:
     return Item(name, (*CLI, "sweep", config), seconds, dataset, tuple(sets))
 
 
+def lesioned(dataset: str, seconds: int) -> Item:
+    """ResNet-120, trained, and without every number of its blocks."""
+    arguments = (*CLI, "lesion", "--dataset", dataset)
+    small = (
+        "--depth", "10", "--draws", "2", "--set", "model.base_filters=2", "--set",
+        "training.epochs=1", "--set", "training.batch_size=500", "--set", "probe.samples=256",
+    )  # fmt: skip
+    return Item(f"lesion_{dataset}", arguments, seconds, dataset, small)
+
+
 NARROW = ("model.depth=10", "model.base_filters=2", "training.seed=0")
 ITEMS = (
     Item("metric", ("scripts/bench_metric.py",), 120, "mnist_mini", ()),
@@ -63,6 +73,7 @@ ITEMS = (
     swept("configs/mnist_fc.yaml", "mnist", 600, "model.depth=5", "model.width=10"),
     swept("configs/cifar10_vgg.yaml", "cifar10", 9000, *NARROW),
     swept("configs/cifar10_resnet.yaml", "cifar10", 9000, *NARROW),
+    lesioned("cifar10", 9000),
     tuned("imagenette", 50, 3600),
     swept("configs/imagenette_vgg.yaml", "imagenette", 9000, *NARROW),
     swept("configs/imagenette_resnet.yaml", "imagenette", 9000, *NARROW),

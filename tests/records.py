@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from cbundles import config
+from cbundles.experiments import removal
 
 
 def record(
@@ -42,4 +45,33 @@ def record(
         "seconds": [0.1] + [1.0] * epochs,
         "compile_seconds": 2.0,
         "population": 1,
+    }
+
+
+def lesion_record(seed, *, conflicting, depth=120, harmless=None, rise=200):
+    """A study of 59 blocks in which the blocks that conflict, or those named, cost nothing and each
+    other one costs `rise` of 2,000 images, two thirds of what is left when more are removed."""
+    harmless = set(conflicting if harmless is None else harmless)
+    number = sum(config.PAPER_BLOCKS[depth])
+    cell = record(depth, 8, seed, family="resnet")
+    blocks = {
+        "entropy": [2.0 if block in set(conflicting) else 0.0 for block in range(number)],
+        "num_bundles": [1 if block in set(conflicting) else 2048 for block in range(number)],
+        **{name: [0.1 if block in harmless else 1.0 for block in range(number)]
+           for name in ("norm", "scaled_norm", "first_order")},
+    }  # fmt: skip
+    settings = removal.Settings(draws=5)
+    evaluated = [
+        (variant, min(1800, rise * len(set(variant.removed) - harmless)), 0)
+        for variant in removal.variants(blocks, settings)
+    ]
+    single = [lost for variant, lost, _ in evaluated if variant.of == removal.SINGLE]
+    return {
+        "cell": cell["cell"],
+        "config": cell["config"],
+        "settings": dataclasses.asdict(settings),
+        "images": 2000,
+        "correct": 1860,
+        "blocks": {**blocks, "lost": single, "gained": [0] * number},
+        "curves": removal.curves(evaluated),
     }

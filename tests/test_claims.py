@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from records import record
+from records import lesion_record, record
 from scipy import stats
 
 from cbundles.report import claims, evidence, page
@@ -318,3 +318,39 @@ def test_statistics():
     resampled = stats.bootstrap((x, noisy), evidence.spearman, paired=True, vectorized=False,
                                 n_resamples=2000, method="percentile", rng=0)  # fmt: skip
     assert (low, high) == pytest.approx(resampled.confidence_interval, abs=0.02)
+
+
+def studied(*studies):
+    return Run(
+        Store(Path("study")), {"name": "study", "cells": []}, [record(120, 8)], list(studies)
+    )
+
+
+@pytest.mark.parametrize(
+    ("studies", "reproduced"),
+    [
+        ([{"conflicting": range(20, 59)}] * 3, [True]),
+        ([{"conflicting": range(20, 59)}] * 2 + [{"conflicting": range(40, 59)}], [True]),
+        ([{"conflicting": range(20, 59)}] * 2, []),  # two seeds are too few
+        ([{"conflicting": range(20, 59), "depth": 100}] * 3, []),
+        ([{"conflicting": ()}] * 3, [False]),
+        ([{"conflicting": range(40, 59)}] * 3, [False]),  # fewer than half conflict
+        ([{"conflicting": range(20, 59), "harmless": ()}] * 3, [False]),  # half cannot go
+        # half can go in two of three, but what does not conflict costs even less
+        ([{"conflicting": range(29, 59), "harmless": range(59), "rise": 0}] * 3, [False]),
+        ([{"conflicting": range(59)}] * 3, [False]),  # nothing to compare with
+    ],
+)
+def test_c17(studies, reproduced):
+    made = [lesion_record(seed, **study) for seed, study in enumerate(studies)]
+    assert verdicts("C17", studied(*made)) == reproduced
+
+
+def test_c17_says_what_it_found():
+    made = [lesion_record(seed, conflicting=()) for seed in range(3)]
+    (found,) = next(c for c in claims.judge([studied(*made)]) if c.id == "C17").findings
+    assert "conflicting blocks: 0, 0, 0 of 59" in found.ours and "no group" in found.ours
+    assert "0, 0, 0 blocks can go each alone" in found.ours and found.runs == ("study",)
+    unusual = lesion_record(0, conflicting=())
+    unusual["config"]["probe"]["samples"] = 100
+    assert verdicts("C17", studied(unusual, *made[1:])) == []

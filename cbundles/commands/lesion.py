@@ -23,7 +23,12 @@ from cbundles.report import lesions, runs, views
 from cbundles.store import LESIONS, Store
 
 COMPUTED = 0.55  # of a forward pass, what remains of it when every count of blocks is removed
-EPOCHS_MINI, EPOCHS, DEPTH = 20, 120, 120
+EPOCHS_MINI, EPOCHS = 20, 120
+DRAWS, EVERY, DEPTH = 15, 1, 120
+HOW_TO_KEEP = (
+    "train them with cbundles sweep CONFIG.yaml --keep-weights, or with cbundles lesion --config "
+    "CONFIG.yaml"
+)
 
 
 def of_run(folder: Path) -> Experiment:
@@ -37,10 +42,7 @@ def of_run(folder: Path) -> Experiment:
     if not cells:
         raise InputError(f"{folder}: no trained ResNet here; lesions need one (model.family)")
     if len({c.id for c in (*kept, *known)}) < len(cells):
-        raise InputError(
-            f"{folder}: its networks were not kept; train them with cbundles sweep CONFIG.yaml "
-            "--keep-weights, or with cbundles lesion --config CONFIG.yaml"
-        )
+        raise InputError(f"{folder}: its networks were not kept; {HOW_TO_KEEP}")
     return Experiment(run.description["name"], cells, run.description["config"])
 
 
@@ -55,11 +57,16 @@ def of_flags(dataset: str, depth: int, overrides: list[str]) -> Experiment:
             "seed": [0, 1, 2],
         },
     }
-    return config.override(content, overrides, default_name=f"lesion_{name}_{depth}", file="lesion")
+    default_name = f"lesion_{name}_{depth}"
+    return _checked(config.override(content, overrides, default_name=default_name, file="lesion"))
 
 
-def check(experiment: Experiment) -> Experiment:
-    """The experiment, if all of it are ResNets."""
+def of_file(path: Path, overrides: list[str]) -> Experiment:
+    """The ResNets of a configuration file, to be trained first."""
+    return _checked(config.load(path, overrides))
+
+
+def _checked(experiment: Experiment) -> Experiment:
     for cell in experiment.cells:
         if cell.model.family != "resnet":
             raise InputError(
@@ -139,23 +146,31 @@ def plan(experiment: Experiment, settings: Settings, options: Options, console: 
     )
 
 
-def run(experiment: Experiment, settings: Settings, options: Options, console: Console) -> int:
-    """Train what is not trained, study what is not studied, write tables and figures. Returns the
-    exit code."""
+def run(
+    experiment: Experiment, settings: Settings, trains: bool, options: Options, console: Console
+) -> int:
+    """Study what is not studied, write tables and figures. trains: whether networks that are not
+    there are trained, or are an error. Returns the exit code."""
     datasets = {
         name: data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
         for name in dict.fromkeys(cell.data.name for cell in experiment.cells)
     }
     facts = {name: dataset.facts for name, dataset in datasets.items()}
     prints = {name: dataset.fingerprint for name, dataset in datasets.items()}
-    failed = 0
-    if options.fresh or _todo(experiment, settings, options, prints):
+    store, failed = Store(options.out), 0
+
+    def left() -> list[Cell]:
+        return _todo(experiment, settings, options, prints)
+
+    if trains and (options.fresh or any(_is_untrained(store, cell) for cell in left())):
         keep = dataclasses.replace(options, keep_weights=True)
         failed = sweep.run_sweep(experiment, keep, console)
-    store = Store(options.out)
     with store.locked():
-        todo = _todo(experiment, settings, options, prints)
-        todo = [cell for cell in todo if store.weights_path(cell.id).is_file()]
+        todo = list(experiment.cells) if options.fresh else left()
+        untrained = [cell for cell in todo if _is_untrained(store, cell)]
+        if untrained and not trains:
+            raise InputError(f"{store.weights_path(untrained[0].id)}: missing; {HOW_TO_KEEP}")
+        todo = [cell for cell in todo if cell not in untrained]
         if todo:
             jobs = _studies(todo, settings, facts)
             done = len(experiment.cells) - len(todo)
@@ -164,6 +179,10 @@ def run(experiment: Experiment, settings: Settings, options: Options, console: C
         figures = views.write(found)
     _show(found, figures, console)
     return 1 if failed else 0
+
+
+def _is_untrained(store: Store, cell: Cell) -> bool:
+    return not store.weights_path(cell.id).is_file()
 
 
 def _show(run: runs.Run, figures: list[Path], console: Console) -> None:
@@ -177,6 +196,7 @@ def _show(run: runs.Run, figures: list[Path], console: Console) -> None:
         table.add_row(*lesions.shown(row))
     if rows:
         console.print(table)
+        console.print(lesions.ABOUT, highlight=False, style="dim")
         console.print(f"\ntable    {run.store.folder / 'lesion.csv'}", soft_wrap=True)
     for path in figures:
         console.print(f"figure   {path}", highlight=False, soft_wrap=True)

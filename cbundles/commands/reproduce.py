@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cbundles import config
-from cbundles.commands import autotune, report, sweep, toy
+from cbundles.commands import autotune, lesion, report, sweep, toy
 from cbundles.commands.running import Options
 from cbundles.console import duration
 from cbundles.errors import InputError, did_you_mean
+from cbundles.experiments import removal
 from cbundles.store import Store
 
 TOY_SECONDS = 20.0
@@ -25,6 +26,8 @@ KEYS: dict[str, dict[str, type]] = {
     "sweep": {"config": str, "set": list},
     "autotune": {"dataset": str, "blocks": str, "seeds": int, "baseline": str, "rule": str,
                  "set": list},
+    "lesion": {"config": str, "dataset": str, "depth": int, "draws": int, "every": int,
+               "set": list},
 }  # fmt: skip
 
 
@@ -103,6 +106,8 @@ def _step(verb: str, given: dict[str, Any], path: Path, results: Path, place: st
             lambda options: sweep.seconds_left(experiment, options),
             lambda options, console: sweep.run_sweep(experiment, options, console),
         )
+    if verb == "lesion":
+        return _lesion(given, path, results, place, overrides)
     if "dataset" not in given:
         raise InputError(f"{place}: autotune: dataset is missing")
     tuning = autotune.describe(
@@ -114,6 +119,27 @@ def _step(verb: str, given: dict[str, Any], path: Path, results: Path, place: st
         results / tuning.experiment.name,
         lambda options: autotune.seconds_left(tuning, options),
         lambda options, console: autotune.run(tuning, options, console),
+    )
+
+
+def _lesion(
+    given: dict[str, Any], path: Path, results: Path, place: str, overrides: list[str]
+) -> Step:
+    if ("config" in given) == ("dataset" in given):
+        raise InputError(f"{place}: lesion: needs config, or dataset")
+    if "config" in given:
+        experiment = lesion.of_file(path.parent / given["config"], overrides)
+    else:
+        depth = given.get("depth", lesion.DEPTH)
+        experiment = lesion.of_flags(given["dataset"], depth, overrides)
+    settings = removal.Settings(
+        draws=given.get("draws", lesion.DRAWS), every=given.get("every", lesion.EVERY)
+    )
+    return Step(
+        f"lesion {experiment.name}",
+        results / experiment.name,
+        lambda options: lesion.seconds_left(experiment, settings, options),
+        lambda options, console: lesion.run(experiment, settings, True, options, console),
     )
 
 

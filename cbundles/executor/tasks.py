@@ -90,9 +90,8 @@ def _epochs(
 def _trained(worker: Worker, cell: Cell) -> tuple[ConvShape, Network, Any, str, str | None]:
     """The trained network of a cell and its shape; the images; their fingerprint, and its own."""
     path = worker.store.weights_path(cell.id)
-    content = path.read_bytes()
     data, _, fingerprint = worker.data(cell)
-    one = saved.decode(content, str(path))
+    one = saved.read(path)
     assert isinstance(one.shape, ConvShape)  # the command refuses other families
     if one.origin["data_fingerprint"] != fingerprint:
         raise ValueError(f"{path} was trained on other images; delete it to train it again")
@@ -135,7 +134,8 @@ def _prune(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     pruned = prune.prune(shape, network, cell, data, task["removed"], task["epochs"])
     origin = {"network": digest, **worker.origin(fingerprint)}
     of = {"of": cell.id, "config": cell.asdict(), "blocks": task["blocks"], **origin}
-    for name, one in (("", pruned.small), ("-tuned", pruned.tuned)):
+    for name, one in (("", pruned.small), ("-recalibrated", pruned.recalibrated),
+                      ("-tuned", pruned.tuned)):  # fmt: skip
         whence = {"cell": cell.id, "removed": task["removed"], "config": cell.asdict(), **origin}
         path = worker.store.folder / PRUNED / f"{task['name']}{name}.npz"
         write_atomically(path, saved.encode(Saved(pruned.shape, one, whence)))

@@ -21,11 +21,13 @@ from cbundles.models.shape import ConvShape
 
 
 class Pruned(NamedTuple):
-    """shape, small: the network without the blocks; tuned: after a short fine-tune, of the same
-    shape; record: what was measured, plain data."""
+    """shape, small: the network without the blocks; recalibrated: with the probe set's statistics
+    in its batch normalisations; tuned: that, after a short fine-tune; record: what was measured,
+    plain data."""
 
     shape: ConvShape
     small: Network
+    recalibrated: Network
     tuned: Network
     record: dict[str, Any]
 
@@ -38,14 +40,18 @@ def prune(
     removed: Sequence[int],
     epochs: int,
 ) -> Pruned:
-    """Remove blocks, numbered from 0; then train for some epochs, from a fresh optimizer. The
-    record compares: 0 the whole network, 1 the smaller one, 2 the same after the epochs."""
+    """Remove blocks, numbered from 0; take the statistics of batch normalisation anew, on the probe
+    set: those of the whole network do not fit any more; then train for some epochs, from a fresh
+    optimizer. The record compares: 0 the whole network, 1 the smaller one, 2 with its own
+    statistics, 3 after the epochs."""
     whole = jax.tree.map(jnp.asarray, whole)
     smaller, small = pruning.without(shape, whole, removed)
     small = jax.tree.map(jnp.asarray, small)
     augmentation = measurement_of(cell).augmentation
-    tuned = _trained(smaller, small, cell, data, epochs)
-    networks = [(shape, whole), (smaller, small), (smaller, tuned)]
+    probe = augment.plain(data.probe.images, augmentation)
+    fitting = jax.jit(network.recalibrated, static_argnums=0)(smaller, small, probe)
+    tuned = _trained(smaller, fitting, cell, data, epochs)
+    networks = [(shape, whole), (smaller, small), (smaller, fitting), (smaller, tuned)]
     right = [_right(of, one, cell, data) for of, one in networks]
     images = data.test.images[: cell.training.batch_size]
     seconds = [measure.latency(of, one, images, augmentation) for of, one in networks[:2]]
@@ -63,7 +69,7 @@ def prune(
         "flops": [shape.flops, smaller.flops],
         "latency_seconds": seconds,
     }
-    return Pruned(smaller, small, tuned, record)
+    return Pruned(smaller, small, fitting, tuned, record)
 
 
 def _trained(

@@ -43,7 +43,8 @@ class Settings:
     def most(self, blocks: int) -> int:
         """At most so many networks are evaluated, of a network with so many blocks."""
         counts = len(self.counts(blocks))
-        return blocks + counts * (2 * self.draws + len(RANKINGS))
+        drawn = 2 * counts + 2  # each of the two smaller groups has a first and a last of its own
+        return blocks + drawn * self.draws + counts * len(RANKINGS)
 
 
 class Variant(NamedTuple):

@@ -78,7 +78,7 @@ class Block(NamedTuple):
 
 
 Visit = Callable[[Block], Any]
-TRAIN, BATCH, RUNNING = "train", "batch", "running"
+TRAIN, BATCH, RUNNING, RESET = "train", "batch", "running", "reset"
 
 
 def init(shape: ConvShape, seed: int) -> tuple[Params, Params]:
@@ -156,7 +156,8 @@ def forward(
     """Logits (B, outputs) of images x, float32 (B, H, W, C); statistics; what `visit` returned.
 
     norm: ``running`` normalises by the running statistics (inference), ``batch`` by those of x,
-    ``train`` by those of x and moves the running ones towards them.
+    ``train`` by those of x and moves the running ones towards them, ``reset`` by those of x and
+    puts them in place of the running ones.
     visit sees every `Block`; what it returns is stacked in the order of the blocks.
     keep: bool (blocks,), of a ResNet; a block that is not kept is its skip alone, and its branch
     costs nothing. gates: float32 (blocks, B), by which the branches of a ResNet are multiplied.
@@ -255,10 +256,11 @@ def _normalised(a: jax.Array, unit: Unit, past: Norm, norm: str) -> tuple[jax.Ar
     if norm != RUNNING:
         mean = a.mean((0, 1, 2))
         variance = jnp.square(a - mean).mean((0, 1, 2))
-    if norm == TRAIN:
+    if norm in (TRAIN, RESET):
+        momentum = MOMENTUM if norm == TRAIN else 0.0
         count = a.size // a.shape[-1]
         unbiased = variance * (count / (count - 1))  # as Keras keeps it, unlike what it uses
         now = jax.tree.map(
-            lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, past, Norm(mean, unbiased)
+            lambda old, new: momentum * old + (1 - momentum) * new, past, Norm(mean, unbiased)
         )
     return (a - mean) * (unit.gamma * lax.rsqrt(variance + EPSILON)) + unit.beta, now

@@ -93,6 +93,14 @@ def logits(
     return fc.forward(params(network.params), x.reshape(len(x), -1), depth=network.depth)
 
 
+def recalibrated(shape: ConvShape, network: Network, x: jax.Array) -> Network:
+    """The network with the statistics of images, float32 (B, H, W, C), instead of its own."""
+    params, statistics = (view(flat) for view, flat in zip(views(shape), network, strict=False))
+    residual = shape.residual
+    _, now, _ = conv.forward(params, statistics, x, residual=residual, norm=conv.RESET)
+    return network._replace(statistics=ravel_pytree(now)[0])
+
+
 def visit(
     shape: Shape, network: Network, x: jax.Array, see: Callable[[jax.Array], Any], norm: str
 ) -> Any:

@@ -12,6 +12,7 @@ import dataclasses
 import io
 import json
 import zipfile
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,6 +46,14 @@ def encode(saved: Saved) -> bytes:
         statistics=np.asarray(saved.network.statistics, np.float32),
     )
     return file.getvalue()
+
+
+def read(path: Path) -> Saved:
+    """Read a network from a file. Raises InputError, which names it, when that cannot be."""
+    try:
+        return decode(path.read_bytes(), str(path))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
 
 
 def decode(content: bytes, place: str) -> Saved:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cbundles.report import summary, table1, tables
+from cbundles.report import lesions, summary, table1, tables
 from cbundles.report.runs import AUTOTUNE, TOY, Run
 from cbundles.store import write_atomically
 
 
 def write(run: Run) -> list[Path]:
     """Write everything that the records of a run show; returns the paths of its figures."""
-    from cbundles.report import figures, toy_figures
+    from cbundles.report import figures, lesion_figures, toy_figures
 
     if run.kind == TOY:
         if run.unfinished:
@@ -22,7 +22,22 @@ def write(run: Run) -> list[Path]:
         table1.write(table1.of_run(run), run.store.folder)
         return []
     _write_tables(run)
-    return figures.draw_all(run.records, run.store.figures)
+    paths = figures.draw_all(run.records, run.store.figures)
+    if run.lesions:
+        _write_lesions(run)
+        paths += lesion_figures.draw_all(run.lesions, run.store.figures)
+    return paths
+
+
+def _write_lesions(run: Run) -> None:
+    rows, folder = lesions.rows(run.lesions), run.store.folder
+    write_atomically(folder / "lesion.csv", tables.csv_text(rows))
+    lines = [f"# {run.name}: removing blocks", ""]
+    lines += [f"- {line}" for line in lesions.group_lines(run.lesions)]
+    lines += ["", tables.markdown_row(list(lesions.COLUMNS.values()))]
+    lines += [tables.markdown_row(["---"] * len(lesions.COLUMNS))]
+    lines += [tables.markdown_row(lesions.shown(row)) for row in rows]
+    write_atomically(folder / "lesion.md", "\n".join([*lines, "", lesions.ABOUT, ""]))
 
 
 def _write_tables(run: Run) -> None:
