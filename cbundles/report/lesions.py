@@ -22,6 +22,7 @@ from cbundles.report.evidence import Record
 
 SIGNIFICANT = 0.05
 SHARE = 0.6  # of the layers can go, says the second work
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, SHARE, 0.8, 1.0)
 NAMES = {
     removal.CONFLICTING: "conflicting, drawn",
     removal.OTHERS: "non-conflicting, drawn",
@@ -214,6 +215,20 @@ def group_lines(records: Sequence[Record]) -> list[str]:
             f"{harmless(record)} can go, each alone, without a significant rise"
         )
     return lines
+
+
+def course_table(records: Sequence[Record]) -> list[list[str]]:
+    """Mean change of the accuracy in points by the share of removed blocks, as text: a header, and
+    a line for each of `SHARES`; what has no curve there is left out or shown as a dash."""
+    lines = [["removed", *NAMES.values()]]
+    for share in SHARES:
+        line = [f"{100 * share:.0f} %"]
+        for of in NAMES:
+            changes = [c for r in records for c in change(r, at_share(r, of, share)[1])]
+            line.append(f"{100 * statistics.fmean(changes):+.1f}" if changes else "-")
+        lines.append(line)
+    shown_ = [i for i in range(len(lines[0])) if any(line[i] != "-" for line in lines[1:])]
+    return [[line[i] for i in shown_] for line in lines]
 
 
 def curve_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
