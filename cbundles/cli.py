@@ -146,7 +146,7 @@ def lesion(
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Train three ResNets on this first.")
     ] = None,
-    depth: Annotated[int, typer.Option(help="Their layers, with --dataset.")] = 120,
+    depth: Annotated[int | None, typer.Option(help="Their layers, with --dataset [120].")] = None,
     draws: Annotated[int, typer.Option(min=1, help="Draws of each number of blocks.")] = 15,
     every: Annotated[int, typer.Option(min=1, help="Which numbers of blocks: multiples.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
@@ -166,6 +166,8 @@ def lesion(
 
     if (run is not None) + (config_file is not None) + (dataset is not None) != 1:
         raise InputError("lesion: name one of RUN, --config FILE or --dataset NAME")
+    if depth is not None and dataset is None:
+        raise InputError("lesion: --depth has no effect without --dataset")
     if run is not None and (set_ or out):
         raise InputError("lesion RUN: the networks are trained; --set and --out change nothing")
     if run is not None:
@@ -173,16 +175,15 @@ def lesion(
     else:
         overrides = set_ or []
         experiment = (
-            command.of_flags(dataset, depth, overrides) if dataset is not None
+            command.of_flags(dataset, depth or command.DEPTH, overrides) if dataset is not None
             else command.of_file(config_file or Path(), overrides)
         )  # fmt: skip
         folder = out or Path("results") / experiment.name
     options = _options(folder, device, workers, fresh, as_json, data_dir, manual_dir)
-    settings = Settings(draws=draws, every=every, seed=seed)
+    settings, trains = Settings(draws=draws, every=every, seed=seed), run is None
     if plan:
-        command.plan(experiment, settings, options, _console())
+        command.plan(experiment, settings, trains, options, _console())
     else:
-        trains = run is None
         raise typer.Exit(command.run(experiment, settings, trains, options, _console()))
 
 

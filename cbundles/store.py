@@ -27,7 +27,15 @@ from typing import Any
 from cbundles.errors import InputError
 
 CELLS, LESIONS, PRUNED = "cells", "lesions", "pruned"  # kinds of records
-VIEWS = ("table.csv", "table.md", "layers.csv")
+WEIGHTS = "weights"
+VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "pruned.csv")
+NEEDED = {
+    CELLS: (),
+    LESIONS: ("blocks", "config", "correct", "curves", "data_fingerprint", "images", "network",
+              "settings"),
+    PRUNED: ("blocks", "bytes", "config", "correct", "epochs", "flops", "gained", "images",
+             "latency_seconds", "layers", "lost", "network", "parameters", "removed"),
+}  # fmt: skip
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -94,6 +102,8 @@ class Store:
             content: dict[str, Any] = json.loads(path.read_text())
             if content["cell"] != cell:
                 raise ValueError(f"it is the record of {content['cell']}")
+            if missing := set(NEEDED[kind]) - content.keys():
+                raise ValueError(f"without {', '.join(sorted(missing))}")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{path}: damaged record ({error}); delete it to make it again"
@@ -109,7 +119,12 @@ class Store:
         write_atomically(self.record_path(record["cell"], kind), json.dumps(record) + "\n")
 
     def weights_path(self, cell: str) -> Path:
-        return self.folder / "weights" / f"{cell}.npz"
+        return self.folder / WEIGHTS / f"{cell}.npz"
+
+    def pruned_paths(self, name: str) -> list[Path]:
+        """Of a pruned network: as it is, with its own statistics, and after the fine-tune."""
+        folder = self.folder / PRUNED
+        return [folder / f"{name}{kind}.npz" for kind in ("", "-recalibrated", "-tuned")]
 
     def network_digest(self, cell: str) -> str | None:
         """What identifies the trained network of a cell; None when it is not there."""
@@ -120,14 +135,16 @@ class Store:
 
     def forget(self, cells: list[str]) -> None:
         """Remove the records and weights of cells, and what was made of them; all checkpoints."""
-        of_cells = [path for cell in cells for path in self.folder.glob(f"*/{cell}*")]
+        kinds = (*NEEDED, WEIGHTS)
+        of_cells = [path for cell in cells for kind in kinds
+                    for path in self.folder.glob(f"{kind}/{cell}*")]  # fmt: skip
         for path in [*of_cells, *self.folder.glob("checkpoints/*")]:
             path.unlink(missing_ok=True)
 
     def clear_views(self) -> None:
         """Remove what is computed from records, so that nothing stale stays beside what is new."""
         views = [self.folder / name for name in VIEWS]
-        for path in [*views, *self.figures.glob("*.*")]:
+        for path in [*views, *self.figures.glob("fig*.*")]:
             path.unlink(missing_ok=True)
 
     def _checkpoint(self, key: str) -> Path:
@@ -144,6 +161,11 @@ class Store:
 
     def drop_checkpoint(self, key: str) -> None:
         self._checkpoint(key).unlink(missing_ok=True)
+
+    def drop_checkpoints(self, prefix: str) -> None:
+        """Those whose key begins so."""
+        for path in self.folder.glob(f"checkpoints/{prefix}*"):
+            path.unlink(missing_ok=True)
 
     def write_run(self, content: dict[str, Any]) -> None:
         write_atomically(self.folder / "run.json", json.dumps(content, indent=1) + "\n")

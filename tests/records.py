@@ -48,7 +48,7 @@ def record(
     }
 
 
-def lesion_record(seed, *, conflicting, depth=120, harmless=None, rise=200):
+def lesion_record(seed, *, conflicting, depth=120, harmless=None, rise=200, every=1):
     """A study of 59 blocks in which the blocks that conflict, or those named, cost nothing and each
     other one costs `rise` of 2,000 images, two thirds of what is left when more are removed."""
     harmless = set(conflicting if harmless is None else harmless)
@@ -60,7 +60,7 @@ def lesion_record(seed, *, conflicting, depth=120, harmless=None, rise=200):
         **{name: [0.1 if block in harmless else 1.0 for block in range(number)]
            for name in ("norm", "scaled_norm", "first_order")},
     }  # fmt: skip
-    settings = removal.Settings(draws=5)
+    settings = removal.Settings(draws=5, every=every)
     evaluated = [
         (variant, min(1800, rise * len(set(variant.removed) - harmless)), 0)
         for variant in removal.variants(blocks, settings)

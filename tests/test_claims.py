@@ -320,10 +320,13 @@ def test_statistics():
     assert (low, high) == pytest.approx(resampled.confidence_interval, abs=0.02)
 
 
-def studied(*studies):
-    return Run(
-        Store(Path("study")), {"name": "study", "cells": []}, [record(120, 8)], list(studies)
-    )
+def studied(*studies, unfinished=0, accuracy=1860):
+    cells = [study["cell"] for study in studies]
+    like = record(120, 8, family="resnet")
+    trained = [{**like, "cell": s["cell"], "config": s["config"]} for s in studies]
+    studies = [{**study, "correct": accuracy} for study in studies]
+    description = {"name": "study", "cells": cells + ["x"] * unfinished}
+    return Run(Store(Path("study")), description, trained, list(studies))
 
 
 @pytest.mark.parametrize(
@@ -349,8 +352,26 @@ def test_c17(studies, reproduced):
 def test_c17_says_what_it_found():
     made = [lesion_record(seed, conflicting=()) for seed in range(3)]
     (found,) = next(c for c in claims.judge([studied(*made)]) if c.id == "C17").findings
-    assert "conflicting blocks: 0, 0, 0 of 59" in found.ours and "no group" in found.ours
+    assert "conflicting blocks: 0, 0, 0 of 59" in found.ours
+    assert "k = 5: 0 seeds have two groups" in found.ours
     assert "0, 0, 0 blocks can go each alone" in found.ours and found.runs == ("study",)
-    unusual = lesion_record(0, conflicting=())
-    unusual["config"]["probe"]["samples"] = 100
-    assert verdicts("C17", studied(unusual, *made[1:])) == []
+
+
+def test_c17_is_judged_on_whole_runs_of_sound_networks_that_are_alike():
+    good = [lesion_record(seed, conflicting=range(20, 59)) for seed in range(3)]
+    assert verdicts("C17", studied(*good)) == [True]
+    assert verdicts("C17", studied(*good, unfinished=1)) == []
+    assert verdicts("C17", studied(*good, accuracy=250)) == []  # they have learned nothing
+    for section, name, value in (("probe", "samples", 100), ("training", "learning_rate", 0.1),
+                                 ("model", "base_filters", 16)):  # fmt: skip
+        other = lesion_record(0, conflicting=range(20, 59))
+        other["config"] = {**other["config"]}
+        other["config"][section] = {**other["config"][section], name: value}
+        assert verdicts("C17", studied(other, *good[1:])) == []
+    diverged = lesion_record(3, conflicting=range(20, 59))
+    diverged["blocks"]["entropy"][30] = None
+    assert verdicts("C17", studied(diverged, *good[1:])) == []
+    (found,) = next(c for c in claims.judge([studied(diverged, *good)]) if c.id == "C17").findings
+    assert "1 networks diverged" in found.ours and len(found.cells) == 3
+    sparse = [lesion_record(seed, conflicting=range(20, 59), every=7) for seed in range(3)]
+    assert verdicts("C17", studied(*sparse)) == [True]

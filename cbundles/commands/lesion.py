@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from cbundles import config, data
 from cbundles.commands import sweep
-from cbundles.commands.running import Options, devices, train, wall_seconds
+from cbundles.commands.running import Options, devices, require_trained, train, wall_seconds
 from cbundles.config import Cell, Experiment
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
@@ -24,26 +25,17 @@ from cbundles.store import LESIONS, Store
 
 COMPUTED = 0.55  # of a forward pass, what remains of it when every count of blocks is removed
 EPOCHS_MINI, EPOCHS = 20, 120
-DRAWS, EVERY, DEPTH = 15, 1, 120
-HOW_TO_KEEP = (
-    "train them with cbundles sweep CONFIG.yaml --keep-weights, or with cbundles lesion --config "
-    "CONFIG.yaml"
-)
+DEPTH = 120
 
 
 def of_run(folder: Path) -> Experiment:
     """The trained ResNets of a run. Raises InputError where there are none."""
     run = runs.read(folder)
-    cells = tuple(Cell.fromdict(r["config"]) for r in run.records if "config" in r)
-    cells = tuple(cell for cell in cells if cell.model.family == "resnet")
-    store = run.store
-    kept = [cell for cell in cells if store.weights_path(cell.id).is_file()]
-    known = [cell for cell in cells if store.record_path(cell.id, LESIONS).is_file()]
-    if not cells:
-        raise InputError(f"{folder}: no trained ResNet here; lesions need one (model.family)")
-    if len({c.id for c in (*kept, *known)}) < len(cells):
-        raise InputError(f"{folder}: its networks were not kept; {HOW_TO_KEEP}")
-    return Experiment(run.description["name"], cells, run.description["config"])
+    cells = [Cell.fromdict(record["config"]) for record in run.records if "config" in record]
+    cells = [cell for cell in cells if cell.model.family == "resnet"]
+    if not cells or "attempts" in run.description:
+        raise InputError(f"{folder}: no sweep with trained ResNets; lesions need one")
+    return Experiment(run.description["name"], tuple(cells), run.description["config"])
 
 
 def of_flags(dataset: str, depth: int, overrides: list[str]) -> Experiment:
@@ -123,12 +115,28 @@ def seconds_left(experiment: Experiment, settings: Settings, options: Options) -
     return sweep.seconds_left(experiment, keep) + wall_seconds(times, options.workers)
 
 
-def plan(experiment: Experiment, settings: Settings, options: Options, console: Console) -> None:
+def plan(
+    experiment: Experiment, settings: Settings, trains: bool, options: Options, console: Console
+) -> None:
     """Print what would be trained and evaluated, and its cost; run nothing."""
     todo, facts = _todo(experiment, settings, options, None), _facts(experiment)
-    if todo:
-        sweep.plan_sweep(experiment, dataclasses.replace(options, keep_weights=True), console)
-    for study in _studies(todo, settings, facts):
+    store, keep = Store(options.out), dataclasses.replace(options, keep_weights=True)
+    untrained = [cell for cell in todo if not keep.has(store, cell, None)]
+    if untrained and not trains:
+        raise InputError(f"{store.weights_path(untrained[0].id)}: missing; RUN trains nothing")
+    studies = _studies(todo, settings, facts)
+    seconds = seconds_left(experiment, settings, options)
+    if options.as_json:
+        listing = [{"cell": s.cell.id, "networks": settings.most(sum(s.cell.blocks)),
+                    "core_seconds": round(s.seconds, 1)} for s in studies]  # fmt: skip
+        train_too = [cell.id for cell in untrained]
+        print(json.dumps({"studies": listing, "to_train": train_too, "seconds": seconds}))
+        return
+    for cell in untrained:
+        whole = planner.seconds(cell, facts[cell.data.name])
+        text = f"{cell.label}: to be trained, about {duration(whole)}"
+        console.print(text, highlight=False, soft_wrap=True)
+    for study in studies:
         cell = study.cell
         console.print(
             f"{cell.label}: up to {settings.most(sum(cell.blocks))} networks with some of its "
@@ -137,9 +145,8 @@ def plan(experiment: Experiment, settings: Settings, options: Options, console: 
             highlight=False,
             soft_wrap=True,
         )
-    left = duration(seconds_left(experiment, settings, options))
     console.print(
-        f"\nOn {devices(options)}: about {left} in all, results in {options.out}."
+        f"\nOn {devices(options)}: about {duration(seconds)} in all, results in {options.out}."
         "\nNothing was run; leave out --plan to start.",
         highlight=False,
         soft_wrap=True,
@@ -150,7 +157,7 @@ def run(
     experiment: Experiment, settings: Settings, trains: bool, options: Options, console: Console
 ) -> int:
     """Study what is not studied, write tables and figures. trains: whether networks that are not
-    there are trained, or are an error. Returns the exit code."""
+    there are trained first, or are an error. Returns the exit code."""
     datasets = {
         name: data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
         for name in dict.fromkeys(cell.data.name for cell in experiment.cells)
@@ -158,42 +165,51 @@ def run(
     facts = {name: dataset.facts for name, dataset in datasets.items()}
     prints = {name: dataset.fingerprint for name, dataset in datasets.items()}
     store, failed = Store(options.out), 0
+    keep = dataclasses.replace(options, keep_weights=True)
 
     def left() -> list[Cell]:
         return _todo(experiment, settings, options, prints)
 
-    if trains and (options.fresh or any(_is_untrained(store, cell) for cell in left())):
-        keep = dataclasses.replace(options, keep_weights=True)
+    def is_trained(cell: Cell) -> bool:
+        return keep.has(store, cell, prints[cell.data.name])
+
+    if trains and (options.fresh or not all(map(is_trained, left()))):
         failed = sweep.run_sweep(experiment, keep, console)
     with store.locked():
         todo = list(experiment.cells) if options.fresh else left()
-        untrained = [cell for cell in todo if _is_untrained(store, cell)]
-        if untrained and not trains:
-            raise InputError(f"{store.weights_path(untrained[0].id)}: missing; {HOW_TO_KEEP}")
-        todo = [cell for cell in todo if cell not in untrained]
+        if trains:  # what failed to train has been told
+            todo = [cell for cell in todo if is_trained(cell)]
+        require_trained(store, todo, prints)
+        if options.fresh:
+            for cell in todo:
+                store.drop_checkpoints(f"{cell.id}-{LESION}")
         if todo:
             jobs = _studies(todo, settings, facts)
             done = len(experiment.cells) - len(todo)
             failed += train(jobs, done, facts, store, options, console, what="to study")
         found = runs.read(store.folder)
-        figures = views.write(found)
-    _show(found, figures, console)
+        figures = views.write(found) if found.records else []
+    if options.as_json:
+        done_ = {"event": "done", "studies": len(found.lesions), "failed": failed}
+        rows = [row for group in lesions.alike(found.lesions) for row in lesions.rows(group)]
+        print(json.dumps({**done_, "folder": str(store.folder), "rows": rows}))
+    else:
+        _show(found, figures, console)
     return 1 if failed else 0
 
 
-def _is_untrained(store: Store, cell: Cell) -> bool:
-    return not store.weights_path(cell.id).is_file()
-
-
 def _show(run: runs.Run, figures: list[Path], console: Console) -> None:
-    for text in lesions.group_lines(run.lesions):
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
-    if run.lesions:
+    if run.unfinished:
+        text = f"{run.unfinished} networks of {run.store.folder} are not trained; left out"
+        console.print(text, highlight=False, soft_wrap=True)
+    for group in lesions.alike(run.lesions):
+        for text in lesions.group_lines(group):
+            console.print(text, highlight=False, markup=False, soft_wrap=True)
+        what_can_go = [lesions.shown(row) for row in lesions.rows(group)]
         for title, lines in (
             ("mean change of the test accuracy in points, by the share of blocks removed",
-             lesions.course_table(run.lesions)),
-            ("what can go",
-             [list(lesions.COLUMNS.values()), *map(lesions.shown, lesions.rows(run.lesions))]),
+             lesions.course_table(group)),
+            ("what can go", [list(lesions.COLUMNS.values()), *what_can_go]),
         ):  # fmt: skip
             table = Table(box=None, header_style="bold", pad_edge=False, title=title)
             for column in lines[0]:
@@ -201,6 +217,7 @@ def _show(run: runs.Run, figures: list[Path], console: Console) -> None:
             for line in lines[1:]:
                 table.add_row(*line)
             console.print(table)
+    if run.lesions:
         console.print(lesions.ABOUT, highlight=False, style="dim")
         console.print(f"\ntable    {run.store.folder / 'lesion.csv'}", soft_wrap=True)
     for figure in figures:

@@ -10,14 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from cbundles import data
-from cbundles.commands.running import Options, train
+from cbundles.commands.running import Options, require_trained, train
 from cbundles.config import Cell, Experiment
 from cbundles.errors import InputError
 from cbundles.executor import planner
 from cbundles.executor.planner import PRUNE, Study
 from cbundles.experiments import removal
-from cbundles.report import lesions, tables
-from cbundles.store import LESIONS, PRUNED, Store, write_atomically
+from cbundles.report import lesions, runs, views
+from cbundles.store import LESIONS, PRUNED, Store
 
 
 def run(
@@ -38,12 +38,7 @@ def run(
                 console.print(_nothing(store, cell), highlight=False, soft_wrap=True)
         wanted = [cell for cell, removed in chosen.items() if removed]
         todo = [c for c in wanted if options.fresh or not _is_finished(store, c, names[c])]
-        for cell in todo:
-            if not store.weights_path(cell.id).is_file():
-                raise InputError(
-                    f"{store.weights_path(cell.id)}: the trained network is not here; train it "
-                    "with cbundles lesion --config CONFIG.yaml"
-                )
+        require_trained(store, todo, {n: d.fingerprint for n, d in datasets.items()})
         failed = 0
         if todo:
             jobs = []
@@ -59,8 +54,10 @@ def run(
             failed = train(jobs, finished, facts, store, alone, console, what="to prune")
         made = [names[cell] for cell in wanted]
         records = [store.record(n, PRUNED) for n in made if store.record_path(n, PRUNED).is_file()]
-        path = store.folder / "pruned.csv"
-        write_atomically(path, tables.csv_text([row(r) for r in store.records(PRUNED)]))
+        views.write_pruned(store)
+    if missing := runs.read(store.folder).unfinished:
+        text = f"{missing} networks of {store.folder} are not trained; left out"
+        console.print(text, highlight=False, soft_wrap=True)
     _show(records, store, console)
     return 1 if failed else 0
 
@@ -98,42 +95,21 @@ def _nothing(store: Store, cell: Cell) -> str:
 
 
 def _is_finished(store: Store, cell: Cell, made: str) -> bool:
+    """Whether the network that is there was pruned so; where none is, whether one has been."""
     if not store.record_path(made, PRUNED).is_file():
         return False
     network = store.network_digest(cell.id)
-    return network in (None, store.record(made, PRUNED)["network"])
-
-
-def row(record: dict[str, Any]) -> dict[str, Any]:
-    """A pruned network in a line: before, after, and after the fine-tune."""
-    whole, pruned, fitting, tuned = (round(c / record["images"], 4) for c in record["correct"])
-    found = {
-        "network": record["cell"],
-        "blocks": record["blocks"],
-        "removed": len(record["removed"]),
-        "accuracy": whole,
-        "accuracy_pruned": pruned,
-        "p_pruned": _p(record, 1),
-        "accuracy_recalibrated": fitting,
-        "p_recalibrated": _p(record, 2),
-        "accuracy_tuned": tuned,
-        "p_tuned": _p(record, 3),
-        "epochs_tuned": record["epochs"],
-    }
-    for key in ("layers", "parameters", "bytes", "flops", "latency_seconds"):
-        found[key], found[f"{key}_pruned"] = record[key]
-    return found
-
-
-def _p(record: dict[str, Any], which: int) -> float:
-    return float(f"{lesions.mcnemar(record['lost'][which], record['gained'][which]):.3g}")
+    if network is None:
+        return True
+    files = all(path.is_file() for path in store.pruned_paths(made))
+    return files and network == store.record(made, PRUNED)["network"]
 
 
 def _show(records: list[dict[str, Any]], store: Store, console: Console) -> None:
     if not records:
         return
     for record in records:
-        one = row(record)
+        one = lesions.pruned_row(record)
         time = one["latency_seconds_pruned"] / one["latency_seconds"]
         lines = [
             f"{Cell.fromdict(record['config']).label}: {one['removed']} blocks removed, "
@@ -151,6 +127,7 @@ def _show(records: list[dict[str, Any]], store: Store, console: Console) -> None
         ]
         console.print("\n".join(lines), highlight=False, markup=False, soft_wrap=True)
     for record in records:
-        path = store.folder / PRUNED / f"{record['cell']}.npz"
-        console.print(f"network  {path}", highlight=False, soft_wrap=True)
+        for path in store.pruned_paths(record["cell"]):
+            if path.is_file():
+                console.print(f"network  {path}", highlight=False, soft_wrap=True)
     console.print(f"table    {store.folder / 'pruned.csv'}", highlight=False, soft_wrap=True)

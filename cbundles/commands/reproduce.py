@@ -127,14 +127,17 @@ def _lesion(
 ) -> Step:
     if ("config" in given) == ("dataset" in given):
         raise InputError(f"{place}: lesion: needs config, or dataset")
+    if "config" in given and "depth" in given:
+        raise InputError(f"{place}: lesion: depth has no effect with config")
     if "config" in given:
         experiment = lesion.of_file(path.parent / given["config"], overrides)
     else:
         depth = given.get("depth", lesion.DEPTH)
         experiment = lesion.of_flags(given["dataset"], depth, overrides)
-    settings = removal.Settings(
-        draws=given.get("draws", lesion.DRAWS), every=given.get("every", lesion.EVERY)
-    )
+    try:
+        settings = removal.Settings(**{k: given[k] for k in ("draws", "every") if k in given})
+    except ValueError as error:
+        raise InputError(f"{place}: lesion: {error}") from None
     return Step(
         f"lesion {experiment.name}",
         results / experiment.name,

@@ -43,6 +43,21 @@ class Options:
         return weights and store.is_finished(cell.id, fingerprint)
 
 
+def require_trained(store: Store, cells: Sequence[Cell], prints: dict[str, str]) -> None:
+    """Read the trained networks of cells; InputError for one that is missing, damaged or not the
+    one that its name says."""
+    from cbundles.models import saved
+
+    for cell in cells:
+        path = store.weights_path(cell.id)
+        if not path.is_file():
+            raise InputError(
+                f"{path}: missing; train it with cbundles sweep CONFIG.yaml --keep-weights --out "
+                f"{store.folder}, or with cbundles lesion --config CONFIG.yaml --out {store.folder}"
+            )
+        saved.read_trained(path, cell.id, prints[cell.data.name])
+
+
 def check_against_data(cell: Cell, facts: Facts) -> None:
     require_square(cell.data, facts.image_shape)
     for path, value in (

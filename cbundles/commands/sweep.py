@@ -23,8 +23,7 @@ from cbundles.config import Experiment
 from cbundles.console import duration
 from cbundles.executor import planner
 from cbundles.models.shape import shape_of
-from cbundles.report import summary, tables, views
-from cbundles.report.runs import Run
+from cbundles.report import runs, summary, tables, views
 from cbundles.store import Store
 
 TABLE_ROWS_SHOWN = 60
@@ -120,7 +119,7 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
         records = list(finished.values())
         whole = {**run, "finished": len(records), "made_by": summary.origins(records)}
         store.write_run(whole)
-        figures = views.write(Run(store, whole, records)) if records else []
+        figures = views.write(runs.read(store.folder)) if records else []
     if options.as_json:
         done = {"event": "done", "networks": len(records), "failed": failed}
         print(json.dumps({**done, "folder": str(store.folder), "figures": list(map(str, figures))}))

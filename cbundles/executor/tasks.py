@@ -58,6 +58,8 @@ def _train(worker: Worker, job: Job, task: dict[str, Any]) -> None:
             write_atomically(worker.store.weights_path(cell.id), content)
     for record in sweep.records(cells, moment, facts):
         if not worker.store.is_finished(record["cell"], fingerprint):
+            if not worker.keep_weights:  # what is there was trained on other images
+                worker.store.weights_path(record["cell"]).unlink(missing_ok=True)
             worker.store.finish({**record, **extra, **origin})
     worker.store.drop_checkpoint(key)
     jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
@@ -89,12 +91,9 @@ def _epochs(
 
 def _trained(worker: Worker, cell: Cell) -> tuple[ConvShape, Network, Any, str, str | None]:
     """The trained network of a cell and its shape; the images; their fingerprint, and its own."""
-    path = worker.store.weights_path(cell.id)
     data, _, fingerprint = worker.data(cell)
-    one = saved.read(path)
-    assert isinstance(one.shape, ConvShape)  # the command refuses other families
-    if one.origin["data_fingerprint"] != fingerprint:
-        raise ValueError(f"{path} was trained on other images; delete it to train it again")
+    one = saved.read_trained(worker.store.weights_path(cell.id), cell.id, fingerprint)
+    assert isinstance(one.shape, ConvShape)
     return one.shape, one.network, data, fingerprint, worker.store.network_digest(cell.id)
 
 
@@ -115,7 +114,7 @@ def _lesion(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     record = lesion.record(cell, settings, state, images=len(data.test.labels))
     origin = {"network": digest, **worker.origin(fingerprint)}
     worker.store.finish({**record, **origin}, LESIONS)
-    worker.store.drop_checkpoint(key)
+    worker.store.drop_checkpoints(job.key)
     jax.clear_caches()
 
 
@@ -134,10 +133,9 @@ def _prune(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     pruned = prune.prune(shape, network, cell, data, task["removed"], task["epochs"])
     origin = {"network": digest, **worker.origin(fingerprint)}
     of = {"of": cell.id, "config": cell.asdict(), "blocks": task["blocks"], **origin}
-    for name, one in (("", pruned.small), ("-recalibrated", pruned.recalibrated),
-                      ("-tuned", pruned.tuned)):  # fmt: skip
-        whence = {"cell": cell.id, "removed": task["removed"], "config": cell.asdict(), **origin}
-        path = worker.store.folder / PRUNED / f"{task['name']}{name}.npz"
+    whence = {"cell": cell.id, "removed": task["removed"], "config": cell.asdict(), **origin}
+    made = (pruned.small, pruned.recalibrated, pruned.tuned)
+    for path, one in zip(worker.store.pruned_paths(task["name"]), made, strict=True):
         write_atomically(path, saved.encode(Saved(pruned.shape, one, whence)))
     worker.store.finish({"cell": task["name"], **of, **pruned.record}, PRUNED)
     jax.clear_caches()

@@ -43,14 +43,14 @@ class Progress(NamedTuple):
 
 @functools.cache
 def predictions_program(shape: ConvShape, augmentation: Augmentation) -> Any:
-    """Compiled: the classes, uint8 (V, N), that a network and uint8 images (N, H, W, C) give under
+    """Compiled: the classes, int32 (V, N), that a network and uint8 images (N, H, W, C) give under
     V masks of the blocks that are kept, bool (V, blocks)."""
 
     def predict(subject: Network, images: jax.Array, masks: jax.Array) -> jax.Array:
         def one(keep: jax.Array) -> jax.Array:
             def classify(x: jax.Array) -> jax.Array:
                 logits = network.logits(shape, subject, x, keep)
-                return jnp.argmax(logits, axis=1).astype(jnp.uint8)
+                return jnp.argmax(logits, axis=1)
 
             return measure.in_batches(images, classify, augmentation, measure.batch_of(shape))
 

@@ -7,6 +7,7 @@ the controls: from the block that a score calls the least important on. Blocks a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,33 +19,40 @@ GROUPS = (CONFLICTING, OTHERS, ALL)
 SINGLE = "single"
 # A block's score, and whether high ones go first. See `experiments.lesion.Blocks`.
 RANKINGS = {"entropy": True, "scaled_norm": False, "norm": False, "first_order": False}
+ASKED, ASKED_SHARES = (5, 10, 15), (0.5, 0.6)  # always among the counts: claim C17
 STREAM = 2**52  # of chance, beyond those of training and probing
 
 
 @dataclass(frozen=True)
 class Settings:
-    """draws: of each k and group; every: which k, its multiples, besides the first and the last;
-    seed: of the draws."""
+    """draws: of each k and group; every: which k, its multiples, besides one, all, and those that
+    claim C17 asks about; seed: of the draws. ValueError for what cannot be."""
 
     draws: int = 15
     every: int = 1
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name, least in (("draws", 1), ("every", 1), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} = {getattr(self, name)}: must be at least {least}")
+
     def cover(self, wanted: Settings) -> bool:
         """Whether a study with these settings contains one with those."""
-        same = (self.draws, self.seed) == (wanted.draws, wanted.seed)
-        return same and wanted.every % self.every == 0
+        enough = self.draws >= wanted.draws and self.seed == wanted.seed
+        return enough and wanted.every % self.every == 0
 
-    def counts(self, blocks: int) -> list[int]:
-        """How many of so many blocks are removed."""
-        every = range(self.every, blocks + 1, self.every)
-        return sorted({*every, *([1, blocks] if blocks else [])})
+    def counts(self, members: int, blocks: int) -> list[int]:
+        """How many are removed of the members of a group, in a network with so many blocks."""
+        every = range(self.every, members + 1, self.every)
+        asked = [*ASKED, *(math.ceil(share * blocks) for share in ASKED_SHARES), 1, members]
+        return sorted({*every, *(k for k in asked if 1 <= k <= members)})
 
     def most(self, blocks: int) -> int:
         """At most so many networks are evaluated, of a network with so many blocks."""
-        counts = len(self.counts(blocks))
-        drawn = 2 * counts + 2  # each of the two smaller groups has a first and a last of its own
-        return blocks + drawn * self.draws + counts * len(RANKINGS)
+        counts = len(self.counts(blocks, blocks))
+        drawn = min(blocks, 2 * counts + 2)  # of the two smaller groups together
+        return blocks + (counts + drawn) * self.draws + counts * len(RANKINGS)
 
 
 class Variant(NamedTuple):
@@ -76,7 +84,7 @@ def variants(blocks: dict[str, Sequence[float | None]], settings: Settings) -> l
     for place, (name, members) in enumerate(groups(blocks["entropy"]).items()):
         if name != ALL and len(members) in (0, number):
             continue
-        for k in settings.counts(len(members)):
+        for k in settings.counts(len(members), number):
             for draw in range(settings.draws):
                 stream = STREAM + (place * 2**16 + k) * 2**16 + draw
                 chance = np.random.Generator(np.random.Philox(key=[settings.seed, stream]))
@@ -85,7 +93,7 @@ def variants(blocks: dict[str, Sequence[float | None]], settings: Settings) -> l
     for name, high_first in RANKINGS.items():
         if len(set(blocks[name])) > 1:  # without a difference there is no order
             order = ranking(blocks[name], high_first)
-            found += [Variant(name, order[:k]) for k in settings.counts(number)]
+            found += [Variant(name, order[:k]) for k in settings.counts(number, number)]
     return found
 
 
@@ -101,16 +109,22 @@ def choose(text: str, blocks: dict[str, Sequence[float | None]]) -> tuple[int, .
         if name not in RANKINGS:
             names = ", ".join(RANKINGS).replace("_", "-")
             raise ValueError(f"no ranking {name!r}; valid: {names}")
-        if not count.isdigit() or not 1 <= int(count) <= number:
+        if not _is_number(count) or not 1 <= int(count) <= number:
             raise ValueError(f"{count!r} blocks: must be 1 to {number}")
+        if len(set(blocks[name])) < 2:
+            raise ValueError(f"all blocks have the same {name}; must be another ranking")
         return tuple(sorted(ranking(blocks[name], RANKINGS[name])[: int(count)]))
     numbers = text.split(",")
-    if not all(n.strip().isdigit() and 1 <= int(n) <= number for n in numbers):
+    if not all(_is_number(n.strip()) and 1 <= int(n) <= number for n in numbers):
         raise ValueError(
             f"must be conflicting, RANKING:COUNT as norm:{number // 2}, or numbers from 1 to "
             f"{number} with commas"
         )
     return tuple(sorted({int(n) - 1 for n in numbers}))
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def curves(evaluated: Sequence[tuple[Variant, int, int]]) -> list[dict[str, Any]]:

@@ -56,6 +56,18 @@ def read(path: Path) -> Saved:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
 
+def read_trained(path: Path, cell: str, fingerprint: str) -> Saved:
+    """Read the trained ResNet of a cell. Raises InputError for any other network, and for one that
+    was trained on images of another fingerprint."""
+    one = read(path)
+    known = (one.origin.get("cell"), one.origin.get("data_fingerprint"))
+    whole = getattr(one.shape, "residual", False) and "removed" not in one.origin
+    if known != (cell, fingerprint) or not whole:
+        raise InputError(f"{path}: not this network, trained on these images; delete it to train "
+                         "it again")  # fmt: skip
+    return one
+
+
 def decode(content: bytes, place: str) -> Saved:
     """Read what `encode` wrote, as NumPy arrays. Raises InputError, which names the place, for
     anything else."""

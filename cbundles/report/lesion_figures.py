@@ -29,41 +29,20 @@ COLOURS = dict(zip(lesions.NAMES, ("#d62728", "#2ca02c", "#7f7f7f", "#d62728", "
 
 
 def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
-    """Draw the figures of studies of networks of one shape; returns the PNG paths."""
-    like = _shape(records[0])
-    records = [record for record in records if _shape(record) == like]
-    caption = (
-        f"{evidence.scale(records)}, {records[0]['images']:,} test images, "
-        f"{records[0]['settings']['draws']} draws"
-    )
-    with mpl.rc_context(drawing.STYLE):
-        text = (
-            "Change of the test accuracy of a trained network by the share of its blocks that are "
-            "removed, without retraining. Left: drawn from a group, mean and standard deviation "
-            "over draws and seeds. Right: in the order of a score, mean and range over seeds. "
-            f"Dotted: 60 % of the blocks. {caption}."
+    """Draw the figures of studies, for each scale its own; returns the PNG paths."""
+    groups = lesions.alike(records)
+    paths = []
+    for number, group in enumerate(groups, start=1):
+        suffix = "" if len(groups) == 1 else f"-{number}"
+        caption = (
+            f"{evidence.scale(group)}, {group[0]['images']:,} test images, "
+            f"{group[0]['settings']['draws']} draws"
         )
-        rows = lesions.curve_rows(records)
-        paths = [drawing.save(curves(records, caption), folder / "fig_lesion_curves", rows, text)]
-        text = (
-            "What each block costs when it alone is removed, and its scores: mean and range over "
-            f"seeds. Dotted: where a stage begins. {caption}."
-        )
-        rows = lesions.block_rows(records)
-        paths.append(drawing.save(blocks(records, caption), folder / "fig_lesion_blocks",
-                                  rows, text))  # fmt: skip
-        text = (
-            "The cost of each block alone against its scores, a colour for each seed, and the mean "
-            f"over seeds of the rank correlation (1 predicts perfectly). {caption}."
-        )
-        paths.append(drawing.save(predictors(records, caption), folder / "fig_lesion_predictors",
-                                  rows, text))  # fmt: skip
+        with mpl.rc_context(drawing.STYLE):
+            for name, (text, draw, rows) in FIGURES.items():
+                figure, stem = draw(group, caption), folder / f"{name}{suffix}"
+                paths.append(drawing.save(figure, stem, rows(group), f"{text} {caption}."))
     return paths
-
-
-def _shape(record: Record) -> tuple[object, ...]:
-    model = record["config"]["model"]
-    return (model["blocks"], model["base_filters"], record["config"]["data"]["name"])
 
 
 def curves(records: Sequence[Record], caption: str) -> Figure:
@@ -118,7 +97,8 @@ def blocks(records: Sequence[Record], caption: str) -> Figure:
     stages = [int(n) for n in records[0]["config"]["model"]["blocks"].split(",")]
     for axes, (name, rows) in zip(grid, values.items(), strict=True):
         table = np.array(rows, float)
-        numbers = np.arange(1, table.shape[1] + 1)
+        measured = np.isfinite(table).any(0)  # a block that diverged in every seed has no point
+        numbers, table = 1 + np.flatnonzero(measured), table[:, measured]
         low, high = np.nanmin(table, 0), np.nanmax(table, 0)
         middle = np.clip(np.nanmean(table, 0), low, high)  # whatever rounding does to the mean
         axes.errorbar(numbers, middle, yerr=(middle - low, high - middle), fmt="o", markersize=3,
@@ -126,7 +106,7 @@ def blocks(records: Sequence[Record], caption: str) -> Figure:
         for start in itertools.accumulate(stages[:-1]):
             axes.axvline(start + 0.5, color="grey", linestyle=":", linewidth=0.8)
         if name == "entropy":
-            axes.set_ylim(-0.1, max(high.max(), 1) * 1.1)
+            axes.set_ylim(-0.1, max([*high, 1]) * 1.1)
         axes.set_ylabel(SCORES.get(name, "accuracy lost\nwithout it [points]"), fontsize=8)
     grid[-1].set_xlabel("block")
     figure.suptitle(f"Each block of trained ResNets\n{caption}", fontsize=9)
@@ -150,3 +130,27 @@ def predictors(records: Sequence[Record], caption: str) -> Figure:
     row[0].legend(frameon=False, fontsize=7)
     figure.suptitle(f"Who predicts the cost of a block?\n{caption}", fontsize=9)
     return figure
+
+
+FIGURES = {
+    "fig_lesion_curves": (
+        "Change of the test accuracy of a trained network by the share of its blocks that are "
+        "removed, without retraining. Left: drawn from a group, mean and standard deviation over "
+        "draws and seeds. Right: in the order of a score, mean and range over seeds. Dotted: 60 % "
+        "of the blocks.",
+        curves,
+        lesions.curve_rows,
+    ),
+    "fig_lesion_blocks": (
+        "What each block costs when it alone is removed, and its scores: mean and range over "
+        "seeds. Dotted: where a stage begins.",
+        blocks,
+        lesions.block_rows,
+    ),
+    "fig_lesion_predictors": (
+        "The cost of each block alone against its scores, a colour for each seed, and the mean "
+        "over seeds of the rank correlation (1 predicts perfectly).",
+        predictors,
+        lesions.block_rows,
+    ),
+}

@@ -8,6 +8,7 @@ lesioned one does. A rise of the test error is significant when more are lost th
 from __future__ import annotations
 
 import functools
+import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -63,6 +64,17 @@ def mcnemar(lost: int, gained: int) -> float:
 def rises(lost: int, gained: int) -> bool:
     """Whether the test error rises significantly."""
     return lost > gained and mcnemar(lost, gained) < SIGNIFICANT
+
+
+def alike(records: Sequence[Record]) -> list[list[Record]]:
+    """Studies of networks that differ in their seed alone, together."""
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        content = Cell.fromdict(record["config"]).asdict()
+        del content["training"]["seed"]
+        key = json.dumps([content, record["settings"]], sort_keys=True)
+        found.setdefault(key, []).append(record)
+    return list(found.values())
 
 
 def groups(record: Record) -> dict[str, tuple[int, ...]]:
@@ -134,19 +146,17 @@ def predicts(record: Record, name: str) -> float:
 
 
 def at_share(record: Record, of: str, share: float = SHARE) -> tuple[int, list[tuple[int, int]]]:
-    """The number of blocks nearest to this share of all, among those that were tried, and its
+    """The smallest number of blocks that was tried and is at least this share of all, and its
     draws; none when the group is too small."""
-    number = len(record["blocks"]["entropy"])
+    wanted = math.ceil(share * len(record["blocks"]["entropy"]))
     course = curve(record, of)
-    wanted = round(share * number)
-    if not course or max(course) < wanted:
-        return wanted, []
-    k = min(course, key=lambda k: abs(k - wanted))
-    return k, course[k]
+    k = min((k for k in course if k >= wanted), default=None)
+    return (wanted, []) if k is None else (k, course[k])
 
 
 def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """A row for each group and ranking, over all networks: numbers, None where there are none."""
+    """A row for each group and ranking, over networks that are alike: numbers, None where there
+    are none."""
     found = []
     for of, name in NAMES.items():
         here = [record for record in records if curve(record, of)]
@@ -161,6 +171,7 @@ def rows(records: Sequence[Record]) -> list[dict[str, Any]]:
         members = [len(groups(r).get(of, groups(r)[removal.ALL])) for r in records]
         found.append(
             {
+                "scale": evidence.scale(records),
                 "remove": name,
                 "networks": len(here),
                 "blocks_min": min(members),
@@ -249,6 +260,28 @@ def curve_rows(records: Sequence[Record]) -> list[dict[str, Any]]:
         for of in NAMES
         for k, draws in sorted(curve(record, of).items())
     ]
+
+
+def pruned_row(record: dict[str, Any]) -> dict[str, Any]:
+    """A pruned network in a line: before, after, with its own statistics, after the fine-tune."""
+    whole, pruned, fitting, tuned = (round(c / record["images"], 4) for c in record["correct"])
+    p = [mcnemar(*pair) for pair in zip(record["lost"], record["gained"], strict=True)]
+    found = {
+        "network": record["cell"],
+        "blocks": record["blocks"],
+        "removed": len(record["removed"]),
+        "accuracy": whole,
+        "accuracy_pruned": pruned,
+        "p_pruned": float(f"{p[1]:.3g}"),
+        "accuracy_recalibrated": fitting,
+        "p_recalibrated": float(f"{p[2]:.3g}"),
+        "accuracy_tuned": tuned,
+        "p_tuned": float(f"{p[3]:.3g}"),
+        "epochs_tuned": record["epochs"],
+    }
+    for key in ("layers", "parameters", "bytes", "flops", "latency_seconds"):
+        found[key], found[f"{key}_pruned"] = record[key]
+    return found
 
 
 def block_rows(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def read(folder: Path) -> Run:
         if "attempts" in description:
             cells = sorted(p.stem for p in store.folder.glob("cells/*.json"))
         data = dict(description.get("data", {}))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: no run here (run.json is missing)") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cbundles.report import lesions, summary, table1, tables
+from cbundles.report import evidence, lesions, summary, table1, tables
 from cbundles.report.runs import AUTOTUNE, TOY, Run
-from cbundles.store import write_atomically
+from cbundles.store import PRUNED, Store, write_atomically
 
 
 def write(run: Run) -> list[Path]:
@@ -26,18 +26,30 @@ def write(run: Run) -> list[Path]:
     if run.lesions:
         _write_lesions(run)
         paths += lesion_figures.draw_all(run.lesions, run.store.figures)
+    write_pruned(run.store)
     return paths
 
 
 def _write_lesions(run: Run) -> None:
-    rows, folder = lesions.rows(run.lesions), run.store.folder
+    groups, folder = lesions.alike(run.lesions), run.store.folder
+    rows = [row for group in groups for row in lesions.rows(group)]
     write_atomically(folder / "lesion.csv", tables.csv_text(rows))
-    lines = [f"# {run.name}: removing blocks", ""]
-    lines += [f"- {line}" for line in lesions.group_lines(run.lesions)]
-    lines += ["", tables.markdown_row(list(lesions.COLUMNS.values()))]
-    lines += [tables.markdown_row(["---"] * len(lesions.COLUMNS))]
-    lines += [tables.markdown_row(lesions.shown(row)) for row in rows]
+    lines = [f"# {run.name}: removing blocks"]
+    for group in groups:
+        lines += ["", f"{evidence.scale(group)}:", ""]
+        lines += [f"- {line}" for line in lesions.group_lines(group)]
+        lines += ["", tables.markdown_row(list(lesions.COLUMNS.values()))]
+        lines += [tables.markdown_row(["---"] * len(lesions.COLUMNS))]
+        lines += [tables.markdown_row(lesions.shown(row)) for row in lesions.rows(group)]
     write_atomically(folder / "lesion.md", "\n".join([*lines, "", lesions.ABOUT, ""]))
+
+
+def write_pruned(store: Store) -> None:
+    """The table of a run's pruned networks, when there are any."""
+    records = store.records(PRUNED)
+    if records:
+        rows = [lesions.pruned_row(record) for record in records]
+        write_atomically(store.folder / "pruned.csv", tables.csv_text(rows))
 
 
 def _write_tables(run: Run) -> None:
