@@ -24,9 +24,18 @@ import yaml
 from cbundles.errors import InputError, did_you_mean
 
 SCHEMA_VERSION = 2  # to be raised when a default changes, or what a field means
-DATASETS = ("mnist_mini", "mnist", "cifar10", "svhn_cropped", "imagenette")
+DATASETS = ("mnist_mini", "spirals", "mnist", "cifar10", "svhn_cropped", "imagenette")
 PIPELINES = ("mnist", "cifar10", "svhn_cropped", "imagenette", "plain")
 FOLDER_PREFIX = "folder:"
+BLOCKS, ACTIVATIONS = ("plain", "residual1", "residual2"), ("relu", "tanh")
+# What a layer is inserted by, or the network that this is compared with.
+INSERTING = ("max", "min", "first", "random")
+GROWTH_ARMS = ("none", *INSERTING, "small", "matched", "large")
+TUNING_ARMS = ("none", "fixed", "remove", "insert", "both", "both-random")
+NEVER_UNCHANGED = {
+    "plain-tanh": "tanh of a layer's output is not that output",
+    "residual1-relu": "with zero weights its gradient is zero: relu'(0) = 0, no position is scored",
+}
 
 
 def setting(
@@ -73,7 +82,7 @@ class Data:
 
 def own_pipeline(name: str) -> str:
     """The pipeline, one of `PIPELINES`, that the original has for a data set; none for a folder."""
-    if name.startswith(FOLDER_PREFIX):
+    if name.startswith(FOLDER_PREFIX) or name == "spirals":
         return "plain"
     return "mnist" if name == "mnist_mini" else name
 
@@ -91,6 +100,11 @@ class Model:
         None, low=1, high=10_000, why="fc: hidden layers L; vgg, resnet: 2 + 2 x blocks"
     )
     width: int = setting(None, low=1, high=100_000, why="fc: neurons in every hidden layer")
+    block: str = setting(
+        "plain-relu",
+        choices=tuple(f"{kind}-{function}" for kind in BLOCKS for function in ACTIVATIONS),
+        why="fc: hidden layers after the first: s(Wh + b), h + s(Wh + b) or h + W2 s(Wh + b)",
+    )
     blocks: str = setting(
         None, why="vgg, resnet: blocks of the four stages, as 3,12,41,3; given by depth otherwise"
     )
@@ -160,6 +174,71 @@ class Probe:
         return available if isinstance(self.samples, str) else self.samples
 
 
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Inserting layers while training (the third work), and what that is compared with."""
+
+    arm: str = setting(
+        "none",
+        choices=GROWTH_ARMS,
+        why="position by sensitivity (max), controls min, first, random; or no insertion: small "
+        "(the start), matched (its final depth from the start), large (large_depth)",
+    )
+    first_epoch: int = setting(100, low=1, why="after this epoch the first layer is inserted")
+    every: int = setting(100, low=1, why="epochs from one insertion, or check, to the next")
+    insertions: int = setting(1, low=1, high=1000, why="at most so many layers are inserted")
+    threshold: float = setting(
+        0.0,
+        low=0.0,
+        high=1e6,
+        why="insert only when the largest sensitivity exceeds this many times the mean of the "
+        "existing layers'; 0: always, at fixed epochs",
+    )
+    large_depth: int = setting(None, low=1, high=10_000, why="layers of the arm large")
+    learning_rate_factor: float = setting(
+        1.0, above=0.0, high=100.0, why="times the learning rate, at each insertion"
+    )
+    scale: str = setting(
+        "none", choices=("none", "size"), why="size: sensitivity per number of weights"
+    )
+    zero: str = setting(
+        "outer", choices=("outer", "inner"), why="residual2: which weights of a new block are zero"
+    )
+    backtrack: int = setting(
+        0, low=0, why="undo an insertion when the loss is no lower so many epochs later; 0: never"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """Removing and inserting layers while training, from a depth that may be wrong."""
+
+    arm: str = setting(
+        "none",
+        choices=TUNING_ARMS,
+        why="which edits are allowed; both-random inserts at a random position",
+    )
+    budget_depth: int = setting(
+        None, low=1, high=10_000, why="compute of every arm: training.epochs at this depth"
+    )
+    every: int = setting(10, low=1, why="epochs from one check to the next")
+    trial: int = setting(10, low=1, why="epochs after which an edit must have lowered the loss")
+    cooldown: int = setting(10, low=0, why="epochs without edits after one was judged")
+    memory: int = setting(
+        100, low=0, why="epochs in which an edit is neither reversed nor, undone, repeated"
+    )
+    threshold: float = setting(
+        1.0, low=0.0, high=1e6, why="insert when max S exceeds this many times the mean of layers"
+    )
+    saturated: float = setting(
+        0.99, above=0.0, high=1.0, why="no insertion above this accuracy on the training images"
+    )
+    max_depth: int = setting(None, low=1, high=10_000, why="never more layers; twice the budget's")
+    held_out: float = setting(
+        0.2, above=0.0, high=0.5, why="share of the training images on which edits are judged"
+    )
+
+
 @dataclass(frozen=True)
 class Cell:
     """One network, trained and measured once."""
@@ -168,6 +247,8 @@ class Cell:
     model: Model
     training: Training
     probe: Probe
+    growth: Growth = field(default_factory=Growth)
+    tuning: Tuning = field(default_factory=Tuning)
 
     @property
     def id(self) -> str:
@@ -190,7 +271,8 @@ class Cell:
         """How people call it: its shape and seed, and whatever is not as the schema has it."""
         m = self.model
         size = f"width={m.width}" if m.family == "fc" else f"filters={m.base_filters}"
-        unusual = [f" {path.split('.')[1]}={value}" for path, value in self.unusual.items()]
+        unusual = [f" {path.split('.')[1]}={value}" for path, value in self.unusual.items()
+                   if not path.startswith(("growth.", "tuning.")) or path.endswith(".arm")]  # fmt: skip
         shape = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
         return shape + "".join(unusual)
 
@@ -215,7 +297,14 @@ class Cell:
 
     @classmethod
     def fromdict(cls, content: dict[str, Any]) -> Cell:
-        return cls(**{name: kind(**content[name]) for name, kind in SECTIONS.items()})
+        return cls(**{name: kind(**content.get(name, {})) for name, kind in SECTIONS.items()})
+
+    @property
+    def kind(self) -> str:
+        """Which command it is for: TRAIN, GROW or TUNE."""
+        if self.growth.arm != "none":
+            return GROW
+        return TUNE if self.tuning.arm != "none" else TRAIN
 
 
 # Blocks of the depths that the paper names (sec. 3.1).
@@ -231,7 +320,11 @@ PAPER_BLOCKS = {
 }
 STAGES = 4
 
-SECTIONS: dict[str, type] = {"data": Data, "model": Model, "training": Training, "probe": Probe}
+TRAIN, GROW, TUNE = "train", "grow", "tune"
+SECTIONS: dict[str, type] = {
+    "data": Data, "model": Model, "training": Training, "probe": Probe, "growth": Growth,
+    "tuning": Tuning,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -318,6 +411,12 @@ def build(
         dict.fromkeys(_cell(dict(zip(axes, point, strict=True)), where) for point in points)
     )
     _reject_useless(content.get("probe") or {}, {c.probe.equality for c in cells}, where)
+    for section in ("growth", "tuning"):
+        given = content.get(section)
+        if given and all(getattr(cell, section).arm == "none" for cell in cells):
+            key = next(iter(given))
+            problem = f"has no effect without {section}.arm"
+            raise where.error(f"{section}.{key}", given[key], problem)
     return Experiment(name=name, cells=cells, grid=grid)
 
 
@@ -342,7 +441,7 @@ def _model(model: dict[str, Any], where: _Where) -> None:
     needed: tuple[str, ...] = ("depth", "width")
     useless: tuple[str, ...] = ("blocks", "base_filters")
     if family != "fc":
-        needed, useless = (), ("width",)
+        needed, useless = (), ("width", "block")
         if model["blocks"] is None and model["depth"] is None:
             raise InputError(f"{where.file}: model.depth: missing; or model.blocks = 3,6,12,3")
     defaults = {f.name: f.default for f in dataclasses.fields(Model)}
@@ -404,7 +503,58 @@ def _cell(point: dict[str, Any], where: _Where) -> Cell:
         probe.pop("selection")
         if probe["images"] == "plain":
             probe.pop("seed")
+    _edits(sections, where)
     return Cell.fromdict(sections)
+
+
+def _edits(sections: dict[str, dict[str, Any]], where: _Where) -> None:
+    """Check the sections of networks that change their depth, and empty those of others."""
+    growth, tuning, model = sections["growth"], sections["tuning"], sections["model"]
+    epochs = sections["training"]["epochs"]
+    for section in (growth, tuning):
+        if section["arm"] == "none":
+            section.clear()
+    if growth and tuning:
+        raise where.error("tuning.arm", tuning["arm"], "leave out growth, or tuning")
+    if not growth and not tuning:
+        return
+    if model["family"] == "fc" and model["block"] in NEVER_UNCHANGED:
+        nearest = "plain-relu" if model["block"] == "plain-tanh" else "residual1-tanh"
+        problem = f"no layer can be inserted without changing it: {NEVER_UNCHANGED[model['block']]}"
+        raise where.error("model.block", model["block"], f"{problem}; nearest valid: {nearest}")
+    if growth:
+        _growth(growth, model, epochs, where)
+    else:
+        _tuning(tuning, model, where)
+
+
+def _growth(growth: dict[str, Any], model: dict[str, Any], epochs: int, where: _Where) -> None:
+    last = growth["first_epoch"] + (growth["insertions"] - 1) * growth["every"]
+    if growth["threshold"] == 0 and last >= epochs:
+        problem = f"the last insertion, after epoch {last}, must come before the end"
+        raise where.error("training.epochs", epochs, f"{problem}; nearest valid: {last + 1}")
+    if model["family"] != "fc" and growth["arm"] in ("matched", "large"):
+        problem = "no ordinary vgg or resnet has an inserted layer; nearest valid: 'small'"
+        raise where.error("growth.arm", growth["arm"], problem)
+    if growth["arm"] == "large" and growth["large_depth"] is None:
+        raise where.error("growth.large_depth", None, "missing; layers of the arm large")
+    if growth["zero"] == "inner" and model.get("block") != "residual2-tanh":
+        problem = "inner weights of zero need model.block = residual2-tanh: with relu, or without "
+        raise where.error("growth.zero", "inner", problem + "two weights, no position is scored")
+
+
+def _tuning(tuning: dict[str, Any], model: dict[str, Any], where: _Where) -> None:
+    if model["family"] != "fc" or model["block"] != "plain-relu":
+        raise where.error(
+            "model.block", model["block"], "tune takes plain fc networks (plain-relu)"
+        )
+    if tuning["budget_depth"] is None:
+        raise where.error("tuning.budget_depth", None, "missing; the depth whose compute all get")
+    if tuning["max_depth"] is None:
+        tuning["max_depth"] = 2 * max(tuning["budget_depth"], model["depth"])
+    if tuning["max_depth"] < model["depth"]:
+        problem = f"the network starts with more; nearest valid: {model['depth']}"
+        raise where.error("tuning.max_depth", tuning["max_depth"], problem)
 
 
 @dataclass(frozen=True)
