@@ -271,8 +271,13 @@ class Cell:
         """How people call it: its shape and seed, and whatever is not as the schema has it."""
         m = self.model
         size = f"width={m.width}" if m.family == "fc" else f"filters={m.base_filters}"
-        unusual = [f" {path.split('.')[1]}={value}" for path, value in self.unusual.items()
-                   if not path.startswith(("growth.", "tuning.")) or path.endswith(".arm")]  # fmt: skip
+        edits = {f"{section}.{f.name}" for section, kind in (("growth", Growth), ("tuning", Tuning))
+                 for f in dataclasses.fields(kind) if f.name != "arm"}  # fmt: skip
+        unusual = [
+            f" {path.split('.')[1]}={value}"
+            for path, value in self.unusual.items()
+            if path not in edits
+        ]
         shape = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
         return shape + "".join(unusual)
 
