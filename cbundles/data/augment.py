@@ -34,7 +34,9 @@ class Draws(NamedTuple):
 
 
 def to_float(images: jax.Array) -> jax.Array:
-    """uint8 -> float32 in [0, 1], as float32(u8) * float32(1/255)."""
+    """uint8 -> float32 in [0, 1], as float32(u8) * float32(1/255); float32 stays as it is."""
+    if images.dtype == jnp.float32:
+        return images
     return images.astype(jnp.float32) * BYTE
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from cbundles.errors import InputError
 
 FORMAT_VERSION = 1
+DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -38,7 +39,8 @@ class Facts:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images uint8 (N, H, W, C), labels int32 (N,) in 0..num_classes-1; classes: their names.
+    """Images (N, H, W, C), uint8, or float32 that are used as they are; labels int32 (N,) in
+    0..num_classes-1; classes: their names.
 
     fingerprint: 16 hex digits over all arrays; the same images give the same fingerprint.
     """
@@ -109,9 +111,9 @@ def read(folder: Path, *, verify: bool) -> Dataset | None:
 def _check(name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
-        if images.dtype != np.uint8 or images.ndim != 4 or len(images) == 0:
+        if images.dtype not in DTYPES or images.ndim != 4 or len(images) == 0:
             raise InputError(
-                f"{name}: {split} images must be uint8 (N, H, W, C), N > 0; "
+                f"{name}: {split} images must be uint8 or float32 (N, H, W, C), N > 0; "
                 f"found {images.dtype} {images.shape}"
             )
         if labels.shape != images.shape[:1]:

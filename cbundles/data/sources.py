@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from cbundles.config import FOLDER_PREFIX
-from cbundles.data import dataset, folder, tfds
+from cbundles.data import dataset, folder, spirals, tfds
 from cbundles.data.dataset import Dataset, Facts
 from cbundles.errors import InputError
 
 PUBLISHED = {
     "mnist_mini": Facts(10_000, 2_000, (28, 28, 1), 10),
+    "spirals": Facts(450, 150, (1, 1, 2), 2),
     "mnist": Facts(60_000, 10_000, (28, 28, 1), 10),
     "cifar10": Facts(50_000, 10_000, (32, 32, 3), 10),
     "svhn_cropped": Facts(73_257, 26_032, (32, 32, 3), 10),
@@ -56,6 +57,8 @@ def load(name: str, *, data_dir: Path | None = None, manual_dir: Path | None = N
         if stored is None:
             if name == "mnist_mini":
                 _unpack_embedded(storage)
+            elif name == "spirals":
+                dataset.write(storage, name, ("first", "second"), spirals.arrays())
             elif name.startswith(FOLDER_PREFIX):
                 folder.decode(name, storage)
             else:

@@ -52,7 +52,7 @@ def shared_shape(cells: Sequence[Cell], facts: Facts) -> Shape:
     if not isinstance(first, FcShape):
         return first
     depth, width = max(c.model.depth for c in cells), max(c.model.width for c in cells)
-    return FcShape(first.inputs, depth, width, first.outputs)
+    return FcShape(first.inputs, depth, width, first.outputs, first.block)
 
 
 def recipe_of(cell: Cell) -> train.Recipe:

@@ -1,9 +1,15 @@
-"""Fully connected networks (paper, sec. 3.3): `depth` hidden Dense+ReLU layers of one width.
+"""Fully connected networks (paper, sec. 3.3): `depth` hidden layers of one width.
 
-Hidden layers after the first all have the same shape, so their weights are stacked and applied
-with `lax.scan`: one compiled layer serves any depth. A network may be padded to a larger width
-(with zeros, which stay zero: their gradient is zero) and to a larger depth (with layers that are
-switched off and pass their input on), so that networks of different shape can share one program.
+The first layer is s(x W + b). Further ones are *blocks* of one kind, named in `FcShape.block`:
+
+    plain         s(h W + b)                   what the paper trains, with s = relu
+    residual1     h + s(h W + b)
+    residual2     h + s(h W + b) W2
+
+Blocks have the same shape, so their weights are stacked and applied with `lax.scan`: one compiled
+layer serves any depth. A network may be padded to a larger width (with zeros, which stay zero:
+their gradient is zero) and to a larger depth (with layers that are switched off and pass their
+input on), so that networks of different shape can share one program.
 """
 
 from __future__ import annotations
@@ -19,10 +25,15 @@ from jax import lax
 
 from cbundles.models.shape import FcShape
 
+PLAIN = "plain-relu"
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+OUTPUT_STREAM, OUTER_STREAM = 2**32, 2**33  # of chance, which no hidden layer uses
+
 
 class Params(NamedTuple):
     """float32. first (inputs, width), hidden (depth-1, width, width), last (width, outputs), and
-    their biases: (width,), (depth-1, width), (outputs,)."""
+    their biases: (width,), (depth-1, width), (outputs,). outer: W2 of residual2, (depth-1, width,
+    width), otherwise ()."""
 
     first: Any
     first_bias: Any
@@ -30,6 +41,7 @@ class Params(NamedTuple):
     hidden_bias: Any
     last: Any
     last_bias: Any
+    outer: Any = ()
 
 
 def init(shape: FcShape, seed: int) -> Params:
@@ -43,31 +55,40 @@ def init(shape: FcShape, seed: int) -> Params:
         generator = np.random.Generator(np.random.Philox(key=[seed, layer]))
         return ((2 * generator.random(size, np.float32) - 1) * np.float32(limit)).astype(np.float32)
 
+    def stacked(stream: int) -> np.ndarray:
+        size = (shape.width, shape.width)
+        drawn = [uniform(he, size, stream + layer) for layer in range(1, shape.depth)]
+        return np.stack(drawn) if drawn else np.zeros((0, *size), np.float32)
+
     he, width = math.sqrt(6 / shape.width), shape.width
-    hidden = [uniform(he, (width, width), layer) for layer in range(1, shape.depth)]
-    output_layer = 2**32  # a stream that no hidden layer uses
+    glorot = math.sqrt(6 / (width + shape.outputs))
     return Params(
         first=uniform(math.sqrt(6 / shape.inputs), (shape.inputs, width), 0),
         first_bias=np.zeros(width, np.float32),
-        hidden=np.stack(hidden) if hidden else np.zeros((0, width, width), np.float32),
+        hidden=stacked(0),
         hidden_bias=np.zeros((shape.depth - 1, width), np.float32),
-        last=uniform(math.sqrt(6 / (width + shape.outputs)), (width, shape.outputs), output_layer),
+        last=uniform(glorot, (width, shape.outputs), OUTPUT_STREAM),
         last_bias=np.zeros(shape.outputs, np.float32),
+        outer=stacked(OUTER_STREAM) if shape.weights == 2 else (),
     )
 
 
 def pad(params: Params, to: FcShape) -> Params:
     """Zeros up to the larger shape. Zero weights and their zero gradients stay zero in training."""
+    blocks = (to.depth - 1, to.width, to.width)
     target = Params(
         first=(to.inputs, to.width),
         first_bias=(to.width,),
-        hidden=(to.depth - 1, to.width, to.width),
+        hidden=blocks,
         hidden_bias=(to.depth - 1, to.width),
         last=(to.width, to.outputs),
         last_bias=(to.outputs,),
+        outer=blocks,
     )
 
-    def grow(array: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    def grow(array: Any, size: tuple[int, ...]) -> Any:
+        if isinstance(array, tuple):
+            return array
         return np.pad(array, [(0, n - have) for n, have in zip(size, array.shape, strict=True)])
 
     return Params(*(grow(a, size) for a, size in zip(params, target, strict=True)))
@@ -83,16 +104,20 @@ def cut(params: Params, to: FcShape) -> Params:
         hidden_bias=params.hidden_bias[:layers, :width],
         last=params.last[:width],
         last_bias=params.last_bias,
+        outer=params.outer[:layers, :width, :width] if to.weights == 2 else (),
     )
 
 
-def forward(params: Params, x: jax.Array, *, depth: jax.Array | None = None) -> jax.Array:
+def forward(
+    params: Params, x: jax.Array, *, depth: jax.Array | None = None, block: str = PLAIN
+) -> jax.Array:
     """Logits (B, outputs) of x, float32 (B, inputs).
 
     depth: for a network padded in depth, how many layers are real; the others are the identity.
     """
+    hidden = _block(block, depth)
     last, _ = lax.scan(
-        lambda a, layer: (_hidden(a, layer, depth), None), _first(params, x), _layers(params)
+        lambda a, layer: (hidden(a, layer), None), _first(params, x, block), _layers(params)
     )
     return last @ params.last + params.last_bias
 
@@ -103,6 +128,7 @@ def visit_layers(
     visit: Callable[[jax.Array], Any],
     *,
     depth: jax.Array | None = None,
+    block: str = PLAIN,
 ) -> Any:
     """``visit(a)`` of every hidden activation, stacked on a leading axis of length `depth`.
 
@@ -113,24 +139,61 @@ def visit_layers(
     extended = jax.tree.map(
         lambda a: jnp.concatenate([a, jnp.zeros_like(a, shape=(1, *a.shape[1:]))]), _layers(params)
     )
+    hidden = _block(block, depth)
     _, seen = lax.scan(
-        lambda a, layer: (_hidden(a, layer, depth), visit(a)), _first(params, x), extended
+        lambda a, layer: (hidden(a, layer), visit(a)), _first(params, x, block), extended
     )
     return seen
 
 
-def _layers(params: Params) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """What a scan over the hidden layers after the first walks along: number, weights, bias."""
-    return jnp.arange(1, params.hidden.shape[0] + 1), params.hidden, params.hidden_bias
+def tapped(
+    params: Params,
+    x: jax.Array,
+    taps: jax.Array,
+    *,
+    depth: jax.Array | None = None,
+    block: str = PLAIN,
+) -> tuple[jax.Array, jax.Array]:
+    """Logits (B, outputs), and the activations (depth, B, width) between blocks: after the first
+    layer and after each block. taps, of the same shape, are added to them: the gradient by a tap of
+    zeros is the gradient by the activation."""
+    hidden = _block(block, depth)
+
+    def layer(a: jax.Array, inputs: Any) -> tuple[jax.Array, jax.Array]:
+        weights, tap = inputs
+        return hidden(a + tap, weights), a
+
+    last, between = lax.scan(layer, _first(params, x, block), (_layers(params), taps[:-1]))
+    logits = (last + taps[-1]) @ params.last + params.last_bias
+    return logits, jnp.concatenate([between, last[None]])
 
 
-def _first(params: Params, x: jax.Array) -> jax.Array:
-    return jax.nn.relu(x @ params.first + params.first_bias)
+def activation_of(block: str) -> Callable[[jax.Array], jax.Array]:
+    """s of a kind of block."""
+    return ACTIVATIONS[block.split("-")[1]]
 
 
-def _hidden(
-    a: jax.Array, layer: tuple[jax.Array, jax.Array, jax.Array], depth: jax.Array | None
-) -> jax.Array:
-    number, weights, bias = layer
-    output = jax.nn.relu(a @ weights + bias)
-    return output if depth is None else jnp.where(number < depth, output, a)
+def _layers(params: Params) -> Any:
+    """What a scan over the blocks walks along: number, weights, bias, outer weights."""
+    numbers = jnp.arange(1, params.hidden.shape[0] + 1)
+    return numbers, params.hidden, params.hidden_bias, params.outer
+
+
+def _first(params: Params, x: jax.Array, block: str) -> jax.Array:
+    return activation_of(block)(x @ params.first + params.first_bias)
+
+
+def _block(block: str, depth: jax.Array | None) -> Callable[[jax.Array, Any], jax.Array]:
+    """The function of one block: an activation and what `_layers` holds of it -> activation."""
+    kind, s = block.split("-")[0], activation_of(block)
+
+    def hidden(a: jax.Array, layer: Any) -> jax.Array:
+        number, weights, bias, outer = layer
+        output = s(a @ weights + bias)
+        if kind == "residual2":
+            output = output @ outer
+        if kind != "plain":
+            output = a + output
+        return output if depth is None else jnp.where(number < depth, output, a)
+
+    return hidden

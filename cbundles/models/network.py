@@ -55,7 +55,7 @@ def views(shape: Shape) -> tuple[Callable[[jax.Array], Any], Callable[[jax.Array
     if isinstance(shape, ConvShape):
         params, statistics = conv.init(shape, seed=0)
         return ravel_pytree(params)[1], ravel_pytree(statistics)[1]
-    one = fc.init(FcShape(1, 1, 1, 1), seed=0)
+    one = fc.init(FcShape(1, 1, 1, 1, shape.block), seed=0)
     return ravel_pytree(fc.pad(one, to=shape))[1], lambda none: none
 
 
@@ -72,7 +72,8 @@ def training_logits(shape: Shape, network: Network, x: jax.Array) -> tuple[jax.A
         )
         return logits, ravel_pytree(now)[0]
     flat = x.reshape(len(x), -1)
-    return fc.forward(params(network.params), flat, depth=network.depth), network.statistics
+    own = params(network.params)
+    return fc.forward(own, flat, depth=network.depth, block=shape.block), network.statistics
 
 
 def logits(
@@ -90,7 +91,8 @@ def logits(
             norm=conv.RUNNING,
             keep=keep,
         )[0]
-    return fc.forward(params(network.params), x.reshape(len(x), -1), depth=network.depth)
+    flat = x.reshape(len(x), -1)
+    return fc.forward(params(network.params), flat, depth=network.depth, block=shape.block)
 
 
 def recalibrated(shape: ConvShape, network: Network, x: jax.Array) -> Network:
@@ -123,4 +125,5 @@ def visit(
         )
         return jnp.concatenate(seen)
     flat = x.reshape(len(x), -1)
-    return fc.visit_layers(params(network.params), flat, see, depth=network.depth)
+    own = params(network.params)
+    return fc.visit_layers(own, flat, see, depth=network.depth, block=shape.block)

@@ -16,12 +16,18 @@ POOL_ABOVE = 50  # pixels of width: wider images are halved once more after the 
 @dataclass(frozen=True)
 class FcShape:
     """A fully connected network. inputs and outputs: pixels and classes; depth: hidden layers;
-    width: neurons in each."""
+    width: neurons in each; block: what the layers after the first are, see `fc`."""
 
     inputs: int
     depth: int
     width: int
     outputs: int
+    block: str = "plain-relu"
+
+    @property
+    def weights(self) -> int:
+        """Matrices in a block."""
+        return 2 if self.block.startswith("residual2") else 1
 
     @property
     def monitored(self) -> int:
@@ -40,7 +46,7 @@ class FcShape:
 
     @property
     def parameters(self) -> int:
-        hidden = (self.depth - 1) * (self.width + 1) * self.width
+        hidden = (self.depth - 1) * (self.weights * self.width + 1) * self.width
         return (self.inputs + 1) * self.width + hidden + (self.width + 1) * self.outputs
 
     @property
@@ -51,7 +57,7 @@ class FcShape:
     @property
     def flops(self) -> int:
         """Of one sample's forward pass: multiplications and additions of the matrix products."""
-        hidden = (self.depth - 1) * self.width * self.width
+        hidden = (self.depth - 1) * self.weights * self.width * self.width
         return 2 * (self.inputs * self.width + hidden + self.width * self.outputs)
 
 
@@ -175,6 +181,6 @@ Shape = FcShape | ConvShape
 def shape_of(model: Model, facts: Facts) -> Shape:
     """The network that a configuration describes, for images of a data set."""
     if model.family == "fc":
-        return FcShape(facts.inputs, model.depth, model.width, facts.num_classes)
+        return FcShape(facts.inputs, model.depth, model.width, facts.num_classes, model.block)
     blocks, residual = parse_blocks(model.blocks), model.family == "resnet"
     return ConvShape(facts.image_shape, blocks, model.base_filters, residual, facts.num_classes)

@@ -1,0 +1,153 @@
+"""Inserting layers into fully connected networks without changing what they compute (third work).
+
+A *virtual* block computes the identity. The gradient G of the loss by its weights says how much a
+real layer would help there; its closed form needs only the activations h at that place and the
+gradient delta of the loss by them, so one backward pass serves all places:
+
+    block                       identity                   G, in the layout of `fc.Params`
+    plain-relu                  W = I, b = 0               sum over samples of h (1[h > 0] delta)^T
+    residual2, zero = outer     W = 0.8 I, b = 0, W2 = 0   ... of s(0.8 h) delta^T
+    residual2, zero = inner     W = 0, b = 0, W2 = 0.8 I   ... of 0.8 s'(0) h delta^T
+    residual1                   W = 0, b = 0               ... of s'(0) h delta^T
+
+Position p is before block p, counted from 0; the last one is after the last block. A network of
+`depth` layers has `depth` positions and becomes one of depth + 1 layers.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.flatten_util import ravel_pytree
+
+from cbundles.models import fc, network
+from cbundles.models.network import Network
+from cbundles.models.shape import FcShape
+
+HALF = 0.8  # the weight of the half of a two-weight block that is not zero
+OUTER, INNER = "outer", "inner"
+
+
+class Scores(NamedTuple):
+    """Squared Frobenius norms of gradients of the loss, float32. virtual: (depth,), by the weights
+    of a virtual block at each position; existing: (depth + 1,), by the weights of the first layer,
+    of each block (those that `virtual` speaks of), of the last layer. Padding has zeros."""
+
+    virtual: Any
+    existing: Any
+
+
+def virtual_gradient(block: str, zero: str, h: jax.Array, delta: jax.Array) -> jax.Array:
+    """G, (..., width, width), of activations h and gradients delta, (..., B, width)."""
+    kind, s = block.split("-")[0], fc.activation_of(block)
+    if kind == "plain":
+        return _outer(h, jnp.where(h > 0, delta, 0))
+    if kind == "residual2" and zero == OUTER:
+        return _outer(s(HALF * h), delta)
+    slope = jax.grad(s)(0.0)
+    return _outer(h, delta) * (slope if kind == "residual1" else HALF * slope)
+
+
+def _outer(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.swapaxes(a, -1, -2) @ b
+
+
+def gradients(
+    shape: FcShape, subject: Network, x: jax.Array, y: jax.Array, zero: str
+) -> tuple[jax.Array, fc.Params]:
+    """G of every position, (shape.depth, width, width), and the gradient by the parameters, of the
+    mean cross-entropy of a batch x, float32 (B, H, W, C), with classes y, int32 (B,)."""
+    view = network.views(shape)[0]
+
+    def loss(params: Any, taps: jax.Array) -> tuple[jax.Array, jax.Array]:
+        logits, h = fc.tapped(
+            params, x.reshape(len(x), -1), taps, depth=subject.depth, block=shape.block
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), h
+
+    taps = jnp.zeros((shape.depth, len(x), shape.width), jnp.float32)
+    by_both, h = jax.grad(loss, argnums=(0, 1), has_aux=True)(view(subject.params), taps)
+    by_params, delta = by_both
+    return virtual_gradient(shape.block, zero, h, delta), by_params
+
+
+def scores(shape: FcShape, subject: Network, x: jax.Array, y: jax.Array, zero: str) -> Scores:
+    """Sensitivities of all positions over batches x, float32 (batches, B, H, W, C), y, int32
+    (batches, B): gradients are averaged over the batches first, then squared."""
+
+    def add(total: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        found = gradients(shape, subject, *batch, zero)
+        return jax.tree.map(lambda a, b: a + b / len(x), total, found), None
+
+    like = jax.eval_shape(lambda: gradients(shape, subject, x[0], y[0], zero))
+    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+    (virtual, mean), _ = lax.scan(add, nothing, (x, y))
+    blocks = mean.outer if shape.weights == 2 and zero == OUTER else mean.hidden
+    ends = [jnp.square(end).sum()[None] for end in (mean.first, mean.last)]
+    existing = jnp.concatenate([ends[0], jnp.square(blocks).sum((1, 2)), ends[1]])
+    return Scores(jnp.square(virtual).sum((1, 2)), existing)
+
+
+def insert(shape: FcShape, flat: Any, position: Any, zero: str, *, virtual: bool) -> jax.Array:
+    """Parameters (P,) with a block more at a position; the last block, which must be padding, is
+    lost. virtual: the block is the identity; otherwise all zeros, as for what an optimizer keeps of
+    each weight. A negative position leaves everything as it is."""
+    view = network.views(shape)[0]
+    params, number = view(flat), jnp.arange(shape.depth - 1)
+    source = jnp.where(number <= position, number, number - 1)
+    fill = _identity(shape, zero) if virtual else jax.tree.map(jnp.zeros_like, _blocks_of(params))
+
+    def moved(array: jax.Array, new: jax.Array) -> jax.Array:
+        here = (number == position).reshape(-1, *[1] * (array.ndim - 1))
+        return jnp.where(position < 0, array, jnp.where(here, new, array[source]))
+
+    return _with_blocks(params, jax.tree.map(moved, _blocks_of(params), fill))
+
+
+def truncate(shape: FcShape, flat: Any, depth: Any) -> jax.Array:
+    """Parameters (P,) of which only the first `depth` layers, and the last, are left."""
+    params, number = network.views(shape)[0](flat), jnp.arange(1, shape.depth)
+
+    def kept(array: jax.Array) -> jax.Array:
+        return jnp.where((number < depth).reshape(-1, *[1] * (array.ndim - 1)), array, 0)
+
+    return _with_blocks(params, jax.tree.map(kept, _blocks_of(params)))
+
+
+def resize(shape: FcShape, flat: Any, to: FcShape) -> jax.Array:
+    """Parameters (P',) of a network with more, or less, padding in depth."""
+    params, blocks = network.views(shape)[0](flat), to.depth - 1
+
+    def fit(array: jax.Array) -> jax.Array:
+        missing = max(0, blocks - len(array))
+        return jnp.pad(array[:blocks], [(0, missing), *[(0, 0)] * (array.ndim - 1)])
+
+    return _with_blocks(params, jax.tree.map(fit, _blocks_of(params)))
+
+
+def _blocks_of(params: fc.Params) -> tuple[Any, ...]:
+    return params.hidden, params.hidden_bias, params.outer
+
+
+def _with_blocks(params: fc.Params, blocks: tuple[Any, ...]) -> jax.Array:
+    hidden, bias, outer = blocks
+    return ravel_pytree(params._replace(hidden=hidden, hidden_bias=bias, outer=outer))[0]
+
+
+@functools.cache
+def _identity(shape: FcShape, zero: str) -> tuple[Any, ...]:
+    """Weights, bias and outer weights of a virtual block."""
+    one, none = np.eye(shape.width, dtype=np.float32), np.zeros([shape.width] * 2, np.float32)
+    bias = none[0]
+    if shape.block == fc.PLAIN:
+        return one, bias, ()
+    if shape.weights == 1:
+        return none, bias, ()
+    half = np.float32(HALF) * one
+    return (half, bias, none) if zero == OUTER else (none, bias, half)
