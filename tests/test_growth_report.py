@@ -93,7 +93,7 @@ def test_tuning_settings_hold_all_depths_at_the_start():
     assert len({r["config"]["tuning"]["max_depth"] for r in records}) == 2
     setting = the_setting(*records)  # although the largest depth follows from that at the start
     assert setting.name == "spirals, plain-relu, width 5" and setting.starts == [2, 4, 20]
-    told = "spirals, plain-relu, width 5, compute of 8 epochs at depth 4, 1 seeds"
+    told = "spirals, plain-relu, width 5, compute of 8 epochs at depth 4, 1 seed"
     assert tuning.about(setting) == told
     given = [tuning_record("both", 2, max_depth=depth) for depth in (8, 9)]
     assert [s.name.split(", ")[-1] for s in arms.settings(given)] == ["max_depth=8", "max_depth=9"]
@@ -299,6 +299,16 @@ def test_growth_without_insertions_has_no_figure_of_sensitivities(tmp_path):
     assert [path.name for path in paths] == ["fig_growth_loss.png"]
 
 
+def test_growth_figures_of_nothing_above_zero(tmp_path):
+    made = growth_record("max", depth=1)
+    made["scores"][0].update(sensitivities=[0.0], existing=[0.0])
+    lost = growth_record("max", diverged=True, data="mnist_mini")
+    for entries, value in ((made["history"], 0.0), (lost["history"], None)):
+        for entry in entries:
+            entry.update(train_loss=value, test_loss=value)
+    assert len(growth_figures.draw_all([made, lost], tmp_path)) == 2
+
+
 def test_insertions_that_differ_by_seed_are_drawn(tmp_path):
     early, late = growth_record("max", 0, epochs=9), growth_record("max", 1, epochs=9)
     late["events"][0]["epoch"] = late["scores"][0]["epoch"] = 5
@@ -443,7 +453,7 @@ def test_c18_growth_counts_diverged_networks():
     good, gone = grown(NEEDED, seeds=20), growth_record("max", 20, diverged=True)
     others = [growth_record(arm, 20, loss=NEEDED[arm]) for arm in ("small", "large")]
     (found,) = c18(growth_run(*good, gone, *others))
-    assert found.reproduced and "1 max networks diverged" in found.ours
+    assert found.reproduced and "1 max network diverged" in found.ours
     assert ", 20 pairs;" in found.ours and "reached by 20 of 21" in found.ours
     # Without it there would be too few: this is shown, not hidden.
     (found,) = c18(growth_run(*[r for r in good if r["config"]["training"]["seed"]], gone, *others))

@@ -14,7 +14,7 @@ from typing import Any
 from cbundles.config import GROWTH_ARMS, INSERTING
 from cbundles.report import arms, tables
 from cbundles.report.arms import Estimate, Setting
-from cbundles.report.evidence import Record
+from cbundles.report.evidence import Record, counted
 
 MAX, SMALL, LARGE = "max", "small", "large"
 ARMS = GROWTH_ARMS[1:]
@@ -193,4 +193,5 @@ def markdown(name: str, settings: Sequence[Setting]) -> str:
 
 def about(setting: Setting) -> str:
     """A setting with its epochs and seeds."""
-    return f"{setting.name}, {setting.cell.training.epochs} epochs, {setting.seeds} seeds"
+    epochs = counted(setting.cell.training.epochs, "epoch")
+    return f"{setting.name}, {epochs}, {counted(setting.seeds, 'seed')}"

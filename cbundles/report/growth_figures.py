@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cbundles.report import arms, drawing, growth
 from cbundles.report.arms import Setting
-from cbundles.report.evidence import Record
+from cbundles.report.evidence import Record, counted
 
 # Distinct for colour-blind people too (Okabe and Ito); what never has a layer inserted is dashed.
 COLOURS = {
@@ -43,7 +43,7 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
         for number, part in enumerate(parts, start=1):
             suffix = "" if len(parts) == 1 else f"-{number}"
             networks = [record for setting in part for record in drawn(setting)]
-            caption = f"{len(networks)} networks; {arms.devices(networks)}"
+            caption = f"{counted(len(networks), 'network')}; {arms.devices(networks)}"
             with mpl.rc_context(drawing.STYLE):
                 figure = draw(part, caption)
                 numbers = [row for setting in part for row in rows(setting)]
@@ -54,7 +54,7 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
 
 def title(setting: Setting, seeds: int) -> str:
     """A setting in lines short enough for its column."""
-    lines, parts = [""], [*setting.name.split(", "), f"n = {seeds} seeds"]
+    lines, parts = [""], [*setting.name.split(", "), f"n = {counted(seeds, 'seed')}"]
     for part in parts:
         if lines[-1] and len(lines[-1]) + len(part) > 30:
             lines.append(part)
@@ -121,12 +121,12 @@ def loss(settings: Sequence[Setting], caption: str) -> Figure:
                                           (lower, "epochs", "epoch", 1.0)):  # fmt: skip
                 rows = [row for row in lines if row["over"] == over]
                 _band(axes, [row[key] / step for row in rows], rows, arm)
+        _logarithmic(upper)
         for epoch, flops in _insertions(setting):
             for axes, x in ((upper, flops / size), (lower, epoch)):
                 axes.plot(x, 0.03, "^", color=COLOURS[growth.MAX], markersize=5, clip_on=False,
                           markeredgewidth=0, transform=axes.get_xaxis_transform())  # fmt: skip
         upper.set_title(title(setting, setting.seeds), fontsize=8)
-        upper.set_yscale("log")
         upper.set_xlabel(f"training compute [{unit}]")
         lower.set_xlabel("epoch")
         for axes in (upper, lower):
@@ -145,6 +145,12 @@ def loss(settings: Sequence[Setting], caption: str) -> Figure:
                   fontsize=8)  # fmt: skip
     figure.suptitle(f"Inserting layers while training\n{caption}", fontsize=9)
     return figure
+
+
+def _logarithmic(axes: Axes) -> None:
+    """Let y be logarithmic, where there is anything above zero."""
+    if any((np.asarray(line.get_ydata(), float) > 0).any() for line in axes.lines):
+        axes.set_yscale("log")
 
 
 def _style(arm: str) -> Literal["-", "--"]:
@@ -253,7 +259,7 @@ def sensitivity(settings: Sequence[Setting], caption: str) -> Figure:
         upper.set_xlabel("position (0: the first)")
         lower.set_xlabel("epoch")
         for axes in (upper, lower):
-            axes.set_yscale("log")
+            _logarithmic(axes)
             axes.margins(y=0.15)
     for axes in grid[:, 0]:
         axes.set_ylabel("sensitivity S, mean over seeds")

@@ -13,7 +13,7 @@ from typing import Any
 from cbundles.config import TUNING_ARMS
 from cbundles.report import arms, tables
 from cbundles.report.arms import Estimate, Setting
-from cbundles.report.evidence import Record
+from cbundles.report.evidence import Record, counted
 
 FIXED, RANDOM = "fixed", "both-random"
 ARMS = TUNING_ARMS[1:]
@@ -140,6 +140,6 @@ def about(setting: Setting) -> str:
     """A setting with the compute of its arms and its seeds."""
     cell = setting.cell
     return (
-        f"{setting.name}, compute of {cell.training.epochs} epochs at depth "
-        f"{cell.tuning.budget_depth}, {setting.seeds} seeds"
+        f"{setting.name}, compute of {counted(cell.training.epochs, 'epoch')} at depth "
+        f"{cell.tuning.budget_depth}, {counted(setting.seeds, 'seed')}"
     )

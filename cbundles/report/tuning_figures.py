@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from cbundles.report import arms, drawing, tuning
 from cbundles.report.arms import Setting
-from cbundles.report.evidence import Record
+from cbundles.report.evidence import Record, counted
 from cbundles.report.growth_figures import prefixed
 
 # Distinct for colour-blind people too (Okabe and Ito); what chooses nothing is dashed.
@@ -37,8 +37,9 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
     settings, paths = arms.settings(records), []
     for number, setting in enumerate(settings, start=1):
         suffix = "" if len(settings) == 1 else f"-{number}"
+        networks = counted(len(setting.records), "network")
         devices = arms.devices(setting.records)
-        caption = f"{tuning.about(setting)}, {len(setting.records)} networks\n{devices}"
+        caption = f"{tuning.about(setting)}, {networks}\n{devices}"
         text = (
             "Layers (top) and test accuracy (bottom) over the FLOPs spent, by the depth at the "
             "start: a thin line for each seed, and their mean. Arms are shifted a little in depth "
@@ -97,8 +98,8 @@ def depth(setting: Setting, caption: str) -> Figure:
                 axes.plot(x, y, color=COLOURS[arm], linestyle=_style(arm), linewidth=1.8)
                 axes.set_ylabel(label if axes in grid[:, 0] else "")
         seeds = max(len(setting.of(arm, start)) for arm in shown)
-        column[0].set_title(f"from {start} layer{'s' * (start != 1)}, n = {seeds} seeds an arm",
-                            fontsize=8)  # fmt: skip
+        n = counted(seeds, "seed")
+        column[0].set_title(f"from {counted(start, 'layer')}, n = {n} an arm", fontsize=8)
         column[1].set_xlabel(f"compute [{unit}]")
     grid[0, 0].set_ylim(bottom=0)
     grid[0, 0].yaxis.set_major_locator(MaxNLocator(integer=True))

@@ -9,6 +9,7 @@ from cbundles.config import GROW
 from cbundles.report import arms, evidence, growth
 from cbundles.report.arms import Setting
 from cbundles.report.claims.finding import Finding
+from cbundles.report.evidence import counted
 from cbundles.report.growth import LARGE, MAX, SMALL
 from cbundles.report.runs import Run
 
@@ -43,7 +44,7 @@ def _judged(run: Run, settings: Sequence[Setting]) -> Finding:
     data = ", ".join(dict.fromkeys(s.cell.data.name for s in settings))
     epochs = " or ".join(dict.fromkeys(str(s.cell.training.epochs) for s in settings))
     scale = (
-        f"{data}, {len(told)} setting{'s' * (len(told) != 1)}, {epochs} epochs, "
+        f"{data}, {counted(len(told), 'setting')}, {epochs} epochs, "
         f"{len(records)} networks, {evidence.seeds(records)} seeds"
     )
     cells = tuple(record["cell"] for record in records)
@@ -65,7 +66,7 @@ def _setting(setting: Setting) -> tuple[bool, str]:
     )
     for arm in NEEDED:
         if lost := sum(map(growth.diverged, setting.of(arm).values())):
-            text += f"; {lost} {arm} networks diverged"
+            text += f"; {counted(lost, f'{arm} network')} diverged"
     if min(whole.n, len(ratios)) < SEEDS:
         text += f"; fewer than {SEEDS} pairs are left"
     return lower and cheaper, text
