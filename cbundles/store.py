@@ -28,7 +28,8 @@ from cbundles.errors import InputError
 
 CELLS, LESIONS, PRUNED = "cells", "lesions", "pruned"  # kinds of records
 WEIGHTS = "weights"
-VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "pruned.csv")
+VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "pruned.csv",
+         "growth.csv", "growth.md", "tuning.csv", "tuning.md")  # fmt: skip
 NEEDED = {
     CELLS: (),
     LESIONS: ("blocks", "config", "correct", "curves", "data_fingerprint", "images", "network",

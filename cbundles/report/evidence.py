@@ -66,8 +66,8 @@ def scale(records: Sequence[Record]) -> str:
                if path not in UNNAMED]  # fmt: skip
     return (
         f"{cell.data.name}, {cell.model.family}{size}{''.join(unusual)}, "
-        f"{_count(cell.training.epochs, 'epoch')}, {_count(len(networks), 'network')}, "
-        f"{_count(seeds(records), 'seed')}"
+        f"{counted(cell.training.epochs, 'epoch')}, {counted(len(networks), 'network')}, "
+        f"{counted(seeds(records), 'seed')}"
     )
 
 
@@ -75,7 +75,8 @@ def seeds(records: Sequence[Record]) -> int:
     return len({seed(record) for record in records})
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """``1 seed``, ``2 seeds``."""
     return f"{number} {noun}{'s' * (number != 1)}"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cbundles.config import GROW, TUNE
 from cbundles.errors import InputError
 from cbundles.store import LESIONS, Store
 
@@ -29,8 +30,9 @@ class Run:
 
     @property
     def kind(self) -> str:
-        if self.records[0].get("experiment") == TOY:
-            return TOY
+        experiment = self.records[0].get("experiment")
+        if experiment in (TOY, GROW, TUNE):
+            return str(experiment)
         return AUTOTUNE if "attempts" in self.description else SWEEP
 
     @property

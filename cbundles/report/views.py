@@ -5,14 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from cbundles.report import evidence, lesions, summary, table1, tables
+from cbundles.config import GROW, TUNE
+from cbundles.report import arms, evidence, growth, lesions, summary, table1, tables, tuning
 from cbundles.report.runs import AUTOTUNE, TOY, Run
 from cbundles.store import PRUNED, Store, write_atomically
 
 
 def write(run: Run) -> list[Path]:
     """Write everything that the records of a run show; returns the paths of its figures."""
-    from cbundles.report import figures, lesion_figures, toy_figures
+    from cbundles.report import (
+        figures,
+        growth_figures,
+        lesion_figures,
+        toy_figures,
+        tuning_figures,
+    )
 
     if run.kind == TOY:
         if run.unfinished:
@@ -21,6 +28,10 @@ def write(run: Run) -> list[Path]:
     if run.kind == AUTOTUNE:
         table1.write(table1.of_run(run), run.store.folder)
         return []
+    if run.kind in (GROW, TUNE):
+        _write_arms(run)
+        drawn = growth_figures if run.kind == GROW else tuning_figures
+        return drawn.draw_all(run.records, run.store.figures)
     _write_tables(run)
     paths = figures.draw_all(run.records, run.store.figures)
     if run.lesions:
@@ -28,6 +39,17 @@ def write(run: Run) -> list[Path]:
         paths += lesion_figures.draw_all(run.lesions, run.store.figures)
     write_pruned(run.store)
     return paths
+
+
+def _write_arms(run: Run) -> None:
+    """The tables of a run that compares arms: growth.* or tuning.*."""
+    stem, told = ("growth", growth) if run.kind == GROW else ("tuning", tuning)
+    settings, folder = arms.settings(run.records), run.store.folder
+    rows = [row for setting in settings for row in told.rows(setting)]
+    write_atomically(folder / f"{stem}.csv", tables.csv_text(rows))
+    origins = [f"- {origin_line(origin)}" for origin in summary.origins(run.records)]
+    text = told.markdown(run.name, settings)
+    write_atomically(folder / f"{stem}.md", "\n".join([text, *origins, ""]))
 
 
 def _write_lesions(run: Run) -> None:

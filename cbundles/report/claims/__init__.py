@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from cbundles.report.claims import autotune, conv, fc, lesion, resolution, toy
+from cbundles.report.claims import autotune, conv, fc, growth, lesion, resolution, toy
 from cbundles.report.claims.finding import Claim, Finding
 from cbundles.report.runs import Run
 
@@ -35,6 +35,7 @@ JUDGES: dict[str, Callable[[Sequence[Run]], list[Finding]]] = {
     "C15": autotune.table,
     "C16": autotune.restarts,
     "C17": lesion.removable,
+    "C18": growth.insertion,
     "C19": resolution.coarser,
     "C20": fc.stopped,
 }
