@@ -61,6 +61,20 @@ def accuracy(
     return jnp.mean(predicted == test.labels, dtype=jnp.float32)
 
 
+def performance(
+    subject: Network, examples: Examples, *, shape: Shape, augmentation: Augmentation
+) -> tuple[jax.Array, jax.Array]:
+    """Mean cross-entropy, and the share of images that are classified correctly."""
+
+    def judge(x: jax.Array) -> jax.Array:
+        return jax.nn.log_softmax(network.logits(shape, subject, x)).T
+
+    logarithms = in_batches(examples.images, judge, augmentation, batch_of(shape))
+    chosen = jnp.take_along_axis(logarithms, examples.labels[None], axis=0)
+    correct = jnp.argmax(logarithms, axis=0) == examples.labels
+    return -chosen.mean(), jnp.mean(correct, dtype=jnp.float32)
+
+
 def signatures(
     subject: Network,
     images: jax.Array,

@@ -55,16 +55,16 @@ class Recipe:
     weight_decay: float
     augmentation: augment.Augmentation
 
-    @property
-    def optimizer(self) -> optax.GradientTransformation:
-        return ranger(self.learning_rate, weight_decay=self.weight_decay)
+    def optimizer(self, rate: Any = 1.0) -> optax.GradientTransformation:
+        """Ranger. rate: times the learning rate, a number or a traced float32 ()."""
+        return ranger(self.learning_rate * rate, weight_decay=self.weight_decay)
 
 
 def start(initial: Network, recipe: Recipe) -> TrainState:
     """The state before the first step. Slow weights start equal to the fast ones."""
     fast = jnp.asarray(initial.params)
     synced = optax.LookaheadParams(fast=fast, slow=jnp.copy(fast))  # donated: not one buffer twice
-    return TrainState(synced, recipe.optimizer.init(synced), jnp.asarray(initial.statistics))
+    return TrainState(synced, recipe.optimizer().init(synced), jnp.asarray(initial.statistics))
 
 
 def loss_of(
@@ -86,11 +86,13 @@ def step(
     shape: Shape,
     recipe: Recipe,
     depth: jax.Array | None = None,
+    rate: Any = 1.0,
 ) -> tuple[TrainState, jax.Array]:
     """One update of one network; also the batch's loss before it. See `loss_of` for shapes."""
     fast, slopes = state.params.fast, jax.value_and_grad(loss_of, has_aux=True)
     (loss, statistics), gradient = slopes(fast, state.network(depth), x, y, shape)
-    updates, opt_state = recipe.optimizer.update(gradient, state.opt_state, state.params)
+    optimizer = recipe.optimizer(rate)
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     return TrainState(optax.apply_updates(state.params, updates), opt_state, statistics), loss
 
 
@@ -124,6 +126,7 @@ def epoch(
     *,
     shape: Shape,
     recipe: Recipe,
+    rate: Any = 1.0,
 ) -> tuple[TrainState, jax.Array]:
     """One pass over the training set, of one network; also the mean loss over its batches.
 
@@ -132,7 +135,10 @@ def epoch(
 
     def batch(state: TrainState, chosen: Plan) -> tuple[TrainState, jax.Array]:
         images = augment.view(canvas, chosen.order, chosen.draws, recipe.augmentation)
-        return step(state, images, labels[chosen.order], shape=shape, recipe=recipe, depth=depth)
+        chosen_labels = labels[chosen.order]
+        return step(
+            state, images, chosen_labels, shape=shape, recipe=recipe, depth=depth, rate=rate
+        )
 
     state, losses = lax.scan(batch, state, plan)
     return state, losses.mean()

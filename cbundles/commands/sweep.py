@@ -94,6 +94,20 @@ def seconds_left(experiment: Experiment, options: Options) -> float:
 
 def run_sweep(experiment: Experiment, options: Options, console: Console) -> int:
     """Train what is not finished, then write tables and figures. Returns the exit code."""
+    records, store, figures, failed = complete(experiment, options, console)
+    if options.as_json:
+        done = {"event": "done", "networks": len(records), "failed": failed}
+        print(json.dumps({**done, "folder": str(store.folder), "figures": list(map(str, figures))}))
+    else:
+        _show(records, store, figures, failed, console)
+    return 1 if failed else 0
+
+
+def complete(
+    experiment: Experiment, options: Options, console: Console
+) -> tuple[list[dict[str, Any]], Store, list[Path], int]:
+    """Train what is not finished and write the views of the run. Returns all records, the store,
+    the paths of the figures and how many networks failed."""
     datasets = {
         name: data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
         for name in dict.fromkeys(cell.data.name for cell in experiment.cells)
@@ -120,12 +134,7 @@ def run_sweep(experiment: Experiment, options: Options, console: Console) -> int
         whole = {**run, "finished": len(records), "made_by": summary.origins(records)}
         store.write_run(whole)
         figures = views.write(runs.read(store.folder)) if records else []
-    if options.as_json:
-        done = {"event": "done", "networks": len(records), "failed": failed}
-        print(json.dumps({**done, "folder": str(store.folder), "figures": list(map(str, figures))}))
-    else:
-        _show(records, store, figures, failed, console)
-    return 1 if failed else 0
+    return records, store, figures, failed
 
 
 def _finished(

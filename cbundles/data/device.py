@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from cbundles.data import augment
 from cbundles.data.dataset import Dataset
 
 PROBE_STREAM = 2**50  # keeps the probe's draw apart from the training seeds' streams
+HELD_OUT_STREAM = 2**53
 
 
 class Examples(NamedTuple):
@@ -24,12 +26,14 @@ class Examples(NamedTuple):
 
 
 class DeviceData(NamedTuple):
-    """canvas: float32 (N, H', W', C), see `augment.canvas`; labels: int32 (N,)."""
+    """canvas: float32 (N, H', W', C), see `augment.canvas`; labels: int32 (N,); held_out: training
+    images that are kept from training and from the probe set, if any."""
 
     canvas: jax.Array
     labels: jax.Array
     test: Examples
     probe: Examples
+    held_out: Examples | None = None
 
     @property
     def inputs(self) -> int:
@@ -37,9 +41,12 @@ class DeviceData(NamedTuple):
         return math.prod(self.test.images.shape[1:])
 
 
-def place(dataset: Dataset, data: Data, probe: Probe) -> DeviceData:
+def place(dataset: Dataset, data: Data, probe: Probe, held_out: float = 0.0) -> DeviceData:
     """Move a data set to the default device. The probe set is drawn from the training images, of
-    which there must be enough."""
+    which there must be enough; before that, a share of them is held out, always the same."""
+    apart = None
+    if held_out:
+        dataset, apart = _split(dataset, held_out)
     augmentation = augment.pipeline_for(data)
     canvas = jax.jit(augment.canvas, static_argnums=1)(dataset.train_images, augmentation)
     chance = np.random.Generator(np.random.Philox(key=[probe.seed, PROBE_STREAM]))
@@ -58,4 +65,15 @@ def place(dataset: Dataset, data: Data, probe: Probe) -> DeviceData:
         labels=jnp.asarray(dataset.train_labels),
         test=Examples(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)),
         probe=Examples(images, jnp.asarray(dataset.train_labels[rows])),
+        held_out=apart,
     )
+
+
+def _split(dataset: Dataset, share: float) -> tuple[Dataset, Examples]:
+    """A data set without a share of its training images, and these."""
+    chance = np.random.Generator(np.random.Philox(key=[0, HELD_OUT_STREAM]))
+    order = chance.permutation(len(dataset.train_labels))
+    apart, kept = (np.sort(rows) for rows in np.split(order, [round(share * len(order))]))
+    images, labels = dataset.train_images, dataset.train_labels
+    left = dataclasses.replace(dataset, train_images=images[kept], train_labels=labels[kept])
+    return left, Examples(jnp.asarray(images[apart]), jnp.asarray(labels[apart]))

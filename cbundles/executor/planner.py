@@ -5,12 +5,13 @@ The constants are measurements; `scripts/bench_sweep.py` prints them anew for an
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cbundles.config import Cell
+from cbundles.config import GROW, TRAIN, Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.models.shape import ConvShape, shape_of
@@ -29,6 +30,7 @@ CONV_LAYER_OVERHEAD = 1.2e-3
 CONV_FORWARD_OVERHEAD = 1.0e-4  # of a layer, classifying 64 images
 CONV_FLOPS_PER_SECOND = 5.0e10
 CONV_COMPILE_SECONDS = 30.0
+EDITING_LAYER_OVERHEAD = 1.6e-7  # of a sample, in populations whose depth changes
 
 # Of a sample in a layer while it waits to be sorted, and of a sample while 16 layers are sorted.
 SIGNATURE_BYTES = 16
@@ -59,7 +61,7 @@ class Population:
     @property
     def task(self) -> dict[str, Any]:
         """What a worker is told."""
-        return {"task": "train", "cells": [cell.asdict() for cell in self.cells]}
+        return {"task": self.cells[0].kind, "cells": [cell.asdict() for cell in self.cells]}
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,10 @@ def populations(cells: Sequence[Cell], device: str) -> list[Population]:
 def _family(cell: Cell, device: str) -> object:
     """Cells may share a program only when this agrees. Seeds always may differ; on a GPU, where
     padding is cheap beside an idle processor, depths and widths may differ too."""
+    if cell.kind != TRAIN:  # arms and seeds of a setting are compared with one another
+        alike = dataclasses.replace(cell.training, seed=0)
+        edits = (dataclasses.replace(cell.growth, arm=""), dataclasses.replace(cell.tuning, arm=""))
+        return cell.data, cell.model, alike, cell.probe, edits
     t = cell.training
     program = (cell.data, cell.probe, t.epochs, t.batch_size, t.learning_rate, t.weight_decay)
     shape = cell.model if device == "cpu" or cell.model.family != "fc" else ()
@@ -122,6 +128,8 @@ def _family(cell: Cell, device: str) -> object:
 
 
 def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
+    if cell.kind != TRAIN:
+        return cell.model.family == "fc"
     if cell.model.family != "fc":
         return False  # a population's convolutions have not been measured to gain anything
     if device == "cpu":
@@ -152,6 +160,8 @@ def compile_seconds(cell: Cell) -> float:
 
 def seconds(cell: Cell, facts: Facts) -> float:
     """Predicted seconds of one CPU core for a cell: training and measuring, without compiling."""
+    if cell.kind != TRAIN:
+        return _editing_seconds(cell, facts)
     depth, shape = cell.model.depth, shape_of(cell.model, facts)
     forward = shape.flops
     batch, samples = cell.training.batch_size, cell.probe.count(facts.train)
@@ -164,6 +174,22 @@ def seconds(cell: Cell, facts: Facts) -> float:
         measuring += depth * SECONDS_PER_PAIR_COMPARED * samples**2
     epochs = cell.training.epochs
     return epochs * (facts.train // batch * step) + (epochs + 1) * measuring
+
+
+def _editing_seconds(cell: Cell, facts: Facts) -> float:
+    """Of a network that changes its depth, one of a population padded to the deepest."""
+    growth, tuning, epochs = cell.growth, cell.tuning, cell.training.epochs
+    depth = cell.model.depth + growth.insertions
+    if cell.kind == GROW:
+        depth = max(depth, growth.large_depth or 0)
+    else:  # the compute is that of the budget's depth, whatever the depth is
+        depth = max(tuning.budget_depth, cell.model.depth)
+        epochs = max(1, epochs * tuning.budget_depth // cell.model.depth)
+    deepest = dataclasses.replace(cell.model, depth=depth)
+    forward = shape_of(deepest, facts).flops
+    samples = facts.train + (facts.test + cell.probe.count(facts.train)) / 3
+    layers = samples * depth * EDITING_LAYER_OVERHEAD
+    return epochs * (layers + 3 * samples * forward / FLOPS_PER_SECOND)
 
 
 def forward_seconds(cell: Cell, facts: Facts, images: int) -> float:

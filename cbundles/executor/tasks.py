@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from cbundles.config import Cell
+from cbundles.config import GROW, TRAIN, TUNE, Cell
 from cbundles.executor.planner import LESION, PRUNE, Job, Population, Study
-from cbundles.experiments import lesion, prune, removal, sweep
+from cbundles.experiments import grow, lesion, prune, removal, sweep, tune
+from cbundles.experiments.history import Moment
 from cbundles.models import saved
 from cbundles.models.network import Network
 from cbundles.models.saved import Saved
@@ -29,7 +30,7 @@ CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
 
 def job_of(task: dict[str, Any]) -> Job:
     """What the parent calls this task."""
-    if task["task"] == "train":
+    if task["task"] in (TRAIN, GROW, TUNE):
         return Population(tuple(Cell.fromdict(content) for content in task["cells"]))
     return Study(Cell.fromdict(task["cell"]), task["task"], (), 0.0)
 
@@ -89,6 +90,52 @@ def _epochs(
     return moment
 
 
+def _edit(worker: Worker, job: Job, task: dict[str, Any]) -> None:
+    """Train a population whose networks change their depth."""
+    cells = job.cells
+    data, facts, fingerprint = worker.data(cells[0])
+    key = f"{job.key}-{fingerprint}"
+    try:
+        moment = _edited(worker, job, data, facts, worker.store.load_checkpoint(key), key)
+    except sweep.DamagedCheckpoint as error:
+        text = f"{key}: checkpoint unusable ({error}); from the start"
+        worker.send({"event": "note", "text": text})
+        moment = _edited(worker, job, data, facts, None, key)
+    origin = worker.origin(fingerprint)
+    made = (grow if cells[0].kind == GROW else tune).records(cells, moment)
+    for number, (cell, record) in enumerate(zip(cells, made, strict=True)):
+        if worker.keep_weights:
+            whence = {"cell": cell.id, "config": cell.asdict(), **origin}
+            content = saved.encode(Saved(*moment.subjects.network_of(number), whence))
+            write_atomically(worker.store.weights_path(cell.id), content)
+        if not worker.store.is_finished(cell.id, fingerprint):
+            worker.store.finish({**record, **origin})
+    worker.store.drop_checkpoint(key)
+    jax.clear_caches()
+
+
+def _edited(
+    worker: Worker, job: Job, data: Any, facts: Any, resume: bytes | None, key: str
+) -> Moment:
+    """Train to the end, saving and reporting on the way; returns the last Moment."""
+    saved_at = time.monotonic()
+    if job.cells[0].kind == GROW:
+        total, moments = job.cells[0].training.epochs, grow.run(job.cells, data, facts, resume)
+    else:
+        total, moments = 100, tune.run(job.cells, data, facts, resume)
+    moment = None
+    for moment in moments:
+        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+            worker.store.save_checkpoint(key, moment.freeze())
+            saved_at = time.monotonic()
+        done = moment.epoch if total != 100 else round(100 * tune.progress(moment))
+        what = "epochs" if job.cells[0].kind == GROW else "% of the compute"
+        progress = {"done": done, "total": total, "what": what}
+        worker.send({"event": "step", "population": job.key, **progress})
+    assert moment is not None  # there is one before the first epoch
+    return moment
+
+
 def _trained(worker: Worker, cell: Cell) -> tuple[ConvShape, Network, Any, str, str | None]:
     """The trained network of a cell and its shape; the images; their fingerprint, and its own."""
     data, _, fingerprint = worker.data(cell)
@@ -142,7 +189,9 @@ def _prune(worker: Worker, job: Job, task: dict[str, Any]) -> None:
 
 
 TASKS: dict[str, Callable[[Worker, Job, dict[str, Any]], None]] = {
-    "train": _train,
+    TRAIN: _train,
+    GROW: _edit,
+    TUNE: _edit,
     LESION: _lesion,
     PRUNE: _prune,
 }

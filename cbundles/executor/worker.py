@@ -104,15 +104,17 @@ class Worker:
     def data(self, cell: Any) -> tuple[Any, Any, str]:
         """The device arrays for a cell, the data set's facts and fingerprint; kept until a
         cell asks for others."""
+        from cbundles.config import TUNE
         from cbundles.data import dataset, device, storage_of
 
-        key = (cell.data, cell.probe)
+        held_out = cell.tuning.held_out if cell.kind == TUNE else 0.0
+        key = (cell.data, cell.probe, held_out)
         if self._placed is None or self._placed[0] != key:
             self._placed = None  # free the old arrays before the new ones are made
             stored = dataset.read(storage_of(cell.data.name), verify=False)
             if stored is None:
                 raise RuntimeError(f"{cell.data.name}: the decoded data set has disappeared")
-            placed = device.place(stored, cell.data, cell.probe)
+            placed = device.place(stored, cell.data, cell.probe, held_out)
             self._placed = (key, (placed, stored.facts, stored.fingerprint))
         return self._placed[1]
 
