@@ -80,8 +80,10 @@ def sweep(
 ) -> None:
     """Train and measure every network of a grid: accuracy and bundle entropy by depth and width."""
     from cbundles.commands import sweep as command
+    from cbundles.commands.grow import require
 
     experiment = config.load(config_file, set_ or [])
+    require(experiment, config.TRAIN)
     options = _options(
         out or Path("results") / experiment.name,
         device, workers, fresh, as_json, data_dir, manual_dir, keep_weights,
@@ -209,6 +211,68 @@ def prune(
 
     options = _options(run, device, 1, fresh, False, data_dir, manual_dir)
     raise typer.Exit(command.run(lesion.of_run(run), blocks, epochs, options, _console()))
+
+
+@app.command()
+def grow(
+    config_file: Annotated[
+        Path, typer.Argument(metavar="CONFIG.yaml", help="Networks and arms; see configs/.")
+    ],
+    set_: SetOption = None,
+    out: OutOption = None,
+    plan: PlanOption = False,
+    fresh: FreshOption = False,
+    data_dir: DataDirOption = None,
+    manual_dir: ManualDirOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    keep_weights: KeepOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Insert layers while training, where the sensitivity says; compare with other positions."""
+    _editing(config.GROW, config_file, set_, out, plan,
+             device, workers, fresh, as_json, data_dir, manual_dir, keep_weights)  # fmt: skip
+
+
+@app.command()
+def tune(
+    config_file: Annotated[
+        Path, typer.Argument(metavar="CONFIG.yaml", help="Networks and arms; see configs/.")
+    ],
+    set_: SetOption = None,
+    out: OutOption = None,
+    plan: PlanOption = False,
+    fresh: FreshOption = False,
+    data_dir: DataDirOption = None,
+    manual_dir: ManualDirOption = None,
+    device: DeviceOption = "auto",
+    workers: WorkersOption = None,
+    keep_weights: KeepOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove layers that conflict and insert layers that help, from any depth, while training."""
+    _editing(config.TUNE, config_file, set_, out, plan,
+             device, workers, fresh, as_json, data_dir, manual_dir, keep_weights)  # fmt: skip
+
+
+def _editing(
+    kind: str,
+    config_file: Path,
+    overrides: list[str] | None,
+    out: Path | None,
+    plan: bool,
+    *how: Any,
+) -> None:
+    """`grow` and `tune`: the same command for networks of another kind. how: the other options."""
+    from cbundles.commands import grow as command
+
+    experiment = config.load(config_file, overrides or [])
+    command.require(experiment, kind)
+    options = _options(out or Path("results") / experiment.name, *how)
+    if plan:
+        command.plan(experiment, options, _console())
+    else:
+        raise typer.Exit(command.run(experiment, options, _console()))
 
 
 @app.command()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 
 from cbundles.commands import sweep
 from cbundles.commands.running import Options
-from cbundles.config import Experiment
+from cbundles.config import GROW, Experiment
+from cbundles.console import duration
 from cbundles.errors import InputError
+from cbundles.report import arms, growth, tuning
 
 
 def require(experiment: Experiment, kind: str) -> None:
@@ -34,5 +38,39 @@ def plan(experiment: Experiment, options: Options, console: Console) -> None:
 def run(experiment: Experiment, options: Options, console: Console) -> int:
     """Train what is not finished, then write tables and figures. Returns the exit code."""
     records, store, figures, failed = sweep.complete(experiment, options, console)
-    print(len(records), store.folder, figures, failed)
+    if options.as_json:
+        done = {"event": "done", "networks": len(records), "failed": failed}
+        print(json.dumps({**done, "folder": str(store.folder), "figures": list(map(str, figures))}))
+        return 1 if failed else 0
+    stem, told = ("growth", growth) if experiment.cells[0].kind == GROW else ("tuning", tuning)
+    for setting in arms.settings(records):
+        table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
+        table.title = told.about(setting)
+        for title in told.COLUMNS.values():
+            table.add_column(title)
+        for row in told.shown(setting):
+            table.add_row(*row)
+        console.print(table, highlight=False)
+        console.print()
+    if records:
+        console.print(told.ABOUT, style="dim", highlight=False)
+        console.print(_compiled(records), highlight=False)
+        for suffix in ("csv", "md"):
+            path = store.folder / f"{stem}.{suffix}"
+            console.print(f"table    {path}", highlight=False, soft_wrap=True)
+    for path in figures:
+        console.print(f"figure   {path}", highlight=False, soft_wrap=True)
+    if failed:
+        console.print(f"\n{failed} networks failed (tracebacks in {store.logs}); the same command "
+                      "tries them again", style="red", highlight=False)  # fmt: skip
     return 1 if failed else 0
+
+
+def _compiled(records: list[dict[str, Any]]) -> str:
+    """What it took, training and compiling apart, on one core."""
+    seconds, compiling = (sum(r[key] for r in records) for key in ("seconds", "compile_seconds"))
+    programs = max(record["programs"] for record in records)
+    return (
+        f"{len(records)} networks took {duration(seconds)} of a core, and {duration(compiling)} to "
+        f"compile, at most {programs} programs for a population"
+    )

@@ -142,6 +142,11 @@ def _row(setting: Setting, arm: str) -> dict[str, Any]:
     return row
 
 
+def shown(setting: Setting) -> list[list[str]]:
+    """A row for each arm as people read it, in the order of `COLUMNS`."""
+    return [_shown(setting, arm) for arm in present(setting)]
+
+
 def _shown(setting: Setting, arm: str) -> list[str]:
     """An arm as people read it, in the order of `COLUMNS`."""
     records = list(setting.of(arm).values())
@@ -185,7 +190,7 @@ def markdown(name: str, settings: Sequence[Setting]) -> str:
         lines += ["", f"{about(setting)}:", ""]
         lines += [tables.markdown_row(list(COLUMNS.values()))]
         lines += [tables.markdown_row(["---"] * len(COLUMNS))]
-        lines += [tables.markdown_row(_shown(setting, arm)) for arm in present(setting)]
+        lines += map(tables.markdown_row, shown(setting))
         differences = [f"- {line}" for line in _against_controls(setting)]
         lines += ["", *differences] if differences else []
     return "\n".join([*lines, "", ABOUT, ""])

@@ -99,6 +99,12 @@ def _row(setting: Setting, start: int, arm: str) -> dict[str, Any]:
     return row
 
 
+def shown(setting: Setting) -> list[list[str]]:
+    """A row for each depth at the start and arm as people read it, in the order of `COLUMNS`."""
+    return [_shown(setting, start, arm)
+            for start in setting.starts for arm in present(setting, start)]  # fmt: skip
+
+
 def _shown(setting: Setting, start: int, arm: str) -> list[str]:
     """An arm as people read it, in the order of `COLUMNS`."""
     records = list(setting.of(arm, start).values())
@@ -131,8 +137,7 @@ def markdown(name: str, settings: Sequence[Setting]) -> str:
         lines += ["", f"{about(setting)}:", ""]
         lines += [tables.markdown_row(list(COLUMNS.values()))]
         lines += [tables.markdown_row(["---"] * len(COLUMNS))]
-        lines += [tables.markdown_row(_shown(setting, start, arm))
-                  for start in setting.starts for arm in present(setting, start)]  # fmt: skip
+        lines += map(tables.markdown_row, shown(setting))
     return "\n".join([*lines, "", ABOUT, ""])
 
 
