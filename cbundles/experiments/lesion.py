@@ -83,7 +83,7 @@ def scores_program(shape: ConvShape, augmentation: Augmentation) -> Any:
             def loss(gates: jax.Array) -> tuple[jax.Array, jax.Array]:
                 logits, _, seen = conv.forward(
                     params, statistics, x, residual=True, norm=conv.RUNNING, visit=norms,
-                    gates=gates,
+                    gates=gates, inserted=shape.inserted,
                 )  # fmt: skip
                 return optax.softmax_cross_entropy_with_integer_labels(logits, y).sum(), seen
 

@@ -2,7 +2,9 @@
 
 A stem, four stages of basic blocks, a linear output. A block is conv3x3 - BN - ReLU - conv3x3 - BN
 (- add the skip) - ReLU. Blocks of a stage that have the same shape are stacked and applied with
-`lax.scan`; only the first block of stages 2 to 4, which halves the image, stands alone.
+`lax.scan`; only the first block of stages 2 to 4, which halves the image, stands alone. Layers may
+have been inserted after blocks: relu(conv3x3 + bias), without normalisation, so that one with a
+Dirac kernel is the identity on what follows a ReLU. Stacks are cut there.
 
 A network consists of trainable parameters (`Params`) and of the running statistics of its batch
 normalisations (`Params` too, with `Norm` in place of `Unit`).
@@ -11,9 +13,10 @@ normalisations (`Params` too, with `Norm` in place of `Unit`).
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +42,13 @@ class Unit(NamedTuple):
     beta: Any
 
 
+class Layer(NamedTuple):
+    """An inserted layer. kernel (3, 3, D, D); bias (D,)."""
+
+    kernel: Any
+    bias: Any
+
+
 class Norm(NamedTuple):
     """Moving averages of a normalisation's batch statistics, (D,) each."""
 
@@ -56,12 +66,14 @@ class Stage(NamedTuple):
 
 
 class Params(NamedTuple):
-    """All of `Unit`s: the trainable parameters; all of `Norm`s, without last: the statistics."""
+    """All of `Unit`s: the trainable parameters; all of `Norm`s, without last: the statistics.
+    inserted: `Layer`s in the order of `ConvShape.inserted`, none in the statistics."""
 
     stem: Any
     stages: tuple[Stage, ...]
     last: Any
     last_bias: Any
+    inserted: tuple[Any, ...] = ()
 
 
 class Block(NamedTuple):
@@ -85,8 +97,8 @@ def init(shape: ConvShape, seed: int) -> tuple[Params, Params]:
     """Initial parameters and statistics, as NumPy arrays.
 
     Convolutions he_normal (truncated, as Keras draws it), stem and output glorot_uniform, biases
-    zero; gamma 1, beta 0; running mean 0 and variance 1. Drawn on the host: a block's weights
-    depend on the seed and its place (stage, number) alone.
+    zero; gamma 1, beta 0; running mean 0 and variance 1; inserted layers are the identity. Drawn on
+    the host: a block's weights depend on the seed and its place (stage, number) alone.
     """
 
     def chance(stage: int, block: int = 0, place: int = 0) -> np.random.Generator:
@@ -110,8 +122,16 @@ def init(shape: ConvShape, seed: int) -> tuple[Params, Params]:
         stages=tuple(stages),
         last=_glorot_uniform(chance(0, 1), last),
         last_bias=np.zeros(shape.outputs, np.float32),
+        inserted=tuple(virtual(kernel[-1]) for kernel in shape.inserted_kernels),
     )
     return params, _statistics(params)
+
+
+def virtual(filters: int) -> Layer:
+    """An inserted layer that passes on unchanged what is not negative: a Dirac kernel, no bias."""
+    kernel = np.zeros((3, 3, filters, filters), np.float32)
+    kernel[1, 1] = np.eye(filters)
+    return Layer(kernel, np.zeros(filters, np.float32))
 
 
 def _unit(kernel: np.ndarray) -> Unit:
@@ -123,7 +143,7 @@ def _statistics(params: Params) -> Params:
     """Statistics before any training, one `Norm` for each `Unit`."""
     return jax.tree.map(
         lambda unit: Norm(np.zeros_like(unit.beta), np.ones_like(unit.beta)),
-        params._replace(last=(), last_bias=()),
+        params._replace(last=(), last_bias=(), inserted=()),
         is_leaf=lambda node: isinstance(node, Unit),
     )
 
@@ -152,51 +172,95 @@ def forward(
     visit: Visit | None = None,
     keep: jax.Array | None = None,
     gates: jax.Array | None = None,
+    inserted: tuple[int, ...] = (),
+    taps: Sequence[jax.Array] | None = None,
 ) -> tuple[jax.Array, Params, Any]:
     """Logits (B, outputs) of images x, float32 (B, H, W, C); statistics; what `visit` returned.
 
     norm: ``running`` normalises by the running statistics (inference), ``batch`` by those of x,
     ``train`` by those of x and moves the running ones towards them, ``reset`` by those of x and
     puts them in place of the running ones.
-    visit sees every `Block`; what it returns is stacked in the order of the blocks.
+    visit sees every `Block`; what it returns is stacked in the order of the blocks, without taps.
     keep: bool (blocks,), of a ResNet; a block that is not kept is its skip alone, and its branch
     costs nothing. gates: float32 (blocks, B), by which the branches of a ResNet are multiplied.
+    inserted: `ConvShape.inserted`, where the inserted layers stand.
+    taps: for every block float32 (B, H, W, D), added behind it and its inserted layers. With taps
+    the third result is a pair: what visit returned, and a list of the activations, float32
+    (B, H, W, D), that they are added to.
     """
     x, stem = _normalised(_convolved(x, params.stem, 2), params.stem, statistics.stem, norm)
     x = jax.nn.relu(x)
     if x.shape[2] * 2 > POOL_ABOVE:
         window = (1, 3, 3, 1)
         x = lax.reduce_window(x, -jnp.inf, lax.max, window, (1, 2, 2, 1), "SAME")
-    stages, seen, number = [], [], 0
+    stages, seen, tapped, number = [], [], [], 0
     block = functools.partial(_block, norm=norm, visit=visit, residual=residual)
 
-    def surgery(start: int, count: int) -> tuple[Any, Any]:
-        end = start + count
+    def follow(a: jax.Array, block: int) -> jax.Array:
+        """What comes after a block: its inserted layers and its tap."""
+        for place, layer in zip(inserted, params.inserted, strict=True):
+            if place == block:
+                a = jax.nn.relu(lowering.convolve(a, layer.kernel, 1) + layer.bias)
+        if taps is None:
+            return a
+        tapped.append(a)
+        return a + taps[block]
+
+    def surgery(start: int, end: int) -> tuple[Any, Any]:
         return (None if keep is None else keep[start:end],
                 None if gates is None else gates[start:end])  # fmt: skip
 
     for units, past in zip(params.stages, statistics.stages, strict=True):
         first: Any = ()
         if units.first:
-            alone = jax.tree.map(operator.itemgetter(0), surgery(number, 1))
+            alone = jax.tree.map(operator.itemgetter(0), surgery(number, number + 1))
             x, first, view = block(x, units.first, past.first, *alone, stride=2)
             seen.append(jax.tree.map(lambda a: a[None], view))
+            x = follow(x, number)
             number += 1
 
         def one(a: jax.Array, layer: Any) -> tuple[jax.Array, Any]:
-            units, past, here = layer
+            units, past, here, tap = layer
             output, now, view = block(a, units, past, *here, stride=1)
-            return output, (now, view)
+            if tap is None:
+                return output, (now, view, ())
+            return output + tap, (now, view, output)
 
-        rest, count = past.rest, len(past.rest[0].mean)
-        if count:  # a stage without further blocks has none to trace
-            x, (rest, views) = lax.scan(one, x, (units.rest, past.rest, surgery(number, count)))
+        rest, count = [], len(past.rest[0].mean)
+        for begin, end in _runs(number, count, inserted):
+            stacks = _part((units.rest, past.rest), begin - number, end - number, count)
+            within = None
+            if taps is not None:  # the last block's comes only after its inserted layers
+                within = jnp.stack([*taps[begin : end - 1], jnp.zeros_like(taps[end - 1])])
+            layers = (*stacks, surgery(begin, end), within)
+            x, (now, views, outputs) = lax.scan(one, x, layers)
+            rest.append(now)
             seen.append(views)
-            number += count
-        stages.append(Stage(first, rest))
+            tapped += [*outputs][:-1]
+            x = follow(x, end - 1)
+        number += count
+        stages.append(Stage(first, _joined(rest) if rest else past.rest))
     logits = x.mean((1, 2)) @ params.last + params.last_bias
-    stacked = jax.tree.map(lambda *parts: jnp.concatenate(parts), *seen) if seen else ()
-    return logits, statistics._replace(stem=stem, stages=tuple(stages)), stacked
+    stacked = _joined(seen) if seen else ()
+    now = statistics._replace(stem=stem, stages=tuple(stages))
+    return logits, now, stacked if taps is None else (stacked, tapped)
+
+
+def _runs(start: int, count: int, inserted: tuple[int, ...]) -> list[tuple[int, int]]:
+    """First and last plus one of the blocks that can be scanned together, of `count` equal blocks
+    from number `start`: until an inserted layer follows. None where there are no blocks."""
+    end = start + count
+    ends = [block + 1 for block in sorted(set(inserted)) if start <= block < end - 1]
+    return list(itertools.pairwise([start, *ends, end])) if count else []
+
+
+def _part(tree: Any, begin: int, end: int, count: int) -> Any:
+    """Rows of arrays (count, ...); all of them without tracing a copy."""
+    return tree if end - begin == count else jax.tree.map(lambda a: a[begin:end], tree)
+
+
+def _joined(parts: list[Any]) -> Any:
+    return jax.tree.map(lambda *arrays: jnp.concatenate(arrays), *parts)
 
 
 def _block(

@@ -69,6 +69,7 @@ def training_logits(shape: Shape, network: Network, x: jax.Array) -> tuple[jax.A
             x,
             residual=shape.residual,
             norm=conv.TRAIN,
+            inserted=shape.inserted,
         )
         return logits, ravel_pytree(now)[0]
     flat = x.reshape(len(x), -1)
@@ -90,6 +91,7 @@ def logits(
             residual=shape.residual,
             norm=conv.RUNNING,
             keep=keep,
+            inserted=shape.inserted,
         )[0]
     flat = x.reshape(len(x), -1)
     return fc.forward(params(network.params), flat, depth=network.depth, block=shape.block)
@@ -98,8 +100,14 @@ def logits(
 def recalibrated(shape: ConvShape, network: Network, x: jax.Array) -> Network:
     """The network with the statistics of images, float32 (B, H, W, C), instead of its own."""
     params, statistics = (view(flat) for view, flat in zip(views(shape), network, strict=False))
-    residual = shape.residual
-    _, now, _ = conv.forward(params, statistics, x, residual=residual, norm=conv.RESET)
+    _, now, _ = conv.forward(
+        params,
+        statistics,
+        x,
+        residual=shape.residual,
+        norm=conv.RESET,
+        inserted=shape.inserted,
+    )
     return network._replace(statistics=ravel_pytree(now)[0])
 
 
@@ -122,6 +130,7 @@ def visit(
             residual=shape.residual,
             norm=norm,
             visit=see_block,
+            inserted=shape.inserted,
         )
         return jnp.concatenate(seen)
     flat = x.reshape(len(x), -1)

@@ -24,10 +24,12 @@ def without(shape: ConvShape, whole: Network, removed: Sequence[int]) -> tuple[C
     """The network, as NumPy arrays, and its shape without some blocks, numbered from 0 in order.
 
     Its logits are those of `conv.forward` with the same blocks not kept. ValueError for a network
-    without skips, and for blocks that it does not have.
+    without skips, with inserted layers, and for blocks that it does not have.
     """
     if not shape.residual:
         raise ValueError("only blocks with a skip can be removed from a trained network")
+    if shape.inserted:  # one might be left with no block before it
+        raise ValueError("blocks can be removed only before layers have been inserted after some")
     if not set(removed) <= set(range(shape.layers)):
         raise ValueError(f"it has blocks 0 to {shape.layers - 1}")
     kept = np.array([block not in set(removed) for block in range(shape.layers)])

@@ -76,7 +76,9 @@ class Stage(NamedTuple):
 class ConvShape:
     """A VGG or, with `residual`, a ResNet. image: height, width, channels; blocks: in each of the
     four stages; filters: of the first stage, doubled in each further one; bare: numbers of the
-    stages, from 0, whose first block has lost its branch and is the skip that halves the image."""
+    stages, from 0, whose first block has lost its branch and is the skip that halves the image;
+    inserted: sorted numbers of the blocks, from 0, that an inserted layer follows, a convolution of
+    3x3 without normalisation; a number stands as often as layers follow that block."""
 
     image: tuple[int, int, int]
     blocks: tuple[int, int, int, int]
@@ -84,15 +86,22 @@ class ConvShape:
     residual: bool
     outputs: int
     bare: tuple[int, ...] = ()
+    inserted: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        blocks = range(self.layers)
+        if list(self.inserted) != sorted(self.inserted) or not set(self.inserted) <= set(blocks):
+            raise ValueError(f"inserted layers follow blocks 0 to {self.layers - 1}, in order")
 
     @property
     def depth(self) -> int:
-        """Layers as the paper counts them: the stem, two convolutions a branch, the output."""
-        return 2 + 2 * (self.layers - len(self.bare))
+        """Layers as the paper counts them: the stem, two convolutions a branch, the output; and
+        each inserted one."""
+        return 2 + 2 * (self.layers - len(self.bare)) + len(self.inserted)
 
     @property
     def layers(self) -> int:
-        """How many block outputs are measured."""
+        """How many block outputs are measured. Those of inserted layers are not."""
         return sum(self.blocks)
 
     @property
@@ -132,6 +141,19 @@ class ConvShape:
         return tuple(result)
 
     @property
+    def places(self) -> tuple[tuple[int, int, int], ...]:
+        """Height, width and channels of every block's output, which are those behind its inserted
+        layers as well: there one more could follow."""
+        counts = [(stage, bool(stage.first) + stage.repeats) for stage in self.stages]
+        return tuple((*s.size, s.rest[0][3]) for s, blocks in counts for _ in range(blocks))
+
+    @property
+    def inserted_kernels(self) -> list[tuple[int, int, int, int]]:
+        """(3, 3, D, D) of every inserted layer."""
+        filters = [self.places[block][2] for block in self.inserted]
+        return [(3, 3, d, d) for d in filters]
+
+    @property
     def _after_stem(self) -> tuple[int, int]:
         factor = 4 if self.image[1] > POOL_ABOVE else 2
         return -(-self.image[0] // factor), -(-self.image[1] // factor)
@@ -144,7 +166,7 @@ class ConvShape:
 
     @property
     def _kernels(self) -> list[tuple[tuple[int, ...], int]]:
-        """Every convolution's kernel and how many pixels it yields."""
+        """Every normalised convolution's kernel and how many pixels it yields."""
         pixels = -(-self.image[0] // 2) * -(-self.image[1] // 2)
         found: list[tuple[tuple[int, ...], int]] = [(self.stem, pixels)]
         for stage in self.stages:
@@ -154,8 +176,10 @@ class ConvShape:
 
     @property
     def parameters(self) -> int:
-        """Trainable: kernels, and for each filter a bias, gamma and beta; and the output layer."""
+        """Trainable: kernels, and for each filter a bias, gamma and beta, of inserted layers a bias
+        alone; and the output layer."""
         convolutions = sum(math.prod(kernel) + 3 * kernel[-1] for kernel, _ in self._kernels)
+        convolutions += sum(math.prod(kernel) + kernel[-1] for kernel in self.inserted_kernels)
         return convolutions + (self.features + 1) * self.outputs
 
     @property
@@ -172,6 +196,8 @@ class ConvShape:
     def flops(self) -> int:
         """Of one sample's forward pass: multiplications and additions of all convolutions."""
         convolutions = sum(math.prod(kernel) * pixels for kernel, pixels in self._kernels)
+        for block, kernel in zip(self.inserted, self.inserted_kernels, strict=True):
+            convolutions += math.prod(kernel) * math.prod(self.places[block][:2])
         return 2 * (convolutions + self.features * self.outputs)
 
 

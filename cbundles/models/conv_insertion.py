@@ -1,0 +1,94 @@
+"""Inserting layers into a VGG or ResNet, and what a layer would be worth before it is there.
+
+A new layer is virtual: it leaves the function as it is. Behind any block, where activations are not
+negative, relu(conv3x3(h)) with a Dirac kernel is that, and its gradient says how much a real layer
+there would help. It follows from h and from the gradient of what comes after it, so that one
+backward pass scores all places, and no larger network is built.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from bisect import bisect_right
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from cbundles.models import conv, lowering
+from cbundles.models.network import Network, views
+from cbundles.models.shape import ConvShape
+
+
+def gradients(
+    shape: ConvShape, network: Network, x: jax.Array, y: jax.Array
+) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    """Gradients of a batch's mean softmax cross-entropy by kernels, normalised as in training.
+
+    x: float32 (B, H, W, C); y: int32 (B,). First by that of a virtual layer behind every block and
+    what has been inserted there, float32 (3, 3, D, D) each; then by those that exist: stem, blocks
+    (two each, the skip's after them), inserted layers. Sensitivities are squared norms of their
+    means over batches: to be averaged first.
+    """
+    params, statistics = views(shape)
+    past = statistics(network.statistics)
+
+    def loss(flat: jax.Array, taps: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
+        logits, _, (_, behind) = conv.forward(
+            params(flat),
+            past,
+            x,
+            residual=shape.residual,
+            norm=conv.TRAIN,
+            inserted=shape.inserted,
+            taps=taps,
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), behind
+
+    taps = [jnp.zeros((len(x), *place), x.dtype) for place in shape.places]
+    (slopes, deltas), behind = jax.grad(loss, (0, 1), has_aux=True)(network.params, taps)
+    return tuple(map(virtual_gradient, behind, deltas)), _kernels(params(slopes))
+
+
+def virtual_gradient(h: jax.Array, delta: jax.Array) -> jax.Array:
+    """The gradient by the kernel of a virtual layer, (3, 3, D, D).
+
+    h: its input, not negative, (B, H, W, D); delta: the gradient by its output, which is h. As in
+    `jax.nn.relu` the slope at 0 is 0.
+    """
+    d = h.shape[-1]
+    somewhere = jnp.zeros((3, 3, d, d), h.dtype)  # linear in the kernel: the same gradient anywhere
+    _, back = jax.vjp(lambda kernel: lowering.convolve(h, kernel, 1), somewhere)
+    return back(jnp.where(h > 0, delta, 0))[0]
+
+
+def _kernels(params: conv.Params) -> tuple[jax.Array, ...]:
+    """Every convolution's kernel, (k, k, C, D) each."""
+    found: list[Any] = [params.stem.kernel]
+    for stage in params.stages:
+        found += [unit.kernel for unit in stage.first]
+        stacks = [unit.kernel for unit in stage.rest]
+        found += [kernel for block in zip(*stacks, strict=True) for kernel in block]
+    return (*found, *(layer.kernel for layer in params.inserted))
+
+
+def grown(shape: ConvShape, block: int) -> ConvShape:
+    """The shape with one more layer inserted after a block, numbered from 0."""
+    return dataclasses.replace(shape, inserted=tuple(sorted((*shape.inserted, block))))
+
+
+def insert(
+    shape: ConvShape, flat_params: np.ndarray | jax.Array, block: int, *, virtual: bool
+) -> np.ndarray:
+    """The vector, float32 (P,), with a layer after a block and what has been inserted there before:
+    (P',), for the shape `grown`. virtual: the layer passes everything on; otherwise it is zero, for
+    vectors that belong to the parameters, such as an optimizer's moments."""
+    tree = views(shape)[0](jnp.asarray(flat_params))
+    layer = conv.virtual(shape.places[block][2])
+    layers = list(tree.inserted)
+    new = layer if virtual else jax.tree.map(np.zeros_like, layer)
+    layers.insert(bisect_right(shape.inserted, block), new)
+    return np.asarray(ravel_pytree(tree._replace(inserted=tuple(layers)))[0])
