@@ -233,6 +233,7 @@ class Tuning:
     saturated: float = setting(
         0.99, above=0.0, high=1.0, why="no insertion above this accuracy on the training images"
     )
+    min_depth: int = setting(1, low=1, high=10_000, why="never fewer layers")
     max_depth: int = setting(None, low=1, high=10_000, why="never more layers; twice the budget's")
     held_out: float = setting(
         0.2, above=0.0, high=0.5, why="share of the training images on which edits are judged"
@@ -557,6 +558,9 @@ def _tuning(tuning: dict[str, Any], model: dict[str, Any], where: _Where) -> Non
         raise where.error("tuning.budget_depth", None, "missing; the depth whose compute all get")
     if tuning["max_depth"] is None:
         tuning["max_depth"] = 2 * max(tuning["budget_depth"], model["depth"])
+    if tuning["min_depth"] > model["depth"]:
+        problem = f"the network starts with fewer; nearest valid: {model['depth']}"
+        raise where.error("tuning.min_depth", tuning["min_depth"], problem)
     if tuning["max_depth"] < model["depth"]:
         problem = f"the network starts with more; nearest valid: {model['depth']}"
         raise where.error("tuning.max_depth", tuning["max_depth"], problem)

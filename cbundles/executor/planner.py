@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cbundles.config import GROW, TRAIN, Cell
+from cbundles.config import GROW, INSERTING, TRAIN, Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.models.shape import ConvShape, shape_of
@@ -155,12 +155,13 @@ def _work(cell: Cell) -> float:
 
 def compile_seconds(cell: Cell) -> float:
     """Predicted seconds for compiling a cell's programs."""
-    return COMPILE_SECONDS if cell.model.family == "fc" else CONV_COMPILE_SECONDS
+    shapes = 1 + (cell.growth.insertions if cell.growth.arm in INSERTING else 0)
+    return COMPILE_SECONDS if cell.model.family == "fc" else shapes * CONV_COMPILE_SECONDS
 
 
 def seconds(cell: Cell, facts: Facts) -> float:
     """Predicted seconds of one CPU core for a cell: training and measuring, without compiling."""
-    if cell.kind != TRAIN:
+    if cell.kind != TRAIN and cell.model.family == "fc":
         return _editing_seconds(cell, facts)
     depth, shape = cell.model.depth, shape_of(cell.model, facts)
     forward = shape.flops

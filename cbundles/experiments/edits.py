@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cbundles.config import Growth, Tuning
+from cbundles.config import INSERTING, Growth, Tuning
 
 POSITION_STREAM = 2**52  # of chance, for arms that draw a position
 INSERT, REMOVE = "insert", "remove"
@@ -47,7 +47,7 @@ def place(
 
 def due(growth: Growth, epoch: int, done: int) -> bool:
     """Whether after this epoch a layer may be inserted, when `done` have been."""
-    if growth.arm not in ("max", "min", "first", "random") or done >= growth.insertions:
+    if growth.arm not in INSERTING or done >= growth.insertions:
         return False
     since = epoch - growth.first_epoch
     return since >= 0 and since % growth.every == 0
@@ -88,13 +88,17 @@ def propose(
 
     entropy: H of each layer, None where it is not finite. Where a layer conflicts, nothing is
     inserted: nothing behind a collapsed bundle can separate it, yet sensitivities point there. The
-    first conflicting layer and all later ones go, if any layer is left.
+    first conflicting layer and all later ones go, if that leaves enough. What the first layer of all merges, no depth can
+    mend; so a layer conflicts here when its H is above the first layer's.
     """
     recent = [p for p in past if epoch - p.epoch < tuning.memory]
-    conflicting = [i for i, h in enumerate(entropy) if h is None or h > 0]
+    given = entropy[0]
+    if given is None:
+        return None
+    conflicting = [i for i, h in enumerate(entropy) if h is None or h > given]
     if conflicting:
         first = conflicting[0]
-        if tuning.arm in ("insert", "fixed") or first == 0:
+        if tuning.arm in ("insert", "fixed") or first < tuning.min_depth:
             return None
         return _unless_recent(Edit(REMOVE, first, depth - first), recent)
     saturated = accuracy >= tuning.saturated

@@ -17,6 +17,7 @@ from cbundles.config import Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData
 from cbundles.experiments import edits, history
+from cbundles.experiments.conv_subjects import ConvSubjects
 from cbundles.experiments.history import Moment
 from cbundles.experiments.subjects import Subjects
 
@@ -39,8 +40,7 @@ def run(
 ) -> Iterator[Moment]:
     """Train cells that differ in arm and seed as one population."""
     epochs, growth = cells[0].training.epochs, cells[0].growth
-    depths, deepest = [start_depth(cell) for cell in cells], max(map(room, cells))
-    subjects = Subjects(cells, depths, deepest, data, facts)
+    subjects = _subjects(cells, data, facts)
     moment = Moment.begin(subjects) if resume is None else Moment.thaw(resume, subjects)
     everyone = np.ones(len(cells), bool)
     for epoch in range(moment.epoch + 1, epochs + 1):
@@ -56,6 +56,13 @@ def run(
         yield moment
 
 
+def _subjects(cells: Sequence[Cell], data: DeviceData, facts: Facts) -> Subjects:
+    if cells[0].model.family != "fc":
+        return ConvSubjects(cells, data, facts)
+    depths = [start_depth(cell) for cell in cells]
+    return Subjects(cells, depths, max(map(room, cells)), data, facts)
+
+
 def _insert(moment: Moment, epoch: int) -> None:
     """Insert a layer into every network that is due."""
     subjects, members = moment.subjects, moment.members
@@ -68,7 +75,7 @@ def _insert(moment: Moment, epoch: int) -> None:
     for i, (cell, member) in enumerate(zip(subjects.cells, members, strict=True)):
         if not due[i]:
             continue
-        sensitivities, existing = (subjects.scaled(i, s) for s in scores[i])
+        sensitivities, existing = scores[i]
         member.spend(subjects.score_flops(i))
         member.scored(epoch, sensitivities, existing)
         place = edits.place(cell.growth.arm, sensitivities, existing, growth.threshold,

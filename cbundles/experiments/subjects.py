@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from cbundles.data.device import DeviceData, Examples
 from cbundles.experiments import sweep
 from cbundles.models import insertion, network
 from cbundles.models.network import Network
-from cbundles.models.shape import FcShape, shape_of
+from cbundles.models.shape import FcShape, Shape, shape_of
 
 
 class Performance(NamedTuple):
@@ -39,14 +40,18 @@ class Performance(NamedTuple):
 class Snapshot(NamedTuple):
     """What an edit may change: to be put back when it is undone."""
 
+    shape: Shape
     state: train.TrainState
     depths: np.ndarray
     rates: np.ndarray
 
 
 class Subjects:
-    """cells: they differ in seed, arm and depth only. depths: int32 (members,), layers now; rates:
-    float32 (members,), times the learning rate; compile_seconds and programs: what was compiled."""
+    """Fully connected networks; `conv_subjects` says what is different for a VGG or ResNet.
+
+    cells: they differ in seed, arm and depth only. shape: padded; depths: int32 (members,), layers
+    now; rates: float32 (members,), times the learning rate; compile_seconds and programs: what was
+    compiled."""
 
     def __init__(
         self,
@@ -60,7 +65,7 @@ class Subjects:
         cell = cells[0]
         self.cells, self.data, self.facts = cells, data, facts
         self.recipe, self.measurement = sweep.recipe_of(cell), sweep.measurement_of(cell)
-        self.shape = self._shape(max(deepest, *depths))
+        self.shape: Any = self._shape(max(deepest, *depths))
         self.depths = np.array(depths, np.int32)
         self.rates = np.ones(len(cells), np.float32)
         self.compile_seconds = 0.0
@@ -88,9 +93,10 @@ class Subjects:
 
     def epoch_flops(self, member: int) -> int:
         """Of an epoch: forward, and backward, which takes twice that."""
-        return self.epoch_flops_at(int(self.depths[member]))
+        return 3 * self.steps * self.recipe.batch_size * self.flops(member)
 
     def epoch_flops_at(self, depth: int) -> int:
+        """Of an epoch of a network of another depth."""
         return 3 * self.steps * self.recipe.batch_size * self._shape(depth).flops
 
     def score_flops(self, member: int) -> int:
@@ -115,15 +121,20 @@ class Subjects:
 
     def scores(self) -> list[tuple[list[float], list[float]]]:
         """Sensitivities of all positions and of all existing layers of every member, over the probe
-        set, in batches as in training; see `insertion.Scores`."""
+        set, in batches as in training; see `insertion.Scores`. Each divided by the number of its
+        weights where `growth.scale` says so."""
         zero = self.cells[0].growth.zero
         found = self._run(_scores, zero, self.state.network(self.depths), *self._scored)
         virtual, existing = np.asarray(found.virtual), np.asarray(found.existing)
+        if self.cells[0].growth.scale == "size":
+            weights = self.shape.width**2
+            sizes = [self.shape.inputs * self.shape.width, *[weights] * (self.shape.depth - 1),
+                     self.shape.width * self.shape.outputs]  # fmt: skip
+            virtual, existing = virtual / weights, existing / np.array(sizes)
         return [
-            ([float(v) for v in virtual[i, :depth]],
-             [float(v) for v in [*existing[i, :depth], existing[i, -1]]])
+            (_floats(virtual[i, :depth]), _floats([*existing[i, :depth], existing[i, -1]]))
             for i, depth in enumerate(self.depths)
-        ]  # fmt: skip
+        ]
 
     def entropy(self) -> list[list[float | None]]:
         """H of every layer of every member on the probe set, nats; None where it is not finite."""
@@ -141,42 +152,36 @@ class Subjects:
             for i, depth in enumerate(self.depths)
         ]  # fmt: skip
 
-    def shape_of(self, member: int) -> FcShape:
+    def shape_of(self, member: int) -> Shape:
         """A member as it is now, without padding."""
         return self._shape(int(self.depths[member]))
 
-    def network_of(self, member: int) -> tuple[FcShape, Network]:
+    def network_of(self, member: int) -> tuple[Shape, Network]:
         """A member as it is now, without padding, as NumPy arrays."""
         shape, one = self.shape_of(member), jax.tree.map(lambda a: a[member], self.state.network())
         return shape, network.own(shape, self.shape, one)
 
-    def scaled(self, member: int, sensitivities: Sequence[float]) -> list[float]:
-        """Sensitivities, or those for each weight, as `growth.scale` says."""
-        if self.cells[0].growth.scale == "none":
-            return list(sensitivities)
-        return [s / self.shape.width**2 for s in sensitivities]
-
     def snapshot(self) -> Snapshot:
         """A copy of what an edit may change."""
-        return Snapshot(jax.tree.map(jnp.copy, self.state), self.depths, self.rates)
+        return self._now._replace(state=jax.tree.map(jnp.copy, self.state))
 
     def restore(self, old: Snapshot, which: np.ndarray) -> None:
         """Put members, bool (members,), back as they were."""
-        self.state, self.depths, self.rates = self.merged(which, old, self._now)
+        _, self.state, self.depths, self.rates = self.merged(which, old, self._now)
 
     def merged(self, which: np.ndarray, some: Snapshot, others: Snapshot) -> Snapshot:
         """The members of `some` where which, bool (members,), is true; those of others elsewhere,
         with the padding that the population has now."""
-        one, two = (self._fitted(snapshot.state) for snapshot in (some, others))
         return Snapshot(
-            _chosen(which, one, two),
+            self.shape,
+            _chosen(which, self._fitted(some), self._fitted(others)),
             np.where(which, some.depths, others.depths).astype(np.int32),
             np.where(which, some.rates, others.rates).astype(np.float32),
         )
 
     @property
     def _now(self) -> Snapshot:
-        return Snapshot(self.state, self.depths, self.rates)
+        return Snapshot(self.shape, self.state, self.depths, self.rates)
 
     def insert(self, positions: np.ndarray, factor: float = 1.0) -> None:
         """Insert a layer into each member at its position, int32 (members,); nothing where it is
@@ -184,8 +189,9 @@ class Subjects:
         inserting = positions >= 0
         deepest = int((self.depths + inserting).max())
         if deepest > self.shape.depth:
+            now = self._now
             self.shape = self._shape(1 << (deepest - 1).bit_length())
-            self.state = self._fitted(self.state)
+            self.state = self._fitted(now)
         zero = self.cells[0].growth.zero
         self.state = self._run(_insert, zero, self.state, positions.astype(np.int32))
         self.depths = (self.depths + inserting).astype(np.int32)
@@ -202,25 +208,36 @@ class Subjects:
 
     def thaw(self, content: dict[str, Any]) -> None:
         """Continue from what `freeze` returned. ValueError for anything else."""
-        old = self.thawed(content)
-        size = old.state.params.fast.shape[1]
-        self.shape = self._shape(_depth_of(size, self.shape))
-        self.state, self.depths, self.rates = old
+        self.shape, self.state, self.depths, self.rates = self.thawed(content)
 
     def thawed(self, content: dict[str, Any]) -> Snapshot:
         """A snapshot from what `plain` made of it. ValueError for anything else."""
-        return _whole(content, like=self.state)
+        from flax import serialization
 
-    def _fitted(self, state: train.TrainState) -> train.TrainState:
+        size = json.loads(content["shape"])
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in size.items()}
+        shape = type(self.shape)(**lists)
+        state = serialization.from_state_dict(self.state, content["state"])
+        depths, rates = np.asarray(content["depths"]), np.asarray(content["rates"])
+        known = (state.params.fast.shape, state.params.slow.shape, depths.shape, rates.shape)
+        members = len(self.cells)
+        if known != (*[(members, shape.parameters)] * 2, (members,), (members,)):
+            raise ValueError("it holds other networks")
+        return Snapshot(shape, jax.tree.map(jnp.asarray, state), depths, rates)
+
+    def _fitted(self, snapshot: Snapshot) -> train.TrainState:
         """The same networks with the padding that the population has now."""
-        size = state.params.fast.shape
-        have = self._shape(_depth_of(size[1], self.shape))
+        have, state = snapshot.shape, snapshot.state
         if have == self.shape:
             return state
-        fit = jax.vmap(functools.partial(insertion.resize, have, to=self.shape))
+        assert isinstance(have, FcShape)
+        size, fit = (
+            state.params.fast.shape,
+            jax.vmap(functools.partial(insertion.resize, have, to=self.shape)),
+        )
         return jax.tree.map(lambda leaf: fit(leaf) if leaf.shape == size else leaf, state)
 
-    def _shape(self, depth: int) -> FcShape:
+    def _shape(self, depth: int) -> Shape:
         own = shape_of(self.cells[0].model, self.facts)
         assert isinstance(own, FcShape)
         return dataclasses.replace(own, depth=depth)
@@ -244,28 +261,12 @@ def plain(snapshot: Snapshot) -> dict[str, Any]:
     from flax import serialization
 
     state = serialization.to_state_dict(jax.tree.map(np.asarray, snapshot.state))
-    return {"state": state, "depths": snapshot.depths, "rates": snapshot.rates}
+    shape = json.dumps(dataclasses.asdict(snapshot.shape))
+    return {"shape": shape, "state": state, "depths": snapshot.depths, "rates": snapshot.rates}
 
 
-def _whole(content: dict[str, Any], like: train.TrainState) -> Snapshot:
-    from flax import serialization
-
-    state = serialization.from_state_dict(like, content["state"])
-    members = len(like.params.fast)
-    sizes = {jnp.shape(leaf) for leaf in jax.tree.leaves(state) if jnp.ndim(leaf) == 2}
-    if {size[0] for size in sizes} != {members} or len({size[1] for size in sizes} - {0}) != 1:
-        raise ValueError("it holds other networks")
-    depths, rates = (np.asarray(content[key]) for key in ("depths", "rates"))
-    if len(depths) != members or len(rates) != members:
-        raise ValueError("it holds other networks")
-    return Snapshot(jax.tree.map(jnp.asarray, state), depths, rates)
-
-
-def _depth_of(parameters: int, shape: FcShape) -> int:
-    """Of a network with so many parameters, otherwise like `shape`."""
-    block = dataclasses.replace(shape, depth=2).parameters
-    block -= dataclasses.replace(shape, depth=1).parameters
-    return shape.depth + (parameters - shape.parameters) // block
+def _floats(values: Any) -> list[float]:
+    return [float(value) for value in values]
 
 
 def _batches(probe: Examples, size: int, plain: augment.Augmentation) -> tuple[Any, Any]:

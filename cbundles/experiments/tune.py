@@ -22,6 +22,8 @@ from cbundles.experiments.edits import INSERT, Edit
 from cbundles.experiments.history import Member, Moment
 from cbundles.experiments.subjects import Subjects
 
+ROOM = 8  # layers that a network is padded to at least: fewer programs
+
 
 def budget(cell: Cell, subjects: Subjects) -> float:
     """FLOPs that each network may spend."""
@@ -36,7 +38,8 @@ def run(
     held_out = data.held_out
     assert held_out is not None
     depths = [cell.model.depth for cell in cells]
-    subjects = Subjects(cells, depths, max(depths), data, facts)
+    deepest = max(*depths, min(ROOM, cells[0].tuning.max_depth))
+    subjects = Subjects(cells, depths, deepest, data, facts)
     moment = Moment.begin(subjects) if resume is None else Moment.thaw(resume, subjects)
     limit = budget(cells[0], subjects)
     for epoch in itertools.count(moment.epoch + 1):

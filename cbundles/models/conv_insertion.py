@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import lax
 from jax.flatten_util import ravel_pytree
 
 from cbundles.models import conv, lowering
+from cbundles.models.insertion import Scores
 from cbundles.models.network import Network, views
 from cbundles.models.shape import ConvShape
 
@@ -51,6 +53,27 @@ def gradients(
     taps = [jnp.zeros((len(x), *place), x.dtype) for place in shape.places]
     (slopes, deltas), behind = jax.grad(loss, (0, 1), has_aux=True)(network.params, taps)
     return tuple(map(virtual_gradient, behind, deltas)), _kernels(params(slopes))
+
+
+def scores(shape: ConvShape, network: Network, x: jax.Array, y: jax.Array) -> Scores:
+    """Sensitivities of all positions over batches x, float32 (batches, B, H, W, C), y, int32
+    (batches, B), and of all kernels that exist: gradients are averaged first, then squared."""
+
+    def add(total: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+        found = gradients(shape, network, *batch)
+        return jax.tree.map(lambda a, b: a + b / len(x), total, found), None
+
+    like = jax.eval_shape(lambda: gradients(shape, network, x[0], y[0]))
+    nothing = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), like)
+    means, _ = lax.scan(add, nothing, (x, y))
+    return Scores(*(jnp.stack([jnp.square(g).sum() for g in part]) for part in means))
+
+
+def sizes(shape: ConvShape) -> tuple[list[int], list[int]]:
+    """Weights of a virtual layer's kernel at each position, and of each kernel that exists, in the
+    order of `scores`."""
+    kernels = jax.eval_shape(lambda: _kernels(views(shape)[0](jnp.zeros(shape.parameters))))
+    return [9 * place[2] ** 2 for place in shape.places], [kernel.size for kernel in kernels]
 
 
 def virtual_gradient(h: jax.Array, delta: jax.Array) -> jax.Array:
