@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cbundles import config
-from cbundles.commands import autotune, lesion, report, sweep, toy
+from cbundles.commands import autotune, grow, lesion, report, sweep, toy
 from cbundles.commands.running import Options
 from cbundles.console import duration
 from cbundles.errors import InputError, did_you_mean
@@ -20,6 +20,12 @@ from cbundles.experiments import removal
 from cbundles.store import Store
 
 TOY_SECONDS = 20.0
+# Steps that run the experiment of a configuration file: what its networks must be for, and how.
+EXPERIMENTS = {
+    "sweep": (config.TRAIN, sweep.run_sweep),
+    "grow": (config.GROW, grow.run),
+    "tune": (config.TUNE, grow.run),
+}
 # What each step may say, besides the settings of an experiment behind `set`.
 KEYS: dict[str, dict[str, type]] = {
     "toy": {},
@@ -28,6 +34,8 @@ KEYS: dict[str, dict[str, type]] = {
                  "set": list},
     "lesion": {"config": str, "dataset": str, "depth": int, "draws": int, "every": int,
                "set": list},
+    "grow": {"config": str, "set": list},
+    "tune": {"config": str, "set": list},
 }  # fmt: skip
 
 
@@ -96,15 +104,17 @@ def _step(verb: str, given: dict[str, Any], path: Path, results: Path, place: st
     if verb == "toy":
         out = results / "toy"
         return Step("toy", out, lambda options: _toy_seconds(out), toy.run)
-    if verb == "sweep":
+    if verb in EXPERIMENTS:
         if "config" not in given:
-            raise InputError(f"{place}: sweep: config is missing")
+            raise InputError(f"{place}: {verb}: config is missing")
         experiment = config.load(path.parent / given["config"], overrides)
+        kind, command = EXPERIMENTS[verb]
+        grow.require(experiment, kind)
         return Step(
-            f"sweep {experiment.name}",
+            f"{verb} {experiment.name}",
             results / experiment.name,
             lambda options: sweep.seconds_left(experiment, options),
-            lambda options, console: sweep.run_sweep(experiment, options, console),
+            lambda options, console: command(experiment, options, console),
         )
     if verb == "lesion":
         return _lesion(given, path, results, place, overrides)

@@ -88,8 +88,8 @@ def propose(
 
     entropy: H of each layer, None where it is not finite. Where a layer conflicts, nothing is
     inserted: nothing behind a collapsed bundle can separate it, yet sensitivities point there. The
-    first conflicting layer and all later ones go, if that leaves enough. What the first layer of all merges, no depth can
-    mend; so a layer conflicts here when its H is above the first layer's.
+    first conflicting layer and all later ones go, if that leaves enough. What the first layer of
+    all merges, no depth can mend; so a layer conflicts here when its H is above the first layer's.
     """
     recent = [p for p in past if epoch - p.epoch < tuning.memory]
     given = entropy[0]
