@@ -88,13 +88,13 @@ def main() -> None:
             scoring = functools.partial(insertion.scores, shape, zero="outer")
         else:
             scoring = functools.partial(conv_insertion.scores, shape)
-        programs = {}
+        programs: dict[str, Callable[[], Any]] = {}
         for key, function in (
             ("scoring", scoring),
             ("ordinary", functools.partial(ordinary, shape)),
         ):
-            compiled = jax.jit(jax.vmap(function, in_axes=(0, None, None)))
-            compiled = compiled.lower(subject, x, y).compile()
+            mapped = jax.jit(jax.vmap(function, in_axes=(0, None, None)))
+            compiled = mapped.lower(subject, x, y).compile()
             programs[key] = functools.partial(compiled, subject, x, y)
         found = best_of(programs)
         ratio = found["scoring"] / found["ordinary"]

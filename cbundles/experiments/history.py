@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -140,8 +141,8 @@ class Moment:
         content = {
             "subjects": self.subjects.freeze(),
             "kept": {} if self.kept is None else plain(self.kept),
-            "members": [_member(m) for m in self.members],
-            "clock": [self.epoch, self.seconds, self.compile_seconds, self.programs],
+            "members": json.dumps([dataclasses.asdict(member) for member in self.members]),
+            "clock": json.dumps([self.epoch, self.seconds, self.compile_seconds, self.programs]),
         }
         return serialization.msgpack_serialize(content)
 
@@ -154,8 +155,10 @@ class Moment:
             content = serialization.msgpack_restore(frozen)
             subjects.thaw(content["subjects"])
             kept = subjects.thawed(content["kept"]) if content["kept"] else None
-            members = [_whole(m) for m in content["members"]]
-            epoch, seconds, compiled, programs = content["clock"]
+            members = [_whole(member) for member in json.loads(content["members"])]
+            if len(members) != len(subjects.cells):
+                raise ValueError("it holds other networks")
+            epoch, seconds, compiled, programs = json.loads(content["clock"])
             return cls(subjects, members, epoch, kept, seconds, compiled, programs)
         except Exception as error:  # whatever a damaged file makes the decoder raise
             raise sweep.DamagedCheckpoint(str(error)) from error
@@ -185,10 +188,6 @@ def records(kind: str, cells: Sequence[Cell], moment: Moment) -> list[dict[str, 
             }
         )
     return result
-
-
-def _member(member: Member) -> dict[str, Any]:
-    return dataclasses.asdict(member)
 
 
 def _whole(content: dict[str, Any]) -> Member:
