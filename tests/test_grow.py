@@ -168,17 +168,17 @@ def test_grow_takes_back_what_does_not_help():
     """A learning rate a hundred times as large undoes what was learned; without the insertion
     training goes on as before it."""
     given = {"arm": ["max", "small"], "backtrack": 2, "learning_rate_factor": 100.0,
-             "first_epoch": 20, "insertions": 1}  # fmt: skip
-    training = {"epochs": 24, "learning_rate": 0.03}
+             "first_epoch": 40, "insertions": 1}  # fmt: skip
+    training = {"epochs": 44, "learning_rate": 0.03}
     records, moment = last(grow, cells_of(GROW, growth=given, training=training))
     record = of(records, "max")
     assert [(e["epoch"], e["kind"], e["depth"]) for e in record["events"]] == [
-        (20, "insert", 3),
-        (22, "undo", 2),
+        (40, "insert", 3),
+        (42, "undo", 2),
     ]
     loss = [entry["train_loss"] for entry in record["history"]]
-    assert loss[20] < 0.6 < loss[21]
-    assert loss[22] == pytest.approx(loss[20], rel=1e-5) and loss[24] < 0.6
+    assert loss[40] < 0.6 < loss[41]
+    assert loss[42] == pytest.approx(loss[40], rel=1e-5) and loss[44] < 0.6
     assert moment.subjects.rates.tolist() == [1.0] * 4
 
 
@@ -261,7 +261,7 @@ def test_tune_holds_images_out_of_training_and_probe():
 def test_tune_removes_conflicting_layers_of_a_deep_network():
     """40 layers of width 4 merge everything; the tuner leaves what is before the first conflict."""
     cells = cells_of(TUNE, model={"depth": 40}, tuning={"max_depth": 48, "budget_depth": 10},
-                     training={"seed": 0, "epochs": 3})  # fmt: skip
+                     training={"seed": 0, "epochs": 20})  # fmt: skip
     records, _ = last(tune, cells)
     (both,) = [r for r in records if r["config"]["tuning"]["arm"] == "both"]
     first = both["events"][0]
@@ -269,6 +269,13 @@ def test_tune_removes_conflicting_layers_of_a_deep_network():
     expected = next(i for i, h in enumerate(entropy) if h is None or h > entropy[0])
     assert (first["kind"], first["position"], first["depth"]) == ("remove", expected, expected)
     assert len(entropy) == 40
+
+
+def test_tune_tells_of_a_network_that_the_compute_is_too_small_for():
+    cells = cells_of(TUNE, model={"depth": 40}, tuning={"max_depth": 48, "budget_depth": 1},
+                     training={"seed": 0, "epochs": 1})  # fmt: skip
+    records, _ = last(tune, cells)
+    assert all([e["epoch"] for e in r["history"]] == [0] for r in records)
 
 
 def test_subjects_grow_their_padding_in_powers_of_two():

@@ -29,6 +29,8 @@ from cbundles.models import insertion, network
 from cbundles.models.network import Network
 from cbundles.models.shape import FcShape, Shape, shape_of
 
+CHANGING = ("depth", "inserted")  # what edits change of a shape
+
 
 class Performance(NamedTuple):
     """Of each member, float32 (members,)."""
@@ -221,7 +223,11 @@ class Subjects:
         depths, rates = np.asarray(content["depths"]), np.asarray(content["rates"])
         known = (state.params.fast.shape, state.params.slow.shape, depths.shape, rates.shape)
         members = len(self.cells)
-        if known != (*[(members, shape.parameters)] * 2, (members,), (members,)):
+        mine, theirs = (
+            {k: v for k, v in dataclasses.asdict(one).items() if k not in CHANGING}
+            for one in (self.shape, shape)
+        )
+        if mine != theirs or known != (*[(members, shape.parameters)] * 2, (members,), (members,)):
             raise ValueError("it holds other networks")
         return Snapshot(shape, jax.tree.map(jnp.asarray, state), depths, rates)
 

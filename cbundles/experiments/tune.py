@@ -43,7 +43,9 @@ def run(
     moment = Moment.begin(subjects) if resume is None else Moment.thaw(resume, subjects)
     limit = budget(cells[0], subjects)
     for epoch in itertools.count(moment.epoch + 1):
-        active = np.array([_affords(m, i, subjects, limit) for i, m in enumerate(moment.members)])
+        active = np.array([
+            epoch == 0 or _affords(m, i, subjects, limit) for i, m in enumerate(moment.members)
+        ])  # fmt: skip
         if not active.any():
             return
         with moment.timed():
