@@ -122,7 +122,7 @@ def growth_record(
     history, events, scores, flops = [], [], [], 0.0
     for epoch in range(epochs + 1):
         value = None if diverged and epoch > 1 else 0.8 * (loss / 0.8) ** (epoch / epochs)
-        history.append({"epoch": epoch, "steps": 10 * epoch, "flops": flops, "depth": layers,
+        history.append({"epoch": epoch, "flops": flops, "depth": layers,
                         "train_loss": value, "test_loss": value and 2 * value,
                         "test_accuracy": 0.5 if value is None else 1 - value / 2})  # fmt: skip
         due = (epoch - growth["first_epoch"]) % growth["every"] == 0
@@ -158,7 +158,7 @@ def tuning_record(
     while True:
         value = None if diverged and epoch > 1 else 1 - accuracy * flops / budget
         reached = 0.5 + (accuracy - 0.5) * flops / budget
-        history.append({"epoch": epoch, "steps": 10 * epoch, "flops": flops, "depth": layers,
+        history.append({"epoch": epoch, "flops": flops, "depth": layers,
                         "train_loss": value, "test_loss": value, "held_out_loss": value,
                         "test_accuracy": reached, "train_accuracy": reached})  # fmt: skip
         if flops >= budget:

@@ -105,7 +105,7 @@ def test_grow_counts_every_flop(grown):
         spent += 3 * 450 * forward[trained] + (4 * 450 * forward[scored] if scored else 0)
         expected.append(spent)
     assert [e["flops"] for e in of(records, "max")["history"]] == expected
-    assert [e["steps"] for e in small] == [9 * n for n in range(5)]
+    assert all(record["steps_per_epoch"] == 9 for record in records)
 
 
 def test_grow_in_a_population_is_growing_alone(grown):
@@ -196,6 +196,14 @@ def test_grow_and_tune_resume_bit_identically(module, content):
         for one, other in zip(whole, resumed, strict=True):
             for key in ("history", "events", "scores"):
                 assert one[key] == other[key]
+
+
+def test_grow_keeps_about_a_hundred_entries_and_all_edits():
+    given = {"arm": ["max", "small"], "first_epoch": 101, "insertions": 1}
+    records, _ = last(grow, cells_of(GROW, growth=given, training={"epochs": 302, "seed": 0}))
+    whole = [*range(0, 302, 3), 302]
+    assert [e["epoch"] for e in of(records, "small")["history"]] == whole
+    assert [e["epoch"] for e in of(records, "max")["history"]] == sorted([*whole, 101])
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", "other"])

@@ -30,7 +30,8 @@ CONV_LAYER_OVERHEAD = 1.2e-3
 CONV_FORWARD_OVERHEAD = 1.0e-4  # of a layer, classifying 64 images
 CONV_FLOPS_PER_SECOND = 5.0e10
 CONV_COMPILE_SECONDS = 30.0
-EDITING_LAYER_OVERHEAD = 1.6e-7  # of a sample, in populations whose depth changes
+TUNING_ROOM = 8  # layers that it is padded to at least
+EDITING_LAYER_OVERHEAD = 1.2e-7  # of a sample, in populations whose depth changes
 
 # Of a sample in a layer while it waits to be sorted, and of a sample while 16 layers are sorted.
 SIGNATURE_BYTES = 16
@@ -178,19 +179,21 @@ def seconds(cell: Cell, facts: Facts) -> float:
 
 
 def _editing_seconds(cell: Cell, facts: Facts) -> float:
-    """Of a network that changes its depth, one of a population padded to the deepest."""
-    growth, tuning, epochs = cell.growth, cell.tuning, cell.training.epochs
-    depth = cell.model.depth + growth.insertions
+    """Of a network that changes its depth, in a population that is padded to the deepest and
+    trained until the compute of the shallowest is spent."""
+    growth, tuning, epochs = cell.growth, cell.tuning, float(cell.training.epochs)
+
+    def flops(depth: int) -> int:
+        return shape_of(dataclasses.replace(cell.model, depth=depth), facts).flops
+
     if cell.kind == GROW:
-        depth = max(depth, growth.large_depth or 0)
-    else:  # the compute is that of the budget's depth, whatever the depth is
-        depth = max(tuning.budget_depth, cell.model.depth)
-        epochs = max(1, epochs * tuning.budget_depth // cell.model.depth)
-    deepest = dataclasses.replace(cell.model, depth=depth)
-    forward = shape_of(deepest, facts).flops
+        depth = max(cell.model.depth + growth.insertions, growth.large_depth or 0)
+    else:
+        depth = max(TUNING_ROOM, cell.model.depth)
+        epochs *= flops(tuning.budget_depth) / flops(tuning.min_depth)
     samples = facts.train + (facts.test + cell.probe.count(facts.train)) / 3
     layers = samples * depth * EDITING_LAYER_OVERHEAD
-    return epochs * (layers + 3 * samples * forward / FLOPS_PER_SECOND)
+    return epochs * (layers + 3 * samples * flops(depth) / FLOPS_PER_SECOND)
 
 
 def forward_seconds(cell: Cell, facts: Facts, images: int) -> float:

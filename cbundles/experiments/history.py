@@ -20,6 +20,8 @@ from cbundles.experiments.edits import Edit, Past
 from cbundles.experiments.subjects import Snapshot, Subjects, plain
 from cbundles.models.shape import Shape
 
+ENTRIES = 100  # in a history, about
+
 
 @dataclass
 class Member:
@@ -99,18 +101,24 @@ class Moment:
             if active[i]:
                 member.spend(self.subjects.epoch_flops(i))
 
-    def evaluate(self, epoch: int, active: np.ndarray, held_out: Examples | None = None) -> None:
-        """Add an entry to the history of members that are active. The loss on training images is
-        that on the probe set."""
+    def evaluate(self, epoch: int, which: Sequence[bool], held_out: Examples | None = None) -> None:
+        """Add an entry to the history of some members, and of those that were edited after this
+        epoch. The loss on training images is that on the probe set."""
+        self.epoch = epoch
+        due = [
+            chosen or bool(member.events and member.events[-1]["epoch"] == epoch)
+            for chosen, member in zip(which, self.members, strict=True)
+        ]
+        if not any(due):
+            return
         train = self.subjects.performance(self.subjects.data.probe)
         test = self.subjects.performance(self.subjects.data.test)
         apart = None if held_out is None else self.subjects.performance(held_out)
         for i, member in enumerate(self.members):
-            if not active[i]:
+            if not due[i]:
                 continue
             entry = {
                 "epoch": epoch,
-                "steps": epoch * self.subjects.steps,
                 "flops": member.flops,
                 "depth": int(self.subjects.depths[i]),
                 "train_loss": _finite(train.loss[i]),
@@ -121,7 +129,6 @@ class Moment:
             if apart is not None:
                 entry["held_out_loss"] = _finite(apart.loss[i])
             member.history.append(entry)
-        self.epoch = epoch
 
     def keep(self, which: np.ndarray) -> None:
         """Remember members, bool (members,), as they are, until they are kept or restored."""
@@ -164,6 +171,12 @@ class Moment:
             raise sweep.DamagedCheckpoint(str(error)) from error
 
 
+def shown(epoch: int, epochs: int) -> bool:
+    """Whether the history has an entry after this epoch, whatever happens in it: after about a
+    hundred of so many epochs."""
+    return epoch % max(1, epochs // ENTRIES) == 0
+
+
 def records(kind: str, cells: Sequence[Cell], moment: Moment) -> list[dict[str, Any]]:
     """The completion record of each cell, plain data: everything that tables are made from."""
     result, count = [], len(cells)
@@ -174,6 +187,7 @@ def records(kind: str, cells: Sequence[Cell], moment: Moment) -> list[dict[str, 
                 "cell": cell.id,
                 "config": cell.asdict(),
                 "experiment": kind,
+                "steps_per_epoch": moment.subjects.steps,
                 "num_classes": moment.subjects.facts.num_classes,
                 "parameters": shape.parameters,
                 "bytes": shape.bytes,
@@ -203,5 +217,5 @@ def _finite(value: Any) -> float | None:
 
 
 def _short(value: Any) -> float:
-    """A float32 in the fewest digits that still identify it."""
-    return float(str(np.float32(value)))
+    """Six digits, all that a float32 is good for."""
+    return float(f"{float(value):.6g}")

@@ -54,7 +54,11 @@ def run(
                 moment.spend(epoch, active)
                 _judge(moment, epoch, active, held_out, limit)
                 _edit(moment, epoch, active, held_out, limit)
-            moment.evaluate(epoch, active, held_out)
+            look = history.shown(epoch, cells[0].training.epochs)
+            moment.evaluate(epoch, [
+                bool(active[i]) and (look or not _affords(m, i, subjects, limit))
+                for i, m in enumerate(moment.members)
+            ], held_out)  # fmt: skip
         yield moment
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -107,7 +108,8 @@ def depth(setting: Setting, caption: str) -> Figure:
                for arm in shown]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False,
                   fontsize=8)  # fmt: skip
-    figure.suptitle(f"Removing and inserting layers while training\n{caption}", fontsize=9)
+    lines = "\n".join(textwrap.fill(line, 100) for line in caption.splitlines())
+    figure.suptitle(f"Removing and inserting layers while training\n{lines}", fontsize=9)
     return figure
 
 
