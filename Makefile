@@ -23,7 +23,7 @@ quickstart: $(READY) ## Depth against width on real MNIST images, about 2 minute
 	$(BIN)/cbundles sweep configs/quickstart.yaml
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check .

@@ -80,7 +80,7 @@ def sweep(
 ) -> None:
     """Train and measure every network of a grid: accuracy and bundle entropy by depth and width."""
     from cbundles.commands import sweep as command
-    from cbundles.commands.grow import require
+    from cbundles.commands.running import require
 
     experiment = config.load(config_file, set_ or [])
     require(experiment, config.TRAIN)
@@ -265,9 +265,10 @@ def _editing(
 ) -> None:
     """`grow` and `tune`: the same command for networks of another kind. how: the other options."""
     from cbundles.commands import grow as command
+    from cbundles.commands.running import require
 
     experiment = config.load(config_file, overrides or [])
-    command.require(experiment, kind)
+    require(experiment, kind)
     options = _options(out or Path("results") / experiment.name, *how)
     if plan:
         command.plan(experiment, options, _console())

@@ -289,6 +289,8 @@ class Cell:
         usual = {"data.name", "training.epochs", "training.seed"}
         usual |= {f"model.{field.name}" for field in dataclasses.fields(Model)}
         found = {path: value for path, value in self._given().items() if path not in usual}
+        if self.model.block != Model.block:
+            found["model.block"] = self.model.block
         if self.model.family != "fc" and self.blocks != PAPER_BLOCKS.get(self.model.depth):
             found["model.blocks"] = self.model.blocks
         return found
@@ -420,9 +422,9 @@ def build(
     for section in ("growth", "tuning"):
         given = content.get(section)
         if given and all(getattr(cell, section).arm == "none" for cell in cells):
-            key = next(iter(given))
-            problem = f"has no effect without {section}.arm"
-            raise where.error(f"{section}.{key}", given[key], problem)
+            for key in (key for key in given if key != "arm"):
+                problem = f"has no effect without {section}.arm"
+                raise where.error(f"{section}.{key}", given[key], problem)
     return Experiment(name=name, cells=cells, grid=grid)
 
 
@@ -524,6 +526,10 @@ def _edits(sections: dict[str, dict[str, Any]], where: _Where) -> None:
         raise where.error("tuning.arm", tuning["arm"], "leave out growth, or tuning")
     if not growth and not tuning:
         return
+    checks = sections["training"]["conflict_checks"]
+    if checks:
+        problem = "has no effect on networks that change their depth; nearest valid: 0"
+        raise where.error("training.conflict_checks", checks, problem)
     if model["family"] == "fc" and model["block"] in NEVER_UNCHANGED:
         nearest = "plain-relu" if model["block"] == "plain-tanh" else "residual1-tanh"
         problem = f"no layer can be inserted without changing it: {NEVER_UNCHANGED[model['block']]}"
@@ -542,11 +548,31 @@ def _growth(growth: dict[str, Any], model: dict[str, Any], epochs: int, where: _
     if model["family"] != "fc" and growth["arm"] in ("matched", "large"):
         problem = "no ordinary vgg or resnet has an inserted layer; nearest valid: 'small'"
         raise where.error("growth.arm", growth["arm"], problem)
+    if growth["threshold"] > 0 and growth["first_epoch"] >= epochs:
+        problem = f"nothing is inserted in {epochs} epochs; nearest valid: {max(1, epochs - 1)}"
+        raise where.error("growth.first_epoch", growth["first_epoch"], problem)
+    if growth["backtrack"]:
+        _backtrack(growth, last, epochs, where)
     if growth["arm"] == "large" and growth["large_depth"] is None:
         raise where.error("growth.large_depth", None, "missing; layers of the arm large")
+    if growth["large_depth"] is not None and growth["large_depth"] <= (model["depth"] or 0):
+        problem = f"must be more than the small network's; nearest valid: {model['depth'] + 1}"
+        raise where.error("growth.large_depth", growth["large_depth"], problem)
     if growth["zero"] == "inner" and model.get("block") != "residual2-tanh":
         problem = "inner weights of zero need model.block = residual2-tanh: with relu, or without "
-        raise where.error("growth.zero", "inner", problem + "two weights, no position is scored")
+        problem += "two weights, no position is scored; nearest valid: 'outer'"
+        raise where.error("growth.zero", "inner", problem)
+
+
+def _backtrack(growth: dict[str, Any], last: int, epochs: int, where: _Where) -> None:
+    """Every insertion must be judged before the next one, and before the end."""
+    wait = growth["backtrack"]
+    if growth["insertions"] > 1 and growth["every"] < wait:
+        problem = f"an insertion is judged {wait} epochs later (backtrack); nearest valid: {wait}"
+        raise where.error("growth.every", growth["every"], problem)
+    if growth["threshold"] == 0 and last + wait > epochs:
+        problem = f"the last insertion, after epoch {last}, is judged after {last + wait}"
+        raise where.error("training.epochs", epochs, f"{problem}; nearest valid: {last + wait}")
 
 
 def _tuning(tuning: dict[str, Any], model: dict[str, Any], where: _Where) -> None:
@@ -561,6 +587,9 @@ def _tuning(tuning: dict[str, Any], model: dict[str, Any], where: _Where) -> Non
     if tuning["min_depth"] > model["depth"]:
         problem = f"the network starts with fewer; nearest valid: {model['depth']}"
         raise where.error("tuning.min_depth", tuning["min_depth"], problem)
+    if tuning["max_depth"] < tuning["min_depth"]:
+        problem = f"less than tuning.min_depth; nearest valid: {tuning['min_depth']}"
+        raise where.error("tuning.max_depth", tuning["max_depth"], problem)
     if tuning["max_depth"] < model["depth"]:
         problem = f"the network starts with more; nearest valid: {model['depth']}"
         raise where.error("tuning.max_depth", tuning["max_depth"], problem)

@@ -33,7 +33,7 @@ class Tally:
             share = (event["epoch"] + 1) / (self.populations[key].cells[0].training.epochs + 1)
             self._progress(key, share, share if event["epoch"] else 0.0)
         elif event["event"] == "step":
-            share = event["done"] / event["total"]
+            share = event["part"] / event["of"]
             self._progress(key, share, share)
         elif event["event"] in ("finished", "failed"):
             self._share[key] = 1.0
@@ -84,7 +84,7 @@ def _progress(event: dict[str, Any], population: Job) -> str:
     of a study how much of it is done."""
     cell = population.cells[0]
     if event["event"] == "step":
-        return f"{cell.label}: {event['done']} of {event['total']} {event['what']}"
+        return f"{cell.label}: {event['part']} of {event['of']} {event['what']}"
     more = f" (+{len(population.cells) - 1} more)" if len(population.cells) > 1 else ""
     entropy = event["bundle_entropy"][0]
     h = "diverged" if entropy is None else f"H {entropy:.3f}"

@@ -56,10 +56,13 @@ Cli = Callable[..., "subprocess.CompletedProcess[str]"]
 def cli(tmp_path: Path) -> Cli:
     """Run `cbundles ARGUMENTS` in a process of its own, in an empty folder."""
 
-    def run(*arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, timeout: float = 300, environment: dict[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "cbundles.cli", *arguments],
             cwd=tmp_path,
+            env={**os.environ, **(environment or {})},
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -25,8 +25,12 @@ def test_grow_arms_choose_their_position():
 def test_grow_threshold_is_relative_to_the_mean_of_existing_layers():
     assert place("max", threshold=1.9) == 1  # 0.4 > 1.9 x 0.2
     assert place("max", threshold=2.1) is None and place("random", threshold=2.1) is None
-    assert place("max", sensitivities=[0.0, 0.0]) is None
-    assert place("max", sensitivities=[float("nan"), 0.1]) is None
+    assert place("max", sensitivities=[0.0, 0.0]) == 0  # at fixed epochs, whatever they are
+    assert place("max", threshold=0.1, sensitivities=[0.0, 0.0]) is None
+    for where in (0, 1, 2):
+        sensitivities = [1.0, 2.0, 3.0]
+        sensitivities[where] = float("nan")
+        assert place("max", sensitivities=sensitivities) is None
 
 
 def test_grow_is_due_at_its_epochs():
@@ -48,25 +52,25 @@ def propose(arm="both", entropy=(0.0, 0.0, 0.0), past=(), accuracy=0.5, **given)
 
 @pytest.mark.parametrize("arm", ["both", "remove"])
 def test_tune_removes_from_the_first_conflicting_layer_on(arm):
-    assert propose(arm, (0.0, 0.0, 0.3, 0.0, 2.0)) == Edit(REMOVE, 2, 3)
-    assert propose(arm, (0.0, 0.2)) == Edit(REMOVE, 1, 1)
-    assert propose(arm, (0.0, None, 0.0)) == Edit(REMOVE, 1, 2)
+    assert propose(arm, (0.0, 0.0, 0.3, 0.0, 2.0)) == Edit(REMOVE, 2, 3, 5)
+    assert propose(arm, (0.0, 0.2)) == Edit(REMOVE, 1, 1, 2)
+    assert propose(arm, (0.0, None, 0.0)) == Edit(REMOVE, 1, 2, 3)
 
 
 def test_tune_ignores_what_the_first_layer_merges():
-    assert propose("both", (0.1, 0.1, 0.05)) == Edit(INSERT, 1, 1)
-    assert propose("both", (0.1, 0.1, 0.2)) == Edit(REMOVE, 2, 1)
+    assert propose("both", (0.1, 0.1, 0.05)) == Edit(INSERT, 1, 1, 3)
+    assert propose("both", (0.1, 0.1, 0.2)) == Edit(REMOVE, 2, 1, 3)
     assert propose("both", (None, 0.1, 0.2)) is None
 
 
 def test_tune_keeps_its_bounds():
     assert propose("both", (0.0, 0.2, 0.2), min_depth=2) is None
     assert propose("both", max_depth=3) is None
-    assert propose("both", max_depth=4) == Edit(INSERT, 1, 1)
+    assert propose("both", max_depth=4) == Edit(INSERT, 1, 1, 3)
 
 
 def test_tune_inserts_only_where_nothing_conflicts_and_it_may_help():
-    assert propose("both") == propose("insert") == Edit(INSERT, 1, 1)
+    assert propose("both") == propose("insert") == Edit(INSERT, 1, 1, 3)
     assert propose("insert", (0.0, 0.0, 0.3)) is None  # sensitivities would point there
     assert propose("both", threshold=2.6) is None  # 0.5 < 2.6 x 0.2
     assert propose("both", accuracy=0.99) is None and propose("both", accuracy=0.98)
@@ -77,12 +81,26 @@ def test_tune_inserts_only_where_nothing_conflicts_and_it_may_help():
 
 
 def test_tune_neither_reverses_nor_repeats_recent_edits():
-    inserted, removed = Edit(INSERT, 1, 1), Edit(REMOVE, 2, 1)
+    inserted, removed = Edit(INSERT, 1, 1, 3), Edit(REMOVE, 2, 1, 3)
     conflict = (0.0, 0.0, 0.3)
     assert propose("both", conflict, past=[Past(inserted, 60, kept=True)]) is None
     assert propose("both", conflict, past=[Past(inserted, 50, kept=True)]) == removed
     assert propose("both", conflict, past=[Past(inserted, 60, kept=False)]) == removed
+    assert propose("both", conflict, past=[Past(removed, 60, kept=False)]) is None
     assert propose("both", past=[Past(removed, 60, kept=True)]) is None
-    assert propose("both", past=[Past(inserted, 60, kept=False)]) is None
     assert propose("both", past=[Past(inserted, 60, kept=True)]) == inserted
     assert propose("both", past=[Past(inserted, 40, kept=False)]) == inserted
+
+
+@pytest.mark.parametrize("arm", ["both", "both-random"])
+def test_tune_tries_the_next_best_place_after_one_that_was_undone(arm):
+    """The same for both arms: what chance may try again, the largest sensitivity may, too."""
+    undone = [Past(Edit(INSERT, 1, 1, 3), 60, kept=False)]
+    found = propose(arm, past=undone, threshold=0.0)
+    assert found.position == 2 if arm == "both" else found.position in (0, 2)
+    undone.append(Past(Edit(INSERT, 2, 1, 3), 70, kept=False))
+    assert propose(arm, past=undone, threshold=0.0).position == 0
+    undone.append(Past(Edit(INSERT, 0, 1, 3), 80, kept=False))
+    assert propose(arm, past=undone, threshold=0.0) is None
+    elsewhere = [Past(Edit(INSERT, 1, 1, 4), 60, kept=False)]  # in a network of other depth
+    assert propose("both", past=elsewhere).position == 1

@@ -12,22 +12,7 @@ from cbundles.commands import sweep
 from cbundles.commands.running import Options
 from cbundles.config import GROW, Experiment
 from cbundles.console import duration
-from cbundles.errors import InputError
 from cbundles.report import arms, growth, tuning
-
-
-def require(experiment: Experiment, kind: str) -> None:
-    """InputError unless all networks of an experiment are for this command: TRAIN, GROW, TUNE."""
-    for cell in experiment.cells:
-        if cell.kind != kind:
-            arm = {"grow": "growth.arm", "tune": "tuning.arm"}
-            given = f"{arm[cell.kind]} is set" if cell.kind in arm else f"{arm[kind]} is missing"
-            verb = cell.kind if cell.kind in arm else "sweep"
-            raise InputError(
-                f"{experiment.name}: {given} for {cell.label}; "
-                f"cbundles {'sweep' if kind == 'train' else kind} cannot run it, "
-                f"cbundles {verb} can"
-            )
 
 
 def plan(experiment: Experiment, options: Options, console: Console) -> None:

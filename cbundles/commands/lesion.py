@@ -12,8 +12,15 @@ from rich.table import Table
 
 from cbundles import config, data
 from cbundles.commands import sweep
-from cbundles.commands.running import Options, devices, require_trained, train, wall_seconds
-from cbundles.config import Cell, Experiment
+from cbundles.commands.running import (
+    Options,
+    devices,
+    require,
+    require_trained,
+    train,
+    wall_seconds,
+)
+from cbundles.config import TRAIN, Cell, Experiment
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
@@ -59,6 +66,7 @@ def of_file(path: Path, overrides: list[str]) -> Experiment:
 
 
 def _checked(experiment: Experiment) -> Experiment:
+    require(experiment, TRAIN)
     for cell in experiment.cells:
         if cell.model.family != "resnet":
             raise InputError(

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from cbundles import config
 from cbundles.commands import autotune, grow, lesion, report, sweep, toy
-from cbundles.commands.running import Options
+from cbundles.commands.running import Options, require
 from cbundles.console import duration
 from cbundles.errors import InputError, did_you_mean
 from cbundles.experiments import removal
@@ -109,7 +109,7 @@ def _step(verb: str, given: dict[str, Any], path: Path, results: Path, place: st
             raise InputError(f"{place}: {verb}: config is missing")
         experiment = config.load(path.parent / given["config"], overrides)
         kind, command = EXPERIMENTS[verb]
-        grow.require(experiment, kind)
+        require(experiment, kind)
         return Step(
             f"{verb} {experiment.name}",
             results / experiment.name,

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from cbundles import provenance
-from cbundles.config import Cell, Experiment
+from cbundles.config import TUNE, Cell, Experiment
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import require_square
@@ -58,16 +58,34 @@ def require_trained(store: Store, cells: Sequence[Cell], prints: dict[str, str])
         saved.read_trained(path, cell.id, prints[cell.data.name])
 
 
+def require(experiment: Experiment, kind: str) -> None:
+    """InputError unless all networks of an experiment are for this command: TRAIN, GROW, TUNE."""
+    for cell in experiment.cells:
+        if cell.kind != kind:
+            arm = {"grow": "growth.arm", "tune": "tuning.arm"}
+            given = f"{arm[cell.kind]} is set" if cell.kind in arm else f"{arm[kind]} is none"
+            verb = cell.kind if cell.kind in arm else "sweep"
+            raise InputError(
+                f"{experiment.name}: {given} for {cell.label}; "
+                f"cbundles {'sweep' if kind == 'train' else kind} cannot run it, "
+                f"cbundles {verb} can"
+            )
+
+
 def check_against_data(cell: Cell, facts: Facts) -> None:
     require_square(cell.data, facts.image_shape)
+    available, left = facts.train, ""
+    if cell.kind == TUNE:
+        available -= round(cell.tuning.held_out * facts.train)
+        left = f" left when tuning.held_out = {cell.tuning.held_out}"
     for path, value in (
-        ("probe.samples", cell.probe.count(facts.train)),
+        ("probe.samples", cell.probe.count(available)),
         ("training.batch_size", cell.training.batch_size),
     ):
-        if value > facts.train:
+        if value > available:
             raise InputError(
-                f"{path} = {value}: {cell.data.name} has {facts.train} training images; "
-                f"nearest valid: {facts.train}"
+                f"{path} = {value}: {cell.data.name} has {available} training images{left}; "
+                f"nearest valid: {available}"
             )
 
 

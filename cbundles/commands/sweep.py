@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,12 @@ from cbundles.commands.running import (
     train,
     wall_seconds,
 )
-from cbundles.config import Experiment
+from cbundles.config import GROW, Cell, Experiment
 from cbundles.console import duration
+from cbundles.data.dataset import Facts
 from cbundles.executor import planner
-from cbundles.models.shape import shape_of
+from cbundles.experiments import edits
+from cbundles.models.shape import Shape, shape_of
 from cbundles.report import runs, summary, tables, views
 from cbundles.store import Store
 
@@ -53,7 +56,7 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
             {
                 "cell": cell.id,
                 "config": cell.asdict(),
-                "parameters": shape_of(cell.model, facts[cell.data.name]).parameters,
+                "parameters": _shape(cell, facts[cell.data.name]).parameters,
                 "core_seconds": round(planner.seconds(cell, facts[cell.data.name]), 1),
                 "finished": cell.id in finished,
             }
@@ -67,7 +70,7 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
     for title in ("cell", "network", "parameters", "core time", "state"):
         table.add_column(title, justify="right" if title in ("parameters", "core time") else "left")
     for cell in cells:
-        shape = shape_of(cell.model, facts[cell.data.name])
+        shape = _shape(cell, facts[cell.data.name])
         predicted = duration(planner.seconds(cell, facts[cell.data.name]))
         state = "finished" if cell.id in finished else "to do"
         table.add_row(cell.id, cell.label, f"{shape.parameters:,}", predicted, state)
@@ -81,6 +84,14 @@ def plan_sweep(experiment: Experiment, options: Options, console: Console) -> No
     )
     if options.device == "gpu":
         console.print("The time is that of a CPU; none has been measured on this GPU yet.")
+
+
+def _shape(cell: Cell, facts: Facts) -> Shape:
+    """Of a network at the start."""
+    if cell.kind == GROW and cell.model.family == "fc":
+        deep = dataclasses.replace(cell.model, depth=edits.start_depth(cell))
+        return shape_of(deep, facts)
+    return shape_of(cell.model, facts)
 
 
 def seconds_left(experiment: Experiment, options: Options) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 from cbundles.config import GROW, INSERTING, TRAIN, Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
+from cbundles.experiments import edits
 from cbundles.models.shape import ConvShape, shape_of
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
@@ -30,7 +31,6 @@ CONV_LAYER_OVERHEAD = 1.2e-3
 CONV_FORWARD_OVERHEAD = 1.0e-4  # of a layer, classifying 64 images
 CONV_FLOPS_PER_SECOND = 5.0e10
 CONV_COMPILE_SECONDS = 30.0
-TUNING_ROOM = 8  # layers that it is padded to at least
 EDITING_LAYER_OVERHEAD = 1.2e-7  # of a sample, in populations whose depth changes
 
 # Of a sample in a layer while it waits to be sorted, and of a sample while 16 layers are sorted.
@@ -124,7 +124,7 @@ def _family(cell: Cell, device: str) -> object:
         return cell.data, cell.model, alike, cell.probe, edits
     t = cell.training
     program = (cell.data, cell.probe, t.epochs, t.batch_size, t.learning_rate, t.weight_decay)
-    shape = cell.model if device == "cpu" or cell.model.family != "fc" else ()
+    shape = cell.model if device == "cpu" or cell.model.family != "fc" else cell.model.block
     return (program, shape)
 
 
@@ -181,15 +181,15 @@ def seconds(cell: Cell, facts: Facts) -> float:
 def _editing_seconds(cell: Cell, facts: Facts) -> float:
     """Of a network that changes its depth, in a population that is padded to the deepest and
     trained until the compute of the shallowest is spent."""
-    growth, tuning, epochs = cell.growth, cell.tuning, float(cell.training.epochs)
+    tuning, epochs = cell.tuning, float(cell.training.epochs)
 
     def flops(depth: int) -> int:
         return shape_of(dataclasses.replace(cell.model, depth=depth), facts).flops
 
     if cell.kind == GROW:
-        depth = max(cell.model.depth + growth.insertions, growth.large_depth or 0)
+        depth = edits.room(cell)
     else:
-        depth = max(TUNING_ROOM, cell.model.depth)
+        depth = max(edits.ROOM, cell.model.depth)
         epochs *= flops(tuning.budget_depth) / flops(tuning.min_depth)
     samples = facts.train + (facts.test + cell.probe.count(facts.train)) / 3
     layers = samples * depth * EDITING_LAYER_OVERHEAD

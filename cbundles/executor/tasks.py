@@ -109,6 +109,8 @@ def _edit(worker: Worker, job: Job, task: dict[str, Any]) -> None:
             content = saved.encode(Saved(*moment.subjects.network_of(number), whence))
             write_atomically(worker.store.weights_path(cell.id), content)
         if not worker.store.is_finished(cell.id, fingerprint):
+            if not worker.keep_weights:  # what is there was trained on other images
+                worker.store.weights_path(cell.id).unlink(missing_ok=True)
             worker.store.finish({**record, **origin})
     worker.store.drop_checkpoint(key)
     jax.clear_caches()
@@ -119,20 +121,19 @@ def _edited(
 ) -> Moment:
     """Train to the end, saving and reporting on the way; returns the last Moment."""
     saved_at = time.monotonic()
-    if job.cells[0].kind == GROW:
-        total, moments = job.cells[0].training.epochs, grow.run(job.cells, data, facts, resume)
-    else:
-        total, moments = 100, tune.run(job.cells, data, facts, resume)
-    moment = None
-    for moment in moments:
+    growing = job.cells[0].kind == GROW
+    run, moment = (grow.run if growing else tune.run), None
+    for moment in run(job.cells, data, facts, resume):
         if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             worker.store.save_checkpoint(key, moment.freeze())
             saved_at = time.monotonic()
-        done = moment.epoch if total != 100 else round(100 * tune.progress(moment))
-        what = "epochs" if job.cells[0].kind == GROW else "% of the compute"
-        progress = {"done": done, "total": total, "what": what}
-        worker.send({"event": "step", "population": job.key, **progress})
-    assert moment is not None  # there is one before the first epoch
+        if growing:
+            part = {"part": moment.epoch, "of": job.cells[0].training.epochs, "what": "epochs"}
+        else:
+            share = round(100 * tune.progress(moment))
+            part = {"part": share, "of": 100, "what": "% of the compute"}
+        worker.send({"event": "step", "population": job.key, **part})
+    assert moment is not None  # there is always one, if only that of the checkpoint
     return moment
 
 
@@ -155,8 +156,8 @@ def _lesion(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     for now in lesion.run(shape, network, cell, data, settings, state):
         state = now.state
         worker.store.save_checkpoint(key, json.dumps(state).encode())
-        progress = {"done": now.done, "total": now.total, "what": "lesioned networks"}
-        worker.send({"event": "step", "population": job.key, **progress})
+        part = {"part": now.done, "of": now.total, "what": "lesioned networks"}
+        worker.send({"event": "step", "population": job.key, **part})
     assert state is not None  # there is one before the first lesion
     record = lesion.record(cell, settings, state, images=len(data.test.labels))
     origin = {"network": digest, **worker.origin(fingerprint)}

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cbundles.config import INSERTING, Growth, Tuning
+from cbundles.config import INSERTING, Cell, Growth, Tuning
 
 POSITION_STREAM = 2**52  # of chance, for arms that draw a position
 INSERT, REMOVE = "insert", "remove"
+ROOM = 8  # layers that the tuner pads to at least: fewer programs
 
 
 def place(
@@ -27,13 +28,15 @@ def place(
     epoch: int,
 ) -> int | None:
     """The position that an arm inserts at; None when no sensitivity exceeds `threshold` times the
-    mean of the existing layers'.
+    mean of the existing layers', or they are not finite; with a threshold of 0 there always is one.
 
     sensitivities: of every position; existing: of every existing layer. seed, epoch: of the draw of
     the arm ``random``.
     """
-    largest = max(sensitivities)
-    if not np.isfinite(largest) or largest <= threshold * float(np.mean(existing)):
+    largest = float(np.max(sensitivities))
+    if not np.isfinite([largest, *existing]).all():
+        return None
+    if threshold > 0 and largest <= threshold * float(np.mean(existing)):
         return None
     if arm == "max":
         return int(np.argmax(sensitivities))
@@ -53,14 +56,28 @@ def due(growth: Growth, epoch: int, done: int) -> bool:
     return since >= 0 and since % growth.every == 0
 
 
+def start_depth(cell: Cell) -> int:
+    """Layers that a network has at the start."""
+    if cell.growth.arm == "large":
+        return cell.growth.large_depth
+    return cell.model.depth + (cell.growth.insertions if cell.growth.arm == "matched" else 0)
+
+
+def room(cell: Cell) -> int:
+    """Layers that a growing network may come to have."""
+    inserted = cell.growth.insertions if cell.growth.arm in INSERTING else 0
+    return max(start_depth(cell), cell.model.depth + inserted)
+
+
 @dataclass(frozen=True)
 class Edit:
     """kind: INSERT or REMOVE; position: of the new layer's predecessor, or of the first layer that
-    goes; count: of layers."""
+    goes; count: of layers; depth: before it."""
 
     kind: str
     position: int
     count: int
+    depth: int
 
 
 @dataclass(frozen=True)
@@ -90,6 +107,7 @@ def propose(
     inserted: nothing behind a collapsed bundle can separate it, yet sensitivities point there. The
     first conflicting layer and all later ones go, if that leaves enough. What the first layer of
     all merges, no depth can mend; so a layer conflicts here when its H is above the first layer's.
+    An edit neither reverses a recent one that was kept, nor repeats one that was undone.
     """
     recent = [p for p in past if epoch - p.epoch < tuning.memory]
     given = entropy[0]
@@ -100,20 +118,25 @@ def propose(
         first = conflicting[0]
         if tuning.arm in ("insert", "fixed") or first < tuning.min_depth:
             return None
-        return _unless_recent(Edit(REMOVE, first, depth - first), recent)
+        edit = Edit(REMOVE, first, depth - first, depth)
+        reverses = any(p.kept and p.edit.kind == INSERT for p in recent)
+        repeats = any(not p.kept and p.edit == edit for p in recent)
+        return None if reverses or repeats else edit
     saturated = accuracy >= tuning.saturated
     if tuning.arm in ("remove", "fixed") or saturated or depth >= tuning.max_depth:
         return None
+    if any(p.kept and p.edit.kind == REMOVE for p in recent):
+        return None
+    tried = {p.edit.position for p in recent if not p.kept and p.edit == _insertion(p, depth)}
+    left = [p for p in range(len(sensitivities)) if p not in tried]
+    if not left:
+        return None
     arm = "random" if tuning.arm == "both-random" else "max"
-    position = place(arm, sensitivities, existing, tuning.threshold, seed=seed, epoch=epoch)
-    return None if position is None else _unless_recent(Edit(INSERT, position, 1), recent)
+    position = place(arm, [sensitivities[p] for p in left], existing, tuning.threshold,
+                     seed=seed, epoch=epoch)  # fmt: skip
+    return None if position is None else Edit(INSERT, left[position], 1, depth)
 
 
-def _unless_recent(edit: Edit, recent: Sequence[Past]) -> Edit | None:
-    """The edit, unless it reverses one that was kept or repeats one that was undone."""
-    for past in recent:
-        if past.kept and past.edit.kind != edit.kind:
-            return None
-        if not past.kept and past.edit == edit:
-            return None
-    return edit
+def _insertion(past: Past, depth: int) -> Edit:
+    """What was tried, if it was an insertion into a network of this depth."""
+    return Edit(INSERT, past.edit.position, 1, depth)

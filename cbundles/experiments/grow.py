@@ -22,19 +22,6 @@ from cbundles.experiments.history import Moment
 from cbundles.experiments.subjects import Subjects
 
 
-def start_depth(cell: Cell) -> int:
-    """Layers at the start."""
-    if cell.growth.arm == "large":
-        return cell.growth.large_depth
-    more = cell.growth.insertions if cell.growth.arm == "matched" else 0
-    return cell.model.depth + more
-
-
-def room(cell: Cell) -> int:
-    """Layers that the network may come to have."""
-    return max(start_depth(cell), cell.model.depth + cell.growth.insertions)
-
-
 def run(
     cells: Sequence[Cell], data: DeviceData, facts: Facts, resume: bytes | None = None
 ) -> Iterator[Moment]:
@@ -43,11 +30,13 @@ def run(
     subjects = _subjects(cells, data, facts)
     moment = Moment.begin(subjects) if resume is None else Moment.thaw(resume, subjects)
     everyone = np.ones(len(cells), bool)
+    if moment.epoch >= epochs:  # interrupted after the last epoch
+        yield moment
     for epoch in range(moment.epoch + 1, epochs + 1):
         with moment.timed():
             if epoch > 0:
                 subjects.advance(epoch, everyone)
-                moment.spend(epoch, everyone)
+                moment.spend(everyone)
                 if growth.backtrack:
                     _undo_what_did_not_help(moment, epoch)
             if epoch < epochs:
@@ -60,8 +49,8 @@ def run(
 def _subjects(cells: Sequence[Cell], data: DeviceData, facts: Facts) -> Subjects:
     if cells[0].model.family != "fc":
         return ConvSubjects(cells, data, facts)
-    depths = [start_depth(cell) for cell in cells]
-    return Subjects(cells, depths, max(map(room, cells)), data, facts)
+    depths = [edits.start_depth(cell) for cell in cells]
+    return Subjects(cells, depths, max(map(edits.room, cells)), data, facts)
 
 
 def _insert(moment: Moment, epoch: int) -> None:
@@ -92,9 +81,10 @@ def _insert(moment: Moment, epoch: int) -> None:
     for i, member in enumerate(members):
         if not chosen[i]:
             continue
-        edit = edits.Edit(edits.INSERT, int(positions[i]), 1)
+        edit = edits.Edit(edits.INSERT, int(positions[i]), 1, int(subjects.depths[i]) - 1)
         member.edited(epoch, edit, int(subjects.depths[i]), None if loss is None else loss[i])
         if loss is not None:
+            member.spend(subjects.probe_flops(i))
             member.trial, member.before = (edit, epoch), float(loss[i])
 
 
@@ -106,6 +96,9 @@ def _undo_what_did_not_help(moment: Moment, epoch: int) -> None:
     if not any(ends):
         return
     loss = subjects.performance(subjects.data.probe).loss
+    for i, member in enumerate(members):
+        if ends[i]:
+            member.spend(subjects.probe_flops(i))
     undone = np.array([ends[i] and not loss[i] < m.before for i, m in enumerate(members)])
     moment.restore(undone)
     for i, member in enumerate(members):

@@ -95,7 +95,7 @@ class Moment:
         self.compile_seconds += compiled
         self.programs += self.subjects.programs - programs
 
-    def spend(self, epoch: int, active: np.ndarray) -> None:
+    def spend(self, active: np.ndarray) -> None:
         """Count an epoch of training of the members that are active, bool (members,)."""
         for i, member in enumerate(self.members):
             if active[i]:

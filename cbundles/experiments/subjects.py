@@ -105,6 +105,10 @@ class Subjects:
         """Of scoring: forward, backward, and a product a position."""
         return 4 * self._scored[1].size * self.flops(member)
 
+    def probe_flops(self, member: int) -> int:
+        """Of the forward pass of the probe set."""
+        return len(self.data.probe.labels) * self.flops(member)
+
     def advance(self, epoch: int, active: np.ndarray) -> None:
         """One epoch of the members that are active, bool (members,)."""
         seeds = {c.training.seed for c in self.cells}

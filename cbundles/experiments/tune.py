@@ -22,8 +22,6 @@ from cbundles.experiments.edits import INSERT, Edit
 from cbundles.experiments.history import Member, Moment
 from cbundles.experiments.subjects import Subjects
 
-ROOM = 8  # layers that a network is padded to at least: fewer programs
-
 
 def budget(cell: Cell, subjects: Subjects) -> float:
     """FLOPs that each network may spend."""
@@ -37,53 +35,74 @@ def run(
     yields after the initial evaluation and after each epoch."""
     held_out = data.held_out
     assert held_out is not None
+    if len(data.labels) < cells[0].training.batch_size:
+        raise ValueError("fewer training images than a batch holds")
     depths = [cell.model.depth for cell in cells]
-    deepest = max(*depths, min(ROOM, cells[0].tuning.max_depth))
+    deepest = max(*depths, min(edits.ROOM, cells[0].tuning.max_depth))
     subjects = Subjects(cells, depths, deepest, data, facts)
     moment = Moment.begin(subjects) if resume is None else Moment.thaw(resume, subjects)
     limit = budget(cells[0], subjects)
+    resumed = moment if resume is not None else None
     for epoch in itertools.count(moment.epoch + 1):
         active = np.array([
-            epoch == 0 or _affords(m, i, subjects, limit) for i, m in enumerate(moment.members)
+            epoch == 0 or _affords_epoch(m, i, subjects, limit)
+            for i, m in enumerate(moment.members)
         ])  # fmt: skip
         if not active.any():
-            return
+            break
         with moment.timed():
             if epoch > 0:
                 subjects.advance(epoch, active)
-                moment.spend(epoch, active)
-                _judge(moment, epoch, active, held_out, limit)
+                moment.spend(active)
+                _judge(moment, epoch, active, held_out)
                 _edit(moment, epoch, active, held_out, limit)
             look = history.shown(epoch, cells[0].training.epochs)
             moment.evaluate(epoch, [
-                bool(active[i]) and (look or not _affords(m, i, subjects, limit))
+                bool(active[i]) and (look or not _affords_epoch(m, i, subjects, limit))
                 for i, m in enumerate(moment.members)
             ], held_out)  # fmt: skip
+        resumed = None
         yield moment
+    if resumed is not None:  # interrupted after the last epoch
+        yield resumed
 
 
 def progress(moment: Moment) -> float:
     """The share of all compute that has been spent."""
     limit = budget(moment.subjects.cells[0], moment.subjects)
-    spent = sum(min(member.flops, limit) for member in moment.members)
-    return spent / (limit * len(moment.members))
+    return sum(member.flops for member in moment.members) / (limit * len(moment.members))
 
 
-def _affords(member: Member, i: int, subjects: Subjects, limit: float, epochs: int = 1) -> bool:
-    return member.flops + epochs * subjects.epoch_flops(i) <= limit
+def _affords_epoch(member: Member, i: int, subjects: Subjects, limit: float) -> bool:
+    return member.flops + subjects.epoch_flops(i) <= limit
 
 
-def _judge(
-    moment: Moment, epoch: int, active: np.ndarray, held_out: Examples, limit: float
-) -> None:
+def _affords_trial(
+    member: Member, i: int, subjects: Subjects, held_out: Examples, limit: float
+) -> bool:
+    """Whether a check, and an insertion with its trial and the judgement, are within the limit: no
+    edit is left that has not been judged."""
+    trial, deeper = subjects.cells[0].tuning.trial, int(subjects.depths[i]) + 1
+    epoch = subjects.epoch_flops_at(deeper)
+    judgement = len(held_out.labels) * epoch / (3 * subjects.steps * subjects.recipe.batch_size)
+    check = _check_flops(i, subjects, held_out)
+    return member.flops + check + trial * epoch + judgement <= limit
+
+
+def _check_flops(i: int, subjects: Subjects, held_out: Examples) -> float:
+    """Of scoring, measuring H and accuracy on the probe set, and the loss on held-out images."""
+    apart = len(held_out.labels) * subjects.flops(i)
+    return subjects.score_flops(i) + 2 * subjects.probe_flops(i) + apart
+
+
+def _judge(moment: Moment, epoch: int, active: np.ndarray, held_out: Examples) -> None:
     """Keep the edits that lowered the loss on held-out images, take back the others."""
     subjects, members = moment.subjects, moment.members
     tuning = subjects.cells[0].tuning
     ends = [
-        bool(active[i]) and m.trial is not None
-        and (epoch - m.trial[1] >= tuning.trial or not _affords(m, i, subjects, limit))
+        bool(active[i]) and m.trial is not None and epoch - m.trial[1] >= tuning.trial
         for i, m in enumerate(members)
-    ]  # fmt: skip
+    ]
     if not any(ends):
         return
     loss, undone = subjects.performance(held_out).loss, np.zeros(len(members), bool)
@@ -106,7 +125,7 @@ def _edit(moment: Moment, epoch: int, active: np.ndarray, held_out: Examples, li
     due = [
         bool(active[i]) and cell.tuning.arm != "fixed" and m.trial is None
         and (not m.past or epoch - m.past[-1].epoch >= tuning.cooldown)
-        and _affords(m, i, subjects, limit, tuning.trial)
+        and _affords_trial(m, i, subjects, held_out, limit)
         for i, (cell, m) in enumerate(zip(subjects.cells, members, strict=True))
     ]  # fmt: skip
     if not any(due):
@@ -118,7 +137,7 @@ def _edit(moment: Moment, epoch: int, active: np.ndarray, held_out: Examples, li
         if not due[i]:
             continue
         sensitivities, existing = scores[i]
-        member.spend(subjects.score_flops(i) + len(held_out.labels) * subjects.flops(i))
+        member.spend(_check_flops(i, subjects, held_out))
         member.scored(epoch, sensitivities, existing, entropy=entropy[i])
         chosen[i] = edits.propose(
             cell.tuning, depth=int(subjects.depths[i]), entropy=entropy[i],

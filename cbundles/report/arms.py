@@ -129,7 +129,7 @@ def _name(cell: Cell, differing: Sequence[str]) -> str:
         parts += [model.family, f"{model.base_filters} filters"]
     if cell.kind != TUNE:
         parts.append(f"depth {model.depth}")
-    unnamed = {*SCHEDULE, "growth.arm", "tuning.arm"}
+    unnamed = {*SCHEDULE, "growth.arm", "tuning.arm", "model.block"}
     parts += [f"{path.split('.')[1]}={value}" for path, value in cell.unusual.items()
               if path not in unnamed]  # fmt: skip
     parts += [f"{path.split('.')[1]}={_value(cell, path)}" for path in differing]

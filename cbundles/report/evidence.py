@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cbundles.config import PAPER_BLOCKS, Cell, Probe
+from cbundles.config import PAPER_BLOCKS, Cell, Model, Probe
 from cbundles.report import summary
 from cbundles.report.runs import AUTOTUNE, SWEEP, TOY, Run
 
@@ -133,7 +133,9 @@ def groups(runs: Sequence[Run], *, resolutions: bool = False) -> list[Group]:
             )  # fmt: skip
             if resolutions:
                 default = dataclasses.replace(default, resolution=cell.probe.resolution)
-            if cell.probe == default and len(record["history"]) == cell.training.epochs + 1:
+            plain = cell.model.block == Model.block  # as the paper's networks are
+            whole = len(record["history"]) == cell.training.epochs + 1
+            if plain and whole and cell.probe == default:
                 found.setdefault(f"{run.name} {_scale_key(cell)}", []).append(record)
     result = []
     for key, records in found.items():

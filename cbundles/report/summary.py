@@ -24,7 +24,7 @@ SETTINGS = {
     for field in dataclasses.fields(kind)
     if section not in ("model", "growth", "tuning") and field.name not in ("name", "epochs")
     and (section, field.name) != ("training", "seed")
-}  # fmt: skip
+} | {"block": ("model", "block")}  # fmt: skip
 
 
 def row(record: dict[str, Any]) -> dict[str, Any]:
@@ -123,8 +123,7 @@ def settings(record: dict[str, Any]) -> dict[str, Any]:
     cell = Cell.fromdict(record["config"])
     config = cell.asdict()
     values = {column: config[section][key] for column, (section, key) in SETTINGS.items()}
-    if cell.model.family == "fc":
-        values["probe_batch_norm"] = None
+    values["probe_batch_norm" if cell.model.family == "fc" else "block"] = None
     useless = "probe_resolution" if cell.probe.equality == "gamma" else "probe_gamma"
     return {**values, useless: None}
 

@@ -40,6 +40,8 @@ def _judged(run: Run, settings: Sequence[Setting]) -> Finding:
     held = sum(holds for holds, _ in told)
     ours = f"(a) and (b) hold in {held} of {len(told)} settings. "
     ours += "; ".join(text for _, text in told)
+    if left_out := len(arms.settings(run.records)) - len(settings):
+        ours += f"; {counted(left_out, 'setting')} with fewer than {SEEDS} seeds left out"
     records = [r for s in settings for r in s.records if arms.arm_of(r) in NEEDED]
     data = ", ".join(dict.fromkeys(s.cell.data.name for s in settings))
     epochs = " or ".join(dict.fromkeys(str(s.cell.training.epochs) for s in settings))
