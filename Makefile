@@ -35,7 +35,7 @@ bench: $(READY) ## Measure training and the metric on this machine (see scripts/
 	$(BIN)/python scripts/bench_metric.py
 
 PROFILE ?= auto
-reproduce: $(READY) ## Every claim of the paper, resumable: PROFILE=cpu (90 minutes), paper (GPU), smoke (3 minutes)
+reproduce: $(READY) ## Every claim of the paper, resumable: PROFILE=cpu (105 minutes), paper (GPU), smoke (3 minutes)
 	$(BIN)/cbundles reproduce $(PROFILE)
 
 report: $(READY) ## Tables, figures and claims again, from the records in results/

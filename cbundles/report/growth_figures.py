@@ -129,6 +129,7 @@ def loss(settings: Sequence[Setting], caption: str) -> Figure:
         upper.set_title(title(setting, setting.seeds), fontsize=8)
         upper.set_xlabel(f"training compute [{unit}]")
         lower.set_xlabel("epoch")
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in (upper, lower):
             axes.set_xlim(left=0)
             axes.margins(y=0.1)  # room for the triangles
@@ -258,6 +259,7 @@ def sensitivity(settings: Sequence[Setting], caption: str) -> Figure:
         upper.set_title(title(setting, seeds), fontsize=8)
         upper.set_xlabel("position (0: the first)")
         lower.set_xlabel("epoch")
+        lower.xaxis.set_major_locator(MaxNLocator(integer=True))
         for axes in (upper, lower):
             _logarithmic(axes)
             axes.margins(y=0.15)

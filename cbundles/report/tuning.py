@@ -32,9 +32,9 @@ COLUMNS = {
     "random": "accuracy - both-random's [points]",
 }
 ABOUT = (
-    "An arm removes from the first layer on whose H is above that of layer 1, or, where there is none, "
-    "inserts where the sensitivity is largest; an edit stays when the held-out loss has fallen after a "
-    "trial. "
+    "An arm removes from the first layer on whose H is above that of layer 1, or, where there is "
+    "none, inserts where the sensitivity is largest; an edit stays when the held-out loss has "
+    "fallen after a trial. "
     "Test accuracy and loss when the compute is spent: mean over seeds and 95 % t-interval; "
     "differences are paired by seed, with the arm that starts from the same depth. Layers at the "
     "end: mean (fewest to most). Edits: sums over all networks. n: networks; diverged ones are in "
