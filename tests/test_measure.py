@@ -117,7 +117,7 @@ def test_accuracy_counts_every_test_image():
 def exact_network(shape: FcShape) -> fc.Params:
     """Weights that are whole numbers: float32 arithmetic is exact, however it is batched."""
     params = fc.init(shape, seed=3)
-    return fc.Params(*(np.round(3 * leaf) for leaf in params))
+    return jax.tree.map(lambda leaf: np.round(3 * leaf), params)
 
 
 @pytest.mark.parametrize("batch", [7, 64, 300])
@@ -168,7 +168,7 @@ def population(rule: str) -> tuple[measure.Layers, list[fc.Params], Any, Any]:
     """Three networks of six layers: 18 layers do not fill two pieces."""
     shape = FcShape(12, 6, 10, 3)
     params = [
-        fc.Params(*(np.round(3 * leaf) for leaf in fc.init(shape, seed))) for seed in range(3)
+        jax.tree.map(lambda leaf: np.round(3 * leaf), fc.init(shape, seed)) for seed in range(3)
     ]
     chance = np.random.default_rng(0)
     x, y = chance.integers(0, 3, (90, 12)).astype(np.float32), np.arange(90) % 3
