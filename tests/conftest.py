@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +29,17 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Decoded data and compiled programs of this session only: no state leaks in or out."""
-    folder = tmp_path_factory.mktemp("cache")
+    """Decoded data and compiled programs of this session only: no state leaks in or out. All its
+    processes share them, for what takes most of the time is to compile."""
+    import jax
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder /= "cache"
     os.environ["CBUNDLES_CACHE"] = str(folder)
+    jax.config.update("jax_compilation_cache_dir", os.environ.get("TPC") or str(folder / "tests"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder
 
 
@@ -50,6 +60,7 @@ def shared() -> Path:
 
 
 Cli = Callable[..., "subprocess.CompletedProcess[str]"]
+Process = subprocess.Popen[str]
 
 
 @pytest.fixture
@@ -70,3 +81,36 @@ def cli(tmp_path: Path) -> Cli:
         )
 
     return run
+
+
+@pytest.fixture
+def frozen(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[Process]]:
+    """Start `cbundles ARGUMENTS`; it stands still right after a worker has written the file `at`
+    (a glob) `after` times, until it is killed: at the latest when the `with` block ends."""
+
+    @contextlib.contextmanager
+    def start(*arguments: str, at: str, after: int = 1) -> Iterator[Process]:
+        sign = tmp_path / "frozen"
+        paths = [str(Path(__file__).parent / "freezing"), os.environ.get("PYTHONPATH", "")]
+        environment = {
+            "FREEZE_AT": str(tmp_path / at), "FREEZE_AFTER": str(after), "FREEZE_SIGN": str(sign),
+            "CBUNDLES_CHECKPOINT_SECONDS": "0", "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+        }  # fmt: skip
+        with subprocess.Popen(
+            [sys.executable, "-m", "cbundles.cli", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as process:
+            try:
+                deadline = time.monotonic() + 600
+                while not sign.exists() and process.poll() is None and time.monotonic() < deadline:
+                    time.sleep(0.05)
+                assert sign.exists(), process.poll()
+                yield process
+            finally:
+                process.kill()
+
+    return start

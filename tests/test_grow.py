@@ -4,11 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import jax
 import numpy as np
@@ -464,22 +459,14 @@ def test_grow_command(cli, tmp_path):
     assert report.returncode == 0 and "C18" in report.stdout
 
 
-def test_tune_command_survives_a_kill(tmp_path, cli):
+def test_tune_command_survives_a_kill(tmp_path, cli, frozen):
     path = written(tmp_path, {**TUNE, "training": {**TUNE["training"], "epochs": 60}})
-    environment = {**os.environ, "CBUNDLES_CHECKPOINT_SECONDS": "0"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cbundles.cli", "tune", path, "--out", "killed", "--workers", "1"],
-        cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
     folder = tmp_path / "killed"
-    for _ in range(600):
-        if list(folder.glob("checkpoints/*")) or process.poll() is not None:
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    command = ["tune", path, "--out", "killed", "--workers", "1"]
+    with frozen(*command, at="killed/checkpoints/*", after=3):
+        pass
     assert list(folder.glob("checkpoints/*")) and not list(folder.glob("cells/*"))
-    assert cli("tune", path, "--out", "killed", "--workers", "1").returncode == 0
+    assert cli(*command).returncode == 0
     assert cli("tune", path, "--out", "whole", "--workers", "1").returncode == 0
     tables = [
         (tmp_path / run / "tuning.csv").read_text().splitlines() for run in ("killed", "whole")

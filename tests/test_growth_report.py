@@ -388,8 +388,8 @@ def test_c18_growth_must_take_less_compute_than_the_large_network():
     like = grown({"small": 0.3, "large": 0.05}, seeds=20, insertions=6, epochs=9)
     assert verdicts(growth_run(*dear, *like)) == [False]
     (found,) = c18(growth_run(*dear, *like))
-    assert "(a) holds" in found.ours and "(b) does not hold" in found.ours
-    assert "reached by 20 of 20" in found.ours
+    assert "(a) holds" in found.text and "(b) does not hold" in found.text
+    assert "reached by 20 of 20" in found.text
 
 
 def test_c18_growth_takes_the_median_of_seeds_that_may_never_get_there():
@@ -401,7 +401,7 @@ def test_c18_growth_takes_the_median_of_seeds_that_may_never_get_there():
 
     assert verdicts(run(10)) == [True]
     assert verdicts(run(11)) == [False]
-    assert "reached by 10 of 21, median ratio infinite" in c18(run(11))[0].ours
+    assert "reached by 10 of 21, median ratio infinite" in c18(run(11))[0].text
 
 
 def test_c18_growth_needs_an_interval_below_zero():
@@ -416,7 +416,7 @@ def test_c18_growth_needs_an_interval_below_zero():
                         for s in range(20)))  # fmt: skip
     (found,) = c18(wide)
     assert growth.difference(the_setting(*wide.records), "max", "small", "train_loss").mean < 0
-    assert not found.reproduced and "(a) does not hold" in found.ours
+    assert not found.reproduced and "(a) does not hold" in found.text
 
 
 def test_c18_growth_is_judged_on_complete_runs_with_twenty_seeds_and_all_arms():
@@ -439,33 +439,37 @@ def test_c18_growth_holds_when_it_does_in_half_of_the_settings():
     bad = [grown({**NEEDED, "max": 0.06}, seeds=20, width=w) for w in (8, 9)]
     few = grown({**NEEDED, "max": 0.06}, seeds=3, width=10)
     (half,) = c18(growth_run(*good, *bad[0], *few))
-    assert half.reproduced and half.ours.startswith("(a) and (b) hold in 1 of 2 settings. ")
-    assert "spirals, plain-relu, width 5, depth 2: (a) holds" in half.ours
-    assert "; spirals, plain-relu, width 8, depth 2: (a) holds" in half.ours
-    assert "width 10" not in half.ours  # too few seeds to be judged
-    assert half.scale == "spirals, 2 settings, 4 epochs, 120 networks, 20 seeds"
+    assert half.reproduced and half.text.startswith(
+        "(a) and (b) hold in 1 of 2 settings (1 setting "
+    )
+    assert ": width 5: (a) holds" in half.text
+    assert "; width 8: (a) holds" in half.text
+    assert "width 10" not in half.text  # too few seeds to be judged
+    assert (
+        half.scale == "spirals, plain-relu, depth 2, 2 settings, 4 epochs, 120 networks, 20 seeds"
+    )
     assert half.runs == ("grown",) and len(half.cells) == 120
     (third,) = c18(growth_run(*good, *bad[0], *bad[1]))
-    assert not third.reproduced and "in 1 of 3 settings" in third.ours
+    assert not third.reproduced and "in 1 of 3 settings" in third.text
 
 
 def test_c18_growth_counts_diverged_networks():
     good, gone = grown(NEEDED, seeds=20), growth_record("max", 20, diverged=True)
     others = [growth_record(arm, 20, loss=NEEDED[arm]) for arm in ("small", "large")]
     (found,) = c18(growth_run(*good, gone, *others))
-    assert found.reproduced and "1 max network diverged" in found.ours
-    assert ", 20 pairs;" in found.ours and "reached by 20 of 21" in found.ours
+    assert found.reproduced and "1 max network diverged" in found.text
+    assert ", 20 pairs;" in found.text and "reached by 20 of 21" in found.text
     # Without it there would be too few: this is shown, not hidden.
     (found,) = c18(growth_run(*[r for r in good if r["config"]["training"]["seed"]], gone, *others))
-    assert not found.reproduced and "fewer than 20 pairs are left" in found.ours
+    assert not found.reproduced and "fewer than 20 pairs are left" in found.text
 
 
 def test_c18_growth_tells_the_loss_at_equal_compute_and_what_is_unusual():
     (found,) = c18(growth_run(*grown(NEEDED, seeds=20, threshold=1.5, scale="size")))
-    assert found.reproduced and "threshold=1.5, scale=size" in found.ours
+    assert found.reproduced and "threshold=1.5, scale=size" in found.scale
     setting = the_setting(*grown(NEEDED, seeds=20, threshold=1.5, scale="size"))
     equal = growth.difference_at_equal_compute(setting, "max")
-    assert f"at equal compute {equal.text(signed=True)}" in found.ours
+    assert f"at equal compute {equal.text(signed=True)}" in found.text
     ours = setting.of("max")[0]["history"][3]  # 7,000 of the 8,000 FLOPs of small
     assert ours["flops"] == 7000 and arms.at_compute(setting.of("max")[0], 8000, "flops") == 7000
 

@@ -7,9 +7,6 @@ import itertools
 import json
 import math
 import signal
-import subprocess
-import sys
-import time
 
 import jax
 import jax.numpy as jnp
@@ -409,18 +406,14 @@ probe: {samples: 256}
 """
 
 
-def test_lesion_and_prune_for_real(cli, tmp_path):
+def test_lesion_and_prune_for_real(cli, frozen, tmp_path):
     """Train, study, kill and go on; prune; what is written loads and is the masked network."""
     (tmp_path / "study.yaml").write_text(STUDY)
     words = ["lesion", "--config", "study.yaml", "--draws", "4"]
     run = tmp_path / "results/study"
-    process = subprocess.Popen([sys.executable, "-m", "cbundles.cli", *words], cwd=tmp_path,
-                               stdout=subprocess.PIPE, text=True)  # fmt: skip
-    deadline = time.monotonic() + 300
-    while not list((run / "checkpoints").glob("*-lesion-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    with frozen(*words, at="results/study/checkpoints/*-lesion-*", after=2) as process:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
     left = list((run / "checkpoints").glob("*-lesion-*.msgpack"))
     assert left
     left[0].write_bytes(left[0].read_bytes()[:50])  # damaged: that one starts again

@@ -33,7 +33,7 @@ def run(options: Options, console: Console) -> int:
         figures = views.write(done)
     for claim in claims.judge([done]):
         for finding in claim.findings:
-            text = f"{claim.id} {finding.verdict}: {claim.claim}\n   {finding.ours}"
+            text = f"{claim.id} {finding.verdict}: {claim.claim}\n   {finding.text}"
             console.print(text, highlight=False, soft_wrap=True)
     for path in figures:
         console.print(f"figure   {path}", highlight=False, soft_wrap=True)

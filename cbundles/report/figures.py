@@ -113,7 +113,7 @@ def accuracy_and_entropy_by_depth(records: Sequence[dict[str, Any]], caption: st
     for epoch, label in ((0, "initial weights"), (1, "after epoch 1"), (-1, "after the last")):
         _band(lower, records, depths, entropy(epoch), label)
     lower.axhline(math.log(classes), color="grey", linewidth=0.8, linestyle=":")
-    lower.set_ylabel("bundle entropy H^L [nats]")
+    lower.set_ylabel("bundle entropy $H^L$ [nats]")
     lower.set_xlabel("depth (layers)")
     lower.set_xticks(depths)
     lower.legend(frameon=False, fontsize=8)
@@ -204,7 +204,7 @@ def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
     widths, chosen = (sorted(set(values)) for values in zip(*panels, strict=True))
     limit = math.log(records[0]["num_classes"])
     figure = Figure(
-        figsize=(1.3 + 2.1 * len(widths), 0.8 + 2.0 * len(chosen)), layout="constrained"
+        figsize=(max(4.6, 1.3 + 2.1 * len(widths)), 0.8 + 2.0 * len(chosen)), layout="constrained"
     )
     grid = figure.subplots(len(chosen), len(widths), squeeze=False)
     image = None

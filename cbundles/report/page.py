@@ -43,7 +43,7 @@ def rows(claims: Sequence[Claim]) -> list[dict[str, Any]]:
         about = {"id": claim.id, "claim": claim.claim, "paper": claim.paper}
         for finding in claim.findings:
             lines.append(
-                {**about, "ours": finding.ours, "scale": finding.scale,
+                {**about, "ours": finding.text, "scale": finding.scale,
                  "verdict": finding.verdict, "criterion": claim.criterion,
                  "runs": " ".join(finding.runs), "cells": " ".join(finding.cells)}
             )  # fmt: skip
@@ -135,7 +135,8 @@ nav{display:flex;gap:1rem;flex-wrap:wrap}
 nav a{color:#fff}
 h2{margin-top:2.5rem;border-bottom:1px solid #ccc}
 .claim{border:1px solid #ddd;border-radius:.5rem;padding:.6rem .9rem;margin:.8rem 0}
-.claim p{margin:.3rem 0}.small{color:#555;font-size:.85rem;overflow-wrap:anywhere}
+.claim p,.claim ul{margin:.3rem 0}.claim li{font-size:.9rem}
+.small{color:#555;font-size:.85rem;overflow-wrap:anywhere}
 .badge{border-radius:1rem;padding:.05rem .6rem;font-size:.8rem;color:#fff;white-space:nowrap}
 .reproduced{background:#1a7f37}.not-reproduced{background:#b42318}.not-run{background:#6b6b6b}
 .depends-on-the-scale{background:#9a6700}
@@ -151,8 +152,10 @@ def _badge(text: str) -> str:
 
 def _claim(claim: Claim) -> str:
     findings = "".join(
-        f"<p>{_badge(f.verdict)} {escape(f.ours)}<br><span class=small>{escape(f.scale)}; "
-        f"records: {escape(' '.join(f.runs))} ({len(f.cells)})</span></p>"
+        f"<p>{_badge(f.verdict)} {escape(f.ours)}</p>"
+        + (f"<ul>{''.join(f'<li>{escape(one)}</li>' for one in f.details)}</ul>" * bool(f.details))
+        + f"<p class=small>{escape(f.scale)}; "
+        f"records: {escape(' '.join(f.runs))} ({len(f.cells)})</p>"
         for f in claim.findings
     )
     return (

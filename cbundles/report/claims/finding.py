@@ -13,13 +13,20 @@ REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
 
 @dataclass(frozen=True)
 class Finding:
-    """What records of one scale say about a claim. cells: identities of the records behind it."""
+    """What records of one scale say about a claim: the outcome (ours), and its parts where there
+    are several (details). cells: identities of the records behind it."""
 
     scale: str
     ours: str
     reproduced: bool
     runs: tuple[str, ...]
     cells: tuple[str, ...]
+    details: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The outcome and its parts in one line."""
+        return ": ".join(part for part in (self.ours, "; ".join(self.details)) if part)
 
     @property
     def verdict(self) -> str:

@@ -38,19 +38,28 @@ def _enough(run: Run) -> list[Setting]:
 def _judged(run: Run, settings: Sequence[Setting]) -> Finding:
     told = [_setting(setting) for setting in settings]
     held = sum(holds for holds, _ in told)
-    ours = f"(a) and (b) hold in {held} of {len(told)} settings. "
-    ours += "; ".join(text for _, text in told)
+    ours = f"(a) and (b) hold in {held} of {counted(len(told), 'setting')}"
+    names, common = _told_apart([setting.name for setting in settings])
     if left_out := len(arms.settings(run.records)) - len(settings):
-        ours += f"; {counted(left_out, 'setting')} with fewer than {SEEDS} seeds left out"
+        ours += f" ({counted(left_out, 'setting')} with fewer than {SEEDS} seeds left out)"
     records = [r for s in settings for r in s.records if arms.arm_of(r) in NEEDED]
-    data = ", ".join(dict.fromkeys(s.cell.data.name for s in settings))
     epochs = " or ".join(dict.fromkeys(str(s.cell.training.epochs) for s in settings))
     scale = (
-        f"{data}, {counted(len(told), 'setting')}, {epochs} epochs, "
+        f"{common}, {counted(len(told), 'setting')}, {epochs} epochs, "
         f"{len(records)} networks, {evidence.seeds(records)} seeds"
     )
     cells = tuple(record["cell"] for record in records)
-    return Finding(scale, ours, 2 * held >= len(told), (run.name,), cells)
+    details = tuple(": ".join(filter(None, (name, text)))
+                    for name, (_, text) in zip(names, told, strict=True))  # fmt: skip
+    return Finding(scale, ours, 2 * held >= len(told), (run.name,), cells, details)
+
+
+def _told_apart(names: Sequence[str]) -> tuple[list[str], str]:
+    """What tells names of comma-separated parts apart, for each; and what they share."""
+    parts = [name.split(", ") for name in names]
+    shared = [part for part in parts[0] if all(part in other for other in parts)]
+    rest = [", ".join(part for part in one if part not in shared) for one in parts]
+    return rest, ", ".join(shared)
 
 
 def _setting(setting: Setting) -> tuple[bool, str]:
@@ -62,7 +71,7 @@ def _setting(setting: Setting) -> tuple[bool, str]:
     lower = whole.n >= SEEDS and whole.high < 0
     cheaper = len(ratios) >= SEEDS and statistics.median(ratios) < 1
     text = (
-        f"{setting.name}: (a) {_yes(lower)}, train loss max - small {whole.text(signed=True)}, "
+        f"(a) {_yes(lower)}, train loss max - small {whole.text(signed=True)}, "
         f"{whole.n} pairs; at equal compute {equal.text(signed=True)}; (b) {_yes(cheaper)}, "
         f"large's loss {growth.reach_text(ratios)}"
     )

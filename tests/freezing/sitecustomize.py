@@ -1,0 +1,27 @@
+"""Python reads this at its start where this folder leads PYTHONPATH: `conftest.frozen` does.
+
+The process goes to sleep for good once it has put a file that matches $FREEZE_AT in its place for
+the $FREEZE_AFTER-th time. Whoever kills it then does so at a known moment, however fast the
+machine is: what is left is what was on the disk at that moment.
+"""
+
+import fnmatch
+import os
+import time
+from pathlib import Path
+
+pattern, left = os.environ["FREEZE_AT"], int(os.environ["FREEZE_AFTER"])
+replace = os.replace
+
+
+def replace_and_freeze(source, target, **options):
+    global left
+    replace(source, target, **options)
+    if fnmatch.fnmatch(os.fspath(target), pattern):
+        left -= 1
+        if not left:
+            Path(os.environ["FREEZE_SIGN"]).touch()
+            time.sleep(3600)
+
+
+os.replace = replace_and_freeze
