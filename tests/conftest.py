@@ -38,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = folder.parent
     folder /= "cache"
     os.environ["CBUNDLES_CACHE"] = str(folder)
-    jax.config.update("jax_compilation_cache_dir", os.environ.get("TPC") or str(folder / "tests"))
+    jax.config.update("jax_compilation_cache_dir", str(folder / "tests"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder
 

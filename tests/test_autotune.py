@@ -93,7 +93,7 @@ def test_nothing_left_ends_the_chain():
 
 
 SMALL = (
-    "autotune", "--dataset", "mnist_mini", "--blocks", "3,14,14,2", "--seeds", "2",
+    "autotune", "--dataset", "mnist_mini", "--blocks", "1,30,0,0", "--seeds", "2",
     "--set", "model.base_filters=2", "--set", "training.epochs=1", "--set", "probe.samples=256",
     "--set", "training.batch_size=250", "--set", "probe.batch_norm=running",
 )  # fmt: skip

@@ -247,7 +247,7 @@ def test_killed_while_training_continues_from_the_checkpoint(cli, frozen, tiny, 
     resumed = cli("sweep", *one, "--out", "killed", "--json")
     events = [json.loads(line) for line in resumed.stdout.splitlines()]
     epochs = [e["epoch"] for e in events if e["event"] == "epoch"]
-    assert epochs == [4, 5, 6, 7, 8]  # that of the checkpoint first: there is one of epoch 0
+    assert epochs == [5, 6, 7, 8]  # the fifth checkpoint is that of epoch 4: one is of epoch 0
     for name in ("table.csv", "layers.csv"):
         assert untimed(tmp_path / "killed" / name) == untimed(tmp_path / "whole" / name)
     assert not list((tmp_path / "killed" / "checkpoints").iterdir())

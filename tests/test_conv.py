@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 
+import compiled
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from conftest import GOLDEN
 from jax.flatten_util import ravel_pytree
 
-from cbundles import bundles, measure, train
+from cbundles import bundles, measure
 from cbundles.config import PAPER_BLOCKS
 from cbundles.data import augment
 from cbundles.data.device import Examples
@@ -76,7 +77,7 @@ def test_golden_forward_pass(golden, name, norm, key):
     def see(block):
         return (view(block.output), *([view(block.branch * block.scale)] if residual else []))
 
-    logits, now, seen = conv.forward(
+    logits, now, seen = compiled.conv_forward(
         params, statistics, case["x"], residual=residual, norm=norm, visit=see
     )
     np.testing.assert_allclose(logits, case[f"logits_{key}"], atol=2e-5)
@@ -97,7 +98,9 @@ def test_golden_forward_pass(golden, name, norm, key):
 
 def test_batch_statistics_are_those_of_training_but_move_nothing(golden):
     case, residual, params, statistics = load(golden, "vgg_1111")
-    logits, now, _ = conv.forward(params, statistics, case["x"], residual=residual, norm=conv.BATCH)
+    logits, now, _ = compiled.conv_forward(
+        params, statistics, case["x"], residual=residual, norm=conv.BATCH
+    )
     np.testing.assert_allclose(logits, case["logits_train"], atol=2e-5)
     for ours, before in zip(jax.tree.leaves(now), jax.tree.leaves(statistics), strict=True):
         np.testing.assert_array_equal(ours, before)
@@ -110,8 +113,7 @@ def test_golden_gradients(golden, name):
     shape = ConvShape(image, (1, 1, 1, 1), 8, residual, 10)
     flat, unravel = ravel_pytree(params)
     rest = Network(flat, ravel_pytree(statistics)[0])
-    slopes = jax.jit(jax.value_and_grad(train.loss_of, has_aux=True), static_argnums=4)
-    (loss, _), gradient = slopes(flat, rest, case["x"], case["y"], shape)
+    (loss, _), gradient = compiled.slope(flat, rest, case["x"], case["y"], shape)
     assert float(loss) == pytest.approx(float(case["loss_train"]), abs=2e-6)
     tree = unravel(gradient)
     first = tree.stages[0].rest
@@ -165,7 +167,7 @@ def test_initial_weights(blocks, residual):
                 assert np.std(mine.kernel) == pytest.approx(deviation, rel=0.1)
                 assert np.abs(mine.kernel).max() <= deviation * 2 / 0.8796 * (1 + 1e-6)
     images = np.ones((3, 28, 28, 1), np.float32)
-    logits = network.logits(shape, Network(*map(jnp.asarray, start[:2])), images)
+    logits = compiled.logits(shape, Network(*map(jnp.asarray, start[:2])), images)
     assert logits.shape == (3, 10) and bool(jnp.isfinite(logits).all())
 
 
@@ -187,13 +189,21 @@ def test_every_lowering_is_the_same_convolution(form, size, stride, kernel):
         convolve = getattr(lowering, form)
         return convolve(x, w, stride) if form == "patches" else convolve(x, w)
 
+    def both(convolve):
+        """The convolution, and its gradients for one by its result."""
+
+        def run(x, w, g):
+            found, back = jax.vjp(convolve, x, w)
+            return found, back(g)
+
+        return jax.jit(run)
+
+    g = chance.standard_normal((3, -(-size // stride), -(-size // stride), 4))
     with jax.enable_x64(True):
-        expected, back = jax.vjp(lambda x, w: lowering.xla(x, w, stride), x, w)
-        g = chance.standard_normal(expected.shape)
-        slopes = back(jnp.asarray(g))
-    found, back = jax.vjp(ours, jnp.asarray(x, jnp.float32), jnp.asarray(w, jnp.float32))
+        expected, slopes = both(lambda x, w: lowering.xla(x, w, stride))(x, w, g)
+    found, gradients = both(ours)(*(jnp.asarray(a, jnp.float32) for a in (x, w, g)))
     np.testing.assert_allclose(found, expected, atol=3e-5)
-    for mine, exact in zip(back(jnp.asarray(g, jnp.float32)), slopes, strict=True):
+    for mine, exact in zip(gradients, slopes, strict=True):
         np.testing.assert_allclose(mine, exact, atol=1e-4, rtol=1e-4)
 
 
@@ -219,7 +229,7 @@ def test_measured_bundles_are_what_the_metric_says_of_the_activations(norm, resi
     def padded(a):
         return jnp.pad(a.reshape(len(a), -1), ((0, 0), (0, 784 - a[0].size))).T
 
-    _, _, seen = conv.forward(
+    _, _, seen = compiled.conv_forward(
         params, statistics, augment.to_float(images), residual=residual, norm=norm,
         visit=lambda block: [padded(a) for a in activations_of(block)],
     )  # fmt: skip

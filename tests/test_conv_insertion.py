@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 
+import compiled
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,13 +49,7 @@ def inserted(shape, one, places):
     return shape, one
 
 
-# Many programs that run once: compiling them as little as possible takes a quarter of the time.
-compiled = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-CLASSIFY = compiled(network.logits, static_argnums=0)
-GRADIENTS = compiled(conv_insertion.gradients, static_argnums=0)
-
-
-@functools.partial(compiled, static_argnums=0)
+@functools.partial(compiled.quickly, static_argnums=0)
 def trained(shape, one, x, y):
     """Logits and statistics after a training pass, and the gradient of the loss: (P,)."""
 
@@ -73,11 +68,14 @@ def trained(shape, one, x, y):
 def test_insertion_changes_neither_the_function_nor_other_gradients(batch, residual):
     shape, x = shape_of(residual), batch[0]
     one = some(shape)
-    (logits, statistics, slopes), classes = trained(shape, one, *batch), CLASSIFY(shape, one, x)
+    (logits, statistics, slopes), classes = (
+        trained(shape, one, *batch),
+        compiled.logits(shape, one, x),
+    )
     for places in PLACES:
         larger, same = inserted(shape, one, places)
         assert larger.inserted == places and same.params.shape == (larger.parameters,)
-        np.testing.assert_allclose(CLASSIFY(larger, same, x), classes, atol=1e-5)
+        np.testing.assert_allclose(compiled.logits(larger, same, x), classes, atol=1e-5)
         found, after, gradient = trained(larger, same, *batch)
         np.testing.assert_allclose(found, logits, atol=1e-5)
         np.testing.assert_allclose(after, statistics, atol=1e-6)
@@ -90,7 +88,9 @@ def test_insertion_changes_nothing_where_the_convolution_rounds(batch):
     shape = ConvShape((16, 16, 1), (2, 0, 0, 0), lowering.WINOGRAD_CHANNELS, False, 10)
     one, x = some(shape), batch[0][:, :16, :16]
     larger, same = inserted(shape, one, (0,))
-    np.testing.assert_allclose(CLASSIFY(larger, same, x), CLASSIFY(shape, one, x), atol=1e-5)
+    np.testing.assert_allclose(
+        compiled.logits(larger, same, x), compiled.logits(shape, one, x), atol=1e-5
+    )
 
 
 def test_insertion_order_in_the_vector():
@@ -166,7 +166,7 @@ def test_insertion_leaves_visits_masks_and_gates_as_they_are(batch, residual):
 
     def run(shape, one, taps=None):
         params, statistics = (view(a) for view, a in zip(network.views(shape), one, strict=False))
-        return conv.forward(
+        return compiled.conv_forward(
             params, statistics, x, residual=residual, norm=conv.BATCH, inserted=shape.inserted,
             visit=lambda block: block.output.mean((1, 2, 3)), taps=taps, **surgery,
         )  # fmt: skip
@@ -188,7 +188,7 @@ def test_insertion_gradients_are_those_of_the_network_with_the_layer(batch, resi
     shape, one = inserted(shape_of(residual), some(shape_of(residual)), existing)
     noise = np.random.default_rng(2).normal(0, 0.1, one.params.shape)
     one = one._replace(params=jnp.asarray(one.params + noise, jnp.float32))
-    virtual, kernels = GRADIENTS(shape, one, *batch)
+    virtual, kernels = compiled.conv_gradients(shape, one, *batch)
     slopes = trained(shape, one, *batch)[2]
     tree = network.views(shape)[0](slopes)
     expected = [a for a in jax.tree.leaves(tree) if a.ndim == 4]  # stem, first blocks, inserted
@@ -233,11 +233,13 @@ def test_insertion_gradients_are_finite_differences(batch, residual):
             return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), seen
 
         zeros = [jnp.zeros((len(x), *place)) for place in shape.places]
-        of_taps = compiled(jax.grad(lambda taps: loss(params, taps=taps), has_aux=True))
+        of_taps = compiled.quickly(jax.grad(lambda taps: loss(params, taps=taps), has_aux=True))
         deltas, (_, behind) = of_taps(zeros)
         everywhere = tuple(range(shape.layers))
         layers = [jax.tree.map(np.float64, conv.virtual(h.shape[-1])) for h in behind]
-        at = compiled(lambda layers: loss(params._replace(inserted=tuple(layers)), everywhere)[0])
+        at = compiled.quickly(
+            lambda layers: loss(params._replace(inserted=tuple(layers)), everywhere)[0]
+        )
         here = float(at(layers))
         for block, (delta, h) in enumerate(zip(deltas, behind, strict=True)):
             closed = np.asarray(conv_insertion.virtual_gradient(h, delta))
@@ -283,7 +285,7 @@ def test_insertion_golden_network(golden):
             return optax.softmax_cross_entropy_with_integer_labels(found, y).mean(), behind
 
         np.testing.assert_allclose(logits(weights, x)[0], case["base_logits"], atol=1e-6)
-        slopes = compiled(jax.value_and_grad(loss, (0, 1), has_aux=True))
+        slopes = compiled.quickly(jax.value_and_grad(loss, (0, 1), has_aux=True))
         found, existing, losses, size = [], [], [], int(case["batch_size"])
         for start in range(0, len(x), size):
             part = slice(start, start + size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import compiled
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,6 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from networks import cut, golden_params
 
-from cbundles import train
 from cbundles.models import fc
 from cbundles.models.network import Network
 from cbundles.models.shape import FcShape
@@ -22,8 +22,8 @@ GOLDEN_SHAPE = FcShape(inputs=784, depth=4, width=10, outputs=10)
 def test_golden_forward_pass(golden):
     case = golden("forward_fnn_w10_d4")
     params, x = golden_params(case), case["x"].reshape(16, -1)
-    np.testing.assert_allclose(fc.forward(params, x), case["logits_infer"], atol=2e-6)
-    activations = fc.visit_layers(params, x, lambda a: a)
+    np.testing.assert_allclose(compiled.forward(params, x), case["logits_infer"], atol=2e-6)
+    activations = compiled.visit_layers(params, x, lambda a: a)
     assert activations.shape == (4, 16, 10)
     for layer in range(4):
         a = activations[layer]
@@ -41,8 +41,7 @@ def test_golden_gradients(golden):
     flat, unravel = ravel_pytree(golden_params(case))
     x, y = case["x"].reshape(16, -1), case["y"]
     rest = Network(flat, jnp.zeros(0))
-    slopes = jax.value_and_grad(train.loss_of, has_aux=True)
-    (loss, _), gradient = slopes(flat, rest, x, y, GOLDEN_SHAPE)
+    (loss, _), gradient = compiled.slope(flat, rest, x, y, GOLDEN_SHAPE)
     assert float(loss) == pytest.approx(float(case["loss_train"]), abs=1e-6)
     tree = unravel(gradient)
     for layer in (1, 2, 3):
@@ -98,10 +97,10 @@ def test_padding_does_not_change_the_function():
     x = np.random.default_rng(0).standard_normal((6, 12)).astype(np.float32)
     for ours, theirs in zip(cut(padded, 3, 5), params, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    expected = fc.forward(params, x)
-    np.testing.assert_allclose(fc.forward(padded, x, depth=jnp.int32(3)), expected, atol=1e-6)
-    seen = fc.visit_layers(padded, x, lambda a: a, depth=jnp.int32(3))
-    alone = fc.visit_layers(params, x, lambda a: a)
+    expected = compiled.forward(params, x)
+    np.testing.assert_allclose(compiled.forward(padded, x, depth=jnp.int32(3)), expected, atol=1e-6)
+    seen = compiled.visit_layers(padded, x, lambda a: a, depth=jnp.int32(3))
+    alone = compiled.visit_layers(params, x, lambda a: a)
     np.testing.assert_allclose(seen[:3, :, :5], alone, atol=1e-6)
     np.testing.assert_array_equal(seen[:, :, 5:], 0)
 
@@ -110,5 +109,6 @@ def test_a_network_of_one_hidden_layer():
     params = fc.init(FcShape(12, 1, 5, 4), seed=0)
     x = np.ones((2, 12), np.float32)
     hidden = np.maximum(x @ params.first, 0)
-    np.testing.assert_allclose(fc.forward(params, x), hidden @ params.last, atol=1e-6)
-    np.testing.assert_allclose(fc.visit_layers(params, x, lambda a: a), hidden[None], atol=1e-6)
+    np.testing.assert_allclose(compiled.forward(params, x), hidden @ params.last, atol=1e-6)
+    seen = compiled.visit_layers(params, x, lambda a: a)
+    np.testing.assert_allclose(seen, hidden[None], atol=1e-6)

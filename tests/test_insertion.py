@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import compiled
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from cbundles import train
 from cbundles.models import fc, insertion, network
 from cbundles.models.network import Network
 from cbundles.models.shape import FcShape
@@ -67,9 +67,9 @@ def test_insertion_golden(golden, name):
     one = Network(flat(stored(case, "base_", shape)), jnp.zeros(0))
     x, y = batches(case)
     everything = x.reshape(-1, 1, 1, 2)
-    np.testing.assert_allclose(network.logits(shape, one, everything), case["base_logits"],
+    np.testing.assert_allclose(compiled.logits(shape, one, everything), case["base_logits"],
                                atol=2e-5)  # fmt: skip
-    found = insertion.scores(shape, one, x, y, zero)
+    found = compiled.scores(shape, one, x, y, zero)
     places = len(case["sens"])  # with one weight, the original leaves out the place after the last
     assert places == (depth - 1 if block == "residual1-tanh" else depth)
     np.testing.assert_allclose(found.virtual[:places], case["sens"], rtol=2e-4, atol=1e-9)
@@ -79,7 +79,7 @@ def test_insertion_golden(golden, name):
     weight = ("l1" if zero == "inner" else "l2") + ".weight" if two else "weight"
     names = [k for k in sorted(case) if k.startswith("grad_") and "_V_" in k]
     expected = [case[name].T for name in names if name.endswith(weight)]
-    mean = np.mean([insertion.gradients(shape, one, *batch, zero)[0]
+    mean = np.mean([compiled.gradients(shape, one, *batch, zero)[0]
                     for batch in zip(x, y, strict=True)], axis=0)  # fmt: skip
     for ours, theirs in zip(mean, expected, strict=False):
         rows, columns = theirs.shape
@@ -87,14 +87,14 @@ def test_insertion_golden(golden, name):
         assert not ours[rows:].any() and not ours[:, columns:].any()
 
     larger = FcShape(2, depth + 1, width, 2, block)
-    padded = insertion.resize(shape, one.params, larger)
-    params = insertion.insert(larger, padded, chosen, zero, virtual=True)
+    padded = compiled.resize(shape, one.params, larger)
+    params = compiled.insert(larger, padded, chosen, zero, virtual=True)
     grown = Network(params, one.statistics)
-    np.testing.assert_allclose(network.logits(larger, grown, everything), case["new_logits"],
+    np.testing.assert_allclose(compiled.logits(larger, grown, everything), case["new_logits"],
                                atol=2e-5)  # fmt: skip
-    losses, slope = [], jax.value_and_grad(train.loss_of, has_aux=True)
+    losses = []
     for _ in range(3):
-        (loss, _), gradient = slope(params, grown, everything, y.reshape(-1), larger)
+        (loss, _), gradient = compiled.slope(params, grown, everything, y.reshape(-1), larger)
         losses.append(float(loss))
         params = params - 0.01 * gradient
     np.testing.assert_allclose(losses, case["new_losses_gd_lr0.01_3steps"], atol=2e-5)
@@ -109,11 +109,11 @@ def test_insertion_everywhere_has_the_gradients_of_the_extended_network(golden, 
     params, depths, places = flat(stored(case, "base_", shape)), depth, len(case["sens"])
     for place in reversed(range(places)):
         larger = FcShape(2, depths + 1, width, 2, block)
-        params = insertion.resize(FcShape(2, depths, width, 2, block), params, larger)
-        params = insertion.insert(larger, params, place, zero, virtual=True)
+        params = compiled.resize(FcShape(2, depths, width, 2, block), params, larger)
+        params = compiled.insert(larger, params, place, zero, virtual=True)
         depths += 1
     one, (x, y) = Network(params, jnp.zeros(0)), batches(case)
-    gradients = [jax.grad(train.loss_of, has_aux=True)(params, one, *batch, larger)[0]
+    gradients = [compiled.slope(params, one, *batch, larger)[1]
                  for batch in zip(x, y, strict=True)]  # fmt: skip
     ours = network.views(larger)[0](sum(gradients) / len(gradients))
     theirs = stored(case, "grad_", larger)
@@ -140,21 +140,20 @@ def example(block, *, depth=4, width=5, samples=40, seed=3):
 
 def extended(shape, params, position, zero):
     larger = FcShape(shape.inputs, shape.depth + 1, shape.width, shape.outputs, shape.block)
-    padded = insertion.resize(shape, params, larger)
-    return larger, insertion.insert(larger, padded, position, zero, virtual=True)
+    padded = compiled.resize(shape, params, larger)
+    return larger, compiled.insert(larger, padded, position, zero, virtual=True)
 
 
 @pytest.mark.parametrize(("block", "zero"), KINDS)
 def test_insertion_changes_neither_function_nor_gradients(block, zero):
     shape, params, x, y = example(block)
-    before = network.logits(shape, Network(params, jnp.zeros(0)), x)
-    slope = jax.grad(train.loss_of, has_aux=True)
-    gradient = slope(params, Network(params, jnp.zeros(0)), x, y, shape)[0]
+    before = compiled.logits(shape, Network(params, jnp.zeros(0)), x)
+    gradient = compiled.slope(params, Network(params, jnp.zeros(0)), x, y, shape)[1]
     for position in range(shape.depth):
         larger, new = extended(shape, params, position, zero)
         one = Network(new, jnp.zeros(0))
-        assert float(jnp.abs(network.logits(larger, one, x) - before).max()) <= 1e-5
-        extended_gradient = slope(new, one, x, y, larger)[0]
+        assert float(jnp.abs(compiled.logits(larger, one, x) - before).max()) <= 1e-5
+        extended_gradient = compiled.slope(new, one, x, y, larger)[1]
         view = network.views(larger)[0](extended_gradient)
         kept = np.arange(shape.depth) != position
         existing = view._replace(
@@ -167,12 +166,10 @@ def test_insertion_changes_neither_function_nor_gradients(block, zero):
 @pytest.mark.parametrize(("block", "zero"), KINDS)
 def test_closed_form_of_an_insertion_is_autodiff_of_the_real_layer(block, zero):
     shape, params, x, y = example(block)
-    ours, _ = insertion.gradients(shape, Network(params, jnp.zeros(0)), x, y, zero)
+    ours, _ = compiled.gradients(shape, Network(params, jnp.zeros(0)), x, y, zero)
     for position in range(shape.depth):
         larger, new = extended(shape, params, position, zero)
-        gradient = jax.grad(train.loss_of, has_aux=True)(
-            new, Network(new, jnp.zeros(0)), x, y, larger
-        )[0]
+        gradient = compiled.slope(new, Network(new, jnp.zeros(0)), x, y, larger)[1]
         view = network.views(larger)[0](gradient)
         of_weights = (
             view.outer if block.startswith("residual2") and zero == "outer" else view.hidden
@@ -197,7 +194,7 @@ def oracle_loss(shape, params, x, y):
 def test_closed_form_of_an_insertion_is_that_of_finite_differences(block, zero):
     """At the kink of ReLU the derivative is that from below: what is off stays off."""
     shape, params, x, y = example(block, depth=3, width=3)
-    ours, _ = insertion.gradients(shape, Network(params, jnp.zeros(0)), x, y, zero)
+    ours, _ = compiled.gradients(shape, Network(params, jnp.zeros(0)), x, y, zero)
     points, step = np.asarray(x, np.float64).reshape(len(x), -1), 1e-6
     for position in range(shape.depth):
         larger, new = extended(shape, params, position, zero)
@@ -231,25 +228,25 @@ def activations(shape, params, x, position):
 def test_scores_of_an_insertion_in_a_padded_network_are_those_of_its_own_size():
     shape, params, x, y = example("plain-relu")
     larger = FcShape(2, 7, 5, 3)
-    padded = Network(insertion.resize(shape, params, larger), jnp.zeros(0), jnp.int32(4))
+    padded = Network(compiled.resize(shape, params, larger), jnp.zeros(0), jnp.int32(4))
     batches = x.reshape(4, 10, 1, 1, 2), y.reshape(4, 10)
-    one = insertion.scores(shape, Network(params, jnp.zeros(0)), *batches, "outer")
-    two = insertion.scores(larger, padded, *batches, "outer")
+    one = compiled.scores(shape, Network(params, jnp.zeros(0)), *batches, "outer")
+    two = compiled.scores(larger, padded, *batches, "outer")
     np.testing.assert_allclose(two.virtual[:4], one.virtual, rtol=1e-5)
     np.testing.assert_allclose(two.existing[:4], one.existing[:4], rtol=1e-5)
     np.testing.assert_allclose(two.existing[-1], one.existing[-1], rtol=1e-5)
     assert not two.existing[4:-1].any()
-    inserted = insertion.insert(larger, padded.params, 2, "outer", virtual=True)
-    grown = network.logits(larger, padded._replace(params=inserted, depth=jnp.int32(5)), x)
-    np.testing.assert_allclose(grown, network.logits(larger, padded, x), atol=1e-5)
-    assert bool((insertion.insert(larger, inserted, -1, "outer", virtual=True) == inserted).all())
+    inserted = compiled.insert(larger, padded.params, 2, "outer", virtual=True)
+    grown = compiled.logits(larger, padded._replace(params=inserted, depth=jnp.int32(5)), x)
+    np.testing.assert_allclose(grown, compiled.logits(larger, padded, x), atol=1e-5)
+    assert bool((compiled.insert(larger, inserted, -1, "outer", virtual=True) == inserted).all())
 
 
 def test_scores_average_gradients_before_squaring_when_an_insertion_is_scored():
     shape, params, x, y = example("residual1-tanh")
     one = Network(params, jnp.zeros(0))
-    whole = insertion.gradients(shape, one, x, y, "outer")[0]
-    parts = insertion.scores(shape, one, x.reshape(8, 5, 1, 1, 2), y.reshape(8, 5), "outer")
+    whole = compiled.gradients(shape, one, x, y, "outer")[0]
+    parts = compiled.scores(shape, one, x.reshape(8, 5, 1, 1, 2), y.reshape(8, 5), "outer")
     np.testing.assert_allclose(parts.virtual, jnp.square(whole).sum((1, 2)), rtol=1e-4)
 
 
@@ -257,10 +254,10 @@ def test_truncation_and_insertion_of_zeros():
     shape, params, x, _ = example("residual2-tanh", depth=6)
     short = insertion.truncate(shape, params, 3)
     own = FcShape(2, 3, 5, 3, "residual2-tanh")
-    alone = network.logits(own, Network(insertion.resize(shape, params, own), jnp.zeros(0)), x)
-    kept = network.logits(shape, Network(short, jnp.zeros(0), jnp.int32(3)), x)
+    alone = compiled.logits(own, Network(compiled.resize(shape, params, own), jnp.zeros(0)), x)
+    kept = compiled.logits(shape, Network(short, jnp.zeros(0), jnp.int32(3)), x)
     np.testing.assert_allclose(kept, alone, atol=1e-6)
-    moments = insertion.insert(shape, short, 1, "outer", virtual=False)
+    moments = compiled.insert(shape, short, 1, "outer", virtual=False)
     before, after = (network.views(shape)[0](flat) for flat in (short, moments))
     for name in ("hidden", "hidden_bias", "outer"):
         old, new = getattr(before, name), getattr(after, name)

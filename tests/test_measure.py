@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import compiled
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,7 +110,7 @@ def test_accuracy_counts_every_test_image():
     shape = FcShape(5, 1, 4, 3)
     params = fc.init(shape, seed=1)
     x = jnp.asarray(np.random.default_rng(1).standard_normal((101, 5)), jnp.float32)
-    y = jnp.argmax(fc.forward(jax.tree.map(jnp.asarray, params), x), axis=1)
+    y = jnp.argmax(compiled.forward(jax.tree.map(jnp.asarray, params), x), axis=1)
     wrong = y.at[:10].set((y[:10] + 1) % 3)
     assert accuracy(params, shape, x, wrong) == pytest.approx(91 / 101)
 
@@ -183,7 +184,7 @@ def population(rule: str) -> tuple[measure.Layers, list[fc.Params], Any, Any]:
 def test_every_layer_of_a_population_is_what_the_metric_says_of_its_activations(rule):
     found, members, x, y = population(rule)
     for member, params in enumerate(members):
-        activations = fc.visit_layers(jax.tree.map(jnp.asarray, params), x, lambda a: a)
+        activations = compiled.visit_layers(jax.tree.map(jnp.asarray, params), x, lambda a: a)
         amplitude = float(np.abs(ravel_pytree(params)[0]).max())
         for layer in range(6):
             alone = bundles.bundle_entropy(

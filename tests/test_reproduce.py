@@ -64,6 +64,7 @@ steps:
 def test_reproduce_and_report(cli, tmp_path):
     """Steps run and are not repeated; one without data is left out and named; the report is built
     from records, and again the same after its figures were deleted."""
+    shutil.copytree(ROOT / "results/toy/cells", tmp_path / "results/toy/cells")
     grid = "model: {width: [4, 8, 12], depth: [2, 4, 6]}\ndata: {name: mnist_mini}\n"
     (tmp_path / "grid.yaml").write_text(grid + "probe: {samples: 64}\n")
     missing = "data: {name: 'folder:nowhere'}\nmodel: {width: 4, depth: 2}\n"

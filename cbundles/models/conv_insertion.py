@@ -17,11 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
-from jax.flatten_util import ravel_pytree
 
 from cbundles.models import conv, lowering
 from cbundles.models.insertion import Scores
-from cbundles.models.network import Network, views
+from cbundles.models.network import Network, flat, views
 from cbundles.models.shape import ConvShape
 
 
@@ -109,9 +108,9 @@ def insert(
     """The vector, float32 (P,), with a layer after a block and what has been inserted there before:
     (P',), for the shape `grown`. virtual: the layer passes everything on; otherwise it is zero, for
     vectors that belong to the parameters, such as an optimizer's moments."""
-    tree = views(shape)[0](jnp.asarray(flat_params))
+    tree = views(shape)[0](np.asarray(flat_params))
     layer = conv.virtual(shape.places[block][2])
     layers = list(tree.inserted)
     new = layer if virtual else jax.tree.map(np.zeros_like, layer)
     layers.insert(bisect_right(shape.inserted, block), new)
-    return np.asarray(ravel_pytree(tree._replace(inserted=tuple(layers)))[0])
+    return flat(tree._replace(inserted=tuple(layers)))

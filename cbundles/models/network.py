@@ -6,6 +6,7 @@ Training, measuring and checkpoints see only this; what the numbers mean is up t
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ from jax.flatten_util import ravel_pytree
 
 from cbundles.models import conv, fc
 from cbundles.models.shape import ConvShape, FcShape, Shape
+
+View = Callable[[Any], Any]
 
 
 class Network(NamedTuple):
@@ -31,32 +34,50 @@ class Network(NamedTuple):
 def initial(own: Shape, seed: int, padded_to: Shape) -> Network:
     """Initial weights of a network, perhaps inside a larger one, as NumPy arrays."""
     if isinstance(own, ConvShape):
-        return Network(*map(_flat, conv.init(own, seed)))
+        return Network(*map(flat, conv.init(own, seed)))
     assert isinstance(padded_to, FcShape)
     params = fc.pad(fc.init(own, seed), padded_to)
-    return Network(_flat(params), np.zeros(0, np.float32))
+    return Network(flat(params), np.zeros(0, np.float32))
 
 
-def _flat(tree: Any) -> np.ndarray:
-    return np.concatenate([leaf.ravel() for leaf in jax.tree.leaves(tree)])
+def flat(tree: Any) -> np.ndarray:
+    """The vector of a tree of NumPy arrays, in the order of `views`; empty without any."""
+    leaves = [np.zeros(0, np.float32), *(leaf.ravel() for leaf in jax.tree.leaves(tree))]
+    return np.concatenate(leaves)
 
 
 def own(shape: Shape, padded_to: Shape, one: Network) -> Network:
     """A network without its padding, as NumPy arrays."""
     params = np.asarray(one.params)
     if isinstance(shape, FcShape):
-        params = _flat(fc.cut(views(padded_to)[0](jnp.asarray(params)), shape))
+        params = flat(fc.cut(views(padded_to)[0](params), shape))
     return Network(params, np.asarray(one.statistics))
 
 
 @functools.cache
-def views(shape: Shape) -> tuple[Callable[[jax.Array], Any], Callable[[jax.Array], Any]]:
+def views(shape: Shape) -> tuple[View, View]:
     """The functions that view flat vectors as the parameters and the statistics of a network."""
     if isinstance(shape, ConvShape):
         params, statistics = conv.init(shape, seed=0)
-        return ravel_pytree(params)[1], ravel_pytree(statistics)[1]
+        return _view(params), _view(statistics)
     one = fc.init(FcShape(1, 1, 1, 1, shape.block), seed=0)
-    return ravel_pytree(fc.pad(one, to=shape))[1], lambda none: none
+    return _view(fc.pad(one, to=shape)), lambda none: none
+
+
+def _view(like: Any) -> View:
+    """Views a vector as a tree like this one; one of NumPy without compiling anything."""
+    leaves, kind = jax.tree.flatten(like)
+    shapes = [leaf.shape for leaf in leaves]
+    *ends, total = itertools.accumulate(leaf.size for leaf in leaves)
+
+    def view(vector: Any) -> Any:
+        if vector.shape != (total,):
+            raise ValueError(f"{vector.shape[0]} numbers for a network that has {total}")
+        library: Any = np if isinstance(vector, np.ndarray) else jnp
+        parts = zip(library.split(vector, ends), shapes, strict=True)
+        return jax.tree.unflatten(kind, [part.reshape(shape) for part, shape in parts])
+
+    return view
 
 
 def training_logits(shape: Shape, network: Network, x: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from cbundles.models import conv, network
 from cbundles.models.network import Network
@@ -34,8 +32,8 @@ def without(shape: ConvShape, whole: Network, removed: Sequence[int]) -> tuple[C
         raise ValueError(f"it has blocks 0 to {shape.layers - 1}")
     kept = np.array([block not in set(removed) for block in range(shape.layers)])
     of_params, of_statistics = network.views(shape)
-    params = of_params(jnp.asarray(whole.params))
-    statistics = of_statistics(jnp.asarray(whole.statistics))
+    params = of_params(np.asarray(whole.params))
+    statistics = of_statistics(np.asarray(whole.statistics))
     pairs, blocks, bare, number = [], list(shape.blocks), [], 0
     for i, stage in enumerate(shape.stages):
         halves = bool(stage.first)
@@ -50,7 +48,7 @@ def without(shape: ConvShape, whole: Network, removed: Sequence[int]) -> tuple[C
     smaller = dataclasses.replace(shape, blocks=(first, second, third, fourth), bare=tuple(bare))
     new = [tree._replace(stages=tuple(stages)) for tree, stages
            in zip((params, statistics), zip(*pairs, strict=True), strict=True)]  # fmt: skip
-    return smaller, Network(*(np.asarray(ravel_pytree(tree)[0]) for tree in new))
+    return smaller, Network(*map(network.flat, new))
 
 
 def _cut(stage: conv.Stage, halves: bool, kept: np.ndarray) -> conv.Stage:

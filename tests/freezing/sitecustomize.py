@@ -17,7 +17,7 @@ replace = os.replace
 def replace_and_freeze(source, target, **options):
     global left
     replace(source, target, **options)
-    if fnmatch.fnmatch(os.fspath(target), pattern):
+    if fnmatch.fnmatch(Path(target).absolute().as_posix(), pattern):
         left -= 1
         if not left:
             Path(os.environ["FREEZE_SIGN"]).touch()
