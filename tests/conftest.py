@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "data"
 SHARED = ROOT.parent / "shared"
 
-collect_ignore = ["tensorflow_pixels.py"]  # a script of its own: TensorFlow stays out of JAX
+# Scripts of their own: TensorFlow stays out of JAX, and a process that freezes is not this one.
+collect_ignore = ["tensorflow_pixels.py", "freezing"]
 
 
 def pytest_configure() -> None:

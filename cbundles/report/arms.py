@@ -82,6 +82,14 @@ class Estimate:
         return f"{mean} ({factor * self.low:{form}} to {factor * self.high:{form}})"
 
 
+def told_apart(names: Sequence[str]) -> tuple[list[str], str]:
+    """Of names of settings: what tells each from the others, and what they share."""
+    parts = [name.split(", ") for name in names]
+    shared = [part for part in parts[0] if all(part in other for other in parts)]
+    rest = [", ".join(part for part in one if part not in shared) for one in parts]
+    return rest, ", ".join(shared)
+
+
 def arm_of(record: Record) -> str:
     section = "tuning" if record["experiment"] == TUNE else "growth"
     return str(record["config"][section]["arm"])

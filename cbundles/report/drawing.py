@@ -5,6 +5,7 @@ The same records give the same bytes: no dates or versions are written into the 
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,16 @@ STYLE: dict[Any, Any] = {
     "figure.dpi": 150,
     "svg.hashsalt": "cbundles",
 }
+
+
+def entitle(figure: Figure, title: str, caption: str) -> None:
+    """Put a title over a figure, and below it what is drawn, in lines that fit its width."""
+    widest = int(figure.get_figwidth() * 72 / 5.0)  # a letter is about 5 points wide
+    lines = len(textwrap.wrap(caption, widest))
+    # As few lines as fit, and these of about the same length.
+    width = next(w for w in range(max(1, len(caption) // lines), widest + 1)
+                 if w == widest or len(textwrap.wrap(caption, w)) <= lines)  # fmt: skip
+    figure.suptitle(f"{title}\n{textwrap.fill(caption, width)}", fontsize=9)
 
 
 def save(figure: Figure, stem: Path, rows: Sequence[dict[str, Any]], caption: str) -> Path:

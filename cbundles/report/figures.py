@@ -15,6 +15,7 @@ from cbundles.report import drawing, evidence, summary, tables
 
 BOUNDARY_COLOUR = "#e6194b"
 PANEL_WIDTHS, PROFILES = 4, 6
+NAMES = {"vgg": "VGG", "resnet": "ResNet"}
 
 
 def draw_all(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
@@ -24,16 +25,13 @@ def draw_all(records: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
     with mpl.rc_context(drawing.STYLE):
         for number, (name, group) in enumerate(groups.items(), start=1):
             suffix = "" if len(groups) == 1 else f"-{number}"
-            caption = _caption(group) + (f"\n{name}" if name else "")
+            caption = "; ".join(filter(None, (_caption(group), name)))
             for stem, (shown, draw, rows) in _figures_of(group).items():
-                text = f"{shown} {caption.replace(BREAK, ', ').replace(NEWLINE, '; ')}."
-                figure = draw(group, caption)
-                paths.append(drawing.save(figure, folder / f"{stem}{suffix}", rows, text))
+                figure, path = draw(group, caption), folder / f"{stem}{suffix}"
+                paths.append(drawing.save(figure, path, rows, f"{shown} {caption}."))
     return paths
 
 
-BREAK = ",\n"
-NEWLINE = "\n"
 Draw = Callable[[Sequence[dict[str, Any]], str], Figure]
 BY_WIDTH = ("width", "depth", "seed", "test_accuracy", "first_conflicting_layer")
 BY_ENTROPY = ("width", "depth", "seed", "bundle_entropy", "test_accuracy")
@@ -86,8 +84,8 @@ def _caption(records: Sequence[dict[str, Any]]) -> str:
     devices = ", ".join(sorted({f"{r['device']} ({r['processor']})" for r in records}))
     return (
         f"{config['data']['name']}, {len(records)} networks, "
-        f"{epochs} epoch{'s' * (epochs != 1)}, {seeds} seed{'s' * (seeds != 1)}\n"
-        f"{summary.probe(records[0]).replace(', equality', BREAK + 'equality')}\n{devices}"
+        f"{epochs} epoch{'s' * (epochs != 1)}, {seeds} seed{'s' * (seeds != 1)}; "
+        f"{summary.probe(records[0])}; {devices}"
     )
 
 
@@ -110,14 +108,18 @@ def accuracy_and_entropy_by_depth(records: Sequence[dict[str, Any]], caption: st
     upper.axhline(100 / classes, color="grey", linewidth=0.8, linestyle=":")
     upper.set_ylabel("test accuracy [%]")
     upper.set_ylim(0, 100)
-    for epoch, label in ((0, "initial weights"), (1, "after epoch 1"), (-1, "after the last")):
-        _band(lower, records, depths, entropy(epoch), label)
+    # Smaller and smaller: equal values, which are common, stay visible.
+    for epoch, label, size in ((0, "initial weights", 9), (1, "after epoch 1", 6),
+                               (-1, "after the last", 3)):  # fmt: skip
+        _band(lower, records, depths, entropy(epoch), label, size)
     lower.axhline(math.log(classes), color="grey", linewidth=0.8, linestyle=":")
     lower.set_ylabel("bundle entropy $H^L$ [nats]")
     lower.set_xlabel("depth (layers)")
     lower.set_xticks(depths)
-    lower.legend(frameon=False, fontsize=8)
-    upper.set_title(f"{family}, accuracy and conflicts by depth (dotted: chance)\n{caption}")
+    lower.set_ylim(-0.1, 1.08 * math.log(classes))
+    lower.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    title = f"{NAMES[family]}: accuracy and conflicts by depth (dotted: chance, $\\ln N_c$)"
+    drawing.entitle(figure, title, caption)
     return figure
 
 
@@ -127,12 +129,14 @@ def _band(
     depths: list[int],
     value: Callable[[dict[str, Any]], float],
     label: str,
+    size: float = 6,
 ) -> None:
     """Mean over seeds at each depth, and the range between the lowest and the highest."""
     values = [
         [value(r) for r in records if r["config"]["model"]["depth"] == depth] for depth in depths
     ]
-    (line,) = axes.plot(depths, [float(np.mean(v)) for v in values], marker="o", label=label)
+    (line,) = axes.plot(depths, [float(np.mean(v)) for v in values], marker="o", markersize=size,
+                        label=label)  # fmt: skip
     low, high = [min(v) for v in values], [max(v) for v in values]
     axes.fill_between(depths, low, high, color=line.get_color(), alpha=0.2)
 
@@ -167,7 +171,7 @@ def accuracy_map(records: Sequence[dict[str, Any]], caption: str) -> Figure:
     axes.set_yticks(range(len(depths)), [str(d) for d in depths])
     axes.set_xlabel("width (neurons in each hidden layer)")
     axes.set_ylabel("depth (hidden layers)")
-    axes.set_title(f"Test accuracy and conflicting boundary\n{caption}")
+    drawing.entitle(figure, "Test accuracy and conflicting boundary", caption)
     figure.legend(loc="outside lower center", frameon=False)
     figure.colorbar(image, ax=axes, label="test accuracy [%]")
     return figure
@@ -229,14 +233,10 @@ def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
             axes.yaxis.get_major_locator().set_params(integer=True)
     if image is not None:
         seed = min(r["config"]["training"]["seed"] for r in records)
-        label = "bundle entropy $H^l$ [nats]"
-        figure.colorbar(image, ax=grid, label=label)
-        figure.suptitle(
-            f"Bundle entropy of each layer; epoch 0 is the initial network\n"
-            f"{caption}; shown: seed {seed}; "
-            f"largest possible $\\ln N_c$ = {limit:.2f}",
-            fontsize=9,
-        )
+        figure.colorbar(image, ax=grid, label="bundle entropy $H^l$ [nats]")
+        title = "Bundle entropy of each layer; epoch 0 is the initial network"
+        about = f"{caption}; shown: seed {seed}; at most ln {records[0]['num_classes']}"
+        drawing.entitle(figure, title, f"{about} = {limit:.2f} nats")
     return figure
 
 
@@ -258,11 +258,14 @@ def entropy_profiles(records: Sequence[dict[str, Any]], caption: str) -> Figure:
         layers = np.arange(1, depth + 1)
         (line,) = axes.plot(layers, entropy.mean(0), label=f"width {width} (n = {len(entropy)})")
         axes.fill_between(layers, entropy.min(0), entropy.max(0), color=line.get_color(), alpha=0.2)
-    axes.axhline(math.log(records[0]["num_classes"]), color="grey", linewidth=0.8, linestyle=":")
+    limit = math.log(records[0]["num_classes"])
+    axes.axhline(limit, color="grey", linewidth=0.8, linestyle=":")
+    axes.set_ylim(-0.05 * limit, 1.05 * limit)
     axes.set_xlabel("layer")
     axes.set_ylabel("bundle entropy $H^l$ [nats]")
-    axes.legend(frameon=False, fontsize=8)
-    axes.set_title(f"Bundle entropy after epoch 1, L = {depth} (dotted: $\\ln N_c$)\n{caption}")
+    axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+    title = f"Bundle entropy after epoch 1, L = {depth} (dotted: $\\ln N_c$)"
+    drawing.entitle(figure, title, caption)
     return figure
 
 
@@ -314,14 +317,16 @@ def accuracy_against_entropy(records: Sequence[dict[str, Any]], caption: str) ->
     classes = records[0]["num_classes"]
     axes.axhline(100 / classes, color="grey", linewidth=0.8, linestyle=":")
     across = axes.get_yaxis_transform()  # x from 0 to 1 over the axes, y in data
-    axes.text(0.01, 100 / classes + 1, "chance", color="grey", fontsize=7, transform=across)
+    axes.text(1.01, 100 / classes, "chance", color="grey", fontsize=7, va="center",
+              transform=across)  # fmt: skip
     axes.axvline(math.log(classes), color="grey", linewidth=0.8, linestyle=":")
     axes.set_ylim(0, 100)
+    axes.set_xlim(-0.05 * math.log(classes), 1.05 * math.log(classes))
     axes.set_xlabel("bundle entropy $H^L$ [nats], mean over epochs; dotted: $\\ln N_c$")
     axes.set_ylabel("test accuracy [%]")
     correlation = evidence.spearman(list(entropy), list(accuracy))
     rank = "not defined" if math.isnan(correlation) else f"{correlation:.2f}"
-    axes.set_title(f"Accuracy against bundle entropy (Spearman {rank}, n = {len(rows)})\n"
-                   f"{caption}; larger marks: wider")  # fmt: skip
+    title = f"Accuracy against bundle entropy (Spearman {rank}, n = {len(rows)})"
+    drawing.entitle(figure, title, f"{caption}; larger marks: wider")
     figure.colorbar(points, ax=axes, label="depth (hidden layers)")
     return figure

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -43,24 +44,20 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
         for number, part in enumerate(parts, start=1):
             suffix = "" if len(parts) == 1 else f"-{number}"
             networks = [record for setting in part for record in drawn(setting)]
-            caption = f"{counted(len(networks), 'network')}; {arms.devices(networks)}"
+            names, common = arms.told_apart([setting.name for setting in part])
+            caption = f"{common}; {counted(len(networks), 'network')}; {arms.devices(networks)}"
             with mpl.rc_context(drawing.STYLE):
-                figure = draw(part, caption)
+                figure = draw(part, names, caption)
                 numbers = [row for setting in part for row in rows(setting)]
                 told = f"{text} {'; '.join(map(growth.about, part))}. {caption}."
                 paths.append(drawing.save(figure, folder / f"{stem}{suffix}", numbers, told))
     return paths
 
 
-def title(setting: Setting, seeds: int) -> str:
-    """A setting in lines short enough for its column."""
-    lines, parts = [""], [*setting.name.split(", "), f"n = {counted(seeds, 'seed')}"]
-    for part in parts:
-        if lines[-1] and len(lines[-1]) + len(part) > 30:
-            lines.append(part)
-        else:
-            lines[-1] += f", {part}" if lines[-1] else part
-    return "\n".join(lines)
+def title(name: str, seeds: int) -> str:
+    """A setting's name in lines short enough for its column."""
+    parts = filter(None, (name, f"n = {counted(seeds, 'seed')}"))
+    return textwrap.fill(", ".join(parts), 36)
 
 
 def prefixed(most: float) -> tuple[float, str]:
@@ -109,11 +106,11 @@ def _courses(setting: Setting) -> list[dict[str, Any]]:
     return [row for arm in growth.present(setting) for row in course(setting, arm)]
 
 
-def loss(settings: Sequence[Setting], caption: str) -> Figure:
+def loss(settings: Sequence[Setting], names: Sequence[str], caption: str) -> Figure:
     """A column for each setting: the training loss over compute, and over epochs."""
-    figure = Figure(figsize=(1.2 + 3.2 * len(settings), 6.4), layout="constrained")
+    figure = Figure(figsize=(1.8 + 3.0 * len(settings), 6.4), layout="constrained")
     grid = figure.subplots(2, len(settings), squeeze=False, sharey="col")
-    for (upper, lower), setting in zip(grid.T, settings, strict=True):
+    for (upper, lower), setting, name in zip(grid.T, settings, names, strict=True):
         size, unit = prefixed(max(map(arms.spent, setting.records)))
         for arm in growth.present(setting):
             lines = course(setting, arm)
@@ -126,7 +123,7 @@ def loss(settings: Sequence[Setting], caption: str) -> Figure:
             for axes, x in ((upper, flops / size), (lower, epoch)):
                 axes.plot(x, 0.03, "^", color=COLOURS[growth.MAX], markersize=5, clip_on=False,
                           markeredgewidth=0, transform=axes.get_xaxis_transform())  # fmt: skip
-        upper.set_title(title(setting, setting.seeds), fontsize=8)
+        upper.set_title(title(name, setting.seeds), fontsize=8)
         upper.set_xlabel(f"training compute [{unit}]")
         lower.set_xlabel("epoch")
         lower.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -144,7 +141,7 @@ def loss(settings: Sequence[Setting], caption: str) -> Figure:
     columns = len(handles) if len(settings) > 1 else (len(handles) + 1) // 2
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False,
                   fontsize=8)  # fmt: skip
-    figure.suptitle(f"Inserting layers while training\n{caption}", fontsize=9)
+    drawing.entitle(figure, "Inserting layers while training", caption)
     return figure
 
 
@@ -244,19 +241,19 @@ LEVELS: dict[str, tuple[str, str, Literal["-", "--"]]] = {
 }
 
 
-def sensitivity(settings: Sequence[Setting], caption: str) -> Figure:
+def sensitivity(settings: Sequence[Setting], names: Sequence[str], caption: str) -> Figure:
     """A column for each setting: sensitivities by position at each insertion, and over epochs."""
-    figure = Figure(figsize=(1.2 + 3.2 * len(settings), 6.6), layout="constrained")
+    figure = Figure(figsize=(1.8 + 3.0 * len(settings), 6.6), layout="constrained")
     grid = figure.subplots(2, len(settings), squeeze=False)
-    for (upper, lower), setting in zip(grid.T, settings, strict=True):
+    for (upper, lower), setting, name in zip(grid.T, settings, names, strict=True):
         seeds = len(_scored_networks(setting))
         _profiles(upper, profiles(setting), seeds)
         rows = levels(setting)
         epochs = [row["epoch"] for row in rows]
-        for name, (label, colour, style) in LEVELS.items():
-            lower.plot(epochs, [row[name] for row in rows], style, color=colour, label=label,
+        for level, (label, colour, style) in LEVELS.items():
+            lower.plot(epochs, [row[level] for row in rows], style, color=colour, label=label,
                        marker="o", markersize=3, linewidth=1.2)  # fmt: skip
-        upper.set_title(title(setting, seeds), fontsize=8)
+        upper.set_title(title(name, seeds), fontsize=8)
         upper.set_xlabel("position (0: the first)")
         lower.set_xlabel("epoch")
         lower.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -281,7 +278,7 @@ def sensitivity(settings: Sequence[Setting], caption: str) -> Figure:
     )
     figure.legend(handles=handles, loc="outside lower center", frameon=False, fontsize=8,
                   ncols=len(handles) if len(settings) > 2 else 2)  # fmt: skip
-    figure.suptitle(f"Sensitivity of positions, arm max\n{caption}", fontsize=9)
+    drawing.entitle(figure, "Sensitivity of positions, arm max", caption)
     return figure
 
 
@@ -305,8 +302,9 @@ def _scored_networks(setting: Setting) -> list[Record]:
     return [r for r in setting.of(growth.MAX).values() if any(_scored(r))]
 
 
+Draw = Callable[[Sequence[Setting], Sequence[str], str], Figure]
 Rows = Callable[[Setting], list[dict[str, Any]]]
-FIGURES: dict[str, tuple[str, Callable[[Sequence[Setting], str], Figure], Rows,
+FIGURES: dict[str, tuple[str, Draw, Rows,
                          Callable[[Setting], list[Record]]]] = {
     "fig_growth_loss": (
         "Training loss over the FLOPs spent (top) and over epochs (bottom): median and quartiles "

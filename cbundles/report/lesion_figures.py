@@ -60,7 +60,7 @@ def curves(records: Sequence[Record], caption: str) -> Figure:
     left.set_title("drawn from a group")
     right.set_title("in the order of a score")
     left.set_ylabel("change of test accuracy [points]")
-    figure.suptitle(f"Removing blocks of trained ResNets\n{caption}", fontsize=9)
+    drawing.entitle(figure, "Removing blocks of trained ResNets", caption)
     return figure
 
 
@@ -109,7 +109,7 @@ def blocks(records: Sequence[Record], caption: str) -> Figure:
             axes.set_ylim(-0.1, max([*high, 1]) * 1.1)
         axes.set_ylabel(SCORES.get(name, "accuracy lost\nwithout it [points]"), fontsize=8)
     grid[-1].set_xlabel("block")
-    figure.suptitle(f"Each block of trained ResNets\n{caption}", fontsize=9)
+    drawing.entitle(figure, "Each block of trained ResNets", caption)
     return figure
 
 
@@ -128,7 +128,7 @@ def predictors(records: Sequence[Record], caption: str) -> Figure:
         axes.set_xlabel(title, fontsize=8)
     row[0].set_ylabel("accuracy lost [points]")
     row[0].legend(frameon=False, fontsize=7)
-    figure.suptitle(f"Who predicts the cost of a block?\n{caption}", fontsize=9)
+    drawing.entitle(figure, "Who predicts the cost of a block?", caption)
     return figure
 
 

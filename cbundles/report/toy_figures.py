@@ -87,7 +87,7 @@ def training(records: Sequence[dict[str, Any]], caption: str) -> Figure:
         axes.set_ylabel(label)
     grid[2, 0].set_ylim(bottom=0)
     grid[0, 0].legend(frameon=False, fontsize=8)
-    figure.suptitle(f"Toy: two layers of two ReLU neurons\n{caption}", fontsize=9)
+    drawing.entitle(figure, "Toy: two layers of two ReLU neurons", caption)
     return figure
 
 
@@ -116,5 +116,5 @@ def gradients(records: Sequence[dict[str, Any]], caption: str) -> Figure:
         right.set_title(f"{len(runs)} seeds", fontsize=8)
     grid[-1, 0].set_xlabel("input x")
     grid[-1, 1].set_xlabel("lag [points]")
-    figure.suptitle(f"Gradients by the input\n{caption}", fontsize=9)
+    drawing.entitle(figure, "Gradients by the input", caption)
     return figure

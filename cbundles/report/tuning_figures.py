@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -40,12 +39,11 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
         suffix = "" if len(settings) == 1 else f"-{number}"
         networks = counted(len(setting.records), "network")
         devices = arms.devices(setting.records)
-        caption = f"{tuning.about(setting)}, {networks}\n{devices}"
+        caption = f"{tuning.about(setting)}, {networks}; {devices}"
         text = (
             "Layers (top) and test accuracy (bottom) over the FLOPs spent, by the depth at the "
             "start: a thin line for each seed, and their mean. Arms are shifted a little in depth "
-            "so that none hides another; diverged networks are in no mean from there on. "
-            + caption.replace("\n", "; ")
+            "so that none hides another; diverged networks are in no mean from there on. " + caption
         )
         with mpl.rc_context(drawing.STYLE):
             figure, stem = depth(setting, caption), folder / f"fig_tuning_depth{suffix}"
@@ -108,8 +106,7 @@ def depth(setting: Setting, caption: str) -> Figure:
                for arm in shown]  # fmt: skip
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False,
                   fontsize=8)  # fmt: skip
-    lines = "\n".join(textwrap.fill(line, 100) for line in caption.splitlines())
-    figure.suptitle(f"Removing and inserting layers while training\n{lines}", fontsize=9)
+    drawing.entitle(figure, "Removing and inserting layers while training", caption)
     return figure
 
 

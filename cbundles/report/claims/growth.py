@@ -39,7 +39,7 @@ def _judged(run: Run, settings: Sequence[Setting]) -> Finding:
     told = [_setting(setting) for setting in settings]
     held = sum(holds for holds, _ in told)
     ours = f"(a) and (b) hold in {held} of {counted(len(told), 'setting')}"
-    names, common = _told_apart([setting.name for setting in settings])
+    names, common = arms.told_apart([setting.name for setting in settings])
     if left_out := len(arms.settings(run.records)) - len(settings):
         ours += f" ({counted(left_out, 'setting')} with fewer than {SEEDS} seeds left out)"
     records = [r for s in settings for r in s.records if arms.arm_of(r) in NEEDED]
@@ -52,14 +52,6 @@ def _judged(run: Run, settings: Sequence[Setting]) -> Finding:
     details = tuple(": ".join(filter(None, (name, text)))
                     for name, (_, text) in zip(names, told, strict=True))  # fmt: skip
     return Finding(scale, ours, 2 * held >= len(told), (run.name,), cells, details)
-
-
-def _told_apart(names: Sequence[str]) -> tuple[list[str], str]:
-    """What tells names of comma-separated parts apart, for each; and what they share."""
-    parts = [name.split(", ") for name in names]
-    shared = [part for part in parts[0] if all(part in other for other in parts)]
-    rest = [", ".join(part for part in one if part not in shared) for one in parts]
-    return rest, ", ".join(shared)
 
 
 def _setting(setting: Setting) -> tuple[bool, str]:
