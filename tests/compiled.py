@@ -13,7 +13,6 @@ from cbundles.models import conv, conv_insertion, fc, insertion, network
 quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 logits = quickly(network.logits, static_argnums=0)
-training_logits = quickly(network.training_logits, static_argnums=0)
 recalibrated = quickly(network.recalibrated, static_argnums=0)
 # (loss, statistics) and the gradient by the parameters
 slope = quickly(jax.value_and_grad(train.loss_of, has_aux=True), static_argnums=4)

@@ -28,11 +28,10 @@ STYLE: dict[Any, Any] = {
 def entitle(figure: Figure, title: str, caption: str) -> None:
     """Put a title over a figure, and below it what is drawn, in lines that fit its width."""
     widest = int(figure.get_figwidth() * 72 / 5.0)  # a letter is about 5 points wide
-    lines = len(textwrap.wrap(caption, widest))
-    # As few lines as fit, and these of about the same length.
-    width = next(w for w in range(max(1, len(caption) // lines), widest + 1)
-                 if w == widest or len(textwrap.wrap(caption, w)) <= lines)  # fmt: skip
-    figure.suptitle(f"{title}\n{textwrap.fill(caption, width)}", fontsize=9)
+    narrower = [textwrap.wrap(caption, width, break_on_hyphens=False)
+                for width in range(widest, widest // 2, -1)]  # fmt: skip
+    lines = [wrapped for wrapped in narrower if len(wrapped) == len(narrower[0])][-1]
+    figure.suptitle("\n".join((title, *lines)), fontsize=9)  # as few as fit, of similar lengths
 
 
 def save(figure: Figure, stem: Path, rows: Sequence[dict[str, Any]], caption: str) -> Path:

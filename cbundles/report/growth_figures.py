@@ -45,7 +45,8 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
             suffix = "" if len(parts) == 1 else f"-{number}"
             networks = [record for setting in part for record in drawn(setting)]
             names, common = arms.told_apart([setting.name for setting in part])
-            caption = f"{common}; {counted(len(networks), 'network')}; {arms.devices(networks)}"
+            told_of = (common, counted(len(networks), "network"), arms.devices(networks))
+            caption = "; ".join(filter(None, told_of))
             with mpl.rc_context(drawing.STYLE):
                 figure = draw(part, names, caption)
                 numbers = [row for setting in part for row in rows(setting)]
@@ -57,7 +58,7 @@ def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
 def title(name: str, seeds: int) -> str:
     """A setting's name in lines short enough for its column."""
     parts = filter(None, (name, f"n = {counted(seeds, 'seed')}"))
-    return textwrap.fill(", ".join(parts), 36)
+    return textwrap.fill(", ".join(parts), 36, break_on_hyphens=False)
 
 
 def prefixed(most: float) -> tuple[float, str]:
