@@ -94,7 +94,8 @@ def _write_tables(run: Run) -> None:
 
 def origin_line(origin: dict[str, Any]) -> str:
     """What made so many records, in a sentence."""
+    machine = ", ".join(dict.fromkeys(origin[key] for key in ("platform", "device", "processor")))
     return (
-        f"{origin['networks']} trained on {origin['platform']}, {origin['device']}, "
-        f"{origin['processor']}, jax {origin['versions']['jax']}, commit {origin['commit']}"
+        f"{origin['networks']} trained on {machine}, jax {origin['versions']['jax']}, "
+        f"commit {origin['commit']}"
     )
