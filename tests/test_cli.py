@@ -275,14 +275,14 @@ LONG = ["--set", "training.epochs=500", "--out", "run"]
 
 
 def test_an_interrupt_stops_everything(tiny, tmp_path):
-    with started(tmp_path, tiny, *LONG) as process:
+    with started(tmp_path, tiny, *LONG, "--workers", "1") as process:
         wait_for(process, "to train: 4 on")
-        time.sleep(1)
-        workers = children_of(process.pid)
+        while not (workers := children_of(process.pid)) and process.poll() is None:
+            time.sleep(0.05)
         process.send_signal(signal.SIGINT)
         assert "stopped; the same command continues" in process.stdout.read()
         assert process.wait(timeout=20) == 130
-    assert not any(map(is_alive, workers))
+    assert workers and not any(map(is_alive, workers))
 
 
 def test_a_second_run_in_the_same_folder_is_refused(cli, tiny, tmp_path):
