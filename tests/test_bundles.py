@@ -283,6 +283,31 @@ def test_many_columns_and_samples_under_the_gamma_rule():
     assert 90 < found.num_bundles < 270
 
 
+def test_a_nan_row_is_bundled_with_no_row_wherever_it_stands():
+    """q of the second row is 0, so that all lanes of its hash are 0 under every key."""
+    for rows, expected in (
+        ([[np.nan], [64], [1]], [0, 1, 2]),
+        ([[64], [np.nan], [64], [np.nan]], [0, 1, 0, 2]),
+        ([[np.nan, 64], [64, 64], [np.nan, 64], [64, 64]], [0, 1, 2, 1]),
+    ):
+        found = cbundles.bundle_entropy(
+            np.array(rows, np.float32), [0] * len(rows), num_classes=1, amplitude=1.0,
+            learning_rate=1.0, batch_size=64,
+        )  # fmt: skip
+        assert found.bundle_ids.tolist() == expected and found.diverged
+
+
+def test_the_largest_entropy_is_that_of_the_classes_that_are_there():
+    labels = np.array([0] * 950 + [1] * 50)
+    found = cbundles.bundle_entropy(np.ones((1000, 3)), labels, num_classes=10, amplitude=1.0)
+    assert found.fully_conflicting
+    assert found.entropy == pytest.approx(found.largest_entropy, abs=1e-6)
+    assert found.largest_entropy == pytest.approx(oracle.entropy(0 * labels, labels, 10))
+    assert "H = 0.1985 of at most 0.1985 nats; fully conflicting" in str(found)
+    assert found.to_dict()["largest_entropy"] == found.largest_entropy
+    assert bundles.largest_entropy(np.zeros(5, int)) == 0
+
+
 def test_nan_and_infinity_are_close_to_nothing_under_the_gamma_rule():
     a = np.array([[1, 2], [np.nan, 2], [np.nan, 2], [np.inf, 0], [np.inf, 0], [1, 2]], np.float32)
     found = cbundles.bundle_entropy(a, [0] * 6, num_classes=2, equality="gamma")
@@ -441,7 +466,7 @@ def test_the_result_describes_each_bundle():
     assert found.conflicting_pairs == [(0, 2)]
     assert found.conflicting is True and found.fully_conflicting is False
     assert str(found) == (
-        "6 samples in 3 bundles; H = 0.3182 of at most 1.3863 nats; conflicting (1 pair of classes)"
+        "6 samples in 3 bundles; H = 0.3182 of at most 1.0986 nats; conflicting (1 pair of classes)"
     )
     bundle = json.loads(json.dumps(found.to_dict()))["bundles"][0]
     assert bundle == {"size": 3, "classes": {"0": 1, "2": 2}}

@@ -57,21 +57,24 @@ def test_loading_maps_files_and_is_repeatable():
     assert first.fingerprint == second.fingerprint
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "meta"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "meta", "class"])
 def test_a_damaged_cache_is_rebuilt(tmp_path, monkeypatch, damage):
     monkeypatch.setenv("CBUNDLES_CACHE", str(tmp_path))
     whole = data.load("mnist_mini").fingerprint
     storage = data.storage_of("mnist_mini")
-    file = storage / ("meta.json" if damage == "meta" else "train_images.npy")
+    file = storage / ("meta.json" if damage in ("meta", "class") else "train_images.npy")
     content = bytearray(file.read_bytes())
     if damage == "flip":
         content[5000] ^= 1
     elif damage == "meta":
         content = bytearray(json.dumps({"format": dataset.FORMAT_VERSION}).encode())
+    elif damage == "class":
+        content = content.replace(b'"7"', b'"9"')
     file.unlink()
     if damage != "remove":
         file.write_bytes(content[: len(content) // 2] if damage == "truncate" else content)
-    assert data.load("mnist_mini").fingerprint == whole
+    loaded = data.load("mnist_mini")
+    assert loaded.fingerprint == whole and loaded.classes == tuple("0123456789")
 
 
 def make_folder(root, *, size=(6, 5), mode="RGB", held_out="test"):
@@ -100,6 +103,27 @@ def test_a_folder_of_images(tmp_path, mode, channels, held_out):
     with Image.open(root / "train" / "dog" / "0.png") as image:
         pixels = np.asarray(image).reshape(5, 6, channels)
     np.testing.assert_array_equal(loaded.train_images[4], pixels)
+
+
+def test_16_bit_greys_are_scaled_and_unbounded_ones_refused(tmp_path):
+    """A conversion by Pillow would make every grey above 255 white."""
+    root = make_folder(tmp_path / "scans", mode="L", size=(3, 1))
+    greys = np.array([[0, 257 * 100 + 1, 65535]], np.uint16)
+    Image.fromarray(greys).save(root / "train" / "cat" / "0.png")
+    loaded = data.load(f"folder:{root}")
+    assert loaded.facts == data.describe(f"folder:{root}") and loaded.facts.image_shape[2] == 1
+    assert loaded.train_images[0].ravel().tolist() == [0, 100, 255]
+    # Beside images in colour, greys become grey in colour.
+    Image.fromarray(np.zeros((1, 3, 3), np.uint8)).save(root / "train" / "cat" / "1.png")
+    assert data.load(f"folder:{root}").train_images[0].reshape(3, 3).T.tolist() == 3 * [
+        [0, 100, 255]
+    ]
+    for mode, kind in (("I", np.int32), ("F", np.float32)):
+        unbounded = Image.fromarray(greys.astype(kind))
+        assert unbounded.mode == mode
+        unbounded.save(root / "train" / "cat" / "0.png", "tiff")
+        with pytest.raises(InputError, match=rf"0\.png: its pixels are 32-bit .*mode {mode}"):
+            data.load(f"folder:{root}")
 
 
 def test_a_changed_folder_is_decoded_again(tmp_path):

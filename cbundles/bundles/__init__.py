@@ -4,7 +4,7 @@
 computes their entropy, `result` is what users call.
 """
 
-from cbundles.bundles.entropy import Layer, partition, partition_layers
+from cbundles.bundles.entropy import Layer, largest_entropy, partition, partition_layers
 from cbundles.bundles.equality import RULES, Equality, Scale, draw_keys, signature
 from cbundles.bundles.result import MAX_SALTS, Bundles, CollisionError, bundle_entropy
 
@@ -18,6 +18,7 @@ __all__ = [
     "Scale",
     "bundle_entropy",
     "draw_keys",
+    "largest_entropy",
     "partition",
     "partition_layers",
     "signature",

@@ -28,6 +28,7 @@ from cbundles.bundles.equality import INFINITY, LANES
 EPSILON = 1e-5
 HASH_BITS = 44  # of a sort key, at least; the rest of its 64 bits hold the label and the index
 ROWS_AT_ONCE = 2**17
+NAN_MARK = np.uint32(0x9E3779B9)  # any number that is not the hash of a particular row
 
 
 class Layer(NamedTuple):
@@ -45,6 +46,20 @@ class Layer(NamedTuple):
     collided: jax.Array
 
 
+def largest_entropy(labels: np.ndarray) -> float:
+    """The most that H^l can be on samples with these labels, integers (N,): that of one bundle
+    which holds them all, in nats. ln(classes) only where all classes have equally many samples.
+
+    >>> largest_entropy(np.array([0] * 950 + [1] * 50))  # doctest: +ELLIPSIS
+    0.1984...
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    if len(counts) == 1:
+        return 0.0
+    shares = counts / counts.sum()
+    return float(max(0.0, -(shares * np.log(shares + EPSILON)).sum()))
+
+
 def partition(signature: jax.Array, labels: jax.Array, num_classes: int) -> Layer:
     """Bundles of one layer. signature: uint32 (4, N); labels: int32 (N,); jittable.
 
@@ -53,13 +68,21 @@ def partition(signature: jax.Array, labels: jax.Array, num_classes: int) -> Laye
     over the samples, no (bundles x classes) table is needed.
     """
     index = lax.iota(jnp.int32, labels.shape[0])
-    nothing_equals_nan = signature[LANES] > INFINITY
-    alone = jnp.stack([index.astype(jnp.uint32), *[jnp.zeros_like(signature[0])] * (LANES - 1)])
-    lanes = jnp.where(nothing_equals_nan, alone, signature[:LANES])
+    has_nan = signature[LANES] > INFINITY
+    # Where a row with a NaN is sorted is without meaning, as long as it is apart from its equals.
+    # Not at 0: that is the hash of a row of zeros, under all keys.
+    apart = jnp.stack(
+        [
+            index.astype(jnp.uint32) + NAN_MARK,
+            *[jnp.full_like(signature[0], NAN_MARK)] * (LANES - 1),
+        ]
+    )
+    lanes = jnp.where(has_nan, apart, signature[:LANES])
 
     order, label, same_key = _sorted(lanes, labels, num_classes)
-    neighbours = lanes[:, order]
+    neighbours, nan = lanes[:, order], has_nan[order]
     same_row = jnp.all(neighbours[:, 1:] == neighbours[:, :-1], axis=0)
+    same_row &= ~(nan[1:] | nan[:-1])  # a NaN equals nothing, whatever the hashes
     first = jnp.ones((1,), bool)
     new_bundle = jnp.concatenate([first, ~same_row])
     new_class = new_bundle | jnp.concatenate([first, label[1:] != label[:-1]])

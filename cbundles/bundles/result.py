@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cbundles.bundles.entropy import Layer, partition
+from cbundles.bundles.entropy import Layer, largest_entropy, partition
 from cbundles.bundles.equality import GAMMA, Equality, Scale, draw_keys, signature
 
 MAX_SALTS = 8
@@ -24,7 +24,7 @@ MIN_NORMAL = float(np.finfo(np.float32).tiny)
 class Bundles:
     """The bundles that a layer makes of N labelled samples.
 
-    entropy: H^l in nats, in [0, ln num_classes]; None when `diverged`. diverged: some activation is
+    entropy: H^l in nats, in [0, `largest_entropy`]; None when `diverged`. diverged: some activation is
     NaN or infinite, so that an entropy would mean nothing. bundle_ids: int32 (N,), 0-based in order
     of first occurrence; a row with a NaN is a bundle of its own. labels: int32 (N,), as given.
     equality: when two rows counted as equal.
@@ -41,6 +41,12 @@ class Bundles:
     def num_bundles(self) -> int:
         """N when all samples are told apart."""
         return int(self.bundle_ids.max()) + 1
+
+    @functools.cached_property
+    def largest_entropy(self) -> float:
+        """The most that H^l can be on these samples, nats: the entropy of their class shares, which
+        is ln(num_classes) only where all classes have equally many samples."""
+        return largest_entropy(self.labels)
 
     @functools.cached_property
     def sizes(self) -> np.ndarray:
@@ -95,6 +101,7 @@ class Bundles:
             "num_classes": self.num_classes,
             "num_bundles": self.num_bundles,
             "entropy": self.entropy,
+            "largest_entropy": self.largest_entropy,
             "diverged": self.diverged,
             "conflicting": self.conflicting,
             "fully_conflicting": self.fully_conflicting,
@@ -111,12 +118,13 @@ class Bundles:
         counts = f"{_count(len(self.labels), 'sample')} in {_count(self.num_bundles, 'bundle')}"
         if self.entropy is None:
             return f"{counts}; diverged: an activation or its update is NaN or infinite"
-        most = math.log(self.num_classes)
         kind = "not conflicting"
         if self.conflicting:
             kind = "fully conflicting" if self.fully_conflicting else "conflicting"
             kind += f" ({_count(len(self.conflicting_pairs), 'pair')} of classes)"
-        return f"{counts}; H = {self.entropy:.4f} of at most {most:.4f} nats; {kind}"
+        return (
+            f"{counts}; H = {self.entropy:.4f} of at most {self.largest_entropy:.4f} nats; {kind}"
+        )
 
 
 def bundle_entropy(

@@ -1,7 +1,8 @@
 """A decoded data set, and its storage: plain arrays in a folder, written once, mapped ever after.
 
 A stored data set is a folder with four ``.npy`` files and ``meta.json``, which names each file's
-SHA-256. It is written beside its place and renamed, so it is complete or absent.
+SHA-256 and ends with its own. It is written beside its place and renamed, so it is complete or
+absent. One of another format, or that is damaged, counts as absent and is made anew.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cbundles.errors import InputError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1: class names were not covered by a checksum, 16-bit greys were clipped
 DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -75,6 +77,7 @@ def write(folder: Path, name: str, classes: tuple[str, ...], arrays: dict[str, n
             np.save(staging / f"{key}.npy", np.ascontiguousarray(arrays[key]), allow_pickle=False)
             digests[key] = _sha256(staging / f"{key}.npy")
         meta = {"format": FORMAT_VERSION, "name": name, "classes": list(classes), "sha256": digests}
+        meta["meta_sha256"] = _sha256_of_meta(meta)
         (staging / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
         if folder.exists():
             shutil.rmtree(folder)
@@ -90,7 +93,7 @@ def read(folder: Path, *, verify: bool) -> Dataset | None:
     """
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        if meta["format"] != FORMAT_VERSION:
+        if meta["format"] != FORMAT_VERSION or meta.pop("meta_sha256") != _sha256_of_meta(meta):
             return None
         if verify and any(_sha256(folder / f"{k}.npy") != meta["sha256"][k] for k in ARRAYS):
             return None
@@ -104,7 +107,7 @@ def read(folder: Path, *, verify: bool) -> Dataset | None:
             fingerprint=hashlib.sha256(combined.encode()).hexdigest()[:16],
             **arrays,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
@@ -125,6 +128,10 @@ def _check(name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -
             f"{name}: train images are {arrays['train_images'].shape[1:]}, "
             f"test images {arrays['test_images'].shape[1:]}; they must agree"
         )
+
+
+def _sha256_of_meta(meta: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(meta, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +16,14 @@ from cbundles.data import dataset
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 SUFFIXES = (".png", ".jpg", ".jpeg")
 GREY = ("L", "1")
+GREY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
+UNBOUNDED = {"I": "32-bit integers", "F": "32-bit floats"}
+STEPS_PER_GREY = 257  # of 65,535 greys in one of 255
 THREADS = min(8, os.cpu_count() or 1)
 LAYOUT = "expected ROOT/{train,test|val}/<class>/*.{png,jpg,jpeg}"
 
@@ -45,7 +52,7 @@ def facts(name: str) -> Facts:
     splits = {split: _images(path) for split, path in _splits(root_of(name)).items()}
     first = splits["train"][0]
     with _readable(first), Image.open(first) as image:
-        shape = (image.height, image.width, 1 if image.mode in GREY else 3)
+        shape = (image.height, image.width, 1 if _is_grey(image) else 3)
     classes = {path.parent.name for path in splits["train"]}
     return Facts(len(splits["train"]), len(splits["test"]), shape, len(classes))
 
@@ -113,9 +120,18 @@ def _all_grey(paths: list[Path]) -> bool:
 
     for path in paths:
         with _readable(path), Image.open(path) as image:
-            if image.mode not in GREY:
+            if not _is_grey(image):
                 return False
     return True
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in GREY or _has_16_bit_greys(image)
+
+
+def _has_16_bit_greys(image: Image.Image) -> bool:
+    """Some versions of Pillow open a PNG of 16-bit greys in mode I, which holds 32 bits."""
+    return image.mode in GREY_16_BIT or (image.mode == "I" and image.format == "PNG")
 
 
 def _read_all(paths: list[Path], mode: str) -> np.ndarray:
@@ -147,5 +163,18 @@ def _read(path: Path, mode: str) -> np.ndarray:
     from PIL import Image
 
     with _readable(path), Image.open(path) as image:
+        if _has_16_bit_greys(image):
+            return _scaled_to_8_bits(np.asarray(image), mode)
+        if image.mode in UNBOUNDED:
+            raise InputError(
+                f"{path}: its pixels are {UNBOUNDED[image.mode]} (mode {image.mode}), for which "
+                "black and white are not defined; save it with 8 or 16 bits a channel"
+            )
         pixels = np.asarray(image.convert(mode), np.uint8)
     return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def _scaled_to_8_bits(greys: np.ndarray, mode: str) -> np.ndarray:
+    """16-bit greys (H, W) as uint8 (H, W, C). `Image.convert` would make all above 255 white."""
+    scaled = np.rint(greys / STEPS_PER_GREY).astype(np.uint8)[..., None]
+    return np.repeat(scaled, len(mode), axis=2)  # L has one channel, RGB three
