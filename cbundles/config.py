@@ -2,7 +2,8 @@
 
 A configuration file describes a grid. Every field below may be given as a list and then becomes an
 axis; a *cell* is one point of the grid, that is, one network trained once. The identity of a cell
-is a hash of everything that determines its result, so a finished cell is recognised for ever.
+is a hash of everything that determines its result (`identity`), so a finished cell is recognised
+for ever.
 
 Nothing here imports JAX: a mistake is answered before anything heavy is loaded.
 """
@@ -10,9 +11,7 @@ Nothing here imports JAX: a mistake is answered before anything heavy is loaded.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
-import json
 import math
 import typing
 from dataclasses import dataclass, field
@@ -21,9 +20,9 @@ from typing import Any
 
 import yaml
 
+from cbundles import identity
 from cbundles.errors import InputError, did_you_mean
 
-SCHEMA_VERSION = 2  # to be raised when a default changes, or what a field means
 DATASETS = ("mnist_mini", "spirals", "mnist", "cifar10", "svhn_cropped", "imagenette")
 PIPELINES = ("mnist", "cifar10", "svhn_cropped", "imagenette", "plain")
 FOLDER_PREFIX = "folder:"
@@ -253,43 +252,36 @@ class Cell:
 
     @property
     def id(self) -> str:
-        """12 hex digits that identify the result: a hash of all fields that are not as the schema
-        has them, so that a field added later does not change the identity of what exists."""
-        content = json.dumps([SCHEMA_VERSION, self._given()], sort_keys=True)
-        return hashlib.sha256(content.encode()).hexdigest()[:12]
-
-    def _given(self) -> dict[str, Any]:
-        """Key paths and values of the fields that differ from their defaults, or have none."""
-        return {
-            f"{name}.{field.name}": getattr(section, field.name)
-            for name, section in ((name, getattr(self, name)) for name in SECTIONS)
-            for field in dataclasses.fields(section)
-            if getattr(section, field.name) != field.default
-        }
+        """12 hex digits that identify the result: the same for the same settings, whatever becomes
+        of the schema's defaults."""
+        return identity.identity(self.asdict())
 
     @property
     def label(self) -> str:
-        """How people call it: its shape and seed, and whatever is not as the schema has it."""
+        """How people call it: its shape and seed, and whatever else is unusual, but for how a
+        network is edited while it is trained."""
         m = self.model
         size = f"width={m.width}" if m.family == "fc" else f"filters={m.base_filters}"
-        edits = {f"{section}.{f.name}" for section, kind in (("growth", Growth), ("tuning", Tuning))
-                 for f in dataclasses.fields(kind) if f.name != "arm"}  # fmt: skip
-        unusual = [
-            f" {path.split('.')[1]}={value}"
-            for path, value in self.unusual.items()
-            if path not in edits
-        ]
-        shape = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
-        return shape + "".join(unusual)
+        label = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
+        for path, value in self.unusual.items():
+            section, key = path.split(".")
+            if section not in ("growth", "tuning") or key == "arm":
+                label += f" {key}={value}"
+        return label
 
     @property
     def unusual(self) -> dict[str, Any]:
-        """Key paths and values of what is not as the schema has it, besides data set, epochs, seed
-        and the size of the network; blocks that are not the paper's for this depth."""
-        usual = {"data.name", "training.epochs", "training.seed"}
-        usual |= {f"model.{field.name}" for field in dataclasses.fields(Model)}
-        found = {path: value for path, value in self._given().items() if path not in usual}
-        if self.model.block != Model.block:
+        """Key paths and values of what differs from the first values (`identity`), besides data
+        set, epochs, seed and the size of the network; blocks that are not the paper's for this
+        depth. The names of groups and captions come from here, so they last as identities do."""
+        differing = identity.differences(self.asdict())
+        usual = ("data.name", "training.epochs", "training.seed")
+        found = {
+            path: value
+            for path, value in differing.items()
+            if path not in usual and not path.startswith("model.")
+        }
+        if "model.block" in differing:
             found["model.block"] = self.model.block
         if self.model.family != "fc" and self.blocks != PAPER_BLOCKS.get(self.model.depth):
             found["model.blocks"] = self.model.blocks
@@ -304,8 +296,10 @@ class Cell:
         return dataclasses.asdict(self)
 
     @classmethod
-    def fromdict(cls, content: dict[str, Any]) -> Cell:
-        return cls(**{name: kind(**content.get(name, {})) for name, kind in SECTIONS.items()})
+    def fromdict(cls, content: identity.Settings) -> Cell:
+        """From what `asdict` returned, perhaps in a version that had fewer settings."""
+        whole = identity.completed(content)
+        return cls(**{name: kind(**whole[name]) for name, kind in SECTIONS.items()})
 
     @property
     def kind(self) -> str:
@@ -444,7 +438,7 @@ def _reject_useless(probe: dict[str, Any], equalities: set[str], where: _Where) 
 
 
 def _model(model: dict[str, Any], where: _Where) -> None:
-    """Check what a family needs, and leave at its default what it has no use for."""
+    """Check what a family needs, and leave out what it has no use for."""
     family = model["family"]
     needed: tuple[str, ...] = ("depth", "width")
     useless: tuple[str, ...] = ("blocks", "base_filters")
@@ -461,6 +455,7 @@ def _model(model: dict[str, Any], where: _Where) -> None:
         if model[key] != defaults[key]:
             problem = f"has no effect for model.family = {family}"
             raise where.error(f"model.{key}", model[key], problem)
+        del model[key]
     if family == "fc":
         return
     if model["blocks"] is None:
@@ -499,7 +494,8 @@ def _cell(point: dict[str, Any], where: _Where) -> Cell:
     for path, value in point.items():
         section, key = path.split(".")
         sections[section][key] = value
-    # What has no effect is left at its default, so that two cells which differ in it are one.
+    # What has no effect is left out, so that two cells which differ in it are one: `fromdict` gives
+    # it its first value, whatever the schema's default is.
     _model(sections["model"], where)
     data, probe = sections["data"], sections["probe"]
     if sections["model"]["family"] == "fc":
@@ -576,10 +572,12 @@ def _backtrack(growth: dict[str, Any], last: int, epochs: int, where: _Where) ->
 
 
 def _tuning(tuning: dict[str, Any], model: dict[str, Any], where: _Where) -> None:
-    if model["family"] != "fc" or model["block"] != "plain-relu":
+    if model["family"] != "fc":
         raise where.error(
-            "model.block", model["block"], "tune takes plain fc networks (plain-relu)"
+            "model.family", model["family"], "tune takes fully connected networks: fc"
         )
+    if model["block"] != "plain-relu":
+        raise where.error("model.block", model["block"], "tune takes plain blocks: plain-relu")
     if tuning["budget_depth"] is None:
         raise where.error("tuning.budget_depth", None, "missing; the depth whose compute all get")
     if tuning["max_depth"] is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 
 import pytest
@@ -158,15 +157,6 @@ def test_a_data_sets_own_pipeline_needs_no_name(written):
         assert cell.data.pipeline == "auto"
         others = config.load(path, [f"data.name={name}", "data.pipeline=[auto, svhn_cropped]"])
         assert len({cell.id for cell in others.cells}) == 2
-
-
-def test_committed_records_have_the_identity_of_their_configuration():
-    """Fails when a default changed, or a field was renamed: they would not be recognised."""
-    paths = sorted((ROOT / "results").glob("mnist_*/cells/*.json"))
-    assert len(paths) >= 179
-    for path in paths:
-        record = json.loads(path.read_text())
-        assert config.Cell.fromdict(record["config"]).id == record["cell"] == path.stem
 
 
 @pytest.mark.parametrize(

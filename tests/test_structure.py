@@ -13,6 +13,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["errors", "provenance"],
+    ["identity"],
     ["config"],
     ["data"],
     ["models"],

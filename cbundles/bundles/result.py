@@ -24,9 +24,11 @@ MIN_NORMAL = float(np.finfo(np.float32).tiny)
 class Bundles:
     """The bundles that a layer makes of N labelled samples.
 
-    entropy: H^l in nats, in [0, `largest_entropy`]; None when `diverged`. diverged: some activation is
-    NaN or infinite, so that an entropy would mean nothing. bundle_ids: int32 (N,), 0-based in order
-    of first occurrence; a row with a NaN is a bundle of its own. labels: int32 (N,), as given.
+    entropy: H^l in nats, in [0, `largest_entropy`]; None when `diverged`.
+    diverged: some activation is NaN or infinite, so that an entropy would mean nothing.
+    bundle_ids: int32 (N,), 0-based in order of first occurrence; a row with a NaN is a bundle of
+    its own.
+    labels: int32 (N,), as given.
     equality: when two rows counted as equal.
     """
 

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cbundles.config import PAPER_BLOCKS, Cell, Model, Probe
+from cbundles.config import PAPER_BLOCKS, Cell
 from cbundles.report import summary
 from cbundles.report.runs import AUTOTUNE, SWEEP, TOY, Run
 
 Record = dict[str, Any]
 RESAMPLES = 2000
+# Settings of the networks that claims are judged on. They are named here, so that neither a changed
+# default nor a new setting changes what is judged, or how.
+BUILT_AND_MEASURED = {
+    "model.block": "plain-relu",
+    "probe.equality": "weight_amplitude",
+    "probe.resolution": "float32",
+    "probe.batch_norm": "batch",
+}
+AS_THE_PAPER_TRAINS = {
+    **BUILT_AND_MEASURED,
+    "data.augmentation": "original",
+    "data.pipeline": "auto",
+    "training.batch_size": 64,
+    "training.learning_rate": 1e-3,
+    "training.weight_decay": 1e-2,
+    "training.accuracy_epochs": 5,
+    "probe.samples": 2048,
+    "probe.selection": "uniform",
+    "probe.images": "plain",
+    "probe.seed": 0,
+}
 # Settings that vary within a group, or that its run is known for.
 UNNAMED = ("model.blocks", "probe.resolution", "training.conflict_checks")
 
@@ -57,7 +77,7 @@ class Group:
 
 def scale(records: Sequence[Record]) -> str:
     """What the caption of a result has to name: data set, networks, epochs, seeds, and every
-    setting that is not the default."""
+    setting that is unusual."""
     cell = Cell.fromdict(records[0]["config"])
     networks = {(summary.width_of(r), r["config"]["model"].get("blocks"), depth(r), seed(r))
                 for r in records}  # fmt: skip
@@ -98,7 +118,7 @@ def toys(runs: Sequence[Run]) -> list[Run]:
 
 
 def tunings(runs: Sequence[Run]) -> list[Run]:
-    """Auto-tunings as in the paper: from 120 layers, with its rule and the default settings."""
+    """Auto-tunings as in the paper: from 120 layers, with its rule and its settings."""
     return [
         run
         for run in runs
@@ -113,29 +133,27 @@ def _starts_as_in_the_paper(run: Run) -> bool:
     return all(
         record is not None
         and depth(record) == max(PAPER_BLOCKS)
-        and not Cell.fromdict(record["config"]).unusual.keys() - {"training.conflict_checks"}
+        and has(Cell.fromdict(record["config"]), AS_THE_PAPER_TRAINS)
+        and Cell.fromdict(record["config"]).blocks == PAPER_BLOCKS[max(PAPER_BLOCKS)]
         for record in first
     )
 
 
 def groups(runs: Sequence[Run], *, resolutions: bool = False) -> list[Group]:
-    """The networks of every complete sweep, measured in the default way; with resolutions those
-    measured at another floating-point resolution are in one group with the same at float32."""
+    """The networks of every complete sweep, built and measured as claims are judged; with
+    resolutions those measured at another floating-point resolution are in one group with the same
+    at float32."""
+    settings = dict(BUILT_AND_MEASURED)
+    if resolutions:
+        del settings["probe.resolution"]
     found: dict[str, list[Record]] = {}
     for run in runs:
         if run.kind != SWEEP or run.unfinished:
             continue
         for record in run.records:
             cell = Cell.fromdict(record["config"])
-            default = dataclasses.replace(
-                Probe(), samples=cell.probe.samples, selection=cell.probe.selection,
-                images=cell.probe.images, seed=cell.probe.seed,
-            )  # fmt: skip
-            if resolutions:
-                default = dataclasses.replace(default, resolution=cell.probe.resolution)
-            plain = cell.model.block == Model.block  # as the paper's networks are
             whole = len(record["history"]) == cell.training.epochs + 1
-            if plain and whole and cell.probe == default:
+            if whole and has(cell, settings):
                 found.setdefault(f"{run.name} {_scale_key(cell)}", []).append(record)
     result = []
     for key, records in found.items():
@@ -143,6 +161,15 @@ def groups(runs: Sequence[Run], *, resolutions: bool = False) -> list[Group]:
         if sound:
             result.append(Group(key.split(" ")[0], sound, len(records) - len(sound)))
     return result
+
+
+def has(cell: Cell, settings: Mapping[str, Any]) -> bool:
+    """Whether a cell has these values, by key path."""
+    return all(
+        getattr(getattr(cell, section), key) == value
+        for path, value in settings.items()
+        for section, key in [path.split(".")]
+    )
 
 
 def _scale_key(cell: Cell) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cbundles.config import Cell
-from cbundles.report import summary, tables
+from cbundles.report import evidence, summary, tables
 from cbundles.report.runs import Run
 from cbundles.store import write_atomically
 
@@ -109,11 +109,11 @@ def published(record: dict[str, Any]) -> Published | None:
     """The paper's row that a record belongs to; None for another size, data set or recipe."""
     cell = Cell.fromdict(record["config"])
     full = cell.training.epochs == PAPER_EPOCHS and cell.model.base_filters == PAPER_FILTERS
-    unusual = cell.unusual.keys() - {"training.conflict_checks", "model.blocks"}
+    as_the_paper = evidence.has(cell, evidence.AS_THE_PAPER_TRAINS)
     for paper in PAPER:
         named = (paper.dataset, paper.network) == (cell.data.name, cell.model.family)
         tuned = paper.network == "vgg" or cell.model.depth == paper.layers[0]
-        if full and not unusual and named and tuned:
+        if full and as_the_paper and named and tuned:
             return paper
     return None
 

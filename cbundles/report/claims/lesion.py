@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from cbundles.config import Cell
+from cbundles.config import PAPER_BLOCKS, Cell
 from cbundles.experiments import removal
 from cbundles.report import evidence, lesions
 from cbundles.report.claims.finding import Finding, of_group
@@ -28,7 +28,7 @@ def _groups(run: Run) -> list[Group]:
     classes = {record["cell"]: record["num_classes"] for record in run.records}
     found = []
     for records in lesions.alike(run.lesions):
-        if depth(records[0]) != DEPTH or not _default(records[0]):
+        if depth(records[0]) != DEPTH or not _as_judged(records[0]):
             continue
         sound = [r for r in records if None not in r["blocks"]["entropy"]]
         sound = [r for r in sound if r["correct"] / r["images"] >= 2 / classes[r["cell"]]]
@@ -75,10 +75,12 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _default(record: Record) -> bool:
-    """Whether network and probe are as in the schema, besides what `evidence.scale` names."""
-    return not any(path.startswith(("probe.", "model.")) for path in
-                   Cell.fromdict(record["config"]).unusual)  # fmt: skip
+def _as_judged(record: Record) -> bool:
+    """Whether it is the paper's network of this depth, probed and measured as claims are judged."""
+    cell = Cell.fromdict(record["config"])
+    probed = {key: value for key, value in evidence.AS_THE_PAPER_TRAINS.items()
+              if key.startswith(("probe.", "model."))}  # fmt: skip
+    return cell.blocks == PAPER_BLOCKS[DEPTH] and evidence.has(cell, probed)
 
 
 def _half_can_go(record: Record) -> bool:
