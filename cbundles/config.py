@@ -322,6 +322,13 @@ PAPER_BLOCKS = {
 }
 STAGES = 4
 
+
+def layers_of_block(block: int) -> tuple[int, int]:
+    """The numbers of the two layers in a block of a VGG or ResNet, all counted from 1 as in the
+    paper: the stem is layer 1, blocks of two convolutions follow."""
+    return 2 * block, 2 * block + 1
+
+
 TRAIN, GROW, TUNE = "train", "grow", "tune"
 SECTIONS: dict[str, type] = {
     "data": Data, "model": Model, "training": Training, "probe": Probe, "growth": Growth,

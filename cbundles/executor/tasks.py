@@ -57,7 +57,7 @@ def _train(worker: Worker, job: Job, task: dict[str, Any]) -> None:
             whence = {"cell": cell.id, "config": cell.asdict(), **origin}
             content = saved.encode(Saved(shape, network, whence))
             write_atomically(worker.store.weights_path(cell.id), content)
-    for record in sweep.records(cells, moment, facts):
+    for record in sweep.records(cells, moment, data, facts):
         if not worker.store.is_finished(record["cell"], fingerprint):
             if not worker.keep_weights:  # what is there was trained on other images
                 worker.store.weights_path(record["cell"]).unlink(missing_ok=True)

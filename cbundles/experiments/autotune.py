@@ -1,7 +1,7 @@
 """Auto-tuning (paper, sec. 3.6): remove conflicting layers after the first epochs, start again.
 
 A network is trained; when its last layer conflicts after one of the first epochs, training stops,
-the first conflicting layer and all later ones of its stage are removed, and the smaller network is
+the first conflicting block and all later ones of its stage are removed, and the smaller network is
 trained from scratch. Every attempt is an ordinary cell, so the whole history of a tuned network can
 be read from records, and interrupted tuning goes on by reading them.
 
@@ -14,7 +14,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from cbundles.config import Cell
+from cbundles.config import Cell, layers_of_block
 
 RULES = ("stage", "conflicting")
 
@@ -66,9 +66,11 @@ class Decision:
         if self.conflict is None:
             return f"{text}; no conflict, trained to the end: {_named(self.left)}"
         gone = sum(self.before) - sum(self.left)
+        first, second = layers_of_block(self.conflict)
         return (
-            f"{text}; first conflicting block {self.conflict} of {sum(self.before)}; "
-            f"removes {gone}: {_named(self.before)} -> {_named(self.left)}"
+            f"{text}; first conflicting block {self.conflict} of {sum(self.before)} "
+            f"(layers {first} and {second}); "
+            f"removes {gone} blocks: {_named(self.before)} -> {_named(self.left)}"
         )
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cbundles import measure, train
-from cbundles.bundles import Equality, Scale
+from cbundles.bundles import Equality, Scale, largest_entropy
 from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.dataset import Facts
@@ -158,9 +158,9 @@ def _initial(
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *members)
 
 
-def records(cells: Sequence[Cell], moment: Moment, facts: Facts) -> list[Any]:
+def records(cells: Sequence[Cell], moment: Moment, data: DeviceData, facts: Facts) -> list[Any]:
     """The completion record of each cell, plain data: everything that tables are made from."""
-    result = []
+    result, largest = [], round(largest_entropy(np.asarray(data.probe.labels)), 6)
     for cell, history in zip(cells, moment.history, strict=True):
         shape = shape_of(cell.model, facts)
         result.append(
@@ -168,6 +168,7 @@ def records(cells: Sequence[Cell], moment: Moment, facts: Facts) -> list[Any]:
                 "cell": cell.id,
                 "config": cell.asdict(),
                 "num_classes": facts.num_classes,
+                "largest_entropy": largest,
                 "parameters": shape.parameters,
                 "bytes": shape.bytes,
                 "flops": shape.flops,

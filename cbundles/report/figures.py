@@ -50,10 +50,9 @@ def _figures_of(
     if group[0]["config"]["model"]["family"] != "fc":
         shown = "Test accuracy and entropy of the last block by depth: mean and range over seeds."
         return {"fig6_depth": (shown, accuracy_and_entropy_by_depth, rows(BY_DEPTH))}
-    layers = [row for record in _panels(group).values() for row in tables.layer_rows(record)]
-    profiles = [
-        row for record in _deepest(group) for row in tables.layer_rows(record) if row["epoch"] == 1
-    ]
+    layers = [row for record in _panels(group).values() for row in _layer_rows(record)]
+    profiles = [row for record in _deepest(group) for row in _layer_rows(record)
+                if row["epoch"] == 1]  # fmt: skip
     return {
         "fig1_accuracy_map": (
             "Test accuracy by width and depth, mean over seeds, and the conflicting boundary.",
@@ -71,6 +70,12 @@ def _figures_of(
             accuracy_against_entropy, rows(BY_ENTROPY),
         ),
     }  # fmt: skip
+
+
+def _layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Of a fully connected network, which has no blocks."""
+    return [{key: value for key, value in row.items() if key != "block"}
+            for row in tables.layer_rows(record)]  # fmt: skip
 
 
 def _axis(records: Sequence[dict[str, Any]], key: str) -> list[int]:
@@ -94,6 +99,7 @@ def accuracy_and_entropy_by_depth(records: Sequence[dict[str, Any]], caption: st
     seeds; the entropy before training and after the first and the last epoch."""
     depths = _axis(records, "depth")
     classes, family = records[0]["num_classes"], records[0]["config"]["model"]["family"]
+    limit = summary.largest_entropy(records)
 
     def entropy(epoch: int) -> Callable[[dict[str, Any]], float]:
         def value(record: dict[str, Any]) -> float:
@@ -112,13 +118,13 @@ def accuracy_and_entropy_by_depth(records: Sequence[dict[str, Any]], caption: st
     for epoch, label, size in ((0, "initial weights", 9), (1, "after epoch 1", 6),
                                (-1, "after the last", 3)):  # fmt: skip
         _band(lower, records, depths, entropy(epoch), label, size)
-    lower.axhline(math.log(classes), color="grey", linewidth=0.8, linestyle=":")
+    lower.axhline(limit, color="grey", linewidth=0.8, linestyle=":")
     lower.set_ylabel("bundle entropy $H^L$ [nats]")
     lower.set_xlabel("depth (layers)")
     lower.set_xticks(depths)
-    lower.set_ylim(-0.1, 1.08 * math.log(classes))
+    lower.set_ylim(-0.1, 1.08 * limit)
     lower.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    title = f"{NAMES[family]}: accuracy and conflicts by depth (dotted: chance, $\\ln N_c$)"
+    title = f"{NAMES[family]}: accuracy and conflicts by depth (dotted: chance, the largest H)"
     drawing.entitle(figure, title, caption)
     return figure
 
@@ -206,7 +212,7 @@ def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
     """
     panels = _panels(records)
     widths, chosen = (sorted(set(values)) for values in zip(*panels, strict=True))
-    limit = math.log(records[0]["num_classes"])
+    limit = summary.largest_entropy(records)
     figure = Figure(
         figsize=(max(4.6, 1.3 + 2.1 * len(widths)), 0.8 + 2.0 * len(chosen)), layout="constrained"
     )
@@ -225,7 +231,7 @@ def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
                 entropy, origin="lower", aspect="auto", vmin=0, vmax=limit, cmap="magma",
                 interpolation="nearest", extent=(0.5, depth + 0.5, -0.5, len(entropy) - 0.5),
             )  # fmt: skip
-            first = summary.first_conflicting_layer(record["history"][1])
+            first = summary.first_conflicting_place(record["history"][1])
             where = "no conflict" if first is None else f"first conflict: layer {first}"
             axes.set_title(f"width {width}, L = {depth}\n{where} (epoch 1)", fontsize=8)
             axes.set_xlabel("layer")
@@ -235,8 +241,8 @@ def entropy_maps(records: Sequence[dict[str, Any]], caption: str) -> Figure:
         seed = min(r["config"]["training"]["seed"] for r in records)
         figure.colorbar(image, ax=grid, label="bundle entropy $H^l$ [nats]")
         title = "Bundle entropy of each layer; epoch 0 is the initial network"
-        about = f"{caption}; shown: seed {seed}; at most ln {records[0]['num_classes']}"
-        drawing.entitle(figure, title, f"{about} = {limit:.2f} nats")
+        about = f"{caption}; shown: seed {seed}; at most {limit:.2f} nats"
+        drawing.entitle(figure, title, about)
     return figure
 
 
@@ -258,13 +264,13 @@ def entropy_profiles(records: Sequence[dict[str, Any]], caption: str) -> Figure:
         layers = np.arange(1, depth + 1)
         (line,) = axes.plot(layers, entropy.mean(0), label=f"width {width} (n = {len(entropy)})")
         axes.fill_between(layers, entropy.min(0), entropy.max(0), color=line.get_color(), alpha=0.2)
-    limit = math.log(records[0]["num_classes"])
+    limit = summary.largest_entropy(records)
     axes.axhline(limit, color="grey", linewidth=0.8, linestyle=":")
     axes.set_ylim(-0.05 * limit, 1.05 * limit)
     axes.set_xlabel("layer")
     axes.set_ylabel("bundle entropy $H^l$ [nats]")
     axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    title = f"Bundle entropy after epoch 1, L = {depth} (dotted: $\\ln N_c$)"
+    title = f"Bundle entropy after epoch 1, L = {depth} (dotted: the largest it can be)"
     drawing.entitle(figure, title, caption)
     return figure
 
@@ -319,10 +325,11 @@ def accuracy_against_entropy(records: Sequence[dict[str, Any]], caption: str) ->
     across = axes.get_yaxis_transform()  # x from 0 to 1 over the axes, y in data
     axes.text(1.01, 100 / classes, "chance", color="grey", fontsize=7, va="center",
               transform=across)  # fmt: skip
-    axes.axvline(math.log(classes), color="grey", linewidth=0.8, linestyle=":")
+    limit = summary.largest_entropy(records)
+    axes.axvline(limit, color="grey", linewidth=0.8, linestyle=":")
     axes.set_ylim(0, 100)
-    axes.set_xlim(-0.05 * math.log(classes), 1.05 * math.log(classes))
-    axes.set_xlabel("bundle entropy $H^L$ [nats], mean over epochs; dotted: $\\ln N_c$")
+    axes.set_xlim(-0.05 * limit, 1.05 * limit)
+    axes.set_xlabel("bundle entropy $H^L$ [nats], mean over epochs; dotted: its largest value")
     axes.set_ylabel("test accuracy [%]")
     correlation = evidence.spearman(list(entropy), list(accuracy))
     rank = "not defined" if math.isnan(correlation) else f"{correlation:.2f}"

@@ -14,7 +14,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from cbundles.config import SECTIONS, Cell
+from cbundles.config import SECTIONS, Cell, layers_of_block
 
 TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
 
@@ -55,7 +55,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         "bundle_entropy_first": entropies[0],
         "bundle_entropy_last": entropies[-1],
         "num_bundles": _mean([e["num_bundles"][-1] for e in after], 1),
-        "first_conflicting_layer": first_conflicting_layer(after[0]),
+        **_first_conflict(model["family"], after[0]),
         "diverged": len(measured) < len(entropies),
         "parameters": record["parameters"],
         "bytes": record["bytes"],
@@ -74,12 +74,29 @@ def width_of(record: dict[str, Any]) -> int:
     return int(model["width"] if model["family"] == "fc" else model["base_filters"])
 
 
+def largest_entropy(records: Sequence[dict[str, Any]]) -> float:
+    """The most that H can be in any of these networks, nats: the entropy of the probe set's class
+    shares, or, of records that were written without it, ln(classes)."""
+    return max(r.get("largest_entropy", math.log(r["num_classes"])) for r in records)
+
+
 def _mean(values: Sequence[float], digits: int) -> float | None:
     return round(statistics.fmean(values), digits) if values else None
 
 
-def first_conflicting_layer(entry: dict[str, Any]) -> int | None:
-    """The first layer, counted from 1, with H^l > 0; None when no layer conflicts."""
+def _first_conflict(family: str, entry: dict[str, Any]) -> dict[str, int | None]:
+    """Where conflicts begin. Of a VGG or ResNet the outputs of blocks are measured, so the layer is
+    the first of its block."""
+    place = first_conflicting_place(entry)
+    if family == "fc":
+        return {"first_conflicting_layer": place, "first_conflicting_block": None}
+    layer = None if place is None else layers_of_block(place)[0]
+    return {"first_conflicting_layer": layer, "first_conflicting_block": place}
+
+
+def first_conflicting_place(entry: dict[str, Any]) -> int | None:
+    """The first measured layer, or block of a VGG or ResNet, counted from 1, with H^l > 0; None
+    when none conflicts."""
     for number, entropy in enumerate(entry["entropy"], start=1):
         if entropy is not None and entropy > 0:
             return number
@@ -99,7 +116,7 @@ def boundary(records: Sequence[dict[str, Any]]) -> dict[int, float | None]:
         column = [r for r in records if width_of(r) == width]
         deepest = max(r["config"]["model"]["depth"] for r in column)
         first = [
-            first_conflicting_layer(r["history"][1]) or math.inf
+            first_conflicting_place(r["history"][1]) or math.inf
             for r in column
             if r["config"]["model"]["depth"] == deepest and None not in r["history"][1]["entropy"]
         ]

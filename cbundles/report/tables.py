@@ -7,6 +7,7 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from cbundles.config import layers_of_block
 from cbundles.report import summary
 
 MARKDOWN_COLUMNS = {
@@ -17,6 +18,7 @@ MARKDOWN_COLUMNS = {
     "bundle_entropy": "bundle entropy H^L",
     "num_bundles": "bundles",
     "first_conflicting_layer": "first conflicting layer",
+    "first_conflicting_block": "first conflicting block",
     "parameters": "parameters",
     "seconds_per_epoch": "s/epoch",
 }
@@ -42,23 +44,31 @@ def _plain(value: Any) -> Any:
 
 
 def layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row for each measurement of each layer; epoch 0 is the initial network."""
-    return [
-        {
-            "cell": record["cell"],
-            "width": summary.width_of(record),
-            "depth": record["config"]["model"]["depth"],
-            "seed": record["config"]["training"]["seed"],
-            "epoch": epoch,
-            "layer": layer,
-            "entropy": entropy,
-            "num_bundles": count,
-        }
-        for epoch, entry in enumerate(record["history"])
-        for layer, (entropy, count) in enumerate(
-            zip(entry["entropy"], entry["num_bundles"], strict=True), start=1
-        )
-    ]
+    """One row for each measurement of each layer; epoch 0 is the initial network. Of a VGG or
+    ResNet the outputs of blocks are measured: there a row names a block and the layers in it."""
+    rows = []
+    for epoch, entry in enumerate(record["history"]):
+        measured = zip(entry["entropy"], entry["num_bundles"], strict=True)
+        for place, (entropy, count) in enumerate(measured, start=1):
+            rows.append(
+                {
+                    "cell": record["cell"],
+                    "width": summary.width_of(record),
+                    "depth": record["config"]["model"]["depth"],
+                    "seed": record["config"]["training"]["seed"],
+                    "epoch": epoch,
+                    **_layer_or_block(record["config"]["model"]["family"], place),
+                    "entropy": entropy,
+                    "num_bundles": count,
+                }
+            )
+    return rows
+
+
+def _layer_or_block(family: str, place: int) -> dict[str, Any]:
+    if family == "fc":
+        return {"block": None, "layer": place}
+    return {"block": place, "layer": "-".join(map(str, layers_of_block(place)))}
 
 
 def columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
@@ -66,7 +76,13 @@ def columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     although their depth, width and seed may agree."""
     settings = ("dataset", "model", "epochs", *summary.SETTINGS)
     axes = {key: key.replace("_", " ") for key in settings if len({row[key] for row in rows}) > 1}
-    return {**axes, **MARKDOWN_COLUMNS}
+    columns = {**axes, **MARKDOWN_COLUMNS}
+    families = {row["model"] for row in rows}
+    if families == {"fc"}:
+        del columns["first_conflicting_block"]
+    elif "fc" not in families:
+        del columns["first_conflicting_layer"]
+    return columns
 
 
 def shown(row: dict[str, Any], columns: dict[str, str]) -> list[str]:
@@ -79,6 +95,9 @@ def _format(key: str, value: Any, diverged: bool) -> str:
         return "diverged"
     if value is None:
         return "-"
+    if key == "first_conflicting_block":
+        first, second = layers_of_block(value)
+        return f"{value} (layers {first} and {second})"
     if key == "test_accuracy":
         return f"{100 * value:.1f} %"
     if key == "bundle_entropy":

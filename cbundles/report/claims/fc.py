@@ -21,7 +21,7 @@ def _fc(runs: Sequence[Run]) -> list[Group]:
 
 def _first_layers(records: Sequence[Record]) -> list[float]:
     """First conflicting layers after epoch 1; infinite where no layer conflicts."""
-    return [summary.first_conflicting_layer(record["history"][1]) or math.inf for record in records]
+    return [summary.first_conflicting_place(record["history"][1]) or math.inf for record in records]
 
 
 def earlier_when_narrow(runs: Sequence[Run]) -> list[Finding]:
@@ -40,7 +40,7 @@ def earlier_when_narrow(runs: Sequence[Run]) -> list[Finding]:
                 rank = statistics.median(
                     _layer_correlation(record)
                     for record in records
-                    if summary.first_conflicting_layer(record["history"][1])
+                    if summary.first_conflicting_place(record["history"][1])
                 )
                 rising.append(rank)
                 text += f", Spearman(layer, H) {rank:.2f}"
