@@ -1,4 +1,4 @@
-"""The one error a user can cause."""
+"""What can go wrong without being a mistake in this program."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ class InputError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class DamagedCheckpoint(ValueError):
+    """What should continue a run is not what was saved for it: it starts from the beginning."""
 
 
 def did_you_mean(value: object, choices: Iterable[str]) -> str:

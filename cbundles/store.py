@@ -20,10 +20,14 @@ import hashlib
 import json
 import os
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from cbundles import formats
 from cbundles.errors import InputError
 
 CELLS, LESIONS, PRUNED = "cells", "lesions", "pruned"  # kinds of records
@@ -101,11 +105,12 @@ class Store:
         path = self.record_path(cell, kind)
         try:
             content: dict[str, Any] = json.loads(path.read_text())
+            formats.check(formats.RECORD, content, str(path))
             if content["cell"] != cell:
                 raise ValueError(f"it is the record of {content['cell']}")
             if missing := set(NEEDED[kind]) - content.keys():
                 raise ValueError(f"without {', '.join(sorted(missing))}")
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{path}: damaged record ({error}); delete it to make it again"
             ) from None
@@ -117,7 +122,8 @@ class Store:
         return [self.record(path.stem, kind) for path in paths]
 
     def finish(self, record: dict[str, Any], kind: str = CELLS) -> None:
-        write_atomically(self.record_path(record["cell"], kind), json.dumps(record) + "\n")
+        content = {"format": formats.NEWEST[formats.RECORD], **record}
+        write_atomically(self.record_path(record["cell"], kind), json.dumps(content) + "\n")
 
     def weights_path(self, cell: str) -> Path:
         return self.folder / WEIGHTS / f"{cell}.npz"
@@ -128,11 +134,27 @@ class Store:
         return [folder / f"{name}{kind}.npz" for kind in ("", "-recalibrated", "-tuned")]
 
     def network_digest(self, cell: str) -> str | None:
-        """What identifies the trained network of a cell; None when it is not there."""
+        """What identifies the trained network of a cell: a hash of its numbers, whatever else its
+        file says. None when it is not there; no network's digest when it is damaged."""
         try:
-            return hashlib.sha256(self.weights_path(cell).read_bytes()).hexdigest()[:16]
+            with np.load(self.weights_path(cell), allow_pickle=False) as archive:
+                numbers = [archive[name].tobytes() for name in ("params", "statistics")]
         except FileNotFoundError:
             return None
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            return "damaged"
+        return hashlib.sha256(b"".join(numbers)).hexdigest()[:16]
+
+    def is_network_of(self, record: dict[str, Any], cell: str) -> bool:
+        """Whether a study was made of the trained network of a cell that is there now; also when
+        none is there."""
+        if record.get("format", 1) > 1:
+            return self.network_digest(cell) in (None, record["network"])
+        try:  # the first format hashed the file
+            file = self.weights_path(cell).read_bytes()
+        except FileNotFoundError:
+            return True
+        return bool(hashlib.sha256(file).hexdigest()[:16] == record["network"])
 
     def forget(self, cells: list[str]) -> None:
         """Remove the records and weights of cells, and what was made of them; all checkpoints."""
@@ -152,11 +174,12 @@ class Store:
         return self.folder / "checkpoints" / f"{key}.msgpack"
 
     def save_checkpoint(self, key: str, content: bytes) -> None:
-        write_atomically(self._checkpoint(key), content)
+        write_atomically(self._checkpoint(key), formats.seal(content))
 
     def load_checkpoint(self, key: str) -> bytes | None:
+        """What was saved last; None without a checkpoint. DamagedCheckpoint when it has changed."""
         try:
-            return self._checkpoint(key).read_bytes()
+            return formats.unseal(self._checkpoint(key).read_bytes())
         except FileNotFoundError:
             return None
 
@@ -169,4 +192,5 @@ class Store:
             path.unlink(missing_ok=True)
 
     def write_run(self, content: dict[str, Any]) -> None:
-        write_atomically(self.folder / "run.json", json.dumps(content, indent=1) + "\n")
+        numbered = {"format": formats.NEWEST[formats.RUN], **content}
+        write_atomically(self.folder / "run.json", json.dumps(numbered, indent=1) + "\n")

@@ -12,9 +12,9 @@ from conftest import ROOT
 
 from cbundles import config, data
 from cbundles.data import device
-from cbundles.errors import InputError
+from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor import planner
-from cbundles.experiments import grow, sweep, tune
+from cbundles.experiments import grow, tune
 from cbundles.experiments.subjects import Subjects
 from cbundles.models import saved
 from cbundles.models.shape import FcShape
@@ -228,7 +228,7 @@ def test_grow_refuses_a_damaged_checkpoint(damage):
     if damage == "other":
         wider = cells_of(GROW, growth={"arm": "max"}, model={"width": 5})
         damage = next(grow.run(wider, *placed(wider))).freeze()
-    with pytest.raises(sweep.DamagedCheckpoint):
+    with pytest.raises(DamagedCheckpoint):
         next(grow.run(cells, *placed(cells), damage))
 
 

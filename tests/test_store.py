@@ -15,7 +15,7 @@ def test_records_come_back(tmp_path):
     store.finish(record)
     assert store.is_finished("abc", "images")
     assert not store.is_finished("abc", "other images")
-    assert store.record("abc") == record
+    assert store.record("abc") == {"format": 2, **record}
     store.forget(["abc"])
     assert not store.is_finished("abc", "images")
 

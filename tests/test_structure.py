@@ -13,6 +13,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["errors", "provenance"],
+    ["formats"],
     ["identity"],
     ["config"],
     ["data"],

@@ -15,6 +15,7 @@ from networks import cut, golden_params
 from cbundles import config, data, train
 from cbundles.data import augment, device
 from cbundles.data.dataset import Facts
+from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments import sweep
 from cbundles.models import fc, network
 from cbundles.models.network import Network
@@ -137,7 +138,7 @@ def test_a_damaged_checkpoint_is_refused(small, damage):
         target = cells((5, 10, 0))
     else:
         frozen = damage
-    with pytest.raises(sweep.DamagedCheckpoint):
+    with pytest.raises(DamagedCheckpoint):
         next(iter(sweep.run(target, small, FACTS, resume=frozen)))
 
 

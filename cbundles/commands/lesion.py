@@ -86,8 +86,7 @@ def _is_finished(store: Store, cell: Cell, settings: Settings, fingerprint: str 
         return False
     record = store.record(cell.id, LESIONS)
     same_data = fingerprint in (None, record["data_fingerprint"])
-    network = store.network_digest(cell.id)
-    same_network = network in (None, record["network"])
+    same_network = store.is_network_of(record, cell.id)
     return same_data and same_network and Settings(**record["settings"]).cover(settings)
 
 

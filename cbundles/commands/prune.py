@@ -98,11 +98,10 @@ def _is_finished(store: Store, cell: Cell, made: str) -> bool:
     """Whether the network that is there was pruned so; where none is, whether one has been."""
     if not store.record_path(made, PRUNED).is_file():
         return False
-    network = store.network_digest(cell.id)
-    if network is None:
+    if not store.weights_path(cell.id).is_file():
         return True
     files = all(path.is_file() for path in store.pruned_paths(made))
-    return files and network == store.record(made, PRUNED)["network"]
+    return files and store.is_network_of(store.record(made, PRUNED), cell.id)
 
 
 def _show(records: list[dict[str, Any]], store: Store, console: Console) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 
@@ -24,6 +24,8 @@ from cbundles.store import LESIONS, PRUNED, write_atomically
 if TYPE_CHECKING:
     from cbundles.executor.worker import Worker  # which is the program that runs us
 
+Result = TypeVar("Result")
+
 # Writing a checkpoint costs less than a percent at this pace, and a kill costs at most this much.
 CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
 
@@ -39,14 +41,7 @@ def _train(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     cells = job.cells
     data, facts, fingerprint = worker.data(cells[0])
     key = f"{job.key}-{fingerprint}"  # other images: another network
-    checkpoint = worker.store.load_checkpoint(key)
-    try:
-        moment = _epochs(worker, job, data, facts, checkpoint, key)
-    except sweep.DamagedCheckpoint as error:
-        worker.send(
-            {"event": "note", "text": f"{key}: checkpoint unusable ({error}); from the start"}
-        )
-        moment = _epochs(worker, job, data, facts, None, key)
+    moment = _resuming(worker, key, lambda resume: _epochs(worker, job, data, facts, resume, key))
     extra = {}
     if cells[0].model.family != "fc" and moment.epoch == cells[0].training.epochs:
         extra["latency_seconds"] = sweep.latency(cells[0], moment, data, facts)
@@ -64,6 +59,24 @@ def _train(worker: Worker, job: Job, task: dict[str, Any]) -> None:
             worker.store.finish({**record, **extra, **origin})
     worker.store.drop_checkpoint(key)
     jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
+
+
+def _resuming(worker: Worker, key: str, attempt: Callable[[bytes | None], Result]) -> Result:
+    """What an attempt makes of the checkpoint that is there, or else of None, from the start.
+
+    The checkpoint's checksum says that it is what was once saved, but not that this version can
+    make sense of it. Errors of this kind therefore cost the checkpoint, not the run; an error of
+    the program itself comes again from the start, and is reported then. A full disk or memory
+    raises other errors, which leave the checkpoint where it is.
+    """
+    try:
+        checkpoint = worker.store.load_checkpoint(key)
+        if checkpoint is not None:
+            return attempt(checkpoint)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        text = f"{key}: checkpoint unusable ({error}); from the start"
+        worker.send({"event": "note", "text": text})
+    return attempt(None)
 
 
 def _epochs(
@@ -95,12 +108,7 @@ def _edit(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     cells = job.cells
     data, facts, fingerprint = worker.data(cells[0])
     key = f"{job.key}-{fingerprint}"
-    try:
-        moment = _edited(worker, job, data, facts, worker.store.load_checkpoint(key), key)
-    except sweep.DamagedCheckpoint as error:
-        text = f"{key}: checkpoint unusable ({error}); from the start"
-        worker.send({"event": "note", "text": text})
-        moment = _edited(worker, job, data, facts, None, key)
+    moment = _resuming(worker, key, lambda resume: _edited(worker, job, data, facts, resume, key))
     origin = worker.origin(fingerprint)
     made = (grow if cells[0].kind == GROW else tune).records(cells, moment)
     for number, (cell, record) in enumerate(zip(cells, made, strict=True)):
@@ -151,28 +159,22 @@ def _lesion(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     settings = removal.Settings(**task["settings"])
     identity = [digest, fingerprint, cell.asdict(), task["settings"]]
     key = f"{job.key}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
-    checkpoint = worker.store.load_checkpoint(key)
-    state = _resumed(checkpoint)
-    for now in lesion.run(shape, network, cell, data, settings, state):
-        state = now.state
-        worker.store.save_checkpoint(key, json.dumps(state).encode())
-        part = {"part": now.done, "of": now.total, "what": "lesioned networks"}
-        worker.send({"event": "step", "population": job.key, **part})
-    assert state is not None  # there is one before the first lesion
-    record = lesion.record(cell, settings, state, images=len(data.test.labels))
+
+    def study(resume: bytes | None) -> dict[str, Any]:
+        state = None if resume is None else lesion.thaw(resume)
+        for now in lesion.run(shape, network, cell, data, settings, state):
+            state = now.state
+            worker.store.save_checkpoint(key, lesion.freeze(state))
+            part = {"part": now.done, "of": now.total, "what": "lesioned networks"}
+            worker.send({"event": "step", "population": job.key, **part})
+        assert state is not None  # there is one before the first lesion
+        return lesion.record(cell, settings, state, images=len(data.test.labels))
+
+    record = _resuming(worker, key, study)
     origin = {"network": digest, **worker.origin(fingerprint)}
     worker.store.finish({**record, **origin}, LESIONS)
     worker.store.drop_checkpoints(job.key)
     jax.clear_caches()
-
-
-def _resumed(checkpoint: bytes | None) -> dict[str, Any] | None:
-    """The state that a checkpoint holds; None, that is, from the start, when it is damaged."""
-    try:
-        state = json.loads(checkpoint or b"")
-        return state if {"blocks", "right", "outcomes"} <= set(state) else None
-    except (ValueError, TypeError):
-        return None
 
 
 def _prune(worker: Worker, job: Job, task: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from cbundles.config import Cell
 from cbundles.data.device import Examples
-from cbundles.experiments import sweep
+from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments.edits import Edit, Past
 from cbundles.experiments.subjects import Snapshot, Subjects, plain
 from cbundles.models.shape import Shape
@@ -155,7 +155,7 @@ class Moment:
 
     @classmethod
     def thaw(cls, frozen: bytes, subjects: Subjects) -> Moment:
-        """What `freeze` made of a Moment. Raises `sweep.DamagedCheckpoint` for anything else."""
+        """What `freeze` made of a Moment. Raises DamagedCheckpoint for anything else."""
         from flax import serialization
 
         try:
@@ -168,7 +168,7 @@ class Moment:
             epoch, seconds, compiled, programs = json.loads(content["clock"])
             return cls(subjects, members, epoch, kept, seconds, compiled, programs)
         except Exception as error:  # whatever a damaged file makes the decoder raise
-            raise sweep.DamagedCheckpoint(str(error)) from error
+            raise DamagedCheckpoint(str(error)) from error
 
 
 def shown(epoch: int, epochs: int) -> bool:

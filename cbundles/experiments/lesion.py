@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -24,6 +25,7 @@ from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.device import DeviceData, Examples
 from cbundles.data.pipelines import Augmentation
+from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments import removal
 from cbundles.experiments.sweep import measurement_of
 from cbundles.models import conv, network
@@ -161,6 +163,23 @@ def run(
         lost, gained = (whole & ~found).sum(1), (~whole & found).sum(1)
         outcomes += [list(pair) for pair in zip(lost.tolist(), gained.tolist(), strict=True)]
         yield Progress({**resume, "outcomes": outcomes}, len(outcomes), len(todo))
+
+
+def freeze(state: dict[str, Any]) -> bytes:
+    """A state of `run` as bytes: JSON."""
+    return json.dumps(state).encode()
+
+
+def thaw(frozen: bytes) -> dict[str, Any]:
+    """What `freeze` made of a state. DamagedCheckpoint for anything else."""
+    try:
+        state: dict[str, Any] = json.loads(frozen)
+        whole = {"blocks", "right", "outcomes"} <= set(state)
+    except (ValueError, TypeError) as error:
+        raise DamagedCheckpoint(str(error)) from None
+    if not whole:
+        raise DamagedCheckpoint("it is not the state of a lesion study")
+    return state
 
 
 def record(cell: Cell, settings: removal.Settings, state: dict[str, Any], images: int) -> Any:

@@ -21,6 +21,7 @@ from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData
+from cbundles.errors import DamagedCheckpoint
 from cbundles.models import network
 from cbundles.models.shape import FcShape, Shape, shape_of
 
@@ -217,23 +218,26 @@ def freeze(moment: Moment) -> bytes:
     return serialization.msgpack_serialize(content)
 
 
-class DamagedCheckpoint(ValueError):
-    """What should continue a run is not what `freeze` wrote for these cells."""
-
-
 def _thaw(frozen: bytes, like: train.TrainState) -> Moment:
     from flax import serialization
 
     try:
         content = serialization.msgpack_restore(frozen)
         state = serialization.from_state_dict(like, content["state"])
-        if jax.tree.map(jnp.shape, state) != jax.tree.map(jnp.shape, like):
+        if jax.tree.map(_kind, state) != jax.tree.map(_kind, like):
             raise ValueError("it holds networks of another shape")
         state = jax.tree.map(jnp.asarray, state)
         times = {key: content[key] for key in ("seconds", "probe_seconds", "compile_seconds")}
-        return Moment(state, content["history"], **times)
+        history, count = content["history"], len(times["seconds"])
+        if [len(past) for past in history] != [count] * len(state.params.fast) or not count:
+            raise ValueError("it holds the history of other networks")
+        return Moment(state, history, **times)
     except Exception as error:  # whatever a damaged file makes the decoder raise
         raise DamagedCheckpoint(str(error)) from error
+
+
+def _kind(array: Any) -> tuple[tuple[int, ...], Any]:
+    return np.shape(array), np.asarray(array).dtype
 
 
 def _entry(

@@ -1,9 +1,24 @@
 """A trained network as a file: NumPy's .npz with the parameters, the statistics and a header.
 
-    header       JSON: the shape, and where the network comes from
-    params       float32 (P,), statistics: float32 (S,); see `network.Network`
+    header       JSON: the format, the shape, and where the network comes from
+    params       float32 (P,), all trainable parameters in one vector
+    statistics   float32 (S,), those of batch normalisation; empty for fully connected networks
 
-Nothing in it is executed when it is read, and NumPy alone can open it.
+Nothing in it is executed when it is read, and NumPy alone can open it. In format 1 the vectors hold
+the arrays below one after the other, each in C order; n is the number of blocks behind one another
+that have the same shape (`shape.ConvShape.stages`, `fc.Params`).
+
+    fully connected   first (inputs, width); first bias (width); hidden (depth - 1, width, width);
+                      hidden biases (depth - 1, width); last (width, outputs); last bias (outputs);
+                      outer (depth - 1, width, width), of blocks with two weights
+    VGG, ResNet       stem: kernel (7, 7, C, D), bias (D), gamma (D), beta (D);
+                      for each of the four stages: the units of the block that halves the image, if
+                      there is one (first convolution, second, and of a ResNet the skip's), kernel,
+                      bias, gamma, beta each; then the first convolutions of all other blocks,
+                      kernels (n, 3, 3, D, D), biases, gammas, betas (n, D), and the second ones;
+                      last (features, outputs); last bias (outputs); for each inserted layer its
+                      kernel (3, 3, D, D) and bias (D)
+    statistics        in the order of the units above: mean, variance, (D) or (n, D) each
 """
 
 from __future__ import annotations
@@ -12,16 +27,17 @@ import dataclasses
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cbundles import formats
 from cbundles.errors import InputError
 from cbundles.models.network import Network
 from cbundles.models.shape import ConvShape, FcShape, Shape
 
-FORMAT = 1
 SHAPES: dict[str, Any] = {"fc": FcShape, "conv": ConvShape}
 
 
@@ -37,7 +53,12 @@ def encode(saved: Saved) -> bytes:
     """The content of the file."""
     kind = next(name for name, of in SHAPES.items() if isinstance(saved.shape, of))
     size = dataclasses.asdict(saved.shape)
-    header = {"format": FORMAT, "kind": kind, "shape": size, "origin": saved.origin}
+    header = {
+        "format": formats.NEWEST[formats.NETWORK],
+        "kind": kind,
+        "shape": size,
+        "origin": saved.origin,
+    }
     file = io.BytesIO()
     np.savez(
         file,
@@ -75,8 +96,7 @@ def decode(content: bytes, place: str) -> Saved:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             header = json.loads(str(archive["header"]))
             params, statistics = archive["params"], archive["statistics"]
-        if header["format"] != FORMAT:
-            raise ValueError(f"format {header['format']}, this version reads {FORMAT}")
+        formats.check(formats.NETWORK, header, place)
         lists = {k: tuple(v) if isinstance(v, list) else v for k, v in header["shape"].items()}
         shape: Shape = SHAPES[header["kind"]](**lists)
         network = Network(params, statistics)
@@ -84,6 +104,12 @@ def decode(content: bytes, place: str) -> Saved:
         if (params.shape, statistics.shape) != tuple((n,) for n in expected):
             raise ValueError(f"its shape needs {expected[0]} parameters and {expected[1]} "
                              f"statistics, it has {params.size} and {statistics.size}")  # fmt: skip
+        for name, numbers in (("params", params), ("statistics", statistics)):
+            if numbers.dtype != np.float32:
+                raise ValueError(f"{name} are {numbers.dtype}, not float32")
+            if not np.isfinite(numbers).all():
+                raise ValueError(f"{name} hold NaN or infinity: the network diverged")
         return Saved(shape, network, dict(header["origin"]))
-    except (OSError, EOFError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise InputError(f"{place}: not a network of cbundles ({error})") from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cbundles import formats
 from cbundles.config import GROW, TUNE
 from cbundles.errors import InputError
 from cbundles.store import LESIONS, Store
@@ -55,13 +56,14 @@ def read(folder: Path) -> Run:
     store, path = Store(folder), folder / "run.json"
     try:
         description = json.loads(path.read_text())
+        formats.check(formats.RUN, description, str(path))
         cells = [str(cell) for cell in description["cells"]]
         if "attempts" in description:
             cells = sorted(p.stem for p in store.folder.glob("cells/*.json"))
         data = dict(description.get("data", {}))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: no run here (run.json is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
         ) from None

@@ -1,0 +1,289 @@
+"""What was written once is read for ever: one small file of each format, made by version 0.1.0.
+
+The files in tests/data/format1 are never made anew: what reads them today must read them always.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from compiled import logits
+from conftest import GOLDEN
+
+from cbundles import config, data, formats
+from cbundles.data import device
+from cbundles.errors import DamagedCheckpoint, InputError
+from cbundles.experiments import sweep
+from cbundles.models import saved
+from cbundles.models.network import Network
+from cbundles.models.saved import Saved
+from cbundles.models.shape import FcShape
+from cbundles.report import runs
+from cbundles.store import LESIONS, PRUNED, WEIGHTS, Store
+
+FORMAT1 = GOLDEN / "format1"
+NETWORKS = ("fc", "fc_residual2", "resnet", "resnet_pruned", "vgg")
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with np.load(FORMAT1 / "expected.npz", allow_pickle=False) as archive:
+        return dict(archive)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_of_the_first_format_compute_what_they_did(expected, name):
+    one = saved.read(FORMAT1 / f"{name}.npz")
+    x, theirs = expected[f"{name}/x"], expected[f"{name}/logits"]
+    ours = logits(one.shape, jax.tree.map(np.asarray, one.network), x)
+    assert theirs.std() > 0.05
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+class Vector:
+    """Numbers that are taken from the front, an array at a time."""
+
+    def __init__(self, numbers):
+        self.numbers = numbers
+
+    def take(self, *shape):
+        count = int(np.prod(shape))
+        taken, self.numbers = self.numbers[:count], self.numbers[count:]
+        return taken.reshape(shape)
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def convolved(x, kernel, stride):
+    """NHWC with SAME padding as TensorFlow has it: what is odd goes to the end."""
+    size, out = kernel.shape[0], -(-x.shape[1] // stride)
+    padding = max((out - 1) * stride + size - x.shape[1], 0)
+    before = (padding // 2, padding - padding // 2)
+    x = np.pad(x, ((0, 0), before, before, (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), (1, 2))
+    return np.einsum("nhwckl,klcd->nhwd", windows[:, ::stride, ::stride], kernel)
+
+
+class Unit:
+    """A convolution and its normalisation, `count` of them stacked; as the format writes them."""
+
+    def __init__(self, params, statistics, kernel, count=None):
+        stack = () if count is None else (count,)
+        self.kernel = params.take(*stack, *kernel)
+        self.bias, self.gamma, self.beta = (params.take(*stack, kernel[-1]) for _ in range(3))
+        self.mean, self.variance = (statistics.take(*stack, kernel[-1]) for _ in range(2))
+
+    def __call__(self, x, stride, number=...):
+        y = convolved(x, self.kernel[number], stride) + self.bias[number]
+        y = (y - self.mean[number]) / np.sqrt(self.variance[number] + 1e-3)
+        return y * self.gamma[number] + self.beta[number]
+
+
+def documented_conv(shape, network, x):
+    """Logits of a VGG or ResNet, read from its vectors by the text of `models.saved` alone."""
+    params, statistics = Vector(network.params), Vector(network.statistics)
+    filters = shape["filters"]
+    stem = Unit(params, statistics, (7, 7, 1, filters))
+    stages = []
+    for stage, blocks in enumerate(shape["blocks"]):
+        channels = filters * 2**stage
+        halves = stage > 0 and blocks > 0
+        first = []
+        if halves:
+            kernels = [(3, 3, channels // 2, channels), (3, 3, channels, channels)]
+            skip = [(1, 1, channels // 2, channels)] if shape["residual"] else []
+            kernels = skip if stage in shape["bare"] else [*kernels, *skip]
+            first = [Unit(params, statistics, kernel) for kernel in kernels]
+        pair = [Unit(params, statistics, (3, 3, channels, channels), blocks - halves)
+                for _ in range(2)]  # fmt: skip
+        stages.append((first, pair, blocks - halves))
+    features = filters * 2 ** max(s for s, blocks in enumerate(shape["blocks"]) if blocks)
+    last, last_bias = params.take(features, shape["outputs"]), params.take(shape["outputs"])
+    places = [stage for stage, blocks in enumerate(shape["blocks"]) for _ in range(blocks)]
+    inserted = []
+    for block in shape["inserted"]:
+        d = filters * 2 ** places[block]
+        inserted.append((block, params.take(3, 3, d, d), params.take(d)))
+    assert not len(params.numbers) and not len(statistics.numbers)
+
+    def block(x, units, stride, number=...):
+        """Of two units, of three with a skip, or of the skip alone; then what was inserted."""
+        pair = units[: len(units) // 2 * 2]
+        skip = units[len(pair)](x, stride, number) if units[len(pair) :] else x
+        branch = 0
+        if pair:
+            branch = pair[1](relu(pair[0](x, stride, number)), 1, number)
+        x = relu(branch + skip if shape["residual"] else branch)
+        passed.append(x)
+        for place, kernel, bias in inserted:
+            if place == len(passed) - 1:
+                x = relu(convolved(x, kernel, 1) + bias)
+        return x
+
+    passed = []
+    x = relu(stem(x.astype(np.float64), 2))
+    for first, pair, repeats in stages:
+        if first:
+            x = block(x, first, 2)
+        for number in range(repeats):
+            x = block(x, pair, 1, number)
+    return x.mean((1, 2)) @ last + last_bias
+
+
+def documented_fc(shape, network, x):
+    params = Vector(network.params)
+    blocks, width = shape["depth"] - 1, shape["width"]
+    first, first_bias = params.take(shape["inputs"], width), params.take(width)
+    hidden, biases = params.take(blocks, width, width), params.take(blocks, width)
+    last, last_bias = params.take(width, shape["outputs"]), params.take(shape["outputs"])
+    outer = params.take(blocks, width, width) if shape["block"].startswith("residual2") else None
+    assert not len(params.numbers) and not len(network.statistics)
+    activation = np.tanh if shape["block"].endswith("tanh") else relu
+    a = activation(x.reshape(len(x), -1) @ first + first_bias)
+    for i in range(blocks):
+        inside = activation(a @ hidden[i] + biases[i])
+        a = inside if outer is None else a + inside @ outer[i]
+    return a @ last + last_bias
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_order_of_parameters_is_the_documented_one(expected, name):
+    """Read in plain NumPy, without the product: a layout that changed would show."""
+    with np.load(FORMAT1 / f"{name}.npz", allow_pickle=False) as archive:
+        header = json.loads(str(archive["header"]))
+        network = Network(archive["params"], archive["statistics"])
+    assert header["format"] == 1
+    documented = documented_fc if header["kind"] == "fc" else documented_conv
+    found = documented(header["shape"], network, expected[f"{name}/x"])
+    np.testing.assert_allclose(found, expected[f"{name}/logits"], rtol=0, atol=1e-5)
+
+
+def test_a_checkpoint_of_the_first_format_continues(tmp_path):
+    cells = config.build(
+        json.loads((FORMAT1 / "checkpoint.json").read_text()), default_name="checkpoint"
+    ).cells
+    stored = data.load("spirals")
+    placed = device.place(stored, cells[0].data, cells[0].probe)
+    resume = formats.unseal((FORMAT1 / "checkpoint.msgpack").read_bytes())
+    *_, whole = sweep.run(cells, placed, stored.facts)
+    continued = list(sweep.run(cells, placed, stored.facts, resume))
+    assert [moment.epoch for moment in continued] == [2, 3]
+    for ours, theirs in zip(whole.history, continued[-1].history, strict=True):
+        for entry, other in zip(ours, theirs, strict=True):
+            assert entry["train_loss"] == pytest.approx(other["train_loss"], abs=1e-3)
+
+
+def test_a_run_of_the_first_format_is_read(tmp_path):
+    run = runs.read(FORMAT1 / "run")
+    (record,) = run.records
+    assert run.unfinished == 0 and "format" not in run.description and "format" not in record
+    assert len(record["history"]) == 4
+
+
+@pytest.mark.parametrize("kind", ["run", "record", "network"])
+def test_a_format_of_the_future_is_named(tmp_path, kind):
+    shutil.copytree(FORMAT1 / "run", tmp_path / "run")
+    file = tmp_path / "run" / "run.json"
+    if kind == "record":
+        (file,) = (tmp_path / "run" / "cells").iterdir()
+    if kind == "network":
+        content = changed_network(header=lambda header: {**header, "format": 99})
+        with pytest.raises(InputError, match="network of format 99, but this version"):
+            saved.decode(content, "file")
+        return
+    file.write_text(json.dumps({"format": 99, **json.loads(file.read_text())}))
+    with pytest.raises(InputError, match=rf"{file.name}: {kind} of format 99, but this version"):
+        runs.read(tmp_path / "run")
+
+
+def changed_network(header=lambda header: header, **arrays):
+    """The bytes of a small network whose header, or arrays, are others."""
+    with np.load(FORMAT1 / "fc.npz", allow_pickle=False) as archive:
+        content = dict(archive)
+    content["header"] = np.array(json.dumps(header(json.loads(str(content["header"])))))
+    content |= {name: change(content[name]) for name, change in arrays.items()}
+    file = io.BytesIO()
+    np.savez(file, **content)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: np.where(np.arange(len(p)) == 3, np.float32(np.nan), p), "NaN or infinity"),
+        (lambda p: p * np.float32(np.inf), "NaN or infinity"),
+        (lambda p: p.astype(np.complex64), "complex64, not float32"),
+        (lambda p: p.astype(str), "not float32"),
+        (lambda p: p.astype(np.float64), "float64, not float32"),
+        (lambda p: p.astype(np.int32), "int32, not float32"),
+        (lambda p: p[:-1], "needs 78 parameters"),
+        (lambda p: p[None], "needs 78 parameters"),
+        (lambda p: np.array([{}] * len(p)), "not a network of cbundles"),
+    ],
+)
+def test_wrong_numbers_in_a_network_are_refused(change, message):
+    with pytest.raises(InputError, match=message):
+        saved.decode(changed_network(params=change), "file")
+
+
+def test_every_flipped_bit_of_a_checkpoint_is_noticed(tmp_path):
+    store = Store(tmp_path)
+    content = (FORMAT1 / "checkpoint.msgpack").read_bytes()
+    store.save_checkpoint("key", formats.unseal(content))
+    (file,) = (tmp_path / "checkpoints").iterdir()
+    assert file.read_bytes() == content
+    for place in range(0, len(content), 7):
+        for bit in (1, 128):
+            flipped = bytearray(content)
+            flipped[place] ^= bit
+            file.write_bytes(flipped)
+            with pytest.raises(DamagedCheckpoint):
+                store.load_checkpoint("key")
+    for length in (0, 5, 30, len(content) - 1):
+        file.write_bytes(content[:length])
+        with pytest.raises(DamagedCheckpoint):
+            store.load_checkpoint("key")
+
+
+def test_a_study_belongs_to_the_numbers_of_its_network(tmp_path):
+    """Not to the file that holds them; records of the first format named the file."""
+    store, shape = Store(tmp_path), FcShape(6, 3, 4, 2)
+    one = saved.read(FORMAT1 / "fc.npz")
+    path = tmp_path / WEIGHTS / "abc.npz"
+    path.parent.mkdir()
+
+    def write(network, origin):
+        path.write_bytes(saved.encode(Saved(shape, network, origin)))
+
+    assert store.network_digest("abc") is None
+    write(one.network, {"commit": "one"})
+    digest = store.network_digest("abc")
+    record = {"format": 2, "network": digest}
+    first = {"network": "0123456789abcdef"}
+    write(one.network, {"commit": "another"})
+    assert store.network_digest("abc") == digest and store.is_network_of(record, "abc")
+    assert not store.is_network_of(first, "abc")
+    other = one.network._replace(params=one.network.params + 1)
+    write(other, {"commit": "another"})
+    assert not store.is_network_of(record, "abc")
+    path.write_bytes(b"damaged")
+    assert not store.is_network_of(record, "abc")
+    path.unlink()
+    assert store.is_network_of(record, "abc") and store.is_network_of(first, "abc")
+
+
+def test_what_is_written_has_its_number(tmp_path):
+    store = Store(tmp_path)
+    for kind in ("cells", LESIONS, PRUNED):
+        store.finish({"cell": "abc"}, kind)
+        written = json.loads((tmp_path / kind / "abc.json").read_text())
+        assert written["format"] == formats.NEWEST[formats.RECORD]
+    store.write_run({"cells": []})
+    assert json.loads((tmp_path / "run.json").read_text())["format"] == 1
