@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test lint bench reproduce report clean
+.PHONY: help setup quickstart test test-slow test-all lint bench reproduce report clean
 
 help: ## Show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make .venv with everything pinned (plain pip, Python 3.11 or newer)
 
@@ -22,8 +22,13 @@ $(READY): pyproject.toml constraints.txt
 quickstart: $(READY) ## Depth against width on real MNIST images, about 2 minutes on 2 cores
 	$(BIN)/cbundles sweep configs/quickstart.yaml
 
-test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+test: $(READY) ## Run the tests that show mistakes (2 to 8 minutes on 2 cores)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+test-slow: $(READY) ## Run the others: real processes that are killed, real archives
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+
+test-all: test test-slow ## Run all tests
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check .
@@ -42,5 +47,5 @@ report: $(READY) ## Tables, figures and claims again, from the records in result
 	$(BIN)/cbundles report
 
 clean: ## Remove the environment and everything generated, except results
-	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .programs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -584,7 +584,7 @@ def _tuning(tuning: dict[str, Any], model: dict[str, Any], where: _Where) -> Non
             "model.family", model["family"], "tune takes fully connected networks: fc"
         )
     if model["block"] != "plain-relu":
-        raise where.error("model.block", model["block"], "tune takes plain blocks: plain-relu")
+        raise where.error("model.block", model["block"], "tune takes plain fc networks: plain-relu")
     if tuning["budget_depth"] is None:
         raise where.error("tuning.budget_depth", None, "missing; the depth whose compute all get")
     if tuning["max_depth"] is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "data"
 SHARED = ROOT.parent / "shared"
+PROGRAMS = ROOT / ".programs"  # compiled; git-ignored
 
 # Scripts of their own: TensorFlow stays out of JAX, and a process that freezes is not this one.
 collect_ignore = ["tensorflow_pixels.py", "freezing"]
@@ -24,23 +26,36 @@ collect_ignore = ["tensorflow_pixels.py", "freezing"]
 
 def pytest_configure() -> None:
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker and hasattr(os, "sched_setaffinity"):
+        # One core each, as the product's workers have it: the same bits, and no faster with two.
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
     # A shell starts background jobs with SIGINT ignored, and children inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Decoded data and compiled programs of this session only: no state leaks in or out. All its
-    processes share them, for what takes most of the time is to compile."""
+    """Decoded data of this session only: no state leaks in or out. Compiled programs, which take
+    most of the time, stay in the working tree between sessions and are shared by all processes; a
+    program is found by what it computes, so none can be stale."""
     import jax
+
+    from cbundles.executor import local
 
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     folder /= "cache"
+    folder.mkdir(exist_ok=True)
+    PROGRAMS.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # another process of this session was first
+        (folder / "xla").symlink_to(PROGRAMS)
     os.environ["CBUNDLES_CACHE"] = str(folder)
-    jax.config.update("jax_compilation_cache_dir", str(folder / "tests"))
+    jax.config.update("jax_compilation_cache_dir", str(PROGRAMS / local.host_key()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_default_matmul_precision", "highest")  # as workers have it
     return folder
 
 
@@ -65,16 +80,44 @@ Process = subprocess.Popen[str]
 
 
 @pytest.fixture
-def cli(tmp_path: Path) -> Cli:
-    """Run `cbundles ARGUMENTS` in a process of its own, in an empty folder."""
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Run `cbundles ARGUMENTS` in this process, in an empty folder, with an executor that starts no
+    other: the same result as `process` gives, without the seconds that interpreters need. Figures
+    are made, but what is written are empty files; that they can be drawn is tested elsewhere."""
+    import inline
+    import jax
+    from matplotlib.figure import Figure
 
-    def run(
-        *arguments: str, timeout: float = 300, environment: dict[str, str] | None = None
-    ) -> subprocess.CompletedProcess[str]:
+    from cbundles import cli as command_line
+    from cbundles.executor import local
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(local, "run", inline.run)
+    monkeypatch.setattr(jax, "clear_caches", lambda: None)  # other tests want these programs
+    monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setattr(sys, "argv", ["cbundles", *arguments])
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                command_line.main()
+            except SystemExit as end:
+                code = int(end.code or 0)
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Cli:
+    """Run `cbundles ARGUMENTS` in a process of its own, in an empty folder, with real workers."""
+
+    def run(*arguments: str, timeout: float = 600) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "cbundles.cli", *arguments],
             cwd=tmp_path,
-            env={**os.environ, **(environment or {})},
             capture_output=True,
             text=True,
             timeout=timeout,

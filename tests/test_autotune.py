@@ -99,9 +99,10 @@ SMALL = (
 )  # fmt: skip
 
 
-def test_autotune_for_real(cli, tmp_path):
+@pytest.mark.slow
+def test_autotune_for_real(process, tmp_path):
     """A network that conflicts is pruned; the same command again trains nothing."""
-    done = cli(*SMALL, "--out", "out", timeout=900)
+    done = process(*SMALL, "--out", "out")
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert len(run["attempts"]) == 2 and max(map(len, run["attempts"])) > 1
@@ -118,7 +119,7 @@ def test_autotune_for_real(cli, tmp_path):
     assert "not run" in table and "mnist_mini, 2 filters" in table
     assert len(run["tuned"]) == 2 and run["tuned"][0] == run["attempts"][0][-1]
     before = {p: p.read_bytes() for p in (tmp_path / "out/cells").iterdir()}
-    again = cli(*SMALL, "--out", "out")
+    again = process(*SMALL, "--out", "out")
     assert again.returncode == 0 and "to train" not in again.stdout
     assert {p: p.read_bytes() for p in (tmp_path / "out/cells").iterdir()} == before
 

@@ -248,7 +248,7 @@ def test_the_gamma_rule_agrees_with_its_oracle(probe, gamma):
     assert found.entropy == pytest.approx(oracle.entropy(ids, y, num_classes), abs=2e-6)
 
 
-@pytest.mark.parametrize("width", range(1, 70))
+@pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 15, 16, 17, 64, 65])
 def test_the_gamma_rule_at_every_width(width):
     a = np.repeat(np.arange(4.0), 2)[:, None] + np.zeros((1, width))
     assert oracle.leader_ids(a, np.float32(1e-3) * np.float32(1 / 64), 1e-8).max() == 3

@@ -13,7 +13,7 @@ from conftest import ROOT
 from cbundles import config, data
 from cbundles.data import device
 from cbundles.errors import DamagedCheckpoint, InputError
-from cbundles.executor import planner
+from cbundles.executor import planner, tasks
 from cbundles.experiments import grow, tune
 from cbundles.experiments.subjects import Subjects
 from cbundles.models import saved
@@ -154,11 +154,12 @@ def test_grow_carries_the_state_of_the_optimizer(block):
     assert all(not m.hidden[1].any() and m.hidden[2].any() for m in moments)
 
 
-def test_grow_for_a_hundred_epochs_and_a_checkpoint_of_the_last_one(tmp_path, cli):
+def test_grow_for_a_hundred_epochs_and_a_checkpoint_of_the_last_one(tmp_path, cli, monkeypatch):
     """A hundred is also how many percent there are; and a kill may come after the last epoch."""
     content = {**GROW, "training": {**GROW["training"], "epochs": 100, "seed": 0}}
     content["growth"] = {**GROW["growth"], "arm": ["max", "small"]}
-    path, environment = written(tmp_path, content), {"CBUNDLES_CHECKPOINT_SECONDS": "0"}
+    path = written(tmp_path, content)
+    monkeypatch.setattr(tasks, "CHECKPOINT_SECONDS", 0)
     cells = cells_of(content)
     *_, moment = grow.run(cells, *placed(cells))
     whole = grow.records(cells, moment)
@@ -167,7 +168,7 @@ def test_grow_for_a_hundred_epochs_and_a_checkpoint_of_the_last_one(tmp_path, cl
     folder = tmp_path / "results" / "small" / "checkpoints"
     folder.mkdir(parents=True)
     (folder / f"{key}-{fingerprint}.msgpack").write_bytes(moment.freeze())
-    done = cli("grow", path, "--workers", "1", environment=environment)
+    done = cli("grow", path)
     assert done.returncode == 0, done.stdout
     for record in whole:
         found = tmp_path / "results" / "small" / "cells" / f"{record['cell']}.json"
@@ -459,15 +460,16 @@ def test_grow_command(cli, tmp_path):
     assert report.returncode == 0 and "C18" in report.stdout
 
 
-def test_tune_command_survives_a_kill(tmp_path, cli, frozen):
+@pytest.mark.slow
+def test_tune_command_survives_a_kill(tmp_path, process, frozen):
     path = written(tmp_path, {**TUNE, "training": {**TUNE["training"], "epochs": 60}})
     folder = tmp_path / "killed"
     command = ["tune", path, "--out", "killed", "--workers", "1"]
     with frozen(*command, at="killed/checkpoints/*", after=3):
         pass
     assert list(folder.glob("checkpoints/*")) and not list(folder.glob("cells/*"))
-    assert cli(*command).returncode == 0
-    assert cli("tune", path, "--out", "whole", "--workers", "1").returncode == 0
+    assert process(*command).returncode == 0
+    assert process("tune", path, "--out", "whole", "--workers", "1").returncode == 0
     tables = [
         (tmp_path / run / "tuning.csv").read_text().splitlines() for run in ("killed", "whole")
     ]

@@ -409,18 +409,19 @@ probe: {samples: 256}
 """
 
 
-def test_lesion_and_prune_for_real(cli, frozen, tmp_path):
+@pytest.mark.slow
+def test_lesion_and_prune_for_real(process, frozen, tmp_path):
     """Train, study, kill and go on; prune; what is written loads and is the masked network."""
     (tmp_path / "study.yaml").write_text(STUDY)
     words = ["lesion", "--config", "study.yaml", "--draws", "4"]
     run = tmp_path / "results/study"
-    with frozen(*words, at="results/study/checkpoints/*-lesion-*") as process:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+    with frozen(*words, at="results/study/checkpoints/*-lesion-*") as running:
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
     left = list((run / "checkpoints").glob("*-lesion-*.msgpack"))
     assert left
     left[0].write_bytes(left[0].read_bytes()[:50])  # damaged: that one starts again
-    done = cli(*words, timeout=600)
+    done = process(*words)
     assert done.returncode == 0, done.stderr
     assert "to train" not in done.stdout and "5 blocks conflict" in done.stdout
     assert not list((run / "checkpoints").glob("*"))
@@ -429,11 +430,11 @@ def test_lesion_and_prune_for_real(cli, frozen, tmp_path):
     for name in ("lesion.csv", "lesion.md", "figures/fig_lesion_curves.png"):
         assert (run / name).stat().st_size > 100
     before = {path: path.read_bytes() for path in (run / "lesions").iterdir()}
-    again = cli("lesion", str(run), "--draws", "4", "--every", "2")
+    again = process("lesion", str(run), "--draws", "4", "--every", "2")
     assert again.returncode == 0 and "to study" not in again.stdout
     assert {path: path.read_bytes() for path in (run / "lesions").iterdir()} == before
 
-    done = cli("prune", str(run), "--blocks", "2,3,5", timeout=600)
+    done = process("prune", str(run), "--blocks", "2,3,5")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("3 blocks removed, 12 -> 6 layers") == 1
     stored = data_sets.load("mnist_mini")
@@ -457,21 +458,21 @@ def test_lesion_and_prune_for_real(cli, frozen, tmp_path):
         np.testing.assert_array_equal(fitting.network.params, small.network.params)
         assert not np.array_equal(fitting.network.statistics, small.network.statistics)
         assert not np.array_equal(tuned.network.params, small.network.params)
-    nothing = cli("prune", str(run))
+    nothing = process("prune", str(run))
     assert nothing.returncode == 0 and nothing.stdout.count("no block conflicts") == 1
 
-    done = cli("sweep", "study.yaml", "--keep-weights")  # trains nothing and loses nothing
+    done = process("sweep", "study.yaml", "--keep-weights")  # trains nothing and loses nothing
     assert done.returncode == 0 and "to train" not in done.stdout
     assert (run / "figures/fig_lesion_curves.png").is_file() and (run / "pruned.csv").is_file()
     small_one = (run / f"pruned/{made[0]['cell']}.npz").read_bytes()
     weights = run / f"weights/{made[0]['of']}.npz"
     for damage, said in ((small_one, "not this network"), (b"nothing", "not a network")):
         weights.write_bytes(damage)
-        done = cli("lesion", str(run), "--draws", "4", "--fresh")
+        done = process("lesion", str(run), "--draws", "4", "--fresh")
         assert done.returncode == 2 and said in done.stderr and weights.name in done.stderr
     content = (run / "run.json").read_text()
     (run / "run.json").write_text(content[:20])
-    done = cli("lesion", str(run))
+    done = process("lesion", str(run))
     assert done.returncode == 2 and "run.json: damaged" in done.stderr
 
 

@@ -65,14 +65,15 @@ def test_reproduce_and_report(cli, tmp_path):
     """Steps run and are not repeated; one without data is left out and named; the report is built
     from records, and again the same after its figures were deleted."""
     shutil.copytree(ROOT / "results/toy/cells", tmp_path / "results/toy/cells")
-    grid = "model: {width: [4, 8, 12], depth: [2, 4, 6]}\ndata: {name: mnist_mini}\n"
+    grid = "model: {width: [4, 8], depth: [2, 4]}\ndata: {name: spirals}\n"
     (tmp_path / "grid.yaml").write_text(grid + "probe: {samples: 64}\n")
     missing = "data: {name: 'folder:nowhere'}\nmodel: {width: 4, depth: 2}\n"
     (tmp_path / "missing.yaml").write_text(missing)
-    (tmp_path / "p.yaml").write_text(PROFILE.rsplit("\n", 2)[0])
-    done = cli("reproduce", "p.yaml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "step 2 of 2" in done.stdout and "[9/9]" in done.stdout
+    (tmp_path / "p.yaml").write_text(PROFILE)
+    partly = cli("reproduce", "p.yaml")
+    assert partly.returncode == 2, partly.stdout + partly.stderr
+    assert "nowhere" in partly.stdout and "C1" in partly.stdout
+    assert "step 2 of 3" in partly.stdout and "[4/4]" in partly.stdout
     results = tmp_path / "results"
     page = (results / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 2 + 4
@@ -80,6 +81,7 @@ def test_reproduce_and_report(cli, tmp_path):
     assert "C1" in page and "not run" in page and "Table 1" in page
     assert (results / "claims.csv").is_file() and (results / "claims.tex").is_file()
 
+    (tmp_path / "p.yaml").write_text(PROFILE.rsplit("\n", 2)[0])  # without the missing one
     plan = cli("reproduce", "p.yaml", "--plan")
     assert plan.stdout.count("finished") == 2
 
@@ -92,10 +94,6 @@ def test_reproduce_and_report(cli, tmp_path):
         shutil.rmtree(folder)
     assert cli("report").returncode == 0
     assert digests() == before
-
-    (tmp_path / "p.yaml").write_text(PROFILE)
-    partly = cli("reproduce", "p.yaml")
-    assert partly.returncode == 2 and "nowhere" in partly.stdout and "C1" in partly.stdout
 
 
 def test_report_needs_records(cli, tmp_path):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,35 +35,52 @@ LAYERS = [
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 
 
-def part_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+def module_of(path: Path) -> str:
+    """``cbundles.data.folder``; a package has the name of its folder."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> set[str]:
-    """Names of our own top-level parts that a file imports, anywhere in it."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            if node.module == "cbundles":
-                found |= {alias.name for alias in node.names}
-            elif node.module.startswith("cbundles."):
-                found.add(node.module.split(".")[1])
-        elif isinstance(node, ast.Import):
-            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("cbundles.")}
-    return found & set(LEVEL)
+def only_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def test_every_file_has_its_place():
-    parts = {part_of(p) for p in PACKAGE.rglob("*.py")} - {"__init__"}
-    assert parts == set(LEVEL)
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Everything below a node that is executed at some time, also inside functions."""
+    for child in ast.iter_child_nodes(node):
+        if not only_for_types(child):
+            yield child
+            yield from statements(child)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.name)
-def test_imports_point_one_way(path):
-    part = part_of(path)
-    if part != "__init__":
-        for other in imports(path) - {part}:
-            assert LEVEL[other] < LEVEL[part], f"{path} imports {other}"
+def import_graph() -> dict[str, set[str]]:
+    """For each of our modules those that it imports, anywhere in it."""
+    paths = {module_of(path): path for path in PACKAGE.rglob("*.py")}
+    graph: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        named = set()
+        for node in statements(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                inside = {f"{node.module}.{alias.name}" for alias in node.names}
+                named |= {name if name in paths else node.module for name in inside}
+            elif isinstance(node, ast.Import):
+                named |= {alias.name for alias in node.names}
+        graph[module] = (named & paths.keys()) - {module, "cbundles"}
+    return graph
+
+
+def test_imports_point_one_way():
+    """From part to part upwards in the list above; inside a part without any circle."""
+    graph = import_graph()
+    assert {module.split(".")[1] for module in graph if "." in module} == set(LEVEL)
+    for module, others in graph.items():
+        if module == "cbundles":  # imports lazily what it offers
+            continue
+        part = module.split(".")[1]
+        for other in others:
+            above = other.split(".")[1]
+            assert above == part or LEVEL[above] < LEVEL[part], f"{module} imports {other}"
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def test_autocorrelation():
     assert toy.gradient_summary(x, np.sign(x - 0.5))["autocorrelation"][1] > 0.99
 
 
+@pytest.mark.slow
 def test_the_command(cli, tmp_path):
     done = cli("toy")
     assert done.returncode == 0, done.stderr

@@ -128,7 +128,7 @@ class _WorkerProcess:
             "folder": str(folder),
             "cores": cores,
             "keep_weights": keep_weights,
-            "compile_cache": str(cache_root() / "xla" / _host_key()),
+            "compile_cache": str(cache_root() / "xla" / host_key()),
         }
         environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if device == "cpu":
@@ -164,7 +164,7 @@ class _WorkerProcess:
         self.process.stdin.close()
 
 
-def _host_key() -> str:
+def host_key() -> str:
     """Compiled programs are kept per kind of processor: another one may lack its instructions."""
     flags = ""
     with contextlib.suppress(OSError):

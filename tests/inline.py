@@ -1,0 +1,47 @@
+"""An executor without processes: a worker of the product, in the process that asks for it.
+
+What the command line and a worker say to each other still passes through JSON. Tests in which no
+process has to die run this way: starting an interpreter with JAX takes longer than most of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cbundles.executor.planner import Job
+from cbundles.executor.worker import Worker
+
+
+def run(
+    populations: Sequence[Job],
+    folder: Path,
+    *,
+    device: str,
+    workers: int,
+    keep_weights: bool = False,
+    then: Callable[[Job], Sequence[Job]] = lambda finished: (),
+) -> Iterator[dict[str, Any]]:
+    """In place of `executor.local.run`: one job after the other."""
+    assert device == "cpu"
+    said: list[dict[str, Any]] = []
+    options = {
+        "folder": str(folder),
+        "keep_weights": keep_weights,
+        "compile_cache": jax.config.jax_compilation_cache_dir,
+    }
+    worker = Worker(options, lambda message: said.append(json.loads(json.dumps(message))))
+    yield {"event": "ready", **worker.device}
+    waiting = list(reversed(populations))
+    while waiting:
+        job = waiting.pop()
+        yield {"event": "started", "population": job.key}
+        worker.perform(json.loads(json.dumps(job.task)))
+        if said[-1]["event"] == "finished":
+            waiting.extend(then(job))
+        yield from said
+        said.clear()
