@@ -23,9 +23,9 @@ def record(
         config.Probe(**probe),
     )
     h = entropy or [0.0 if first is None or layer < first else 0.5 for layer in range(1, depth + 1)]
-    after = {"entropy": h, "num_bundles": [bundles] * depth}
-    history = [{"test_accuracy": 0.1, "train_loss": None, "entropy": [initial] * depth,
-                "num_bundles": [bundles] * depth}]  # fmt: skip
+    after = {"entropy": h, "num_bundles": [bundles] * len(h)}
+    history = [{"test_accuracy": 0.1, "train_loss": None, "entropy": [initial] * len(h),
+                "num_bundles": [bundles] * len(h)}]  # fmt: skip
     for epoch in range(1, epochs + 1):
         scores = {"test_accuracy": accuracy * epoch / epochs, "train_loss": 1 / epoch}
         history.append({**scores, **after})

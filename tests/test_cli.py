@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,15 +17,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
+from flax import serialization
 from PIL import Image
 
 import cbundles
+from cbundles import formats
+from cbundles.executor import tasks
 from cbundles.report.summary import TIMING_COLUMNS
+from cbundles.store import Store
 
 TINY = """
 data: {name: spirals}
 model: {width: [6, 24], depth: [3, 8]}
 training: {epochs: 2}
+probe: {samples: 300}
+"""
+
+
+ONE = """
+data: {name: spirals}
+model: {width: 6, depth: 3}
+training: {epochs: 3}
 probe: {samples: 300}
 """
 
@@ -107,7 +120,7 @@ def test_changed_images_are_another_experiment(cli, tmp_path):
         for name in "ab":
             folder = tmp_path / "images" / split / name
             folder.mkdir(parents=True)
-            for i in range(8):
+            for i in range(12 if name == "a" else 4):
                 pixels = chance.integers(0, 256, (4, 4, 3), np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     (tmp_path / "f.yaml").write_text(
@@ -116,6 +129,9 @@ def test_changed_images_are_another_experiment(cli, tmp_path):
     )
     assert "[1/1]" in cli("sweep", "f.yaml").stdout
     assert "[1/1]" not in cli("sweep", "f.yaml").stdout
+    (path,) = (tmp_path / "results/f/cells").iterdir()
+    largest = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))  # not ln 2: three of four are a
+    assert json.loads(path.read_text())["largest_entropy"] == pytest.approx(largest, abs=1e-4)
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(
         tmp_path / "images" / "train" / "a" / "0.png"
     )
@@ -261,6 +277,38 @@ def test_killed_while_training_continues_from_the_checkpoint(process, frozen, ti
     for name in ("table.csv", "layers.csv"):
         assert untimed(tmp_path / "killed" / name) == untimed(tmp_path / "whole" / name)
     assert not list((tmp_path / "killed" / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("damage", ["nonsense", "another history", "a flipped bit"])
+def test_a_checkpoint_that_cannot_be_used_costs_the_checkpoint_only(
+    cli, tmp_path, monkeypatch, damage
+):
+    """Whether or not its checksum is right, and although it holds networks of the right shape."""
+    (tmp_path / "one.yaml").write_text(ONE)
+    monkeypatch.setattr(tasks, "CHECKPOINT_SECONDS", 0)
+    drop = Store.drop_checkpoint
+    monkeypatch.setattr(Store, "drop_checkpoint", lambda store, key: None)
+    assert cli("sweep", "one.yaml", "--out", "whole").returncode == 0
+    monkeypatch.setattr(Store, "drop_checkpoint", drop)
+    (path,) = (tmp_path / "whole/checkpoints").iterdir()
+    content = formats.unseal(path.read_bytes())
+    if damage == "nonsense":
+        content = formats.seal(b"nonsense")
+    elif damage == "another history":
+        state = serialization.msgpack_restore(content)
+        state["history"] = [[{"no": "entropy"} for _ in past] for past in state["history"]]
+        content = formats.seal(serialization.msgpack_serialize(state))
+    else:
+        content = bytearray(formats.seal(content))
+        content[-1] ^= 1
+    damaged = tmp_path / "damaged/checkpoints" / path.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(content)
+    done = cli("sweep", "one.yaml", "--out", "damaged")
+    assert done.returncode == 0, done.stdout
+    assert "checkpoint unusable" in done.stdout.replace("\n", " ")
+    assert untimed(tmp_path / "damaged/table.csv") == untimed(tmp_path / "whole/table.csv")
+    assert not damaged.exists()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import math
 
 import pytest
 from records import record
@@ -110,6 +111,29 @@ def test_a_diverged_network_is_no_network_without_conflicts(tmp_path):
 def test_widths_of_convolutional_networks_are_variants():
     grid = [record(10, 8, family="vgg"), record(10, 16, family="vgg")]
     assert list(summary.variants(grid)) == ["filters=8", "filters=16"]
+
+
+def test_conflicts_of_a_convolutional_network_are_told_by_block_and_its_layers(tmp_path):
+    """A network of 6 layers has 2 blocks, and its second block holds the layers 4 and 5."""
+    conv = {"family": "vgg", "blocks": "1,1,0,0", "entropy": [0.0, 0.5]}
+    row = summary.row(record(6, 8, **conv))
+    assert (row["first_conflicting_block"], row["first_conflicting_layer"]) == (2, 4)
+    columns = tables.columns([row])
+    assert "first conflicting layer" not in columns.values()
+    assert "2 (layers 4 and 5)" in tables.shown(row, columns)
+    last = tables.layer_rows(record(6, 8, **conv))[-1]
+    assert (last["block"], last["layer"], last["entropy"]) == (2, "4-5", 0.5)
+    plain = summary.row(record(6, 8, first=2))
+    assert (plain["first_conflicting_block"], plain["first_conflicting_layer"]) == (None, 2)
+    assert "first conflicting block" not in tables.columns([plain]).values()
+
+
+def test_the_largest_entropy_follows_the_classes_of_the_probe_set():
+    equal, unequal = record(3, 4), {**record(3, 4), "largest_entropy": 0.2}
+    assert summary.largest_entropy([equal]) == math.log(10)
+    assert summary.largest_entropy([unequal]) == 0.2
+    (axes, *_) = figures.accuracy_against_entropy([unequal], "").axes
+    assert axes.get_xlim()[1] == pytest.approx(0.21)
 
 
 def test_special_characters_stay_in_their_column():

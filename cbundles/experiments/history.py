@@ -205,6 +205,14 @@ def records(kind: str, cells: Sequence[Cell], moment: Moment) -> list[dict[str, 
 
 
 def _whole(content: dict[str, Any]) -> Member:
+    """A member from plain data. KeyError or ValueError for what is none: it ends in a record."""
+    for entry in content["history"]:
+        numbers = [
+            entry[key] for key in ("epoch", "flops", "depth", "train_accuracy", "test_accuracy")
+        ]
+        losses = [entry[key] or 0.0 for key in ("train_loss", "test_loss")]
+        if not np.isfinite(np.asarray([*numbers, *losses], float)).all():
+            raise ValueError("it holds another history")
     trial, past = content["trial"], content["past"]
     if trial is not None:
         trial = (Edit(**trial[0]), trial[1])

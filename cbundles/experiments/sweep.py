@@ -90,7 +90,7 @@ def run(
         initial = _initial(cells, facts, shape, recipe)
         moment = Moment(initial, [[] for _ in cells], [], [], compile_seconds=0.0)
     else:
-        moment = _thaw(resume, like=_initial(cells, facts, shape, recipe))
+        moment = _thaw(resume, _initial(cells, facts, shape, recipe), cells, facts)
     state = moment.state
 
     def epoch_plan(number: int) -> train.Plan:
@@ -218,7 +218,7 @@ def freeze(moment: Moment) -> bytes:
     return serialization.msgpack_serialize(content)
 
 
-def _thaw(frozen: bytes, like: train.TrainState) -> Moment:
+def _thaw(frozen: bytes, like: train.TrainState, cells: Sequence[Cell], facts: Facts) -> Moment:
     from flax import serialization
 
     try:
@@ -228,12 +228,24 @@ def _thaw(frozen: bytes, like: train.TrainState) -> Moment:
             raise ValueError("it holds networks of another shape")
         state = jax.tree.map(jnp.asarray, state)
         times = {key: content[key] for key in ("seconds", "probe_seconds", "compile_seconds")}
-        history, count = content["history"], len(times["seconds"])
-        if [len(past) for past in history] != [count] * len(state.params.fast) or not count:
-            raise ValueError("it holds the history of other networks")
-        return Moment(state, history, **times)
+        _check_history(content["history"], len(times["seconds"]), cells, facts)
+        return Moment(state, content["history"], **times)
     except Exception as error:  # whatever a damaged file makes the decoder raise
         raise DamagedCheckpoint(str(error)) from error
+
+
+def _check_history(history: Any, count: int, cells: Sequence[Cell], facts: Facts) -> None:
+    """ValueError unless it is one of these cells with so many measurements, as `_entry` makes them:
+    whatever stands in it ends in a record."""
+    for past, cell in zip(history, cells, strict=True):
+        layers = shape_of(cell.model, facts).layers
+        for entry in past:
+            measured = (len(entry["entropy"]), len(entry["num_bundles"]))
+            numbers = [entry["test_accuracy"], entry["train_loss"] or 0.0, *entry["num_bundles"]]
+            if measured != (layers, layers) or not np.isfinite(np.asarray(numbers, float)).all():
+                raise ValueError("it holds another history")
+        if len(past) != count or not count:
+            raise ValueError("it holds a history of another length")
 
 
 def _kind(array: Any) -> tuple[tuple[int, ...], Any]:

@@ -1,0 +1,336 @@
+"""Do the tests notice mistakes? Twenty faults, one at a time in a copy of the tree.
+
+A fault counts as caught when a test of the default set, `make test`, fails on it. The tests that
+should notice it are tried first; when they pass, all others are run, up to the first
+failure. Before that, the tests tried first must pass on a copy without any fault, so that it is the
+fault which they fail on. Run it before a release: python scripts/mutants.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parent.parent
+# Read by tests, too large to copy; and what has been compiled before need not be compiled again.
+LINKED = ("results", ".programs")
+NO_TEST_FAILED, A_TEST_FAILED = 0, 1  # pytest's exit codes
+
+
+class Edit(NamedTuple):
+    """Text that stands exactly once in a file, and what is put in its place."""
+
+    file: str
+    old: str
+    new: str
+
+
+class Fault(NamedTuple):
+    """A mistake that somebody could make. tests: names of tests that should notice it."""
+
+    name: str
+    edits: tuple[Edit, ...]
+    tests: tuple[str, ...]
+
+
+FAULTS = (
+    Fault(
+        "q: learning rate and batch size are folded into one factor",
+        (
+            Edit(
+                "cbundles/bundles/equality.py",
+                "step = rows * scale.learning_rate * scale.inverse_batch_size",
+                "step = rows * (scale.learning_rate * scale.inverse_batch_size)",
+            ),
+        ),
+        ("tests/test_bundles.py::test_compiled_weight_update_has_the_bits_of_numpy",),
+    ),
+    Fault(
+        "entropy: the floor at 0 is dropped",
+        (
+            Edit(
+                "cbundles/bundles/entropy.py",
+                "surprise = jnp.where(same_class == size, 0.0, -jnp.log(",
+                "surprise = jnp.where(same_class < 0, 0.0, -jnp.log(",
+            ),
+            Edit(
+                "cbundles/bundles/entropy.py",
+                "entropy=jnp.maximum(surprise.mean(), 0.0)",
+                "entropy=surprise.mean()",
+            ),
+        ),
+        ("tests/test_bundles.py::test_extremes",),
+    ),
+    Fault(
+        "equality: -0.0 is another number than 0.0",
+        (
+            Edit(
+                "cbundles/bundles/equality.py",
+                "return _bits(jnp.where(stored == 0, jnp.zeros_like(stored), stored))",
+                "return _bits(stored)",
+            ),
+        ),
+        ("tests/test_bundles.py::test_golden_partitions_are_exact_and_entropies_close",),
+    ),
+    Fault(
+        "equality: a row with a NaN has the hash of a row of zeros",
+        (
+            Edit(
+                "cbundles/bundles/entropy.py",
+                "same_row &= ~(nan[1:] | nan[:-1])",
+                "same_row &= True",
+            ),
+            Edit(
+                "cbundles/bundles/entropy.py",
+                "NAN_MARK = np.uint32(0x9E3779B9)",
+                "NAN_MARK = np.uint32(0)",
+            ),
+        ),
+        ("tests/test_bundles.py::test_a_nan_row_is_bundled_with_no_row_wherever_it_stands",),
+    ),
+    Fault(
+        "amplitude: the largest weight, not the largest absolute weight",
+        (
+            Edit(
+                "cbundles/measure.py",
+                "amplitude=jnp.max(jnp.abs(subject.params))",
+                "amplitude=jnp.max(subject.params)",
+            ),
+        ),
+        ("tests/test_measure.py",),
+    ),
+    Fault(
+        "batch normalisation: the moving variance is the biased one",
+        (
+            Edit(
+                "cbundles/models/conv.py",
+                "unbiased = variance * (count / (count - 1))",
+                "unbiased = variance",
+            ),
+        ),
+        ("tests/test_conv.py::test_golden_forward_pass",),
+    ),
+    Fault(
+        "relu: its derivative at 0 is one half",
+        (
+            Edit(
+                "cbundles/models/fc.py",
+                '{"relu": jax.nn.relu, "tanh": jnp.tanh}',
+                '{"relu": lambda x: jnp.maximum(x, 0.0), "tanh": jnp.tanh}',
+            ),
+        ),
+        ("tests/test_insertion.py",),
+    ),
+    Fault(
+        "Lookahead: slow and fast weights meet one step late",
+        (Edit("cbundles/optim.py", "sync_period=sync_period", "sync_period=sync_period + 1"),),
+        ("tests/test_optim.py",),
+    ),
+    Fault(
+        "RAdam: the adaptive step begins one step early",
+        (Edit("cbundles/optim.py", "threshold: float = 5.0", "threshold: float = 4.0"),),
+        ("tests/test_optim.py",),
+    ),
+    Fault(
+        "images: bytes are divided by 255 instead of multiplied by 1/255",
+        (
+            Edit(
+                "cbundles/data/augment.py",
+                "images.astype(jnp.float32) * BYTE",
+                "images.astype(jnp.float32) / np.float32(255)",
+            ),
+        ),
+        ("tests/test_augment.py::test_pixels_have_the_bits_of_a_multiplication",),
+    ),
+    Fault(
+        "probe set: drawn from the test images",
+        (
+            Edit(
+                "cbundles/data/device.py",
+                "images = jnp.asarray(dataset.train_images[rows])",
+                "images = jnp.asarray(dataset.test_images[rows % len(dataset.test_images)])",
+            ),
+        ),
+        ("tests/test_data.py",),
+    ),
+    Fault(
+        "training: every epoch sees the images in the same order",
+        (
+            Edit(
+                "cbundles/train.py",
+                "key=[seed, EPOCHS + number]",
+                "key=[seed, EPOCHS]",
+            ),
+        ),
+        ("tests/test_train.py::test_plans_depend_on_seed_and_epoch_only",),
+    ),
+    Fault(
+        "accuracy: the last images of the test set are left out",
+        (
+            Edit(
+                "cbundles/measure.py",
+                "starts = jnp.minimum(jnp.arange(number) * size, count - size)",
+                "starts = jnp.minimum(jnp.arange(number) * size, count - size - (number > 1))",
+            ),
+        ),
+        ("tests/test_measure.py::test_accuracy_counts_every_test_image",),
+    ),
+    Fault(
+        "resume: one epoch is trained twice",
+        (
+            Edit(
+                "cbundles/experiments/sweep.py",
+                "for number in range(len(moment.seconds), training",
+                "for number in range(max(len(moment.seconds), 1) - 1, training",
+            ),
+        ),
+        ("tests/test_train.py::test_resuming_is_bit_identical",),
+    ),
+    Fault(
+        "records: written in place, so that half of one can be there",
+        (
+            Edit(
+                "cbundles/store.py",
+                "    handle, staging = tempfile.mkstemp(",
+                "    path.write_bytes(data)\n    handle, staging = tempfile.mkstemp(",
+            ),
+        ),
+        ("tests/test_store.py::test_a_failed_write_leaves_the_old_file_and_no_litter",),
+    ),
+    Fault(
+        "checkpoints: their checksum is not looked at",
+        (
+            Edit(
+                "cbundles/formats.py",
+                "if hashlib.sha256(content).digest() != digest:",
+                "if False:",
+            ),
+        ),
+        ("tests/test_formats.py::test_every_flipped_bit_of_a_checkpoint_is_noticed",),
+    ),
+    Fault(
+        "identity: a setting that a record lacks means today's default of another value",
+        (Edit("cbundles/identity.py", '"batch_norm": "batch"', '"batch_norm": "running"'),),
+        ("tests/test_identity.py",),
+    ),
+    Fault(
+        "auto-tuning: the first conflicting block stays",
+        (
+            Edit(
+                "cbundles/experiments/autotune.py",
+                "left[stage] = first + (",
+                "left[stage] = first + 1 + (",
+            ),
+        ),
+        ("tests/test_autotune.py::test_prune",),
+    ),
+    Fault(
+        "insertion: gradients are squared first and averaged then",
+        (
+            Edit(
+                "cbundles/models/insertion.py",
+                "lambda a, b: a + b / len(x), total, found",
+                "lambda a, b: jnp.sqrt(a**2 + b**2 / len(x)), total, found",
+            ),
+        ),
+        (
+            "tests/test_insertion.py::test_scores_average_gradients_before_squaring_when_an_insertion_is_scored",
+        ),
+    ),
+    Fault(
+        "lesions: McNemar's test is one-sided",
+        (
+            Edit(
+                "cbundles/report/lesions.py",
+                "min(1.0, 2 * sum(math.exp(",
+                "min(1.0, sum(math.exp(",
+            ),
+        ),
+        ("tests/test_lesion.py::test_mcnemar",),
+    ),
+)
+
+
+def copied(into: Path) -> Path:
+    """A copy of the tree as it is now, without what git ignores; returns its folder."""
+    tree = into / "tree"
+    listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split():
+        if Path(name).parts[0] not in LINKED and (ROOT / name).is_file():
+            (tree / name).parent.mkdir(parents=True, exist_ok=True)
+            (tree / name).write_bytes((ROOT / name).read_bytes())
+    for name in LINKED:
+        (ROOT / name).mkdir(exist_ok=True)
+        (tree / name).symlink_to(ROOT / name)
+    if (ROOT.parent / "shared").is_dir():
+        (into / "shared").symlink_to(ROOT.parent / "shared")
+    return tree
+
+
+def run_tests(tree: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run some or all tests of the default set in a copy, up to the first that fails."""
+    default = ("-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider", "--exitfirst")
+    return subprocess.run(
+        [sys.executable, *default, *arguments],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": str(tree)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def what_failed(done: subprocess.CompletedProcess[str]) -> str:
+    """The name of the test that failed; nothing when none did."""
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)
+    return found.group(1) if found and "::" in found.group(1) else ""
+
+
+def catch(fault: Fault) -> str:
+    """The name of a test that notices the fault; nothing when none does."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = copied(Path(folder))
+        for edit in fault.edits:
+            text = (tree / edit.file).read_text()
+            if text.count(edit.old) != 1:
+                sys.exit(f"{fault.name}: {edit.old!r} stands {text.count(edit.old)} times in "
+                         f"{edit.file}, not once; mend the fault in {__file__}")  # fmt: skip
+            (tree / edit.file).write_text(text.replace(edit.old, edit.new))
+        done = run_tests(tree, *fault.tests)
+        if done.returncode == A_TEST_FAILED:
+            return what_failed(done)
+        everything = run_tests(tree, "-n", "auto", "--dist", "worksteal")
+        return what_failed(everything) if everything.returncode != NO_TEST_FAILED else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="faults whose name contains this text")
+    only = parser.parse_args().only
+    faults = [fault for fault in FAULTS if only in fault.name]
+    with tempfile.TemporaryDirectory() as folder:
+        tried_first = sorted({name for fault in faults for name in fault.tests})
+        done = run_tests(copied(Path(folder)), *tried_first)
+        if done.returncode != NO_TEST_FAILED:
+            sys.exit(f"{done.stdout}\nThese tests fail without any fault.")
+    caught = 0
+    for number, fault in enumerate(faults, start=1):
+        started = time.monotonic()
+        name = catch(fault)
+        caught += bool(name)
+        verdict = f"caught by {name}" if name else "NOT CAUGHT"
+        seconds = time.monotonic() - started
+        print(f"{number:2d}. {fault.name}: {verdict} ({seconds:.0f} s)", flush=True)
+    print(f"{caught} of {len(faults)} caught")
+    sys.exit(caught < len(faults))
+
+
+if __name__ == "__main__":
+    main()
