@@ -1,7 +1,8 @@
 """What is kept on disk carries the number of its format, and is read by it.
 
     record      1  without a number; the `network` of a study is the hash of a file
-                2  with the largest entropy of the probe set; `network` is the hash of its numbers
+                2  with the largest entropy of the probe set and the conflict rate of every layer;
+                   `network` is the hash of its numbers
     run         1  run.json; the first ones have no number
     checkpoint  1  a mark, the SHA-256 of what follows, and that: see `seal`
     network     1  see `models.saved`

@@ -41,10 +41,11 @@ class Measurement(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """Per measured activation, (members, shape.monitored): entropy, float32, nats; num_bundles,
-    int32; finite, bool, False where an activation is NaN or infinite."""
+    """Per measured activation, (members, shape.monitored): entropy, float32, nats; conflict_rate,
+    float32; num_bundles, int32; finite, bool, False where an activation is NaN or infinite."""
 
     entropy: Any
+    conflict_rate: Any
     num_bundles: Any
     finite: Any
 
@@ -175,7 +176,8 @@ def partition_program(samples: int, num_classes: int) -> Any:
 
     def piece(signatures, labels):  # type: ignore[no-untyped-def]
         found = bundles.partition_layers(signatures, labels, num_classes)
-        return Layers(found.entropy, found.num_bundles, found.finite), found.collided
+        layers = Layers(found.entropy, found.conflict_rate, found.num_bundles, found.finite)
+        return layers, found.collided
 
     shapes = (
         jax.ShapeDtypeStruct((LAYERS_AT_ONCE, 4, samples), jnp.uint32),

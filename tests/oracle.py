@@ -56,6 +56,17 @@ def entropy(ids: np.ndarray, labels: np.ndarray, num_classes: int) -> float:
     return total / len(labels)
 
 
+def conflict_rate(ids: np.ndarray, labels: np.ndarray) -> float:
+    """Share of the pairs of samples of different classes that are in one bundle, counted."""
+    together = possible = 0
+    for i in range(len(ids)):
+        for j in range(i):
+            if labels[i] != labels[j]:
+                possible += 1
+                together += int(ids[i] == ids[j])
+    return together / possible if possible else 0.0
+
+
 def leader_ids(activations: np.ndarray, factor: np.float32, gamma: float) -> np.ndarray:
     """Equation 1 with leaders: each sample joins the first leader within gamma, or becomes one."""
     leaders: list[np.ndarray] = []

@@ -130,6 +130,12 @@ def test_agrees_with_the_oracle(probe, amplitude):
     np.testing.assert_array_equal(found.bundle_ids, ids)
     assert found.num_bundles == ids.max() + 1
     assert found.entropy == pytest.approx(oracle.entropy(ids, y, num_classes), abs=2e-6)
+    assert found.conflict_rate == pytest.approx(oracle.conflict_rate(ids, y), abs=1e-12)
+    compiled = result.layer_bundles(
+        a, y, bundles.Scale.of(amplitude, 1e-3, 64), bundles.draw_keys(a[0].size, 0), AMPLITUDE,
+        num_classes,
+    )  # fmt: skip
+    assert float(compiled.conflict_rate) == pytest.approx(found.conflict_rate, abs=1e-7)
 
 
 @given(probes(), st.randoms(use_true_random=False))
@@ -295,6 +301,28 @@ def test_a_nan_row_is_bundled_with_no_row_wherever_it_stands():
             learning_rate=1.0, batch_size=64,
         )  # fmt: skip
         assert found.bundle_ids.tolist() == expected and found.diverged
+
+
+def test_the_conflict_rate_of_many_samples_is_exact():
+    """The squares of 70,000 samples do not fit into 32 bits."""
+    a = np.arange(70_000, dtype=np.float32)[:, None] // 35_000
+    y = np.arange(70_000) % 2
+    scale, keys = bundles.Scale.of(0.0, 1.0, 1), bundles.draw_keys(1, 0)
+    found = result.layer_bundles(a, y, scale, keys, AMPLITUDE, 2)
+    assert float(found.conflict_rate) == 0.5 == entropy_of(a, y, 2, 0.0).conflict_rate
+
+
+def test_the_conflict_rate_does_not_grow_with_the_samples_as_the_entropy_does():
+    """Samples fall into 10,000 bundles by chance: the more there are, the more of them meet."""
+    rates, entropies = [], []
+    for count in (512, 2048, 8192):
+        chance = np.random.default_rng(count)
+        a = chance.integers(0, 10_000, (count, 1)).astype(np.float32)
+        found = entropy_of(a, chance.integers(0, 10, count), 10, amplitude=0.0)
+        rates.append(found.conflict_rate)
+        entropies.append(found.entropy)
+    assert max(rates) < 1.3 * min(rates)
+    assert entropies[2] > 3 * entropies[1] > 9 * entropies[0]
 
 
 def test_the_largest_entropy_is_that_of_the_classes_that_are_there():

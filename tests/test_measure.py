@@ -192,6 +192,8 @@ def test_every_layer_of_a_population_is_what_the_metric_says_of_its_activations(
             )
             assert found.num_bundles[member, layer] == alone.num_bundles
             assert found.entropy[member, layer] == pytest.approx(alone.entropy, abs=1e-6)
+            rate = found.conflict_rate[member, layer]
+            assert rate == pytest.approx(alone.conflict_rate, abs=1e-6)
     assert found.num_bundles.min() < 90
 
 

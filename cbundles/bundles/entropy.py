@@ -10,6 +10,14 @@ and a layer, over the probe set B,
 
 (The floor is applied to H^l, which matters only for bundles of more than a million samples.)
 
+H grows with the probe set, and "H > 0" hangs on a single pair. The *conflict rate* does not: it is
+the probability that two samples of different classes share a bundle,
+
+    c^l = sum_D (n_D^2 - sum_n n_Dn^2) / (N^2 - sum_n N_n^2),
+
+with n_Dn of the n_D samples in D of class n, and N_n of all N samples. It is 0 when all bundles are
+pure and 1 when one bundle holds all samples.
+
 Signatures are sorted; runs of equal ones are the bundles. Time O(N log N), memory O(N), whatever
 the width of the layer.
 """
@@ -34,12 +42,16 @@ NAN_MARK = np.uint32(0x9E3779B9)  # any number that is not the hash of a particu
 class Layer(NamedTuple):
     """Bundles of one layer, as arrays inside a compiled program.
 
-    entropy: float32 (), nats, meaningless when not ``finite``. num_bundles: int32 ().
-    bundle_ids: int32 (N,), 0-based in order of first occurrence. finite: bool (), every number is.
+    entropy: float32 (), nats, meaningless when not ``finite``.
+    conflict_rate: float32 (), likewise; 0 for samples of one class.
+    num_bundles: int32 ().
+    bundle_ids: int32 (N,), 0-based in order of first occurrence.
+    finite: bool (), every number is.
     collided: bool (), two different rows had the same sort key: repeat with another salt.
     """
 
     entropy: jax.Array
+    conflict_rate: jax.Array
     num_bundles: jax.Array
     bundle_ids: jax.Array
     finite: jax.Array
@@ -98,11 +110,26 @@ def partition(signature: jax.Array, labels: jax.Array, num_classes: int) -> Laye
     by_first_occurrence = _count(representative == index) - 1
     return Layer(
         entropy=jnp.maximum(surprise.mean(), 0.0),
+        conflict_rate=_conflict_rate(size, same_class, labels, num_classes),
         num_bundles=bundle[-1] + 1,
         bundle_ids=by_first_occurrence[representative],
         finite=jnp.all(signature[LANES] < INFINITY),
         collided=jnp.any(same_key & ~same_row),
     )
+
+
+def _conflict_rate(
+    size: jax.Array, same_class: jax.Array, labels: jax.Array, num_classes: int
+) -> jax.Array:
+    """c^l. size, same_class: int32 (N,), how many samples are in the bundle of each sample, and how
+    many of these are of its class; so their difference counts its conflicts."""
+    with jax.enable_x64(True):  # the square of 60,000 samples is more than 32 bits hold
+        samples = labels.shape[0]
+        of_class = jnp.zeros(num_classes, jnp.int64).at[labels].add(1)
+        possible = samples**2 - jnp.sum(of_class**2)
+        found = jnp.sum(lax.convert_element_type(size - same_class, jnp.int64))
+        rate = found / jnp.maximum(possible, 1)
+        return lax.convert_element_type(rate, jnp.float32)
 
 
 def partition_layers(signatures: jax.Array, labels: jax.Array, num_classes: int) -> Layer:

@@ -51,6 +51,19 @@ class Bundles:
         return largest_entropy(self.labels)
 
     @functools.cached_property
+    def conflict_rate(self) -> float | None:
+        """The probability that two of the samples that are of different classes share a bundle, in
+        [0, 1]; unlike the entropy it does not grow with the number of samples. 0 for samples of one
+        class. None: diverged."""
+        if self.diverged:
+            return None
+        _, _, count = self._occurring
+        in_class = np.bincount(self.labels).astype(np.int64)
+        possible = len(self.labels) ** 2 - int((in_class**2).sum())
+        found = int((self.sizes.astype(np.int64) ** 2).sum() - (count.astype(np.int64) ** 2).sum())
+        return found / possible if possible else 0.0
+
+    @functools.cached_property
     def sizes(self) -> np.ndarray:
         """Samples in each bundle, int64 (num_bundles,)."""
         return np.bincount(self.bundle_ids)
@@ -104,6 +117,7 @@ class Bundles:
             "num_bundles": self.num_bundles,
             "entropy": self.entropy,
             "largest_entropy": self.largest_entropy,
+            "conflict_rate": self.conflict_rate,
             "diverged": self.diverged,
             "conflicting": self.conflicting,
             "fully_conflicting": self.fully_conflicting,

@@ -103,16 +103,18 @@ def blocks(
     shape: ConvShape, subject: Network, data: DeviceData, cell: Cell
 ) -> dict[str, list[Any]]:
     """What is known of every block before any is removed, a list for each score: entropy, of the
-    scaled branch, nats; num_bundles; and those of `scores_program` on the probe set."""
+    scaled branch, nats; conflict_rate; num_bundles; and those of `scores_program` on the probe
+    set."""
     way, training = measurement_of(cell), cell.training
     one = jax.tree.map(lambda a: jnp.asarray(a)[None], subject)
     program = measure.signatures_program(shape, way)
     scale = Scale.of(0.0, training.learning_rate, training.batch_size)
     layers = measure.layers(program, shape, one, data.probe, scale)
-    entropy, bundles, finite = (values[0, shape.layers :] for values in layers)
+    entropy, rate, bundles, finite = (values[0, shape.layers :] for values in layers)
     norm, scaled, first = scores_program(shape, way.augmentation)(subject, data.probe)
     return {
         "entropy": [float(h) if ok else None for h, ok in zip(entropy, finite, strict=True)],
+        "conflict_rate": [_finite(c) if ok else None for c, ok in zip(rate, finite, strict=True)],
         "num_bundles": [int(n) for n in bundles],
         **{name: [_finite(value) for value in values]
            for name, values in (("norm", norm), ("scaled_norm", scaled), ("first_order", first))},

@@ -255,16 +255,21 @@ def _kind(array: Any) -> tuple[tuple[int, ...], Any]:
 def _entry(
     accuracy: Any, layers: measure.Layers, i: int, shape: Shape, loss: Any
 ) -> dict[str, Any]:
-    """One measurement of one member: accuracy, loss, and H and bundle count of its own layers; of
-    a ResNet also H of the branches before the skip is added, scaled (see `conv.Block`)."""
-    entropy = [
-        _short(h) if finite else None
-        for h, finite in zip(layers.entropy[i], layers.finite[i], strict=True)
-    ]
+    """One measurement of one member: accuracy, loss, and H, conflict rate and bundle count of its
+    own layers; of a ResNet also H of the branches before the skip is added, scaled (see
+    `conv.Block`). What is not finite is None."""
+
+    def finite(values: Any) -> list[float | None]:
+        return [
+            _short(v) if sound else None for v, sound in zip(values, layers.finite[i], strict=True)
+        ]
+
+    entropy = finite(layers.entropy[i])
     entry = {
         "test_accuracy": _short(accuracy),
         "train_loss": None if loss is None or not np.isfinite(loss) else _short(loss),
         "entropy": entropy[: shape.layers],
+        "conflict_rate": finite(layers.conflict_rate[i])[: shape.layers],
         "num_bundles": [int(n) for n in layers.num_bundles[i, : shape.layers]],
     }
     if shape.monitored > shape.layers:
