@@ -8,7 +8,7 @@
     network     1  see `models.saved`
 
 A number is raised when the meaning of what is there changes. All that were ever written stay
-readable, but for checkpoints, which at worst cost the time since the last one.
+readable. (Before checkpoints had a number they had no checksum either: those start again.)
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from cbundles.errors import InputError
+
 Settings = Mapping[str, Mapping[str, Any]]  # section -> key -> value
 
 SCHEMA_VERSION = 2  # part of every hash; to be raised only when a setting changes its meaning
@@ -82,7 +84,15 @@ FIRST_VALUES: Settings = {
 
 
 def completed(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Settings with the first value of each one that is missing, as an old record may be."""
+    """Settings with the first value of each one that is missing, as an old record may be.
+    InputError for a setting that is not known here: without it they would mean something else."""
+    for section, keys in settings.items():
+        for key in keys:
+            if key not in FIRST_VALUES.get(section, {}):
+                raise InputError(
+                    f"{section}.{key} = {keys[key]!r}: not a setting of this version of cbundles; "
+                    "read it with the version that wrote it, or a newer one"
+                )
     return {
         section: {**first, **settings.get(section, {})} for section, first in FIRST_VALUES.items()
     }

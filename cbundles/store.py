@@ -20,7 +20,6 @@ import hashlib
 import json
 import os
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,9 +86,18 @@ class Store:
                     f"{self.folder}: another cbundles process is writing here; "
                     "wait for it, or choose another folder with --out"
                 ) from None
+            self._refuse_what_is_newer()
             for litter in self.folder.glob("*/.*.????????"):  # staging files of a killed process
                 litter.unlink(missing_ok=True)
             yield
+
+    def _refuse_what_is_newer(self) -> None:
+        """InputError when run.json is of a format that this version would overwrite unread."""
+        path = self.folder / "run.json"
+        with contextlib.suppress(OSError, ValueError):  # none, or a damaged one
+            content = json.loads(path.read_text())
+            if isinstance(content, dict):
+                formats.check(formats.RUN, content, str(path))
 
     def record_path(self, cell: str, kind: str = CELLS) -> Path:
         return self.folder / kind / f"{cell}.json"
@@ -141,7 +149,7 @@ class Store:
                 numbers = [archive[name].tobytes() for name in ("params", "statistics")]
         except FileNotFoundError:
             return None
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        except Exception:  # zipfile and NumPy raise many kinds for a damaged file
             return "damaged"
         return hashlib.sha256(b"".join(numbers)).hexdigest()[:16]
 

@@ -39,7 +39,8 @@ def pytest_configure() -> None:
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Decoded data of this session only: no state leaks in or out. Compiled programs, which take
     most of the time, stay in the working tree between sessions and are shared by all processes; a
-    program is found by what it computes, so none can be stale."""
+    program is found by what it computes, so none can be stale. One that a killed process wrote half
+    is compiled again whenever it is wanted, as JAX never replaces it (see filterwarnings)."""
     import jax
 
     from cbundles.executor import local
@@ -104,7 +105,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
             try:
                 command_line.main()
             except SystemExit as end:
-                code = int(end.code or 0)
+                code = end.code if isinstance(end.code, int) else int(end.code is not None)
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     return run

@@ -99,6 +99,23 @@ SMALL = (
 )  # fmt: skip
 
 
+def test_autotune_in_small(cli, tmp_path):
+    """One seed: what a network says of the next is read from records, also by the next command."""
+    small = ("autotune", "--dataset", "mnist_mini", "--blocks", "1,8,0,0", "--seeds", "1",
+             "--set", "model.base_filters=1", "--set", "training.epochs=1",
+             "--set", "probe.samples=64", "--set", "training.batch_size=1000",
+             "--set", "probe.batch_norm=running", "--out", "out")  # fmt: skip
+    done = cli(*small)
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    (chain,) = run["attempts"]
+    assert len(chain) > 1 and run["tuned"] == [chain[-1]]
+    assert "first conflicting block" in done.stdout.replace("\n", " ")
+    again = cli(*small)
+    assert again.returncode == 0 and "to train" not in again.stdout
+    assert again.stdout.count("recorded: seed 0") == len(chain)
+
+
 @pytest.mark.slow
 def test_autotune_for_real(process, tmp_path):
     """A network that conflicts is pruned; the same command again trains nothing."""

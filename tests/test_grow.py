@@ -460,6 +460,15 @@ def test_grow_command(cli, tmp_path):
     assert report.returncode == 0 and "C18" in report.stdout
 
 
+def test_tune_command(cli, tmp_path):
+    path = written(tmp_path, TUNE)
+    done = cli("tune", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    records = [json.loads(p.read_text()) for p in (tmp_path / "results/small/cells").iterdir()]
+    assert {r["config"]["tuning"]["arm"] for r in records} == set(TUNE["tuning"]["arm"])
+    assert (tmp_path / "results/small/tuning.csv").read_text().count("\n") > 1
+
+
 @pytest.mark.slow
 def test_tune_command_survives_a_kill(tmp_path, process, frozen):
     path = written(tmp_path, {**TUNE, "training": {**TUNE["training"], "epochs": 60}})

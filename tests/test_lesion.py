@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
+from PIL import Image
 from records import lesion_record
 from scipy import stats
 from test_conv import load
@@ -23,12 +24,13 @@ from test_conv import load
 from cbundles import config
 from cbundles import data as data_sets
 from cbundles.data import augment, device
-from cbundles.errors import InputError
+from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.experiments import lesion, removal
 from cbundles.models import conv, network, pruning, saved
 from cbundles.models.network import Network
 from cbundles.models.shape import ConvShape
 from cbundles.report import lesion_figures, lesions
+from cbundles.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -407,6 +409,64 @@ model: {family: resnet, blocks: "2,3,0,0", base_filters: 2}
 training: {epochs: 1, batch_size: 250}
 probe: {samples: 256}
 """
+
+
+def small_folder(root):
+    """64 images of 16x16 in two classes: enough for a network to be trained, studied and pruned."""
+    chance = np.random.default_rng(0)
+    for split, count in (("train", 24), ("test", 8)):
+        for level, name in ((60, "dark"), (180, "light")):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = chance.integers(level - 60, level + 60, (16, 16), np.uint8)
+                Image.fromarray(pixels).save(root / split / name / f"{i}.png")
+
+
+def test_lesion_and_prune_in_small(cli, tmp_path):
+    """The way of a network through both commands, and a checkpoint that is nonsense."""
+    small_folder(tmp_path / "images")
+    study = {
+        "data": {"name": "folder:images"},
+        "model": {"family": "resnet", "blocks": "1,1,0,0", "base_filters": 2},
+        "training": {"epochs": 1, "batch_size": 16},
+        "probe": {"samples": 32},
+    }
+    (tmp_path / "study.yaml").write_text(json.dumps(study))
+    done = cli("lesion", "--config", "study.yaml", "--draws", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    run = tmp_path / "results/study"
+    (path,) = (run / "lesions").iterdir()
+    record = json.loads(path.read_text())
+    assert len(record["blocks"]["entropy"]) == 2 and record["images"] == 16
+    assert record["network"] == Store(run).network_digest(record["cell"])
+    again = cli("lesion", str(run), "--draws", "2")
+    assert again.returncode == 0 and "to study" not in again.stdout
+    pruned = cli("prune", str(run), "--blocks", "2")
+    assert pruned.returncode == 0, pruned.stdout + pruned.stderr
+    assert "1 blocks removed, 6 -> 4 layers" in pruned.stdout
+    (path,) = (run / "pruned").glob("*.json")
+    assert json.loads(path.read_text())["difference"] <= 1e-5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b'{"blocks": 5, "right": "zz", "outcomes": "abc"}',
+        b'{"blocks": {}, "right": "", "outcomes": []}',
+    ],
+)
+def test_a_study_does_not_go_on_from_nonsense(damaged, content):
+    shape, subject, cell, data = damaged
+    images = len(data.test.labels)
+    (first, *_) = lesion.run(shape, subject, cell, data, removal.Settings(draws=2))
+    assert lesion.thaw(lesion.freeze(first.state), shape, images) == first.state
+    with pytest.raises(DamagedCheckpoint):
+        lesion.thaw(content, shape, images)
+    short = {**first.state, "right": first.state["right"][:-2]}
+    with pytest.raises(DamagedCheckpoint):
+        lesion.thaw(lesion.freeze(short), shape, images)
 
 
 @pytest.mark.slow

@@ -87,6 +87,19 @@ def test_padding_neither_changes_bundles_nor_the_amplitude():
     assert accuracy(fc.pad(params, larger), larger, x, y, depth=4) == accuracy(params, own, x, y)
 
 
+def test_the_amplitude_is_the_largest_absolute_weight():
+    """A weight of -1000 makes updates invisible that beside the other weights could be seen."""
+    shape = FcShape(20, 3, 6, 3)
+    params = fc.init(shape, seed=0)
+    chance = np.random.default_rng(0)
+    x, y = jnp.asarray(chance.random((80, 20)), jnp.float32), np.arange(80) % 3
+    before = measured(params, shape, x, y)
+    params.last[0, 0] = -1000.0  # no hidden layer reads it
+    after = measured(params, shape, x, y)
+    assert before.num_bundles.min() == 80
+    assert after.num_bundles.max() < 80 and after.entropy.min() > 0
+
+
 def test_a_diverged_network_is_reported_as_such():
     shape = FcShape(20, 3, 6, 3)
     params = fc.init(shape, seed=0)

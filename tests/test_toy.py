@@ -98,6 +98,16 @@ def test_autocorrelation():
     assert toy.gradient_summary(x, np.sign(x - 0.5))["autocorrelation"][1] > 0.99
 
 
+def test_one_seed_of_the_command(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "SEEDS", 1)
+    done = cli("toy")
+    assert done.returncode == 0, done.stderr
+    records = {p.stem for p in (tmp_path / "results/toy/cells").iterdir()}
+    assert records == set(command.cells()) and "separate-0" in records
+    again = cli("toy")
+    assert again.returncode == 0 and "trained" not in again.stdout
+
+
 @pytest.mark.slow
 def test_the_command(cli, tmp_path):
     done = cli("toy")

@@ -83,12 +83,8 @@ def partition(signature: jax.Array, labels: jax.Array, num_classes: int) -> Laye
     has_nan = signature[LANES] > INFINITY
     # Where a row with a NaN is sorted is without meaning, as long as it is apart from its equals.
     # Not at 0: that is the hash of a row of zeros, under all keys.
-    apart = jnp.stack(
-        [
-            index.astype(jnp.uint32) + NAN_MARK,
-            *[jnp.full_like(signature[0], NAN_MARK)] * (LANES - 1),
-        ]
-    )
+    mark = jnp.full_like(signature[0], NAN_MARK)
+    apart = jnp.stack([index.astype(jnp.uint32) + mark, mark, mark])
     lanes = jnp.where(has_nan, apart, signature[:LANES])
 
     order, label, same_key = _sorted(lanes, labels, num_classes)

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from cbundles.config import FOLDER_PREFIX
 from cbundles.errors import InputError
 
 FORMAT_VERSION = 2  # 1: class names were not covered by a checksum, 16-bit greys were clipped
@@ -93,7 +94,7 @@ def read(folder: Path, *, verify: bool) -> Dataset | None:
     """
     try:
         meta = json.loads((folder / "meta.json").read_text())
-        if meta["format"] != FORMAT_VERSION or meta.pop("meta_sha256") != _sha256_of_meta(meta):
+        if not _is_whole(meta):
             return None
         if verify and any(_sha256(folder / f"{k}.npy") != meta["sha256"][k] for k in ARRAYS):
             return None
@@ -128,6 +129,15 @@ def _check(name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -
             f"{name}: train images are {arrays['train_images'].shape[1:]}, "
             f"test images {arrays['test_images'].shape[1:]}; they must agree"
         )
+
+
+def _is_whole(meta: dict[str, Any]) -> bool:
+    """Whether it is of a format that can be used. Of the first, folders may hold clipped greys."""
+    if meta["format"] == 1:
+        return not meta["name"].startswith(FOLDER_PREFIX)
+    return bool(
+        meta["format"] == FORMAT_VERSION and meta.pop("meta_sha256") == _sha256_of_meta(meta)
+    )
 
 
 def _sha256_of_meta(meta: dict[str, Any]) -> str:

@@ -111,7 +111,7 @@ def _readable(path: Path) -> Iterator[None]:
     """Turns whatever the image library says of a bad file into an InputError that names it."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as an image: {error}") from None
 
 

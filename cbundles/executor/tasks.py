@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import jax
 
 from cbundles.config import GROW, TRAIN, TUNE, Cell
+from cbundles.errors import DamagedCheckpoint
 from cbundles.executor.planner import LESION, PRUNE, Job, Population, Study
 from cbundles.experiments import grow, lesion, prune, removal, sweep, tune
 from cbundles.experiments.history import Moment
@@ -62,21 +63,14 @@ def _train(worker: Worker, job: Job, task: dict[str, Any]) -> None:
 
 
 def _resuming(worker: Worker, key: str, attempt: Callable[[bytes | None], Result]) -> Result:
-    """What an attempt makes of the checkpoint that is there, or else of None, from the start.
-
-    The checkpoint's checksum says that it is what was once saved, but not that this version can
-    make sense of it. Errors of this kind therefore cost the checkpoint, not the run; an error of
-    the program itself comes again from the start, and is reported then. A full disk or memory
-    raises other errors, which leave the checkpoint where it is.
-    """
+    """What an attempt makes of the checkpoint that is there; or of None, from the start, when it is
+    damaged, or nothing that this version can make sense of. Any other error leaves it in place."""
     try:
-        checkpoint = worker.store.load_checkpoint(key)
-        if checkpoint is not None:
-            return attempt(checkpoint)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        return attempt(worker.store.load_checkpoint(key))
+    except DamagedCheckpoint as error:
         text = f"{key}: checkpoint unusable ({error}); from the start"
         worker.send({"event": "note", "text": text})
-    return attempt(None)
+        return attempt(None)
 
 
 def _epochs(
@@ -161,7 +155,7 @@ def _lesion(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     key = f"{job.key}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
 
     def study(resume: bytes | None) -> dict[str, Any]:
-        state = None if resume is None else lesion.thaw(resume)
+        state = None if resume is None else lesion.thaw(resume, shape, len(data.test.labels))
         for now in lesion.run(shape, network, cell, data, settings, state):
             state = now.state
             worker.store.save_checkpoint(key, lesion.freeze(state))

@@ -16,6 +16,7 @@ import numpy as np
 from cbundles.config import Cell
 from cbundles.data.device import Examples
 from cbundles.errors import DamagedCheckpoint
+from cbundles.experiments import sweep
 from cbundles.experiments.edits import Edit, Past
 from cbundles.experiments.subjects import Snapshot, Subjects, plain
 from cbundles.models.shape import Shape
@@ -162,10 +163,11 @@ class Moment:
             content = serialization.msgpack_restore(frozen)
             subjects.thaw(content["subjects"])
             kept = subjects.thawed(content["kept"]) if content["kept"] else None
-            members = [_whole(member) for member in json.loads(content["members"])]
+            members = [_member(member) for member in json.loads(content["members"])]
             if len(members) != len(subjects.cells):
                 raise ValueError("it holds other networks")
             epoch, seconds, compiled, programs = json.loads(content["clock"])
+            sweep.require_numbers([epoch, seconds, compiled, programs])
             return cls(subjects, members, epoch, kept, seconds, compiled, programs)
         except Exception as error:  # whatever a damaged file makes the decoder raise
             raise DamagedCheckpoint(str(error)) from error
@@ -204,15 +206,18 @@ def records(kind: str, cells: Sequence[Cell], moment: Moment) -> list[dict[str, 
     return result
 
 
-def _whole(content: dict[str, Any]) -> Member:
-    """A member from plain data. KeyError or ValueError for what is none: it ends in a record."""
+def _member(content: dict[str, Any]) -> Member:
+    """A member from plain data. Raises some error for what is none: it ends in a record."""
     for entry in content["history"]:
-        numbers = [
-            entry[key] for key in ("epoch", "flops", "depth", "train_accuracy", "test_accuracy")
-        ]
-        losses = [entry[key] or 0.0 for key in ("train_loss", "test_loss")]
-        if not np.isfinite(np.asarray([*numbers, *losses], float)).all():
-            raise ValueError("it holds another history")
+        known = ("epoch", "flops", "depth", "train_accuracy", "test_accuracy")
+        sweep.require_numbers(entry[key] for key in known)
+        losses = (entry["train_loss"], entry["test_loss"], entry.get("held_out_loss"))
+        sweep.require_numbers(losses, or_none=True)
+    for event in content["events"]:
+        sweep.require_numbers(event[key] for key in ("epoch", "position", "count", "depth"))
+    for score in content["scores"]:
+        sweep.require_numbers([score["epoch"], *score["sensitivities"], *score["existing"]])
+    sweep.require_numbers([content["flops"], content["before"]], or_none=True)
     trial, past = content["trial"], content["past"]
     if trial is not None:
         trial = (Edit(**trial[0]), trial[1])

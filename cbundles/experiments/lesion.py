@@ -27,12 +27,13 @@ from cbundles.data.device import DeviceData, Examples
 from cbundles.data.pipelines import Augmentation
 from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments import removal
-from cbundles.experiments.sweep import measurement_of
+from cbundles.experiments.sweep import measurement_of, require_numbers
 from cbundles.models import conv, network
 from cbundles.models.network import Network
 from cbundles.models.shape import ConvShape
 
 AT_ONCE = 16  # networks between two checkpoints
+BLOCK_SCORES = ("entropy", "num_bundles", "norm", "scaled_norm", "first_order")
 
 
 class Progress(NamedTuple):
@@ -172,15 +173,21 @@ def freeze(state: dict[str, Any]) -> bytes:
     return json.dumps(state).encode()
 
 
-def thaw(frozen: bytes) -> dict[str, Any]:
-    """What `freeze` made of a state. DamagedCheckpoint for anything else."""
+def thaw(frozen: bytes, shape: ConvShape, images: int) -> dict[str, Any]:
+    """What `freeze` made of a state, of a network of this shape and so many test images.
+    DamagedCheckpoint for anything else."""
     try:
         state: dict[str, Any] = json.loads(frozen)
-        whole = {"blocks", "right", "outcomes"} <= set(state)
-    except (ValueError, TypeError) as error:
-        raise DamagedCheckpoint(str(error)) from None
-    if not whole:
-        raise DamagedCheckpoint("it is not the state of a lesion study")
+        for name in BLOCK_SCORES:
+            require_numbers(state["blocks"][name], or_none=True)
+            if len(state["blocks"][name]) != shape.layers:
+                raise ValueError(f"it holds {name} of other than {shape.layers} blocks")
+        if len(bytes.fromhex(state["right"])) != -(-images // 8):
+            raise ValueError(f"it holds predictions of other than {images} images")
+        for lost, gained in state["outcomes"]:
+            require_numbers([lost, gained])
+    except Exception as error:  # whatever content of another kind makes the lines above raise
+        raise DamagedCheckpoint(str(error)) from error
     return state
 
 

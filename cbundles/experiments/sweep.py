@@ -6,8 +6,9 @@ initial weights were measured and after each epoch, and can continue from anythi
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -224,10 +225,11 @@ def _thaw(frozen: bytes, like: train.TrainState, cells: Sequence[Cell], facts: F
     try:
         content = serialization.msgpack_restore(frozen)
         state = serialization.from_state_dict(like, content["state"])
-        if jax.tree.map(_kind, state) != jax.tree.map(_kind, like):
+        if jax.tree.map(_shape_and_dtype, state) != jax.tree.map(_shape_and_dtype, like):
             raise ValueError("it holds networks of another shape")
         state = jax.tree.map(jnp.asarray, state)
         times = {key: content[key] for key in ("seconds", "probe_seconds", "compile_seconds")}
+        require_numbers([*times["seconds"], *times["probe_seconds"], times["compile_seconds"]])
         _check_history(content["history"], len(times["seconds"]), cells, facts)
         return Moment(state, content["history"], **times)
     except Exception as error:  # whatever a damaged file makes the decoder raise
@@ -240,15 +242,23 @@ def _check_history(history: Any, count: int, cells: Sequence[Cell], facts: Facts
     for past, cell in zip(history, cells, strict=True):
         layers = shape_of(cell.model, facts).layers
         for entry in past:
-            measured = (len(entry["entropy"]), len(entry["num_bundles"]))
-            numbers = [entry["test_accuracy"], entry["train_loss"] or 0.0, *entry["num_bundles"]]
-            if measured != (layers, layers) or not np.isfinite(np.asarray(numbers, float)).all():
-                raise ValueError("it holds another history")
+            require_numbers([entry["test_accuracy"], *entry["num_bundles"]])
+            require_numbers([entry["train_loss"], *entry["entropy"]], or_none=True)
+            if not len(entry["entropy"]) == len(entry["num_bundles"]) == layers:
+                raise ValueError(f"it holds measurements of other than {layers} layers")
         if len(past) != count or not count:
-            raise ValueError("it holds a history of another length")
+            raise ValueError(f"it holds {len(past)} measurements of a network, {count} times")
 
 
-def _kind(array: Any) -> tuple[tuple[int, ...], Any]:
+def require_numbers(values: Iterable[Any], *, or_none: bool = False) -> None:
+    """ValueError unless all are finite numbers, or None where a network may have diverged."""
+    for value in values:
+        is_number = isinstance(value, int | float) and math.isfinite(value)
+        if not (is_number or (or_none and value is None)):
+            raise ValueError(f"it holds {value!r} where a number belongs")
+
+
+def _shape_and_dtype(array: Any) -> tuple[tuple[int, ...], Any]:
     return np.shape(array), np.asarray(array).dtype
 
 

@@ -26,8 +26,6 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -110,6 +108,7 @@ def decode(content: bytes, place: str) -> Saved:
             if not np.isfinite(numbers).all():
                 raise ValueError(f"{name} hold NaN or infinity: the network diverged")
         return Saved(shape, network, dict(header["origin"]))
-    except (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+    except InputError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise many kinds for a damaged file
         raise InputError(f"{place}: not a network of cbundles ({error})") from None

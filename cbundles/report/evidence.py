@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cbundles import identity
 from cbundles.config import PAPER_BLOCKS, Cell
 from cbundles.report import summary
 from cbundles.report.runs import AUTOTUNE, SWEEP, TOY, Run
@@ -24,6 +25,7 @@ BUILT_AND_MEASURED = {
     "probe.resolution": "float32",
     "probe.batch_norm": "batch",
 }
+# ... and of those that stand for the paper's own, which differ in nothing else than FREE settings.
 AS_THE_PAPER_TRAINS = {
     **BUILT_AND_MEASURED,
     "data.augmentation": "original",
@@ -37,6 +39,8 @@ AS_THE_PAPER_TRAINS = {
     "probe.images": "plain",
     "probe.seed": 0,
 }
+FREE = ("data.name", "model.family", "model.depth", "model.blocks", "model.base_filters",
+        "training.epochs", "training.seed", "training.conflict_checks")  # fmt: skip
 # Settings that vary within a group, or that its run is known for.
 UNNAMED = ("model.blocks", "probe.resolution", "training.conflict_checks")
 
@@ -133,7 +137,7 @@ def _starts_as_in_the_paper(run: Run) -> bool:
     return all(
         record is not None
         and depth(record) == max(PAPER_BLOCKS)
-        and has(Cell.fromdict(record["config"]), AS_THE_PAPER_TRAINS)
+        and is_as_the_paper_trains(Cell.fromdict(record["config"]))
         and Cell.fromdict(record["config"]).blocks == PAPER_BLOCKS[max(PAPER_BLOCKS)]
         for record in first
     )
@@ -165,11 +169,17 @@ def groups(runs: Sequence[Run], *, resolutions: bool = False) -> list[Group]:
 
 def has(cell: Cell, settings: Mapping[str, Any]) -> bool:
     """Whether a cell has these values, by key path."""
-    return all(
-        getattr(getattr(cell, section), key) == value
-        for path, value in settings.items()
-        for section, key in [path.split(".")]
-    )
+    for path, value in settings.items():
+        section, key = path.split(".")
+        if getattr(getattr(cell, section), key) != value:
+            return False
+    return True
+
+
+def is_as_the_paper_trains(cell: Cell) -> bool:
+    """Whether a VGG or ResNet is built, trained and measured in every respect as the paper's."""
+    others = identity.differences(cell.asdict()).keys() - AS_THE_PAPER_TRAINS.keys() - set(FREE)
+    return has(cell, AS_THE_PAPER_TRAINS) and not others
 
 
 def _scale_key(cell: Cell) -> str:

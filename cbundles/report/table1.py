@@ -109,7 +109,7 @@ def published(record: dict[str, Any]) -> Published | None:
     """The paper's row that a record belongs to; None for another size, data set or recipe."""
     cell = Cell.fromdict(record["config"])
     full = cell.training.epochs == PAPER_EPOCHS and cell.model.base_filters == PAPER_FILTERS
-    as_the_paper = evidence.has(cell, evidence.AS_THE_PAPER_TRAINS)
+    as_the_paper = evidence.is_as_the_paper_trains(cell)
     for paper in PAPER:
         named = (paper.dataset, paper.network) == (cell.data.name, cell.model.family)
         tuned = paper.network == "vgg" or cell.model.depth == paper.layers[0]
