@@ -16,6 +16,7 @@ LAYERS = [
     ["identity"],
     ["config"],
     ["data"],
+    ["observe"],
     ["models"],
     ["optim"],
     ["bundles"],
