@@ -96,13 +96,23 @@ class Stack(nn.Module):
         return nn.Dense(3, name="head")(x)
 
 
+def drawn(model, x):
+    """Variables of a linen model, drawn without compiling its `init`."""
+    random = np.random.default_rng(0)
+
+    def draw(path, like):
+        values = 0.4 * random.standard_normal(like.shape).astype(np.float32)
+        is_positive = path[-1].key in ("var", "scale")
+        return jnp.asarray(0.5 + abs(values) if is_positive else values)
+
+    return jax.tree.map_with_path(draw, jax.eval_shape(model.init, KEY, x))
+
+
 @functools.cache
 def resnet():
-    """A ResNet with statistics of its own, its variables and images."""
+    """A ResNet, its variables, images, and its sites."""
     x = normal(2, 8, 8, 3)
-    variables = jax.jit(ResNet().init)(KEY, x)
-    random = np.random.default_rng(0)
-    variables = jax.tree.map(lambda a: a + 0.1 * random.random(a.shape, np.float32), variables)
+    variables = drawn(ResNet(), x)
     return ResNet(), variables, x, observe(ResNet().apply, variables, x)
 
 
@@ -110,7 +120,7 @@ def resnet():
 def stack(remat=False):
     x = normal(5, 6)
     model = Stack(remat)
-    variables = model.init(KEY, x)
+    variables = drawn(model, x)
     return model, variables, x, observe(model.apply, variables, x)
 
 
@@ -199,6 +209,7 @@ def test_an_activation_is_one_site(function, label):
         lambda x: x + jax.random.normal(KEY, x.shape),
         lambda x: x / jnp.maximum(jnp.linalg.norm(x, axis=1, keepdims=True), 1e-6),
         lambda x: x + 2 * x,
+        lambda x: jnp.where(x.sum() > 0, x, 0),
         lambda x: (x + x[0], x + x[:, :1]),
     ],
 )
@@ -215,7 +226,7 @@ def test_a_transformer():
             return x + nn.Dense(8, name="down")(h)
 
     x = normal(2, 5, 8)
-    variables = jax.jit(Transformer().init)(KEY, x)
+    variables = drawn(Transformer(), x)
     observed = observe(Transformer().apply, variables, x)
     # Scores and weighted values are products of two activations: no linear maps.
     attention = [f"attention/{part}/linear" for part in ("query", "key", "value", "out")]
@@ -224,6 +235,17 @@ def test_a_transformer():
     whole = functools.partial(observed.run, variables, x)
     off = whole(keep={"*/branch*": False})[0]
     np.testing.assert_array_equal(off, x)
+
+
+def test_a_softmax_is_passed_by_a_branch_not_by_a_shortcut():
+    def function(w, x):
+        return x @ w[0] + jax.nn.softmax(x @ w[1]) @ w[2]
+
+    w, x = normal(3, 4, 4), normal(2, 4)
+    observed = observe(function, w, x)
+    assert [site.name for site in observed.select(kind="branch")] == ["branch"]
+    off = observed.run(w, x, keep={"branch": False})[0]
+    np.testing.assert_array_equal(off, x @ w[0])
 
 
 def test_names_given_by_the_program_win():
@@ -250,7 +272,7 @@ def test_a_module_called_twice_has_two_sites():
             return layer(layer(x)[0])[0]
 
     x = normal(2, 6)
-    observed = observe(Twice().apply, Twice().init(KEY, x), x)
+    observed = observe(Twice().apply, drawn(Twice(), x), x)
     names = [site.name for site in observed.select(kind="activation")]
     assert names == ["Twice/layer/relu", "Twice/layer/relu#2"]
 
@@ -453,6 +475,7 @@ def test_what_is_left_out_costs_nothing():
 
     def run(keep):
         read = {"*/branch": jnp.std, "*/conv1/*": jnp.std}
+        read["ResNet/block1/conv1/*", "ResNet/block1/branch"] = lambda a, b: a.std() * b.std()
         return observed.run(variables, x, keep={"*/branch": keep}, read=read)
 
     program = jax.make_jaxpr(run)(True).jaxpr
@@ -472,6 +495,18 @@ def test_what_others_need_is_computed_although_a_branch_is_left_out():
     (_, without), _ = observed.run(variables, x, keep={"ResNet/block1/branch": False})
     assert equal(with_all["batch_stats"]["block1"], without["batch_stats"]["block1"])
     assert not equal(with_all["batch_stats"]["block2"], without["batch_stats"]["block2"])
+
+
+def test_a_value_left_out_although_its_step_makes_more():
+    def function(w, x):
+        branch, all_of_them = lax.scan(lambda a, w: (jnp.tanh(a @ w),) * 2, x, w)
+        return x + branch, all_of_them
+
+    w, x = normal(3, 4, 4), normal(2, 4)
+    observed = observe(function, w, x)
+    (result, all_of_them), _ = observed.run(w, x, keep={"branch": False})
+    np.testing.assert_array_equal(result, x)
+    assert equal(all_of_them, function(w, x)[1])
 
 
 def test_a_value_left_out_inside_another():
@@ -501,7 +536,7 @@ def test_a_gate_can_be_a_factor_of_every_sample():
 def test_the_dtype_of_a_site_stays():
     w, x = normal(4, 4).astype(jnp.bfloat16), normal(2, 4).astype(jnp.bfloat16)
     observed = observe(lambda w, x: jax.nn.gelu(x @ w), w, x)
-    result, readings = observed.run(w, x, gate={"gelu": 0.5}, read={"gelu": itself})
+    result, readings = observed.run(w, x, gate={"gelu": jnp.float32(0.5)}, read={"gelu": itself})
     assert result.dtype == readings["gelu"].dtype == jnp.bfloat16
 
 
@@ -533,7 +568,7 @@ def test_the_gradient_inside_a_scan_equals_differences():
 
     gradient = jax.jit(jax.grad(loss))(zeros)
     direction = normal(*zeros.shape, seed=5)
-    step = 1e-2
+    step = 1e-3  # far enough from where a relu switches
     difference = (loss(step * direction) - loss(-step * direction)) / (2 * step)
     assert abs(difference) > 0.1
     np.testing.assert_allclose((gradient * direction).sum(), difference, rtol=1e-2)

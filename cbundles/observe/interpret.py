@@ -6,7 +6,8 @@ whose sites nothing is asked are bound as they are; scans and remats with such s
 again around an evaluated body.
 
 A value that may be left out (`Effects.keep`) goes into a `lax.cond` together with all steps that
-only it needs (`_arranged`); a run that leaves it out does not spend time on them.
+only it needs (`_arranged`); a run that leaves it out does not spend time on them. To leave a value
+out for good would be the same arrangement with the `cond` already decided, and scans unrolled.
 """
 
 from __future__ import annotations
@@ -106,8 +107,7 @@ class Interpreter:
         return dict(zip(step.outputs, results, strict=True)), readings
 
     def _at_sites(self, number: int, values: Values, effects: Effects, *, kept: bool) -> Readings:
-        """Change a value as its sites ask for, then read it. kept: nothing is left to be done about
-        leaving it out."""
+        """Change a value as its sites ask for, then read it. kept: `keep` has been seen to."""
         names = self.names.get(number, [])
         for name in names:
             if name in effects.keep and not kept:

@@ -24,7 +24,7 @@ from jax.extend import core
 Operand = int | core.Literal
 
 
-def names(text: str) -> frozenset[str]:
+def words(text: str) -> frozenset[str]:
     """The words of a text."""
     return frozenset(text.split())
 
@@ -35,14 +35,14 @@ REMATS = ("checkpoint", "remat", "remat2")
 CUSTOM_DERIVATIVES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 # An element of the output depends on the elements at the same place in the inputs alone.
-ELEMENTWISE = names(
+ELEMENTWISE = words(
     """abs add add_any and cbrt ceil clamp convert_element_type copy cos cosh div eq erf erf_inv
     erfc exp exp2 expm1 floor ge gt integer_pow is_finite le log log1p logistic lt max min mul ne
     neg not one_minus_square or pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt
     square stop_gradient sub tan tanh xor"""
 )
 # Only places things elsewhere.
-MOVES = names(
+MOVES = words(
     """broadcast_in_dim concatenate convert_element_type copy dynamic_slice expand_dims gather pad
     reshape rev slice split squeeze stop_gradient transpose"""
 )
@@ -128,21 +128,18 @@ class _Writer:
         for equation in jaxpr.eqns:
             inputs = tuple(operand(atom) for atom in equation.invars)
             scopes, reverse = _scopes(equation)
-            here = _joined(path, scopes)
+            here, back = f"{path}/{scopes}".strip("/"), backward or reverse
             name = equation.primitive.name
             if name in CALLS and not is_elementwise_function(equation):
                 called = equation.params[CALLS[name]]
-                results = self.write(called, inputs, here, backward or reverse)
+                results = self.write(called, inputs, here, back)
             else:
                 inner = None
                 if name == "scan" or name in REMATS:
-                    inside = _Writer(self.numbers)
-                    inner = inside.block(
-                        equation.params["jaxpr"], here, backward=backward or reverse
-                    )
+                    repeated = equation.params["jaxpr"]
+                    inner = _Writer(self.numbers).block(repeated, here, backward=back)
                 outputs = tuple(next(self.numbers) for _ in equation.outvars)
-                step = Step(equation, here, backward or reverse, inputs, outputs, inner)
-                self.steps.append(step)
+                self.steps.append(Step(equation, here, back, inputs, outputs, inner))
                 results = outputs
             known.update(zip(equation.outvars, results, strict=True))
         return [operand(atom) for atom in jaxpr.outvars]
@@ -158,16 +155,14 @@ def _constants(program: Any) -> Sequence[Any]:
     return getattr(program, "consts", ()) or [None] * len(_open(program).constvars)
 
 
-def _joined(path: str, scopes: str) -> str:
-    return f"{path}/{scopes}".strip("/")
-
-
 def _scopes(equation: core.JaxprEqn) -> tuple[str, bool]:
     """The scopes in which an equation was made, and whether by reverse differentiation."""
     stack = equation.source_info.name_stack.stack
     # Between the scopes stand the transformations that were applied, such as vmap or jvp.
-    names = [entry.name for entry in stack if type(entry).__name__ == "Scope"]
-    return "/".join(filter(None, names)), any(entry.name == "transpose" for entry in stack)
+    is_scope = [type(entry).__name__ == "Scope" for entry in stack]
+    names = [entry.name for entry, named in zip(stack, is_scope, strict=True) if named]
+    others = [entry.name for entry, named in zip(stack, is_scope, strict=True) if not named]
+    return "/".join(filter(None, names)), "transpose" in others
 
 
 def is_elementwise_function(equation: core.JaxprEqn) -> bool:
@@ -259,14 +254,6 @@ def bind_remat(step: Step, body: Callable[..., Any], values: Sequence[Any], extr
 def _scope(step: Step) -> contextlib.AbstractContextManager[Any]:
     """Modules' names stay in what is evaluated, and so in profiles."""
     return jax.named_scope(step.path) if step.path else contextlib.nullcontext()
-
-
-def carried_inputs(step: Step) -> range:
-    """Which inputs of a scan are replaced by results of its body; none of a remat's."""
-    if step.primitive != "scan":
-        return range(0)
-    constants, carried = _scan_sizes(step)
-    return range(constants, constants + carried)
 
 
 def _scan_sizes(step: Step) -> tuple[int, int]:

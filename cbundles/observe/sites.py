@@ -30,7 +30,7 @@ KINDS = ("named", "activation", "sum", "branch", "linear", "convolution")
 # exponentials are not among them: they are how normalisations and softmax are written.
 BENDS = frozenset(["clamp", "erf", "erfc", "logistic", "max", "min", "select_n", "tanh"])
 # Statistics of many elements and random numbers are not activations, whatever is done to them.
-NOT_DATA = jaxprs.names(
+NOT_DATA = jaxprs.words(
     """argmax argmin bitcast_convert_type iota random_bits random_wrap reduce_and reduce_max
     reduce_min reduce_or reduce_prod reduce_sum sort threefry2x32 top_k"""
 )
@@ -126,9 +126,7 @@ def _places(
         for number, label, kind, aval in recognised:
             places.append(_Place(number, block, here, label, kind, repeats, aval))
         if step.inner is not None:
-            carried = jaxprs.carried_inputs(step)
-            inputs = enumerate(reader.origins_of(step))
-            is_raw = [origin.raw and place not in carried for place, origin in inputs]
+            is_raw = [origin.raw for origin in reader.origins_of(step)]
             inside = repeats + step.repeats
             places += _places(step.inner, path, inside, is_raw, skipped)
         elif not recognised and not jaxprs.is_elementwise(step.equation):
@@ -307,7 +305,7 @@ class _Reader:
 
 
 def _bend(step: Step, sources: list[_Origin]) -> str:
-    """The nonlinearity that a step itself is, or holds; "" if it is straight."""
+    """What makes a step itself nonlinear; "" if it is linear."""
     if step.primitive == "select_n":  # chosen by the array itself, as in where(x > 0, x, 0)
         return "select_n" if sources[0].root is not None else ""
     return min(BENDS & jaxprs.primitives_in(step.equation), default="")
