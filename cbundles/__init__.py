@@ -1,6 +1,7 @@
 """cbundles: find the layers that keep a deep classifier from learning, after one epoch.
 
 >>> from cbundles import bundle_entropy          # the metric, for your own activations
+>>> from cbundles.observe import observe         # values inside any JAX function
 >>> from cbundles.optim import ranger            # the paper's optimizer, for optax
 """
 
@@ -10,17 +11,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cbundles import bundles, optim
+    from cbundles import bundles, observe, optim
     from cbundles.bundles import Bundles, bundle_entropy
 
 __version__ = "0.1.0"
-__all__ = ["Bundles", "__version__", "bundle_entropy", "bundles", "optim"]
+__all__ = ["Bundles", "__version__", "bundle_entropy", "bundles", "observe", "optim"]
 
 
 def __getattr__(name: str) -> Any:
     # JAX is imported when it is needed, not before.
     if name in ("Bundles", "bundle_entropy"):
         return getattr(importlib.import_module("cbundles.bundles"), name)
-    if name in ("bundles", "optim"):
+    if name in ("bundles", "observe", "optim"):
         return importlib.import_module(f"cbundles.{name}")
     raise AttributeError(f"module 'cbundles' has no attribute {name!r}")

@@ -19,6 +19,7 @@ LAYERS = [
     ["identity"],
     ["config"],
     ["data"],
+    ["observe"],
     ["models"],
     ["optim"],
     ["bundles"],

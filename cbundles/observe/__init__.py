@@ -1,0 +1,22 @@
+"""Sites of any JAX function: read, gate, leave out or perturb the values made inside it.
+
+A model is a plain function, without a line that measures it. `observe` traces it, finds its
+*sites* (values that have a name, activations, residual sums and their branches, linear maps,
+convolutions), and runs it with something done at them, in one compiled program:
+
+    read      hand the value to a reduction
+    gate      multiply it
+    keep      leave it out, at run time and without the time it takes
+    perturb   add zeros whose gradient is wanted
+
+How the parts fit: `jaxprs` writes a traced program out as steps in a row, and alone knows versions
+of JAX; `sites` finds the sites among the steps; `interpret` evaluates the steps with effects at the
+sites; `observed` is what users call; `modules` gives modules of flax.nnx their names.
+docs/observe.md has examples.
+"""
+
+from cbundles.observe.modules import nnx_function
+from cbundles.observe.observed import Observed, Selector, observe
+from cbundles.observe.sites import KINDS, Site, Skipped
+
+__all__ = ["KINDS", "Observed", "Selector", "Site", "Skipped", "nnx_function", "observe"]

@@ -1,0 +1,69 @@
+"""Names for modules that have none: flax.nnx does not open a scope around a module's call."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+
+PATH = "_observed_path"
+
+
+def nnx_function(model: Any) -> tuple[Callable[..., Any], Any]:
+    """A flax.nnx module as a function of its state, for `observe`, and that state.
+
+    Returns ``function(state, *inputs) -> outputs``, in which each module's call stands in a scope
+    with the path of its attributes, such as ``blocks/0/conv1``. The model is left as it is: also
+    what it changes in a call, such as running statistics, is changed in a copy.
+    """
+    from flax import nnx
+
+    definition, state = nnx.split(model)
+
+    def function(state: Any, *inputs: Any) -> Any:
+        copy = nnx.merge(definition, state)
+        with _scopes(dict(nnx.iter_modules(copy))):
+            return copy(*inputs)
+
+    return function, state
+
+
+@contextlib.contextmanager
+def _scopes(modules: dict[tuple[Any, ...], Any]) -> Iterator[None]:
+    """Inside, calls of these modules, and of copies that nnx makes of them, open scopes."""
+    originals = {}
+    for path, module in modules.items():
+        # An attribute, because nnx.scan and others call copies of a module.
+        setattr(module, PATH, "/".join(map(str, path)))
+        for cls in type(module).__mro__:
+            call = vars(cls).get("__call__")
+            if inspect.isfunction(call):
+                originals[cls] = call
+    active = [""]  # paths of the modules that are being called
+    for cls, call in originals.items():
+        setattr(cls, "__call__", _scoped(call, active))  # noqa: B010
+    try:
+        yield
+    finally:
+        for cls, call in originals.items():
+            setattr(cls, "__call__", call)  # noqa: B010
+
+
+def _scoped(call: Callable[..., Any], active: list[str]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def scoped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        path = getattr(self, PATH, active[-1])
+        # Scopes nest, so only what the caller's path lacks is new; of a super().__call__ nothing.
+        new = path.removeprefix(active[-1]).lstrip("/")
+        active.append(path)
+        try:
+            with jax.named_scope(new) if new else contextlib.nullcontext():
+                return call(self, *args, **kwargs)
+        finally:
+            active.pop()
+
+    return scoped

@@ -1,0 +1,205 @@
+"""What users call: `observe` finds the sites of a function, `Observed.run` runs it with effects."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import difflib
+import fnmatch
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from cbundles.errors import did_you_mean
+from cbundles.observe import jaxprs, sites
+from cbundles.observe.interpret import Effects, Interpreter, Read
+from cbundles.observe.sites import Found, Site, Skipped
+
+Selector = str | Site  # the name of a site, a pattern that names match (`fnmatch`), or a site
+
+
+def observe(function: Callable[..., Any], *examples: Any) -> Observed:
+    """Find the sites of a function of arrays, or of pytrees of arrays.
+
+    Args:
+        function: any function that JAX can trace; it is traced once, here.
+        examples: what it will be called with, as arrays or as `jax.ShapeDtypeStruct`s: only their
+            shapes and dtypes matter. What is no array belongs into a `functools.partial`.
+
+    Returns:
+        The sites, and a way to run the function with something done at them.
+
+    >>> import jax, jax.numpy as jnp
+    >>> observed = observe(lambda w, x: jax.nn.relu(x @ w), jnp.ones((2, 3)), jnp.ones((4, 2)))
+    >>> [(site.name, site.kind, site.shape) for site in observed.sites]
+    [('linear', 'linear', (4, 3)), ('relu', 'activation', (4, 3))]
+    """
+    traced = jaxprs.trace(function, *examples)
+    return Observed(traced, sites.find(traced.block))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Observed:
+    """A function whose sites are known."""
+
+    _traced: jaxprs.Traced
+    _found: Found
+
+    @property
+    def sites(self) -> tuple[Site, ...]:
+        """All sites, in the order in which their values are made."""
+        return self._found.sites
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """What would be a site if it were not inside something that is evaluated as a whole."""
+        return self._found.skipped
+
+    def select(self, pattern: Selector = "*", *, kind: str | None = None) -> tuple[Site, ...]:
+        """The sites whose names match a pattern, of one kind or of any; in order.
+
+        Raises:
+            ValueError: no site matches, or there is no such kind.
+        """
+        if kind is not None and kind not in sites.KINDS:
+            raise ValueError(f"no kind of site is {kind!r}: {did_you_mean(kind, sites.KINDS)}")
+        name = pattern.name if isinstance(pattern, Site) else pattern
+        exact = [site for site in self.sites if site.name == name]
+        matching = exact or [s for s in self.sites if fnmatch.fnmatchcase(s.name, name)]
+        if not matching:
+            names = [site.name for site in self.sites]
+            near = difflib.get_close_matches(name, names, n=5, cutoff=0)
+            raise ValueError(f"no site has the name {name!r}: {did_you_mean(name, near)}")
+        return tuple(site for site in matching if kind in (None, site.kind))
+
+    def zeros(self, pattern: Selector = "*", *, kind: str | None = None) -> dict[str, jax.Array]:
+        """Zeros for `perturb`: the gradient by them is the gradient by the values of the sites."""
+        chosen = self.select(pattern, kind=kind)
+        return {s.name: jnp.zeros((*s.repeats, *s.shape), s.dtype) for s in chosen}
+
+    def run(
+        self,
+        *arguments: Any,
+        read: Mapping[Selector | Sequence[Selector], Callable[..., Any]] | None = None,
+        gate: Mapping[Selector, Any] | None = None,
+        keep: Mapping[Selector, Any] | None = None,
+        perturb: Mapping[Selector, Any] | None = None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Call the function, and do something at sites. For use inside `jit`, `vmap` and `grad`.
+
+        At one site first `keep` acts, then `gate`, then `perturb`; a reader sees the value that the
+        rest of the function sees. All keys are `Selector`s; if several match a site, the last one
+        counts. Inside a scan of length n, `repeats` of a site is (n,), inside two (n, m).
+
+        Args:
+            arguments: of the same shapes and dtypes as the examples.
+            read: ``reader(value)``, where value has `Site.shape`, returns any arrays. A key may
+                also be a tuple of sites of one loop body: ``reader(*values)`` of all of them, found
+                under the name of the one that is made last.
+            gate: factors; a number, or an array (*repeats, ...) whose further axes can be broadcast
+                to the site's shape.
+            keep: a bool, or bools (*repeats,). Where it is false the value is zero, for everyone
+                who uses it, and what only this value needs is not computed: it stands in a
+                `lax.cond`. (A `vmap` over the bools computes both sides.) Sites in there read as 0.
+            perturb: arrays (*repeats, *shape) of the site's dtype, see `zeros`.
+
+        Returns:
+            The function's result, and what was read by the names of sites, with leading axes
+            `repeats`.
+
+        Raises:
+            ValueError: arguments unlike the examples, an unknown site, an array of another shape.
+        """
+        self._check(arguments)
+        effects = Effects(
+            keep={s.name: _keep(s, array) for s, array in self._by_site(keep)},
+            gate={s.name: _gate(s, array) for s, array in self._by_site(gate)},
+            perturb={s.name: _perturbation(s, array) for s, array in self._by_site(perturb)},
+        )
+        names: dict[int, list[str]] = collections.defaultdict(list)
+        for name, number in self._found.numbers.items():
+            names[number].append(name)
+        interpreter = Interpreter(dict(names), self._reads(read or {}))
+        leaves = jax.tree.leaves(arguments)
+        results, readings = interpreter.evaluate(self._traced.block, leaves, effects)
+        return jax.tree.unflatten(self._traced.output_tree, results), readings
+
+    def _by_site(self, given: Mapping[Selector, Any] | None) -> list[tuple[Site, Any]]:
+        return [(s, value) for key, value in (given or {}).items() for s in self.select(key)]
+
+    def _reads(
+        self, given: Mapping[Selector | Sequence[Selector], Callable[..., Any]]
+    ) -> dict[str, Read]:
+        """Readers by the name of the last of their sites."""
+        reads = {}
+        numbers = self._found.numbers
+        for key, function in given.items():
+            if isinstance(key, str | Site):
+                for site in self.select(key):
+                    reads[site.name] = Read((numbers[site.name],), function)
+            else:
+                group = [self.select(one)[0] for one in key]
+                last = max(group, key=lambda site: numbers[site.name])
+                self._check_group(group)
+                reads[last.name] = Read(tuple(numbers[s.name] for s in group), function)
+        return reads
+
+    def _check_group(self, group: Sequence[Site]) -> None:
+        homes = {self._found.homes[site.name] for site in group}
+        if len(homes) > 1:
+            names = ", ".join(site.name for site in group)
+            raise ValueError(f"{names} are not in one loop body, so they cannot be read together")
+
+    def _check(self, arguments: Sequence[Any]) -> None:
+        tree = jax.tree.structure(arguments)
+        if tree != self._traced.input_tree:
+            raise ValueError(f"observed for arguments {self._traced.input_tree}, not {tree}")
+        for (path, leaf), (shape, dtype) in zip(
+            jax.tree_util.tree_leaves_with_path(arguments), self._traced.inputs, strict=True
+        ):
+            given = jax.typeof(leaf)
+            if (given.shape, given.dtype) != (shape, dtype):
+                place = "arguments" + jax.tree_util.keystr(path)
+                expected = jax.ShapeDtypeStruct(shape, dtype)
+                raise ValueError(f"observed for {place} of {_form(expected)}, not {_form(given)}")
+
+
+def _keep(site: Site, array: Any) -> jax.Array:
+    keep = jnp.asarray(array)
+    if keep.dtype != bool or keep.shape not in ((), site.repeats):
+        raise ValueError(f"{site.name} is kept by bools {site.repeats}, not by {_form(keep)}")
+    return jnp.broadcast_to(keep, site.repeats)
+
+
+def _gate(site: Site, array: Any) -> jax.Array:
+    # In the site's own dtype, so that what comes after it keeps its dtype.
+    gate = jnp.asarray(array, site.dtype)
+    if not gate.shape:
+        return jnp.broadcast_to(gate, site.repeats)
+    axes = len(site.repeats)
+    rest = gate.shape[axes:]
+    padded = (1,) * (len(site.shape) - len(rest)) + rest
+    fits = len(padded) == len(site.shape) and all(
+        n in (1, full) for n, full in zip(padded, site.shape, strict=True)
+    )
+    if gate.shape[:axes] != site.repeats or not fits:
+        shape = (*site.repeats, *site.shape)
+        raise ValueError(
+            f"a gate of {site.name} is a number, or can be broadcast to {shape} and has its first "
+            f"{axes} axes; it is not {_form(gate)}"
+        )
+    return gate
+
+
+def _perturbation(site: Site, array: Any) -> jax.Array:
+    given = jnp.asarray(array)
+    expected = jax.ShapeDtypeStruct((*site.repeats, *site.shape), site.dtype)
+    if (given.shape, given.dtype) != (expected.shape, expected.dtype):
+        raise ValueError(f"a perturbation of {site.name} is {_form(expected)}, not {_form(given)}")
+    return given
+
+
+def _form(array: Any) -> str:
+    return f"{array.dtype.name}{list(array.shape)}"
