@@ -21,9 +21,9 @@ from cbundles import bundles
 from cbundles.data import augment
 from cbundles.data.device import Examples
 from cbundles.data.pipelines import Augmentation
-from cbundles.models import network
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape, Shape
+from cbundles.networks import network, watched
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape, Shape
 
 BATCH = 2048
 WARM_UP, TIMED = 3, 20
@@ -96,7 +96,7 @@ def signatures(
         def see(activations: jax.Array) -> jax.Array:
             return bundles.signature(activations, scale, keys, measurement.equality)
 
-        return network.visit(shape, subject, x, see, measurement.batch_norm)
+        return watched.visit(shape, subject, x, see, measurement.batch_norm)
 
     # Normalised by their own statistics, the images of the probe are one batch; so they are where
     # branches are scaled by a statistic of the batch, or images of two batches would differ by it.

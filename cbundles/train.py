@@ -22,9 +22,9 @@ import optax
 from jax import lax
 
 from cbundles.data import augment
-from cbundles.models import network
-from cbundles.models.network import Network
-from cbundles.models.shape import Shape
+from cbundles.networks import network
+from cbundles.networks.network import Network
+from cbundles.networks.shape import Shape
 from cbundles.optim import ranger
 
 EPOCHS = 2**40  # epoch streams of a seed start here, beyond the streams of its initial weights
@@ -74,7 +74,7 @@ def loss_of(
 
     rest: the network without its parameters; x: float32 (B, H, W, C); y: int32 (B,).
     """
-    logits, statistics = network.training_logits(shape, rest._replace(params=flat), x)
+    logits, statistics = network.moving_logits(shape, rest._replace(params=flat), x)
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), statistics
 
 

@@ -28,8 +28,8 @@ from jax import lax
 from cbundles import train
 from cbundles.config import PAPER_BLOCKS
 from cbundles.data import augment
-from cbundles.models import conv, lowering, network
-from cbundles.models.shape import ConvShape
+from cbundles.networks import conv, lowering, network
+from cbundles.networks.shape import ConvShape
 from cbundles.provenance import processor
 
 BATCH, REPEATS, STEPS = 64, 7, 6

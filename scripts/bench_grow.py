@@ -52,8 +52,8 @@ def main() -> None:
     from jax import lax
 
     from cbundles import data, provenance, train
-    from cbundles.models import conv_insertion, insertion, network
-    from cbundles.models.shape import ConvShape, FcShape
+    from cbundles.networks import conv_insertion, insertion, network
+    from cbundles.networks.shape import ConvShape, FcShape
 
     def ordinary(shape: Any, subject: Any, x: Any, y: Any) -> Any:
         """The gradient by all parameters, averaged over batches."""

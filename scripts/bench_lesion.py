@@ -40,9 +40,9 @@ def measure(draws: int, every: int) -> dict[str, Any]:
     from cbundles import measure as measuring
     from cbundles.data import augment, device
     from cbundles.experiments import lesion, removal
-    from cbundles.models import network, pruning
-    from cbundles.models.network import Network
-    from cbundles.models.shape import shape_of
+    from cbundles.networks import network, pruning
+    from cbundles.networks.network import Network
+    from cbundles.networks.shape import shape_of
 
     jax.config.update("jax_default_matmul_precision", "highest")
     content = {"model": {"family": "resnet", "blocks": BLOCKS, "base_filters": 8}}

@@ -42,8 +42,8 @@ from cbundles.bundles.result import layer_bundles
 from cbundles.config import Data, Probe
 from cbundles.data import augment, device
 from cbundles.executor.local import usable_cores
-from cbundles.models import network
-from cbundles.models.shape import FcShape
+from cbundles.networks import network
+from cbundles.networks.shape import FcShape
 
 SHAPES = [(2048, 16384), (8192, 1024), (512, 16384), (60_000, 100), (2048, 25)]
 KINDS = ("distinct", "twice", "equal")

@@ -57,8 +57,8 @@ def measure(task: Task, steps: int) -> Timing:
 
     from cbundles import data, train
     from cbundles.data import augment
-    from cbundles.models import network
-    from cbundles.models.shape import FcShape
+    from cbundles.networks import network
+    from cbundles.networks.shape import FcShape
 
     stored, augmentation = data.load("mnist_mini"), augment.ORIGINAL["mnist"]
     images = jnp.tile(jnp.asarray(stored.train_images), (6, 1, 1, 1))

@@ -110,7 +110,7 @@ FAULTS = (
         "batch normalisation: the moving variance is the biased one",
         (
             Edit(
-                "cbundles/models/conv.py",
+                "cbundles/networks/conv.py",
                 "unbiased = variance * (count / (count - 1))",
                 "unbiased = variance",
             ),
@@ -121,7 +121,7 @@ FAULTS = (
         "relu: its derivative at 0 is one half",
         (
             Edit(
-                "cbundles/models/fc.py",
+                "cbundles/networks/fc.py",
                 '{"relu": jax.nn.relu, "tanh": jnp.tanh}',
                 '{"relu": lambda x: jnp.maximum(x, 0.0), "tanh": jnp.tanh}',
             ),
@@ -229,7 +229,7 @@ FAULTS = (
         "insertion: gradients are squared first and averaged then",
         (
             Edit(
-                "cbundles/models/insertion.py",
+                "cbundles/networks/insertion.py",
                 "lambda a, b: a + b / len(x), total, found",
                 "lambda a, b: jnp.sqrt(a**2 + b**2 / len(x)), total, found",
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cbundles.models import fc
+from cbundles.networks import fc
 
 
 def golden_params(case, prefix="w:") -> fc.Params:

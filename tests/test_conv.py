@@ -17,9 +17,9 @@ from cbundles import bundles, measure
 from cbundles.config import PAPER_BLOCKS
 from cbundles.data import augment
 from cbundles.data.device import Examples
-from cbundles.models import conv, lowering, network
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape
+from cbundles.networks import conv, lowering, network
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape
 
 CASES = ["vgg_1111", "vgg_1111_imagenette_stem", "resnet_1111"]
 MODELS = json.loads((GOLDEN / "models.json").read_text())
@@ -64,6 +64,12 @@ def load(golden, name):
     return case, residual, params, golden_network(case, residual, statistics=True)
 
 
+def of_one_block_a_stage(case, residual, params, statistics):
+    """The shape of a stored network, and its numbers in vectors."""
+    shape = ConvShape(case["x"].shape[1:], (1, 1, 1, 1), 8, residual, 10)
+    return shape, Network(ravel_pytree(params)[0], ravel_pytree(statistics)[0])
+
+
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(("norm", "key"), [(conv.RUNNING, "infer"), (conv.TRAIN, "train")])
 def test_golden_forward_pass(golden, name, norm, key):
@@ -74,17 +80,13 @@ def test_golden_forward_pass(golden, name, norm, key):
         total = jnp.stack([rows.sum(), rows.mean(), rows.max(), jnp.abs(rows).sum()])
         return jnp.concatenate([rows[:2, :256].reshape(-1), total])
 
-    def see(block):
-        return (view(block.output), *([view(block.branch * block.scale)] if residual else []))
-
-    logits, now, seen = compiled.conv_forward(
-        params, statistics, case["x"], residual=residual, norm=norm, visit=see
-    )
+    shape, one = of_one_block_a_stage(case, residual, params, statistics)
+    logits, outputs, branches = compiled.seen(shape, one, case["x"], view, norm)
     np.testing.assert_allclose(logits, case[f"logits_{key}"], atol=2e-5)
-    assert [len(kind) for kind in seen] == [4, 4] if residual else [4]
+    assert (len(outputs), len(branches)) == (4, 4 if residual else 0)
     for block in range(4):
         entry = 2 * block + 1 if residual else block  # the original lists a branch before its block
-        views = [(seen[0], entry)] + ([(seen[1], 2 * block)] if residual else [])
+        views = [(outputs, entry)] + ([(branches, 2 * block)] if residual else [])
         for found, entry in views:
             expected = case[f"cb_{key}:{entry}:slice"].reshape(-1)
             np.testing.assert_allclose(found[block][:512], expected, atol=3e-5)
@@ -92,28 +94,25 @@ def test_golden_forward_pass(golden, name, norm, key):
             np.testing.assert_allclose(found[block][512:], stored, rtol=2e-5, atol=2e-3)
     if norm == conv.TRAIN:
         after = golden_network(case, residual, "after_train:", statistics=True)
-        for ours, theirs in zip(jax.tree.leaves(now), jax.tree.leaves(after), strict=True):
-            np.testing.assert_allclose(ours, theirs, atol=1e-6)
+        _, now = compiled.moving_logits(shape, one, case["x"])
+        np.testing.assert_allclose(now, ravel_pytree(after)[0], atol=1e-6)
 
 
 def test_batch_statistics_are_those_of_training_but_move_nothing(golden):
     case, residual, params, statistics = load(golden, "vgg_1111")
-    logits, now, _ = compiled.conv_forward(
-        params, statistics, case["x"], residual=residual, norm=conv.BATCH
-    )
+    shape, one = of_one_block_a_stage(case, residual, params, statistics)
+    logits = compiled.logits(shape, one, case["x"], conv.BATCH)
     np.testing.assert_allclose(logits, case["logits_train"], atol=2e-5)
-    for ours, before in zip(jax.tree.leaves(now), jax.tree.leaves(statistics), strict=True):
-        np.testing.assert_array_equal(ours, before)
+    _, now = compiled.moving_logits(shape, one, case["x"], conv.BATCH)
+    np.testing.assert_array_equal(now, one.statistics)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_golden_gradients(golden, name):
     case, residual, params, statistics = load(golden, name)
-    image = case["x"].shape[1:]
-    shape = ConvShape(image, (1, 1, 1, 1), 8, residual, 10)
-    flat, unravel = ravel_pytree(params)
-    rest = Network(flat, ravel_pytree(statistics)[0])
-    (loss, _), gradient = compiled.slope(flat, rest, case["x"], case["y"], shape)
+    shape, rest = of_one_block_a_stage(case, residual, params, statistics)
+    unravel = ravel_pytree(params)[1]
+    (loss, _), gradient = compiled.slope(rest.params, rest, case["x"], case["y"], shape)
     assert float(loss) == pytest.approx(float(case["loss_train"]), abs=2e-6)
     tree = unravel(gradient)
     first = tree.stages[0].rest
@@ -221,20 +220,14 @@ def test_measured_bundles_are_what_the_metric_says_of_the_activations(norm, resi
     program, scale = measure.signatures_program(shape, way), bundles.Scale.of(0.0, 1e-3, 64)
     found = measure.layers(program, shape, one, Examples(images, labels), scale)
     assert found.entropy.shape == (1, 12 if residual else 6)
-    params, statistics = conv.init(shape, 0)
-
-    def activations_of(block):
-        return [block.output, block.branch * block.scale] if residual else [block.output]
 
     def padded(a):
         return jnp.pad(a.reshape(len(a), -1), ((0, 0), (0, 784 - a[0].size))).T
 
-    _, _, seen = compiled.conv_forward(
-        params, statistics, augment.to_float(images), residual=residual, norm=norm,
-        visit=lambda block: [padded(a) for a in activations_of(block)],
-    )  # fmt: skip
+    alone = jax.tree.map(lambda a: a[0], one)
+    _, outputs, branches = compiled.seen(shape, alone, augment.to_float(images), padded, norm)
     amplitude = float(np.abs(start.params).max())
-    for number, activations in enumerate(jnp.concatenate(seen)):
+    for number, activations in enumerate([*outputs, *branches]):
         alone = bundles.bundle_entropy(activations.T, labels, num_classes=10, amplitude=amplitude)
         assert found.num_bundles[0, number] == alone.num_bundles <= 150
         assert found.entropy[0, number] == pytest.approx(alone.entropy, abs=1e-6)

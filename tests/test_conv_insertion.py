@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 
@@ -12,11 +13,12 @@ import numpy as np
 import optax
 import pytest
 from jax import lax
+from jax.flatten_util import ravel_pytree
 
 from cbundles.errors import InputError
-from cbundles.models import conv, conv_insertion, lowering, network, pruning, saved
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape
+from cbundles.networks import conv, conv_insertion, lowering, network, pruning, saved, watched
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape
 
 BLOCKS = (1, 4, 0, 0)  # numbers 0 | 1, which halves the image, and 2 to 4, which are one scan
 PLACES = [(1, 3, 3), (0, 4)]
@@ -54,7 +56,7 @@ def trained(shape, one, x, y):
     """Logits and statistics after a training pass, and the gradient of the loss: (P,)."""
 
     def loss(flat):
-        logits, statistics = network.training_logits(shape, one._replace(params=flat), x)
+        logits, statistics = network.moving_logits(shape, one._replace(params=flat), x)
         return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), (
             logits,
             statistics,
@@ -155,32 +157,25 @@ def test_insertion_splits_only_the_scans_it_must(batch, places, lengths):
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_insertion_leaves_visits_masks_and_gates_as_they_are(batch, residual):
-    shape, x = shape_of(residual), batch[0]
+def test_insertion_leaves_what_is_seen_and_masked_as_it_is(batch, residual):
+    shape, (x, y) = shape_of(residual), batch
     larger, same = inserted(shape, some(shape), (0, 1, 3, 3))
-    chance = np.random.default_rng(1)
-    surgery = {}
-    if residual:
-        surgery["keep"] = jnp.asarray(chance.random(shape.layers) < 0.5)
-        surgery["gates"] = jnp.asarray(chance.random((shape.layers, len(x)), np.float32))
+    keep = jnp.asarray(np.random.default_rng(1).random(shape.layers) < 0.5) if residual else None
 
-    def run(shape, one, taps=None):
-        params, statistics = (view(a) for view, a in zip(network.views(shape), one, strict=False))
-        return compiled.conv_forward(
-            params, statistics, x, residual=residual, norm=conv.BATCH, inserted=shape.inserted,
-            visit=lambda block: block.output.mean((1, 2, 3)), taps=taps, **surgery,
-        )  # fmt: skip
+    def mean(a):
+        return a.mean((1, 2, 3))
 
-    logits, _, seen = run(shape, some(shape))
-    zeros = [jnp.zeros((len(x), *place)) for place in shape.places]
-    for taps in (None, zeros):
-        found, _, view = run(larger, same, taps)
-        if taps is not None:
-            view, behind = view
-            assert [h.shape for h in behind] == [tap.shape for tap in taps]
-            np.testing.assert_allclose([h.mean((1, 2, 3)) for h in behind], seen, atol=1e-5)
-        np.testing.assert_allclose(found, logits, atol=1e-5)
-        np.testing.assert_allclose(view, seen, atol=1e-5)
+    logits, outputs, _ = compiled.seen(shape, some(shape), x, mean, conv.BATCH, keep)
+    found, after, _ = compiled.seen(larger, same, x, mean, conv.BATCH, keep)
+    np.testing.assert_allclose(found, logits, atol=1e-5)
+    np.testing.assert_allclose(after, outputs, atol=1e-5)
+    behind = compiled.quickly(watched.slopes, static_argnums=(0, 4))
+    _, before = behind(shape, some(shape), x, y, conv.BATCH)
+    _, now = behind(larger, same, x, y, conv.BATCH)
+    assert [h.shape for h, _ in now] == [(len(x), *place) for place in shape.places]
+    for (h, delta), (h_before, delta_before) in zip(now, before, strict=True):
+        np.testing.assert_allclose(h, h_before, atol=1e-5)
+        np.testing.assert_allclose(delta, delta_before, atol=1e-5 * float(abs(delta_before).max()))
 
 
 @pytest.mark.parametrize(("residual", "existing"), [(False, ()), (True, (0, 3, 3))])
@@ -225,23 +220,20 @@ def test_insertion_gradients_are_finite_differences(batch, residual):
         params, statistics = jax.tree.map(lambda a: jnp.asarray(np.float64(a)), trees)
         x, y = jnp.asarray(np.float64(batch[0])), batch[1]
 
-        def loss(params, inserted=(), taps=None):
-            logits, _, seen = conv.forward(
-                params, statistics, x, residual=residual, norm=conv.TRAIN, inserted=inserted,
-                taps=taps,
-            )  # fmt: skip
-            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), seen
+        slopes = compiled.quickly(watched.slopes, static_argnums=(0, 4))
+        vectors = Network(ravel_pytree(params)[0], ravel_pytree(statistics)[0])
+        _, behind = slopes(shape, vectors, x, y, conv.TRAIN)
+        everywhere = dataclasses.replace(shape, inserted=tuple(range(shape.layers)))
+        layers = [jax.tree.map(np.float64, conv.virtual(h.shape[-1])) for h, _ in behind]
 
-        zeros = [jnp.zeros((len(x), *place)) for place in shape.places]
-        of_taps = compiled.quickly(jax.grad(lambda taps: loss(params, taps=taps), has_aux=True))
-        deltas, (_, behind) = of_taps(zeros)
-        everywhere = tuple(range(shape.layers))
-        layers = [jax.tree.map(np.float64, conv.virtual(h.shape[-1])) for h in behind]
-        at = compiled.quickly(
-            lambda layers: loss(params._replace(inserted=tuple(layers)), everywhere)[0]
-        )
+        @compiled.quickly
+        def at(layers):
+            longer = ravel_pytree(params._replace(inserted=tuple(layers)))[0]
+            logits, _ = network.moving_logits(everywhere, vectors._replace(params=longer), x)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
         here = float(at(layers))
-        for block, (delta, h) in enumerate(zip(deltas, behind, strict=True)):
+        for block, (h, delta) in enumerate(behind):
             closed = np.asarray(conv_insertion.virtual_gradient(h, delta))
             assert closed.dtype == np.float64 and bool((h == 0).any())
             strongest = np.argsort(-np.abs(closed).ravel())[:2]

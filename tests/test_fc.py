@@ -12,9 +12,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from networks import cut, golden_params
 
-from cbundles.models import fc
-from cbundles.models.network import Network
-from cbundles.models.shape import FcShape
+from cbundles.networks import fc
+from cbundles.networks.network import Network
+from cbundles.networks.shape import FcShape
 
 GOLDEN_SHAPE = FcShape(inputs=784, depth=4, width=10, outputs=10)
 
@@ -22,8 +22,10 @@ GOLDEN_SHAPE = FcShape(inputs=784, depth=4, width=10, outputs=10)
 def test_golden_forward_pass(golden):
     case = golden("forward_fnn_w10_d4")
     params, x = golden_params(case), case["x"].reshape(16, -1)
-    np.testing.assert_allclose(compiled.forward(params, x), case["logits_infer"], atol=2e-6)
-    activations = compiled.visit_layers(params, x, lambda a: a)
+    one = Network(ravel_pytree(params)[0], jnp.zeros(0))
+    found = compiled.logits(GOLDEN_SHAPE, one, x)
+    np.testing.assert_allclose(found, case["logits_infer"], atol=2e-6)
+    activations = compiled.layers(GOLDEN_SHAPE, one, x)
     assert activations.shape == (4, 16, 10)
     for layer in range(4):
         a = activations[layer]
@@ -97,18 +99,20 @@ def test_padding_does_not_change_the_function():
     x = np.random.default_rng(0).standard_normal((6, 12)).astype(np.float32)
     for ours, theirs in zip(cut(padded, 3, 5), params, strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    expected = compiled.forward(params, x)
-    np.testing.assert_allclose(compiled.forward(padded, x, depth=jnp.int32(3)), expected, atol=1e-6)
-    seen = compiled.visit_layers(padded, x, lambda a: a, depth=jnp.int32(3))
-    alone = compiled.visit_layers(params, x, lambda a: a)
+    one = Network(ravel_pytree(params)[0], jnp.zeros(0))
+    inside = Network(ravel_pytree(padded)[0], jnp.zeros(0), jnp.int32(3))
+    expected = compiled.logits(own, one, x)
+    np.testing.assert_allclose(compiled.logits(larger, inside, x), expected, atol=1e-6)
+    seen, alone = compiled.layers(larger, inside, x), compiled.layers(own, one, x)
     np.testing.assert_allclose(seen[:3, :, :5], alone, atol=1e-6)
     np.testing.assert_array_equal(seen[:, :, 5:], 0)
 
 
 def test_a_network_of_one_hidden_layer():
-    params = fc.init(FcShape(12, 1, 5, 4), seed=0)
+    shape = FcShape(12, 1, 5, 4)
+    params = fc.init(shape, seed=0)
+    one = Network(ravel_pytree(params)[0], jnp.zeros(0))
     x = np.ones((2, 12), np.float32)
     hidden = np.maximum(x @ params.first, 0)
-    np.testing.assert_allclose(compiled.forward(params, x), hidden @ params.last, atol=1e-6)
-    seen = compiled.visit_layers(params, x, lambda a: a)
-    np.testing.assert_allclose(seen, hidden[None], atol=1e-6)
+    np.testing.assert_allclose(compiled.logits(shape, one, x), hidden @ params.last, atol=1e-6)
+    np.testing.assert_allclose(compiled.layers(shape, one, x), hidden[None], atol=1e-6)

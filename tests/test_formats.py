@@ -19,10 +19,10 @@ from cbundles import config, data, formats
 from cbundles.data import device
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.experiments import sweep
-from cbundles.models import saved
-from cbundles.models.network import Network
-from cbundles.models.saved import Saved
-from cbundles.models.shape import FcShape
+from cbundles.networks import saved
+from cbundles.networks.network import Network
+from cbundles.networks.saved import Saved
+from cbundles.networks.shape import FcShape
 from cbundles.report import runs
 from cbundles.store import LESIONS, PRUNED, WEIGHTS, Store
 

@@ -16,8 +16,8 @@ from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor import planner, tasks
 from cbundles.experiments import grow, tune
 from cbundles.experiments.subjects import Subjects
-from cbundles.models import saved
-from cbundles.models.shape import FcShape
+from cbundles.networks import saved
+from cbundles.networks.shape import FcShape
 
 GROW = {
     "data": {"name": "spirals"},
@@ -136,7 +136,7 @@ def test_grow_carries_the_state_of_the_optimizer(block):
     after = jax.tree.map(np.asarray, subjects.state)
     assert subjects.depths.tolist() == [4, 2] and subjects.rates.tolist() == [0.5, 1.0]
     np.testing.assert_allclose(subjects.performance(loaded.probe).loss, loss, atol=1e-5)
-    from cbundles.models import network
+    from cbundles.networks import network
 
     view = network.views(subjects.shape)[0]
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):

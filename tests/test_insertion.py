@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from cbundles.models import fc, insertion, network
-from cbundles.models.network import Network
-from cbundles.models.shape import FcShape
+from cbundles.networks import fc, insertion, network
+from cbundles.networks.network import Network
+from cbundles.networks.shape import FcShape
 
 # Golden file: kind of block, zero weights, width after padding, hidden layers.
 GOLDEN = {

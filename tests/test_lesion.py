@@ -19,16 +19,16 @@ from jax.flatten_util import ravel_pytree
 from PIL import Image
 from records import lesion_record
 from scipy import stats
-from test_conv import load
+from test_conv import load, of_one_block_a_stage
 
 from cbundles import config
 from cbundles import data as data_sets
 from cbundles.data import augment, device
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.experiments import lesion, removal
-from cbundles.models import conv, network, pruning, saved
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape
+from cbundles.networks import conv, lowering, network, pruning, saved, watched
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape
 from cbundles.report import lesion_figures, lesions
 from cbundles.store import Store
 
@@ -69,7 +69,8 @@ def logits_of(shape, one, images):
 
 def masked_logits(shape, whole, images, removed):
     keep = np.array([block not in removed for block in range(shape.layers)])
-    return compiled.logits(shape, Network(*map(jnp.asarray, whole[:2])), images, jnp.asarray(keep))
+    one = Network(*map(jnp.asarray, whole[:2]))
+    return compiled.masked_logits(shape, one, images, jnp.asarray(keep))
 
 
 def test_lesions_are_those_of_the_original(golden):
@@ -77,12 +78,14 @@ def test_lesions_are_those_of_the_original(golden):
     case, residual, params, statistics = load(golden, "resnet_1111")
     lesioned = golden("forward_resnet_1111_lesion02")
     keep = jnp.array([False, True, False, True])
-    logits, _, seen = compiled.conv_forward(
-        params, statistics, case["x"], residual=residual, norm=conv.RUNNING, keep=keep,
-        visit=lambda block: block.output.reshape(len(case["x"]), -1)[:2, :256].ravel(),
-    )  # fmt: skip
+    shape, one = of_one_block_a_stage(case, residual, params, statistics)
+
+    def view(a):
+        return a.reshape(len(a), -1)[:2, :256].ravel()
+
+    logits, outputs, _ = compiled.seen(shape, one, case["x"], view, conv.RUNNING, keep)
     np.testing.assert_allclose(logits, lesioned["logits_infer"], atol=2e-5)
-    for block, found in enumerate(seen):
+    for block, found in enumerate(outputs):
         expected = lesioned[f"cb_infer:{2 * block + 1}:slice"].ravel()
         np.testing.assert_allclose(found, expected, atol=3e-5)
     assert float(np.abs(lesioned["logits_infer"] - case["logits_infer"]).max()) > 1
@@ -134,12 +137,14 @@ def test_a_gate_scales_the_branch(images):
     """The gradient by a gate is that by a common factor of gamma and beta behind the branch."""
     shape = ConvShape((28, 28, 1), (2, 2, 1, 1), 4, True, 10)
     whole = trained(shape)
-    params, statistics = (view(jnp.asarray(flat)) for view, flat
-                          in zip(network.views(shape), whole[:2], strict=True))  # fmt: skip
+    whole = Network(*map(jnp.asarray, whole[:2]))
+    params = network.views(shape)[0](whole.params)
 
     def loss(params, gates):
-        logits = conv.forward(params, statistics, images, residual=True, norm=conv.RUNNING,
-                              gates=gates)[0]  # fmt: skip
+        one = Network(ravel_pytree(params)[0], whole.statistics)
+        traced = watched.Watched(shape, one, images)
+        of_pixels = gates[..., None, None, None]
+        logits, _ = traced.run(gate=watched.parts(traced.sites(conv.BRANCH), of_pixels))
         return jnp.square(logits).sum()
 
     ones = jnp.ones((shape.layers, len(images)))
@@ -319,23 +324,25 @@ def test_scores_agree_with_a_plain_computation(damaged):
     """Norms in NumPy, and the first-order score by the gradient of each sample alone."""
     shape, subject, cell, data = damaged
     found = lesion.blocks(shape, subject, data, cell)
-    params, statistics = (view(jnp.asarray(flat)) for view, flat
-                          in zip(network.views(shape), subject[:2], strict=True))  # fmt: skip
+    one = Network(*map(jnp.asarray, subject[:2]))
     x = augment.plain(data.probe.images, augment.pipeline_for(cell.data))
 
     def rms(a):
         return jnp.sqrt(jnp.square(a).mean((1, 2, 3)))
 
-    norms = compiled.conv_forward(
-        params, statistics, x, residual=True, norm=conv.RUNNING,
-        visit=lambda b: (rms(b.branch) / rms(b.skip)).mean(),
-    )[2]  # fmt: skip
-    np.testing.assert_allclose(found["norm"], norms, rtol=1e-4)
+    @jax.jit
+    def ratios(one, x):
+        traced = watched.Watched(shape, one, x)
+        pairs = watched.groups(traced, conv.BRANCH, conv.SKIP)
+        read = dict.fromkeys(pairs, lambda branch, skip: (rms(branch) / rms(skip)).mean())
+        return watched.stacked([skip for _, skip in pairs], traced.run(read=read)[1])
+
+    np.testing.assert_allclose(found["norm"], ratios(one, x), rtol=1e-4)
 
     def loss(gate, i, block):
-        gates = jnp.ones((shape.layers, 1)).at[block].set(gate)
-        logits = conv.forward(params, statistics, x[i][None], residual=True, norm=conv.RUNNING,
-                              gates=gates)[0]  # fmt: skip
+        gates = jnp.ones(shape.layers).at[block].set(gate)
+        traced = watched.Watched(shape, one, x[i][None])
+        logits, _ = traced.run(gate=watched.parts(traced.sites(conv.BRANCH), gates))
         return -jax.nn.log_softmax(logits)[0, data.probe.labels[i]]
 
     slope = jax.jit(jax.vmap(jax.grad(loss), (None, 0, None)))
@@ -352,7 +359,8 @@ def test_recalibrated_statistics_are_those_of_the_images(damaged, images):
     np.testing.assert_allclose(again.statistics, fitting.statistics, rtol=1e-5, atol=1e-6)
     params, _ = network.views(shape)
     found = network.views(shape)[1](fitting.statistics)
-    first = conv._convolved(images, params(one.params).stem, 2)
+    stem = params(one.params).stem
+    first = lowering.convolve(images, stem.kernel, 2) + stem.bias
     np.testing.assert_allclose(found.stem.mean, first.mean((0, 1, 2)), rtol=1e-4, atol=1e-5)
     expected = np.var(np.asarray(first, np.float64), axis=(0, 1, 2), ddof=0)
     count = first.size // first.shape[-1]

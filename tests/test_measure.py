@@ -16,9 +16,9 @@ from cbundles import bundles, measure
 from cbundles.bundles import equality
 from cbundles.data import augment
 from cbundles.data.device import Examples
-from cbundles.models import fc
-from cbundles.models.network import Network
-from cbundles.models.shape import FcShape
+from cbundles.networks import fc
+from cbundles.networks.network import Network
+from cbundles.networks.shape import FcShape
 
 
 def one(params: fc.Params, depth: int | None = None) -> Network:
@@ -123,7 +123,8 @@ def test_accuracy_counts_every_test_image():
     shape = FcShape(5, 1, 4, 3)
     params = fc.init(shape, seed=1)
     x = jnp.asarray(np.random.default_rng(1).standard_normal((101, 5)), jnp.float32)
-    y = jnp.argmax(compiled.forward(jax.tree.map(jnp.asarray, params), x), axis=1)
+    alone = Network(ravel_pytree(params)[0], jnp.zeros(0))
+    y = jnp.argmax(compiled.logits(shape, alone, x), axis=1)
     wrong = y.at[:10].set((y[:10] + 1) % 3)
     assert accuracy(params, shape, x, wrong) == pytest.approx(91 / 101)
 
@@ -197,7 +198,8 @@ def population(rule: str) -> tuple[measure.Layers, list[fc.Params], Any, Any]:
 def test_every_layer_of_a_population_is_what_the_metric_says_of_its_activations(rule):
     found, members, x, y = population(rule)
     for member, params in enumerate(members):
-        activations = compiled.visit_layers(jax.tree.map(jnp.asarray, params), x, lambda a: a)
+        shape, alone = FcShape(12, 6, 10, 3), Network(ravel_pytree(params)[0], jnp.zeros(0))
+        activations = compiled.layers(shape, alone, x)
         amplitude = float(np.abs(ravel_pytree(params)[0]).max())
         for layer in range(6):
             alone = bundles.bundle_entropy(

@@ -17,9 +17,9 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
 from cbundles import bundles
-from cbundles.models import conv, lowering, network
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape
+from cbundles.networks import conv, lowering, network
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape
 from cbundles.observe import nnx_function, observe
 
 KEY = jax.random.key(0)

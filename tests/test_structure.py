@@ -20,7 +20,7 @@ LAYERS = [
     ["config"],
     ["data"],
     ["observe"],
-    ["models"],
+    ["networks"],
     ["optim"],
     ["bundles"],
     ["train"],

@@ -17,9 +17,9 @@ from cbundles.data import augment, device
 from cbundles.data.dataset import Facts
 from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments import sweep
-from cbundles.models import fc, network
-from cbundles.models.network import Network
-from cbundles.models.shape import FcShape, shape_of
+from cbundles.networks import fc, network
+from cbundles.networks.network import Network
+from cbundles.networks.shape import FcShape, shape_of
 
 FACTS = Facts(640, 200, (28, 28, 1), 10)
 RECIPE = train.Recipe(64, 1e-3, 1e-2, augment.NONE)

@@ -24,7 +24,7 @@ from cbundles.errors import InputError, did_you_mean
 from cbundles.executor import planner
 from cbundles.executor.planner import Job, Population
 from cbundles.experiments import autotune
-from cbundles.models.shape import shape_of
+from cbundles.networks.shape import shape_of
 from cbundles.report import table1
 from cbundles.report.runs import Run
 from cbundles.store import Store

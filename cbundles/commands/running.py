@@ -46,7 +46,7 @@ class Options:
 def require_trained(store: Store, cells: Sequence[Cell], prints: dict[str, str]) -> None:
     """Read the trained networks of cells; InputError for one that is missing, damaged or not the
     one that its name says."""
-    from cbundles.models import saved
+    from cbundles.networks import saved
 
     for cell in cells:
         path = store.weights_path(cell.id)

@@ -25,7 +25,7 @@ from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.executor import planner
 from cbundles.experiments import edits
-from cbundles.models.shape import Shape, shape_of
+from cbundles.networks.shape import Shape, shape_of
 from cbundles.report import runs, summary, tables, views
 from cbundles.store import Store
 

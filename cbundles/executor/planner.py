@@ -15,7 +15,7 @@ from cbundles.config import GROW, INSERTING, TRAIN, Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.experiments import edits
-from cbundles.models.shape import ConvShape, shape_of
+from cbundles.networks.shape import ConvShape, shape_of
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
 # of a 2.4 GHz server processor, batches of 64 (see ARCHITECTURE.md, "Speed").

@@ -16,10 +16,10 @@ from cbundles.errors import DamagedCheckpoint
 from cbundles.executor.planner import LESION, PRUNE, Job, Population, Study
 from cbundles.experiments import grow, lesion, prune, removal, sweep, tune
 from cbundles.experiments.history import Moment
-from cbundles.models import saved
-from cbundles.models.network import Network
-from cbundles.models.saved import Saved
-from cbundles.models.shape import ConvShape
+from cbundles.networks import saved
+from cbundles.networks.network import Network
+from cbundles.networks.saved import Saved
+from cbundles.networks.shape import ConvShape
 from cbundles.store import LESIONS, PRUNED, write_atomically
 
 if TYPE_CHECKING:

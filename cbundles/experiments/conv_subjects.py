@@ -19,9 +19,9 @@ from cbundles.config import Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData
 from cbundles.experiments.subjects import Snapshot, Subjects
-from cbundles.models import conv_insertion
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape, Shape, shape_of
+from cbundles.networks import conv_insertion
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape, Shape, shape_of
 
 
 class ConvSubjects(Subjects):

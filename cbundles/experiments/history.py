@@ -19,7 +19,7 @@ from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments import sweep
 from cbundles.experiments.edits import Edit, Past
 from cbundles.experiments.subjects import Snapshot, Subjects, plain
-from cbundles.models.shape import Shape
+from cbundles.networks.shape import Shape
 
 ENTRIES = 100  # in a history, about
 

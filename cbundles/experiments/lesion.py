@@ -28,9 +28,9 @@ from cbundles.data.pipelines import Augmentation
 from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments import removal
 from cbundles.experiments.sweep import measurement_of, require_numbers
-from cbundles.models import conv, network
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape
+from cbundles.networks import conv, watched
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape
 
 AT_ONCE = 16  # networks between two checkpoints
 BLOCK_SCORES = ("entropy", "num_bundles", "norm", "scaled_norm", "first_order")
@@ -52,8 +52,7 @@ def predictions_program(shape: ConvShape, augmentation: Augmentation) -> Any:
     def predict(subject: Network, images: jax.Array, masks: jax.Array) -> jax.Array:
         def one(keep: jax.Array) -> jax.Array:
             def classify(x: jax.Array) -> jax.Array:
-                logits = network.logits(shape, subject, x, keep)
-                return jnp.argmax(logits, axis=1)
+                return jnp.argmax(watched.masked_logits(shape, subject, x, keep), axis=1)
 
             return measure.in_batches(images, classify, augmentation, measure.batch_of(shape))
 
@@ -67,28 +66,30 @@ def scores_program(shape: ConvShape, augmentation: Augmentation) -> Any:
     """Compiled: the scores of every block on examples, float32 (3, blocks), means over the samples.
 
     norm: ||branch|| / ||skip||; scaled_norm: the root mean square of the branch as it is measured
-    (`conv.Block`), so of what H compares; first_order: |dLoss/dgate|, where a gate multiplies the
-    branch and is 1, that is |sum of gradient x activation|. In inference mode.
+    (`watched.branch_scale`), so of what H compares; first_order: |dLoss/dgate|, where a gate
+    multiplies the branch and is 1, that is |sum of gradient x activation|. In inference mode.
     """
 
-    def norms(block: conv.Block) -> jax.Array:
-        branch, skip = (jnp.sqrt(jnp.square(a).mean((1, 2, 3))) for a in (block.branch, block.skip))
-        return jnp.stack([branch / jnp.maximum(skip, 1e-12), branch * block.scale])
+    def norms(first: Any, second: Any, branch: Any, skip: Any) -> jax.Array:
+        by_branch, by_skip = (jnp.sqrt(jnp.square(a).mean((1, 2, 3))) for a in (branch, skip))
+        scaled = branch * watched.branch_scale(first, second)
+        scaled_norm = jnp.sqrt(jnp.square(scaled).mean((1, 2, 3)))
+        return jnp.stack([by_branch / jnp.maximum(by_skip, 1e-12), scaled_norm])
 
     def scores(subject: Network, examples: Examples) -> jax.Array:
-        params, statistics = (
-            view(flat) for view, flat in zip(network.views(shape), subject[:2], strict=True)
-        )
-
         def batch(rows: jax.Array) -> jax.Array:
             x, y = augment.plain(examples.images[rows], augmentation), examples.labels[rows]
+            traced = watched.Watched(shape, subject, x)
+            branches = traced.sites(conv.BRANCH)
+            blocks = watched.groups(traced, conv.FIRST, conv.SECOND, conv.BRANCH, conv.SKIP)
 
             def loss(gates: jax.Array) -> tuple[jax.Array, jax.Array]:
-                logits, _, seen = conv.forward(
-                    params, statistics, x, residual=True, norm=conv.RUNNING, visit=norms,
-                    gates=gates, inserted=shape.inserted,
-                )  # fmt: skip
-                return optax.softmax_cross_entropy_with_integer_labels(logits, y).sum(), seen
+                of_pixels = gates[..., None, None, None]
+                logits, found = traced.run(
+                    gate=watched.parts(branches, of_pixels), read=dict.fromkeys(blocks, norms)
+                )
+                lost = optax.softmax_cross_entropy_with_integer_labels(logits, y).sum()
+                return lost, watched.stacked([group[-1] for group in blocks], found)
 
             slopes, seen = jax.grad(loss, has_aux=True)(jnp.ones((shape.layers, len(x))))
             return jnp.concatenate([jnp.moveaxis(seen, 1, 0), jnp.abs(slopes)[None]])

@@ -15,9 +15,9 @@ from cbundles.data import augment
 from cbundles.data.device import DeviceData
 from cbundles.experiments.lesion import predictions_program
 from cbundles.experiments.sweep import measurement_of, recipe_of
-from cbundles.models import network, pruning
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape
+from cbundles.networks import network, pruning, watched
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape
 
 
 class Pruned(NamedTuple):
@@ -101,6 +101,6 @@ def _difference(
     keep = np.ones(shape.layers, bool)
     keep[list(removed)] = False
     x = augment.plain(data.test.images[: measure.CONV_BATCH], measurement_of(cell).augmentation)
-    masked = network.logits(shape, whole, x, jnp.asarray(keep))
+    masked = watched.masked_logits(shape, whole, x, jnp.asarray(keep))
     pruned = network.logits(smaller, small, x)
     return float(jnp.abs(masked - pruned).max() / jnp.abs(masked).max())

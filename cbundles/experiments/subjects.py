@@ -25,9 +25,9 @@ from cbundles.data import augment
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData, Examples
 from cbundles.experiments import sweep
-from cbundles.models import insertion, network
-from cbundles.models.network import Network
-from cbundles.models.shape import FcShape, Shape, shape_of
+from cbundles.networks import insertion, network
+from cbundles.networks.network import Network
+from cbundles.networks.shape import FcShape, Shape, shape_of
 
 CHANGING = ("depth", "inserted")  # what edits change of a shape
 

@@ -23,8 +23,8 @@ from cbundles.data import augment
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData
 from cbundles.errors import DamagedCheckpoint
-from cbundles.models import network
-from cbundles.models.shape import FcShape, Shape, shape_of
+from cbundles.networks import network
+from cbundles.networks.shape import FcShape, Shape, shape_of
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def _entry(
 ) -> dict[str, Any]:
     """One measurement of one member: accuracy, loss, and H, conflict rate and bundle count of its
     own layers; of a ResNet also H of the branches before the skip is added, scaled (see
-    `conv.Block`). What is not finite is None."""
+    `watched.branch_scale`). What is not finite is None."""
 
     def finite(values: Any) -> list[float | None]:
         return [

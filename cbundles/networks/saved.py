@@ -29,12 +29,14 @@ import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import numpy as np
 
 from cbundles import formats
 from cbundles.errors import InputError
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape, FcShape, Shape
+from cbundles.networks import network
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape, FcShape, Shape
 
 SHAPES: dict[str, Any] = {"fc": FcShape, "conv": ConvShape}
 
@@ -73,6 +75,18 @@ def read(path: Path) -> Saved:
         return decode(path.read_bytes(), str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
+
+
+def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+    """A trained network as a Flax module and its variables.
+
+    ``module.apply(variables, images)`` gives logits, float32 (N, classes), of images, float32
+    (N, H, W, C), prepared as the network was tested on them: multiplied by 1/255, and standardised
+    where its data set's pipeline does that. The variables are NumPy arrays. Raises InputError,
+    which names the file, when it is no network of cbundles.
+    """
+    one = read(Path(path))
+    return network.module_of(one.shape), network.variables_of(one.shape, one.network)
 
 
 def read_trained(path: Path, cell: str, fingerprint: str) -> Saved:

@@ -10,6 +10,9 @@ Blocks have the same shape, so their weights are stacked and applied with `lax.s
 layer serves any depth. A network may be padded to a larger width (with zeros, which stay zero:
 their gradient is zero) and to a larger depth (with layers that are switched off and pass their
 input on), so that networks of different shape can share one program.
+
+`Params` holds the weights as they are drawn, padded, and kept in one vector; `FullyConnected` is
+the network itself, a Flax module.
 """
 
 from __future__ import annotations
@@ -18,14 +21,16 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax.ad_checkpoint import checkpoint_name as named
 
-from cbundles.models.shape import FcShape
+from cbundles.networks.shape import FcShape
 
 PLAIN = "plain-relu"
+LAYER = "layer"  # a site: what a hidden layer passes on
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 OUTPUT_STREAM, OUTER_STREAM = 2**32, 2**33  # of chance, which no hidden layer uses
 
@@ -108,92 +113,63 @@ def cut(params: Params, to: FcShape) -> Params:
     )
 
 
-def forward(
-    params: Params, x: jax.Array, *, depth: jax.Array | None = None, block: str = PLAIN
-) -> jax.Array:
-    """Logits (B, outputs) of x, float32 (B, inputs).
+class HiddenBlock(nn.Module):
+    """One hidden layer after the first. block: its kind, as in `FcShape.block`."""
 
-    depth: for a network padded in depth, how many layers are real; the others are the identity.
-    """
-    hidden = _block(block, depth)
-    last, _ = lax.scan(
-        lambda a, layer: (hidden(a, layer), None), _first(params, x, block), _layers(params)
-    )
-    return last @ params.last + params.last_bias
+    width: int
+    block: str
 
-
-def visit_layers(
-    params: Params,
-    x: jax.Array,
-    visit: Callable[[jax.Array], Any],
-    *,
-    depth: jax.Array | None = None,
-    block: str = PLAIN,
-) -> Any:
-    """``visit(a)`` of every hidden activation, stacked on a leading axis of length `depth`.
-
-    visit sees a^(l+1), float32 (B, width), after the ReLU and inside the forward pass, so that what
-    is measured on an activation does not require storing it.
-    """
-    # One more, empty layer at the end lets a single compiled body visit the first activation too.
-    extended = jax.tree.map(
-        lambda a: jnp.concatenate([a, jnp.zeros_like(a, shape=(1, *a.shape[1:]))]), _layers(params)
-    )
-    hidden = _block(block, depth)
-    _, seen = lax.scan(
-        lambda a, layer: (hidden(a, layer), visit(a)), _first(params, x, block), extended
-    )
-    return seen
+    @nn.compact
+    def __call__(
+        self, a: jax.Array, number: jax.Array, depth: jax.Array | None
+    ) -> tuple[jax.Array, None]:
+        kind, s = self.block.split("-")[0], activation_of(self.block)
+        output = s(nn.Dense(self.width, name="inner")(a))
+        if kind == "residual2":
+            output = nn.Dense(self.width, use_bias=False, name="outer")(output)
+        if kind != "plain":
+            output = a + output
+        if depth is not None:
+            output = jnp.where(number < depth, output, a)
+        return named(output, LAYER), None
 
 
-def tapped(
-    params: Params,
-    x: jax.Array,
-    taps: jax.Array,
-    *,
-    depth: jax.Array | None = None,
-    block: str = PLAIN,
-) -> tuple[jax.Array, jax.Array]:
-    """Logits (B, outputs), and the activations (depth, B, width) between blocks: after the first
-    layer and after each block. taps, of the same shape, are added to them: the gradient by a tap of
-    zeros is the gradient by the activation."""
-    hidden = _block(block, depth)
+class FullyConnected(nn.Module):
+    """A network of the paper's section 3.3. Every hidden layer's output is a site named `LAYER`."""
 
-    def layer(a: jax.Array, inputs: Any) -> tuple[jax.Array, jax.Array]:
-        weights, tap = inputs
-        return hidden(a + tap, weights), a
+    shape: FcShape
 
-    last, between = lax.scan(layer, _first(params, x, block), (_layers(params), taps[:-1]))
-    logits = (last + taps[-1]) @ params.last + params.last_bias
-    return logits, jnp.concatenate([between, last[None]])
+    @nn.compact
+    def __call__(self, x: jax.Array, depth: jax.Array | None = None) -> jax.Array:
+        """Logits (B, outputs) of x, float32 (B, ...). depth: of a network padded in depth, how many
+        layers are real, int32 (); the others are the identity."""
+        shape = self.shape
+        x = x.reshape(len(x), -1)
+        a = named(activation_of(shape.block)(nn.Dense(shape.width, name="first")(x)), LAYER)
+        blocks = nn.scan(
+            HiddenBlock,
+            variable_axes={"params": 0},
+            split_rngs={"params": True},
+            in_axes=(0, nn.broadcast),
+            length=shape.depth - 1,
+        )(shape.width, shape.block, name="hidden")
+        a, _ = blocks(a, jnp.arange(1, shape.depth), depth)
+        return nn.Dense(shape.outputs, name="last")(a)
+
+
+def variables(params: Params) -> dict[str, Any]:
+    """The parameters as the variables of `FullyConnected`."""
+    hidden = {"inner": {"kernel": params.hidden, "bias": params.hidden_bias}}
+    if not isinstance(params.outer, tuple):
+        hidden["outer"] = {"kernel": params.outer}
+    tree = {
+        "first": {"kernel": params.first, "bias": params.first_bias},
+        "hidden": hidden,
+        "last": {"kernel": params.last, "bias": params.last_bias},
+    }
+    return {"params": tree}
 
 
 def activation_of(block: str) -> Callable[[jax.Array], jax.Array]:
     """s of a kind of block."""
     return ACTIVATIONS[block.split("-")[1]]
-
-
-def _layers(params: Params) -> Any:
-    """What a scan over the blocks walks along: number, weights, bias, outer weights."""
-    numbers = jnp.arange(1, params.hidden.shape[0] + 1)
-    return numbers, params.hidden, params.hidden_bias, params.outer
-
-
-def _first(params: Params, x: jax.Array, block: str) -> jax.Array:
-    return activation_of(block)(x @ params.first + params.first_bias)
-
-
-def _block(block: str, depth: jax.Array | None) -> Callable[[jax.Array, Any], jax.Array]:
-    """The function of one block: an activation and what `_layers` holds of it -> activation."""
-    kind, s = block.split("-")[0], activation_of(block)
-
-    def hidden(a: jax.Array, layer: Any) -> jax.Array:
-        number, weights, bias, outer = layer
-        output = s(a @ weights + bias)
-        if kind == "residual2":
-            output = output @ outer
-        if kind != "plain":
-            output = a + output
-        return output if depth is None else jnp.where(number < depth, output, a)
-
-    return hidden

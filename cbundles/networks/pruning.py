@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from cbundles.models import conv, network
-from cbundles.models.network import Network
-from cbundles.models.shape import ConvShape
+from cbundles.networks import conv, network
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape
 
 
 def without(shape: ConvShape, whole: Network, removed: Sequence[int]) -> tuple[ConvShape, Network]:

@@ -22,13 +22,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from cbundles.models import fc, network
-from cbundles.models.network import Network
-from cbundles.models.shape import FcShape
+from cbundles.networks import fc, network, watched
+from cbundles.networks.network import Network
+from cbundles.networks.shape import FcShape
 
 HALF = 0.8  # the weight of the half of a two-weight block that is not zero
 OUTER, INNER = "outer", "inner"
@@ -63,18 +62,10 @@ def gradients(
 ) -> tuple[jax.Array, fc.Params]:
     """G of every position, (shape.depth, width, width), and the gradient by the parameters, of the
     mean cross-entropy of a batch x, float32 (B, H, W, C), with classes y, int32 (B,)."""
-    view = network.views(shape)[0]
-
-    def loss(params: Any, taps: jax.Array) -> tuple[jax.Array, jax.Array]:
-        logits, h = fc.tapped(
-            params, x.reshape(len(x), -1), taps, depth=subject.depth, block=shape.block
-        )
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), h
-
-    taps = jnp.zeros((shape.depth, len(x), shape.width), jnp.float32)
-    by_both, h = jax.grad(loss, argnums=(0, 1), has_aux=True)(view(subject.params), taps)
-    by_params, delta = by_both
-    return virtual_gradient(shape.block, zero, h, delta), by_params
+    by_params, behind = watched.slopes(shape, subject, x, y)
+    h, delta = (jnp.stack(arrays) for arrays in zip(*behind, strict=True))
+    gradient = network.views(shape)[0](by_params)
+    return virtual_gradient(shape.block, zero, h, delta), gradient
 
 
 def scores(shape: FcShape, subject: Network, x: jax.Array, y: jax.Array, zero: str) -> Scores:

@@ -8,15 +8,16 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from cbundles.models import conv, fc
-from cbundles.models.shape import ConvShape, FcShape, Shape
+from cbundles.networks import conv, fc
+from cbundles.networks.shape import ConvShape, FcShape, Shape
 
 View = Callable[[Any], Any]
 
@@ -80,80 +81,42 @@ def _view(like: Any) -> View:
     return view
 
 
-def training_logits(shape: Shape, network: Network, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Logits (B, outputs) of a batch, float32 (B, H, W, C), and the statistics after it."""
-    params, statistics = views(shape)
+def module_of(shape: Shape, norm: str = conv.RUNNING) -> nn.Module:
+    """The network as a Flax module. norm: one of `conv.NORMS`; fully connected ones have none."""
     if isinstance(shape, ConvShape):
-        logits, now, _ = conv.forward(
-            params(network.params),
-            statistics(network.statistics),
-            x,
-            residual=shape.residual,
-            norm=conv.TRAIN,
-            inserted=shape.inserted,
-        )
-        return logits, ravel_pytree(now)[0]
-    flat = x.reshape(len(x), -1)
-    own = params(network.params)
-    return fc.forward(own, flat, depth=network.depth, block=shape.block), network.statistics
+        return conv.ConvNet(shape, norm)
+    return fc.FullyConnected(shape)
 
 
-def logits(
-    shape: Shape, network: Network, x: jax.Array, keep: jax.Array | None = None
-) -> jax.Array:
-    """Logits (B, outputs) of images, float32 (B, H, W, C), when nothing is trained. keep: which
-    blocks of a ResNet, see `conv.forward`."""
-    params, statistics = views(shape)
+def variables_of(shape: Shape, network: Network) -> dict[str, Any]:
+    """The numbers of a network as the variables of its module."""
+    of_params, of_statistics = views(shape)
+    params = of_params(network.params)
     if isinstance(shape, ConvShape):
-        return conv.forward(
-            params(network.params),
-            statistics(network.statistics),
-            x,
-            residual=shape.residual,
-            norm=conv.RUNNING,
-            keep=keep,
-            inserted=shape.inserted,
-        )[0]
-    flat = x.reshape(len(x), -1)
-    return fc.forward(params(network.params), flat, depth=network.depth, block=shape.block)
+        return conv.variables(shape, params, of_statistics(network.statistics))
+    return fc.variables(params)
+
+
+def logits(shape: Shape, network: Network, x: jax.Array, norm: str = conv.RUNNING) -> jax.Array:
+    """Logits (B, outputs) of images, float32 (B, H, W, C), when no statistics are kept."""
+    module, variables = module_of(shape, norm), variables_of(shape, network)
+    arguments = (x,) if isinstance(shape, ConvShape) else (x, network.depth)
+    return cast(jax.Array, module.apply(variables, *arguments))
+
+
+def moving_logits(
+    shape: Shape, network: Network, x: jax.Array, norm: str = conv.TRAIN
+) -> tuple[jax.Array, jax.Array]:
+    """Logits (B, outputs) of a batch, float32 (B, H, W, C), and the statistics (S,) after it."""
+    if not isinstance(shape, ConvShape):
+        return logits(shape, network, x), network.statistics
+    module, variables = module_of(shape, norm), variables_of(shape, network)
+    found, moved = module.apply(variables, x, mutable=["batch_stats"])
+    like = views(shape)[1](network.statistics)
+    now = conv.statistics_of(shape, moved["batch_stats"], like)
+    return found, ravel_pytree(now)[0]
 
 
 def recalibrated(shape: ConvShape, network: Network, x: jax.Array) -> Network:
     """The network with the statistics of images, float32 (B, H, W, C), instead of its own."""
-    params, statistics = (view(flat) for view, flat in zip(views(shape), network, strict=False))
-    _, now, _ = conv.forward(
-        params,
-        statistics,
-        x,
-        residual=shape.residual,
-        norm=conv.RESET,
-        inserted=shape.inserted,
-    )
-    return network._replace(statistics=ravel_pytree(now)[0])
-
-
-def visit(
-    shape: Shape, network: Network, x: jax.Array, see: Callable[[jax.Array], Any], norm: str
-) -> Any:
-    """``see(a)`` of every measured activation, stacked, (shape.monitored, ...): the outputs of
-    layers or blocks, then the scaled branches of a ResNet. norm: see `conv.forward`."""
-    params, statistics = views(shape)
-    if isinstance(shape, ConvShape):
-
-        def see_block(block: conv.Block) -> list[Any]:
-            branches = [see(block.branch * block.scale)] if block.branch is not None else []
-            return [see(block.output), *branches]
-
-        _, _, seen = conv.forward(
-            params(network.params),
-            statistics(network.statistics),
-            x,
-            residual=shape.residual,
-            norm=norm,
-            visit=see_block,
-            inserted=shape.inserted,
-        )
-        return jnp.concatenate(seen)
-    flat = x.reshape(len(x), -1)
-    own = params(network.params)
-    return fc.visit_layers(own, flat, see, depth=network.depth, block=shape.block)
+    return network._replace(statistics=moving_logits(shape, network, x, conv.RESET)[1])

@@ -15,13 +15,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax import lax
 
-from cbundles.models import conv, lowering
-from cbundles.models.insertion import Scores
-from cbundles.models.network import Network, flat, views
-from cbundles.models.shape import ConvShape
+from cbundles.networks import conv, lowering, watched
+from cbundles.networks.insertion import Scores
+from cbundles.networks.network import Network, flat, views
+from cbundles.networks.shape import ConvShape
 
 
 def gradients(
@@ -34,24 +33,9 @@ def gradients(
     (two each, the skip's after them), inserted layers. Sensitivities are squared norms of their
     means over batches: to be averaged first.
     """
-    params, statistics = views(shape)
-    past = statistics(network.statistics)
-
-    def loss(flat: jax.Array, taps: list[jax.Array]) -> tuple[jax.Array, list[jax.Array]]:
-        logits, _, (_, behind) = conv.forward(
-            params(flat),
-            past,
-            x,
-            residual=shape.residual,
-            norm=conv.TRAIN,
-            inserted=shape.inserted,
-            taps=taps,
-        )
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), behind
-
-    taps = [jnp.zeros((len(x), *place), x.dtype) for place in shape.places]
-    (slopes, deltas), behind = jax.grad(loss, (0, 1), has_aux=True)(network.params, taps)
-    return tuple(map(virtual_gradient, behind, deltas)), _kernels(params(slopes))
+    by_params, behind = watched.slopes(shape, network, x, y, conv.TRAIN)
+    virtual = tuple(virtual_gradient(h, delta) for h, delta in behind)
+    return virtual, _kernels(views(shape)[0](by_params))
 
 
 def scores(shape: ConvShape, network: Network, x: jax.Array, y: jax.Array) -> Scores:
