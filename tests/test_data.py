@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from cbundles import config, data
-from cbundles.data import dataset, pipelines, sources, tfds
+from cbundles.config import Data, Probe
+from cbundles.data import dataset, device, pipelines, sources, tfds
 from cbundles.errors import InputError
 
 
@@ -55,6 +56,24 @@ def test_loading_maps_files_and_is_repeatable():
     first, second = data.load("mnist_mini"), data.load("mnist_mini")
     assert isinstance(first.train_images, np.memmap)
     assert first.fingerprint == second.fingerprint
+
+
+@pytest.mark.parametrize("selection", ["uniform", "first"])
+def test_the_probe_set_is_drawn_from_the_training_images(selection):
+    """With their labels, none twice; another seed draws others."""
+    stored = data.load("mnist_mini")
+    drawn = []
+    for seed in (0, 1):
+        placed = device.place(stored, Data(), Probe(samples=100, selection=selection, seed=seed))
+        drawn.append(np.asarray(placed.probe.images))
+        rows = [
+            np.flatnonzero((stored.train_images == image).all((1, 2, 3))) for image in drawn[-1]
+        ]
+        assert all(len(found) for found in rows)
+        assert len({int(found[0]) for found in rows}) == 100
+        labels = [int(stored.train_labels[found[0]]) for found in rows]
+        assert np.asarray(placed.probe.labels).tolist() == labels
+    assert np.array_equal(*drawn) == (selection == "first")
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "meta", "class"])
