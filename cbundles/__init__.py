@@ -1,6 +1,7 @@
 """cbundles: find the layers that keep a deep classifier from learning, after one epoch.
 
 >>> from cbundles import bundle_entropy          # the metric, for your own activations
+>>> from cbundles import load                    # a trained network, as a Flax module
 >>> from cbundles.observe import observe         # values inside any JAX function
 >>> from cbundles.optim import ranger            # the paper's optimizer, for optax
 """
@@ -13,15 +14,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cbundles import bundles, observe, optim
     from cbundles.bundles import Bundles, bundle_entropy
+    from cbundles.networks.saved import load
 
 __version__ = "0.1.0"
-__all__ = ["Bundles", "__version__", "bundle_entropy", "bundles", "observe", "optim"]
+__all__ = ["Bundles", "__version__", "bundle_entropy", "bundles", "load", "observe", "optim"]
+
+# Where a name comes from. JAX is imported when it is needed, not before.
+HOMES = {
+    "Bundles": "cbundles.bundles",
+    "bundle_entropy": "cbundles.bundles",
+    "load": "cbundles.networks.saved",
+}
+MODULES = ("bundles", "observe", "optim")
 
 
 def __getattr__(name: str) -> Any:
-    # JAX is imported when it is needed, not before.
-    if name in ("Bundles", "bundle_entropy"):
-        return getattr(importlib.import_module("cbundles.bundles"), name)
-    if name in ("bundles", "observe", "optim"):
+    if name in HOMES:
+        return getattr(importlib.import_module(HOMES[name]), name)
+    if name in MODULES:
         return importlib.import_module(f"cbundles.{name}")
     raise AttributeError(f"module 'cbundles' has no attribute {name!r}")

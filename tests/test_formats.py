@@ -9,12 +9,13 @@ import io
 import json
 import shutil
 
+import compiled
 import jax
 import numpy as np
 import pytest
-from compiled import logits
 from conftest import GOLDEN
 
+import cbundles
 from cbundles import config, data, formats
 from cbundles.data import device
 from cbundles.errors import DamagedCheckpoint, InputError
@@ -40,9 +41,24 @@ def expected():
 def test_networks_of_the_first_format_compute_what_they_did(expected, name):
     one = saved.read(FORMAT1 / f"{name}.npz")
     x, theirs = expected[f"{name}/x"], expected[f"{name}/logits"]
-    ours = logits(one.shape, jax.tree.map(np.asarray, one.network), x)
+    ours = compiled.logits(one.shape, jax.tree.map(np.asarray, one.network), x)
     assert theirs.std() > 0.05
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_leaves_the_product_as_a_flax_module(expected, name):
+    module, variables = cbundles.load(FORMAT1 / f"{name}.npz")
+    x = expected[f"{name}/x"]
+    apply = compiled.quickly(module.apply)
+    np.testing.assert_allclose(apply(variables, x), expected[f"{name}/logits"], atol=1e-5)
+    # As Flax itself would make them: the same names, shapes and dtypes.
+    fresh = jax.eval_shape(module.init, jax.random.key(0), x)
+
+    def shape_and_dtype(array):
+        return array.shape, array.dtype
+
+    assert jax.tree.map(shape_and_dtype, fresh) == jax.tree.map(shape_and_dtype, variables)
 
 
 class Vector:

@@ -34,8 +34,7 @@ import numpy as np
 
 from cbundles import formats
 from cbundles.errors import InputError
-from cbundles.networks import network
-from cbundles.networks.network import Network
+from cbundles.networks.network import Network, module_of, variables_of
 from cbundles.networks.shape import ConvShape, FcShape, Shape
 
 SHAPES: dict[str, Any] = {"fc": FcShape, "conv": ConvShape}
@@ -86,7 +85,7 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     which names the file, when it is no network of cbundles.
     """
     one = read(Path(path))
-    return network.module_of(one.shape), network.variables_of(one.shape, one.network)
+    return module_of(one.shape), variables_of(one.shape, one.network)
 
 
 def read_trained(path: Path, cell: str, fingerprint: str) -> Saved:
