@@ -21,8 +21,8 @@ from cbundles.networks.shape import ConvShape
 def without(shape: ConvShape, whole: Network, removed: Sequence[int]) -> tuple[ConvShape, Network]:
     """The network, as NumPy arrays, and its shape without some blocks, numbered from 0 in order.
 
-    Its logits are those of `watched.masked_logits` with the same blocks not kept. ValueError for a network
-    without skips, with inserted layers, and for blocks that it does not have.
+    Its logits are those of `watched.masked_logits` with the same blocks not kept. ValueError for a
+    network without skips, with inserted layers, and for blocks that it does not have.
     """
     if not shape.residual:
         raise ValueError("only blocks with a skip can be removed from a trained network")

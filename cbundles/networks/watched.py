@@ -33,10 +33,10 @@ class Watched:
     def __init__(
         self, shape: Shape, subject: Network, x: jax.Array, norm: str = conv.RUNNING
     ) -> None:
-        def logits(subject: Network, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def logits(subject: Network, x: jax.Array) -> jax.Array:
             if norm in (conv.TRAIN, conv.RESET):
-                return network.moving_logits(shape, subject, x, norm)
-            return network.logits(shape, subject, x, norm), subject.statistics
+                return network.moving_logits(shape, subject, x, norm)[0]
+            return network.logits(shape, subject, x, norm)
 
         self.shape = shape
         self._arguments = (subject, x)
@@ -50,7 +50,8 @@ class Watched:
         subject, x = self._arguments
         if params is not None:
             subject = subject._replace(params=params)
-        (logits, _), found = self._observed.run(subject, x, **effects)
+        logits: jax.Array
+        logits, found = self._observed.run(subject, x, **effects)
         return logits, found
 
     def sites(self, label: str) -> list[Site]:
