@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 
 import jax
 import numpy as np
@@ -221,6 +222,20 @@ def test_grow_keeps_about_a_hundred_entries_and_all_edits():
     whole = [*range(0, 302, 3), 302]
     assert [e["epoch"] for e in of(records, "small")["history"]] == whole
     assert [e["epoch"] for e in of(records, "max")["history"]] == sorted([*whole, 101])
+
+
+def test_a_checkpoint_with_a_diverged_network_is_whole():
+    """Its losses are None, its sensitivities not finite; the others go on from there."""
+    cells = cells_of(GROW, growth={"arm": ["max", "small"]}, training={"learning_rate": 10.0})
+    for moment in grow.run(cells, *placed(cells)):
+        if moment.epoch == 3:
+            break
+    member = moment.members[0]
+    member.history[-1]["train_loss"] = None
+    member.scored(3, [math.nan], [math.inf])
+    member.before = math.nan
+    (first, *_) = grow.run(cells, *placed(cells), moment.freeze())
+    assert first.epoch >= 3 and math.isnan(first.members[0].scores[-1]["sensitivities"][0])
 
 
 @pytest.mark.parametrize("damage", [b"", b"nonsense", "other"])

@@ -216,8 +216,9 @@ def _member(content: dict[str, Any]) -> Member:
     for event in content["events"]:
         sweep.require_numbers(event[key] for key in ("epoch", "position", "count", "depth"))
     for score in content["scores"]:
-        sweep.require_numbers([score["epoch"], *score["sensitivities"], *score["existing"]])
-    sweep.require_numbers([content["flops"], content["before"]], or_none=True)
+        scores = [score["epoch"], *score["sensitivities"], *score["existing"]]
+        sweep.require_numbers(scores, finite=False)
+    sweep.require_numbers([content["flops"], content["before"]], finite=False)
     trial, past = content["trial"], content["past"]
     if trial is not None:
         trial = (Edit(**trial[0]), trial[1])

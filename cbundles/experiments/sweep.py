@@ -250,10 +250,11 @@ def _check_history(history: Any, count: int, cells: Sequence[Cell], facts: Facts
             raise ValueError(f"it holds {len(past)} measurements of a network, {count} times")
 
 
-def require_numbers(values: Iterable[Any], *, or_none: bool = False) -> None:
-    """ValueError unless all are finite numbers, or None where a network may have diverged."""
+def require_numbers(values: Iterable[Any], *, or_none: bool = False, finite: bool = True) -> None:
+    """ValueError unless all are numbers; or_none, and not finite: where a network may have diverged
+    it may be None, or NaN."""
     for value in values:
-        is_number = isinstance(value, int | float) and math.isfinite(value)
+        is_number = isinstance(value, int | float) and (math.isfinite(value) or not finite)
         if not (is_number or (or_none and value is None)):
             raise ValueError(f"it holds {value!r} where a number belongs")
 
