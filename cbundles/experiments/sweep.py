@@ -244,6 +244,7 @@ def _check_history(history: Any, count: int, cells: Sequence[Cell], facts: Facts
         for entry in past:
             require_numbers([entry["test_accuracy"], *entry["num_bundles"]])
             require_numbers([entry["train_loss"], *entry["entropy"]], or_none=True)
+            require_numbers(entry.get("conflict_rate", []), or_none=True)
             if not len(entry["entropy"]) == len(entry["num_bundles"]) == layers:
                 raise ValueError(f"it holds measurements of other than {layers} layers")
         if len(past) != count or not count:
