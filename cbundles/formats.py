@@ -1,11 +1,11 @@
 """What is kept on disk carries the number of its format, and is read by it.
 
     record      1  without a number; the `network` of a study is the hash of a file
-                2  with the largest entropy of the probe set and the conflict rate of every layer;
+                2  with the largest entropy of the probe set, later ones also with conflict rates;
                    `network` is the hash of its numbers
     run         1  run.json; the first ones have no number
     checkpoint  1  a mark, the SHA-256 of what follows, and that: see `seal`
-    network     1  see `models.saved`
+    network     1  see `networks.saved`
 
 A number is raised when the meaning of what is there changes. All that were ever written stay
 readable. (Before checkpoints had a number they had no checksum either: those start again.)

@@ -41,9 +41,9 @@ def seen(shape, subject, x, see=lambda a: a, norm=conv.RUNNING, keep=None):
 
         groups = watched.groups(traced, conv.FIRST, conv.SECOND, conv.BRANCH)
         read |= dict.fromkeys(groups, see_scaled)
-    kept = {} if keep is None else watched.parts(branches, keep)
+    kept = {} if keep is None else watched.by_site(branches, keep)
     found, values = traced.run(read=read, keep=kept)
-    return found, watched.blocks(traced.outputs, values), watched.blocks(branches, values)
+    return found, watched.by_block(traced.outputs, values), watched.by_block(branches, values)
 
 
 def layers(shape, subject, x):

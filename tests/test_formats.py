@@ -103,7 +103,7 @@ class Unit:
 
 
 def documented_conv(shape, network, x):
-    """Logits of a VGG or ResNet, read from its vectors by the text of `models.saved` alone."""
+    """Logits of a VGG or ResNet, read from its vectors by the text of `networks.saved` alone."""
     params, statistics = Vector(network.params), Vector(network.statistics)
     filters = shape["filters"]
     stem = Unit(params, statistics, (7, 7, 1, filters))

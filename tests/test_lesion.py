@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
@@ -113,6 +114,60 @@ def test_a_pruned_network_is_the_masked_one(images, blocks):
         np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
+def test_masks_and_measured_activations_of_a_network_with_bare_blocks(images):
+    """A bare block has no branch: nothing of it can be left out, and its branch is not measured."""
+    shape = ConvShape((28, 28, 1), (2, 3, 1, 2), 4, True, 10)
+    bare, one = pruning.without(shape, trained(shape), (2, 4))
+    assert bare.bare == (1,)
+    smaller, small = pruning.without(bare, one, (bare.layers - 2,))
+    expected = logits_of(smaller, small, images)
+    found = masked_logits(bare, one, images, (bare.layers - 2,))
+    np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
+    subject = Network(*map(jnp.asarray, one[:2]))
+    seen = compiled.quickly(watched.visit, static_argnums=(0, 3, 4))(
+        bare, subject, images, mean_of, conv.RUNNING
+    )
+    assert seen.shape == (bare.monitored, len(images)) and bare.monitored == 2 * bare.layers - 1
+    with pytest.raises(ValueError, match="3 rows for 7 blocks"):
+        watched.masked_logits(bare, subject, images, jnp.ones(3, bool))
+    branches = watched.Watched(bare, subject, images).sites(conv.BRANCH)
+    with pytest.raises(ValueError, match="7 rows for 6 blocks"):
+        watched.by_site(branches, jnp.ones(7))
+
+
+def mean_of(a):
+    return a.mean((1, 2, 3))
+
+
+def test_what_a_mask_leaves_out_is_not_computed(images):
+    """Every convolution of a branch, but none of a skip or of the stem, stands inside a cond."""
+    shape = ConvShape((28, 28, 1), (2, 2, 0, 0), 4, True, 10)
+    one = Network(*map(jnp.asarray, trained(shape)[:2]))
+    program = jax.make_jaxpr(functools.partial(watched.masked_logits, shape))(
+        one, images, jnp.ones(shape.layers, bool)
+    )
+    # All in all: stem, skip and output; of branches two products in each of three bodies.
+    assert products(program.jaxpr, inside=False) == 3
+    assert products(program.jaxpr, inside=True) == 2 * 3
+
+
+def products(jaxpr, inside):
+    """Matrix products in a program, inside or outside of `cond`, each body of a scan once."""
+    count = 0
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "cond":
+            if inside:
+                whole = equation.params["branches"][1].jaxpr
+                count += products(whole, inside=False)
+            continue
+        count += equation.primitive.name == "dot_general" and not inside
+        for value in equation.params.values():
+            body = getattr(value, "jaxpr", value)
+            if hasattr(body, "eqns"):
+                count += products(body, inside)
+    return count
+
+
 def test_pruning_twice_is_pruning_once(images):
     shape = ConvShape((28, 28, 1), (2, 3, 1, 2), 4, True, 10)
     whole = trained(shape)
@@ -144,7 +199,7 @@ def test_a_gate_scales_the_branch(images):
         one = Network(ravel_pytree(params)[0], whole.statistics)
         traced = watched.Watched(shape, one, images)
         of_pixels = gates[..., None, None, None]
-        logits, _ = traced.run(gate=watched.parts(traced.sites(conv.BRANCH), of_pixels))
+        logits, _ = traced.run(gate=watched.by_site(traced.sites(conv.BRANCH), of_pixels))
         return jnp.square(logits).sum()
 
     ones = jnp.ones((shape.layers, len(images)))
@@ -335,14 +390,14 @@ def test_scores_agree_with_a_plain_computation(damaged):
         traced = watched.Watched(shape, one, x)
         pairs = watched.groups(traced, conv.BRANCH, conv.SKIP)
         read = dict.fromkeys(pairs, lambda branch, skip: (rms(branch) / rms(skip)).mean())
-        return watched.stacked([skip for _, skip in pairs], traced.run(read=read)[1])
+        return watched.stack_blocks([skip for _, skip in pairs], traced.run(read=read)[1])
 
     np.testing.assert_allclose(found["norm"], ratios(one, x), rtol=1e-4)
 
     def loss(gate, i, block):
         gates = jnp.ones(shape.layers).at[block].set(gate)
         traced = watched.Watched(shape, one, x[i][None])
-        logits, _ = traced.run(gate=watched.parts(traced.sites(conv.BRANCH), gates))
+        logits, _ = traced.run(gate=watched.by_site(traced.sites(conv.BRANCH), gates))
         return -jax.nn.log_softmax(logits)[0, data.probe.labels[i]]
 
     slope = jax.jit(jax.vmap(jax.grad(loss), (None, 0, None)))

@@ -16,10 +16,6 @@ from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 
-from cbundles import bundles
-from cbundles.networks import conv, lowering, network
-from cbundles.networks.network import Network
-from cbundles.networks.shape import ConvShape
 from cbundles.observe import nnx_function, observe
 
 KEY = jax.random.key(0)
@@ -745,117 +741,49 @@ def test_errors_of_shapes():
         observed.run(variables, x, perturb={"ResNet/relu": jnp.zeros(3)})
 
 
-# The product's own networks
+def named_chain(w, x):
+    a = checkpoint_name(x @ w, "a")
+    b = checkpoint_name(jnp.tanh(x @ w.T), "b")
+    return b + checkpoint_name(jax.nn.relu(a) @ w, "branch")
 
 
-class ProductUnit(nn.Module):
-    """A convolution of the product and its normalisation, with statistics that are given."""
-
-    filters: int
-    size: int = 3
-    stride: int = 1
-    label: str = "convolution"
-
-    @nn.compact
-    def __call__(self, x):
-        shape = (self.size, self.size, x.shape[-1], self.filters)
-        zeros, ones = nn.initializers.zeros, nn.initializers.ones
-        kernel, bias = self.param("kernel", zeros, shape), self.param("bias", zeros, self.filters)
-        gamma, beta = (
-            self.param("gamma", ones, self.filters),
-            self.param("beta", zeros, self.filters),
+def test_a_group_that_is_complete_before_a_branch_is_read_although_the_branch_may_be_off():
+    w, x = jnp.eye(4) * 2, jnp.ones((3, 4))
+    observed = observe(named_chain, w, x)
+    for keep in (True, False):
+        result, found = observed.run(
+            w, x, keep={"branch": keep}, read={("a", "b"): lambda a, b: a.sum() - b.sum()}
         )
-        mean, variance = (
-            self.param("mean", zeros, self.filters),
-            self.param("variance", ones, self.filters),
-        )
-        x = checkpoint_name(lowering.convolve(x, kernel, self.stride) + bias, self.label)
-        return (x - mean) * (gamma * lax.rsqrt(variance + conv.EPSILON)) + beta
+        assert found["b"] == pytest.approx(24 - 12 * np.tanh(2), rel=1e-6)
+        np.testing.assert_allclose(result, np.tanh(2) + (4 if keep else 0), rtol=1e-6)
 
 
-class ProductBlock(nn.Module):
-    filters: int
-    stride: int = 1
+def test_names_that_look_like_numbered_ones_stay_apart():
+    def f(x):
+        for number, label in enumerate(("a", "a", "a#2"), start=1):
+            x = checkpoint_name(x + number, label)
+        return x
 
-    @nn.compact
-    def __call__(self, x, _=None):
-        h = ProductUnit(self.filters, stride=self.stride, label="first", name="unit0")(x)
-        branch = ProductUnit(self.filters, label="second", name="unit1")(nn.relu(h))
-        if self.stride > 1:
-            x = ProductUnit(self.filters, 1, self.stride, name="unit2")(x)
-        return checkpoint_name(nn.relu(branch + x), "block"), None
-
-
-class ProductResNet(nn.Module):
-    blocks: tuple[int, ...]
-    filters: int
-
-    @nn.compact
-    def __call__(self, x):
-        x = nn.relu(ProductUnit(self.filters, 7, 2, name="stem")(x))
-        for stage, count in enumerate(self.blocks):
-            filters = self.filters * 2**stage
-            if stage:
-                x, _ = ProductBlock(filters, 2, name=f"first{stage}")(x)
-            rest = nn.scan(ProductBlock, {"params": 0}, {}, length=count - bool(stage))
-            x, _ = rest(filters, name=f"rest{stage}")(x, None)
-        return nn.Dense(10, name="head")(x.mean((1, 2)))
+    observed = observe(f, jnp.zeros((2, 2)))
+    names = [site.name for site in observed.sites]
+    assert len(set(names)) == 3
+    _, found = observed.run(jnp.zeros((2, 2)), read=dict.fromkeys(observed.sites, jnp.max))
+    assert [float(found[name]) for name in names] == [1, 3, 6]
 
 
-def product_params(shape, params, statistics):
-    """The product's weights and statistics as those of `ProductResNet`."""
-
-    def unit(weights, norm):
-        return {**weights._asdict(), **norm._asdict()}
-
-    tree = {"head": {"kernel": params.last, "bias": params.last_bias},
-            "stem": unit(params.stem, statistics.stem)}  # fmt: skip
-    for number, (stage, past) in enumerate(zip(params.stages, statistics.stages, strict=True)):
-        for part in ("first", "rest"):
-            pairs = zip(getattr(stage, part), getattr(past, part), strict=True)
-            units = {f"unit{i}": unit(*pair) for i, pair in enumerate(pairs)}
-            if units:
-                tree[f"{part}{number}"] = units
-    return {"params": tree}
-
-
-def test_the_products_signatures_of_a_resnet():
-    shape = ConvShape((16, 16, 1), (2, 2), 4, True, 10)
-    params, statistics = conv.init(shape, 3)
-    x = jax.random.uniform(KEY, (8, 16, 16, 1))
-    net = Network(network.flat(params), network.flat(statistics))
-    net = jax.jit(lambda n, x: network.recalibrated(shape, n, x))(net, x)
-    scale, equality = bundles.Scale.of(0.5, 1e-3, 64), bundles.Equality()
-    keys = bundles.draw_keys(shape.columns, 0)
-
-    def see(value):
-        return bundles.signature(value, scale, keys, equality)
-
-    def see_scaled(first, second, branch):
-        epsilon = conv.SCALE_EPSILON
-        return see(branch * (lax.rsqrt(first.var() + epsilon) * lax.rsqrt(second.var() + epsilon)))
-
-    variables = product_params(shape, params, network.views(shape)[1](net.statistics))
-    model = ProductResNet((2, 2), 4)
-    observed = observe(model.apply, variables, x)
-    blocks, branches = observed.select("*/block"), observed.select(kind="branch")
-    read = dict.fromkeys(blocks, see)
-    for branch in branches:
-        read[f"{branch.path}/unit0/first", f"{branch.path}/unit1/second", branch] = see_scaled
-
-    @jax.jit
-    def signatures(variables, x):
-        result, readings = observed.run(variables, x, read=read)
-        found = [readings[site.name].reshape(-1, 4, 8) for site in (*blocks, *branches)]
-        return result, jnp.concatenate(found)
-
-    result, found = signatures(variables, x)
-    expected = jax.jit(lambda n, x: network.visit(shape, n, x, see, "running"))(net, x)
-    assert equal(found, expected) and found.shape == (8, 4, 8)
-    assert equal(result, jax.jit(lambda n, x: network.logits(shape, n, x))(net, x))
-
-
-# The module itself
+def test_readers_of_several_sites_say_what_they_cannot_do():
+    w, x = jnp.eye(4), jnp.ones((3, 4))
+    observed = observe(named_chain, w, x)
+    with pytest.raises(ValueError, match="stands for several sites"):
+        observed.run(w, x, read={("*", "b"): lambda a, b: a})
+    with pytest.raises(ValueError, match="two readers would be found under the name 'branch'"):
+        both = {("a", "branch"): lambda a, b: a, ("b", "branch"): lambda a, b: a}
+        observed.run(w, x, read=both)
+    counted = observe(lambda x: checkpoint_name(x + 1, "count"), jnp.arange(3))
+    with pytest.raises(ValueError, match="count is int32: it cannot be scaled"):
+        counted.run(jnp.arange(3), gate={"count": 0.5})
+    with pytest.raises(ValueError, match="this function has no sites"):
+        observe(lambda x: x + 1, x).run(x, read={"a": jnp.sum})
 
 
 def test_one_file_knows_versions_of_jax():

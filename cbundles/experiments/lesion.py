@@ -72,9 +72,8 @@ def scores_program(shape: ConvShape, augmentation: Augmentation) -> Any:
 
     def norms(first: Any, second: Any, branch: Any, skip: Any) -> jax.Array:
         by_branch, by_skip = (jnp.sqrt(jnp.square(a).mean((1, 2, 3))) for a in (branch, skip))
-        scaled = branch * watched.branch_scale(first, second)
-        scaled_norm = jnp.sqrt(jnp.square(scaled).mean((1, 2, 3)))
-        return jnp.stack([by_branch / jnp.maximum(by_skip, 1e-12), scaled_norm])
+        scaled = by_branch * watched.branch_scale(first, second)
+        return jnp.stack([by_branch / jnp.maximum(by_skip, 1e-12), scaled])
 
     def scores(subject: Network, examples: Examples) -> jax.Array:
         def batch(rows: jax.Array) -> jax.Array:
@@ -86,10 +85,10 @@ def scores_program(shape: ConvShape, augmentation: Augmentation) -> Any:
             def loss(gates: jax.Array) -> tuple[jax.Array, jax.Array]:
                 of_pixels = gates[..., None, None, None]
                 logits, found = traced.run(
-                    gate=watched.parts(branches, of_pixels), read=dict.fromkeys(blocks, norms)
+                    gate=watched.by_site(branches, of_pixels), read=dict.fromkeys(blocks, norms)
                 )
                 lost = optax.softmax_cross_entropy_with_integer_labels(logits, y).sum()
-                return lost, watched.stacked([group[-1] for group in blocks], found)
+                return lost, watched.stack_blocks([group[-1] for group in blocks], found)
 
             slopes, seen = jax.grad(loss, has_aux=True)(jnp.ones((shape.layers, len(x))))
             return jnp.concatenate([jnp.moveaxis(seen, 1, 0), jnp.abs(slopes)[None]])

@@ -244,8 +244,10 @@ def _check_history(history: Any, count: int, cells: Sequence[Cell], facts: Facts
         for entry in past:
             require_numbers([entry["test_accuracy"], *entry["num_bundles"]])
             require_numbers([entry["train_loss"], *entry["entropy"]], or_none=True)
+            measured = [entry["entropy"], entry["num_bundles"]]
+            measured += [entry[key] for key in ("conflict_rate",) if key in entry]
             require_numbers(entry.get("conflict_rate", []), or_none=True)
-            if not len(entry["entropy"]) == len(entry["num_bundles"]) == layers:
+            if any(len(values) != layers for values in measured):
                 raise ValueError(f"it holds measurements of other than {layers} layers")
         if len(past) != count or not count:
             raise ValueError(f"it holds {len(past)} measurements of a network, {count} times")
@@ -276,16 +278,17 @@ def _entry(
             _short(v) if sound else None for v, sound in zip(values, layers.finite[i], strict=True)
         ]
 
-    entropy = finite(layers.entropy[i])
+    entropy, rate = finite(layers.entropy[i]), finite(layers.conflict_rate[i])
     entry = {
         "test_accuracy": _short(accuracy),
         "train_loss": None if loss is None or not np.isfinite(loss) else _short(loss),
         "entropy": entropy[: shape.layers],
-        "conflict_rate": finite(layers.conflict_rate[i])[: shape.layers],
+        "conflict_rate": rate[: shape.layers],
         "num_bundles": [int(n) for n in layers.num_bundles[i, : shape.layers]],
     }
     if shape.monitored > shape.layers:
         entry["scaled_branch_entropy"] = entropy[shape.layers : shape.monitored]
+        entry["scaled_branch_conflict_rate"] = rate[shape.layers : shape.monitored]
     return entry
 
 

@@ -28,7 +28,6 @@ from cbundles.networks import lowering
 from cbundles.networks.shape import POOL_ABOVE, ConvShape
 
 MOMENTUM, EPSILON = 0.99, 1e-3
-SCALE_EPSILON = 1e-6
 
 Kernels = tuple[tuple[int, ...], ...]
 
@@ -86,7 +85,8 @@ NORMS = TRAIN, BATCH, RUNNING, RESET = "train", "batch", "running", "reset"
 FIRST, SECOND, BRANCH, SKIP = "convolution1", "convolution2", "branch", "skip"
 BLOCK, INSERTED, POOLED = "block", "inserted", "pooled"
 
-# Names of convolutions and normalisations in a block, by how many of them it has.
+# Names of the convolutions and normalisations in a block, by how many units it has: a branch has
+# two, a projected skip is a third, and a block that has lost its branch is this skip alone.
 PAIR = (("conv1", "bn1"), ("conv2", "bn2"))
 SKIP_PAIR = (("conv_skip", "bn_skip"),)
 NAMES = {0: (), 1: SKIP_PAIR, 2: PAIR, 3: PAIR + SKIP_PAIR}
@@ -259,16 +259,18 @@ class ConvNet(nn.Module):
             halves = bool(shape.stages[stage].first)
             if halves:
                 bare = stage in shape.bare
-                block = BasicBlock(filters, 2, shape.residual, self.norm, bare, name=_first(stage))
+                block = BasicBlock(
+                    filters, 2, shape.residual, self.norm, bare, name=_name_of_first(stage)
+                )
                 x = self._inserted(block(x)[0], number)
-            for begin, end in runs(shape, stage):
+            for begin, end in scanned_runs(shape, stage):
                 blocks = nn.scan(
                     BasicBlock,
                     variable_axes={"params": 0, "batch_stats": 0},
                     split_rngs={"params": True},
                     length=end - begin,
                     in_axes=nn.broadcast,
-                )(filters, 1, shape.residual, self.norm, name=_run(begin, end))
+                )(filters, 1, shape.residual, self.norm, name=_name_of_run(begin, end))
                 x = self._inserted(blocks(x, None)[0], end - 1)
             number += count
         features = named(x.mean((1, 2)), POOLED)
@@ -282,7 +284,7 @@ class ConvNet(nn.Module):
         return x
 
 
-def runs(shape: ConvShape, stage: int) -> list[tuple[int, int]]:
+def scanned_runs(shape: ConvShape, stage: int) -> list[tuple[int, int]]:
     """First and last plus one of the blocks of a stage that are scanned together, numbered in the
     whole network: equal ones, up to where an inserted layer follows."""
     plan = shape.stages[stage]
@@ -292,11 +294,11 @@ def runs(shape: ConvShape, stage: int) -> list[tuple[int, int]]:
     return list(itertools.pairwise([start, *ends, end])) if plan.repeats else []
 
 
-def _first(stage: int) -> str:
+def _name_of_first(stage: int) -> str:
     return f"stage{stage}_first"
 
 
-def _run(begin: int, end: int) -> str:
+def _name_of_run(begin: int, end: int) -> str:
     return f"blocks{begin}_{end - 1}"
 
 
@@ -316,15 +318,15 @@ def variables(shape: ConvShape, params: Params, statistics: Params) -> dict[str,
     for stage, (units, past) in enumerate(zip(params.stages, statistics.stages, strict=True)):
         names = NAMES[len(units.first)]
         for (conv, norm), unit, one in zip(names, units.first, past.first, strict=True):
-            add(_first(stage), conv, norm, unit, one)
+            add(_name_of_first(stage), conv, norm, unit, one)
         offset = sum(shape.blocks[:stage]) + bool(units.first)
-        for begin, end in runs(shape, stage):
+        for begin, end in scanned_runs(shape, stage):
             rows = slice(begin - offset, end - offset)
             whole = rows.stop - rows.start == shape.stages[stage].repeats
             for (conv, norm), unit, one in zip(PAIR, units.rest, past.rest, strict=True):
                 # All rows without tracing a copy.
                 part = (unit, one) if whole else jax.tree.map(lambda a, r=rows: a[r], (unit, one))
-                add(_run(begin, end), conv, norm, *part)
+                add(_name_of_run(begin, end), conv, norm, *part)
     for place, layer in enumerate(params.inserted):
         trained[f"inserted{place}"] = {"conv": {"kernel": layer.kernel, "bias": layer.bias}}
     return {"params": trained, "batch_stats": kept}
@@ -339,8 +341,11 @@ def statistics_of(shape: ConvShape, batch_stats: dict[str, Any], like: Params) -
 
     stages = []
     for stage, past in enumerate(like.stages):
-        first = tuple(norm(_first(stage), which) for _, which in NAMES[len(past.first)])
-        parts = [tuple(norm(_run(b, e), which) for _, which in PAIR) for b, e in runs(shape, stage)]
+        first = tuple(norm(_name_of_first(stage), which) for _, which in NAMES[len(past.first)])
+        parts = [
+            tuple(norm(_name_of_run(b, e), which) for _, which in PAIR)
+            for b, e in scanned_runs(shape, stage)
+        ]
         rest = jax.tree.map(lambda *a: jnp.concatenate(a), *parts) if parts else past.rest
         stages.append(Stage(first, rest))
     return like._replace(stem=norm("", "stem_bn"), stages=tuple(stages))

@@ -81,8 +81,9 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     ``module.apply(variables, images)`` gives logits, float32 (N, classes), of images, float32
     (N, H, W, C), prepared as the network was tested on them: multiplied by 1/255, and standardised
-    where its data set's pipeline does that. The variables are NumPy arrays. Raises InputError,
-    which names the file, when it is no network of cbundles.
+    where its data set's pipeline does that. The variables are NumPy arrays. A VGG or ResNet that is
+    to be trained on is ``module.clone(norm="train")``, applied with ``mutable=["batch_stats"]``.
+    Raises InputError, which names the file, when it is no network of cbundles.
     """
     one = read(Path(path))
     return module_of(one.shape), variables_of(one.shape, one.network)

@@ -107,7 +107,8 @@ class ConvShape:
     @property
     def monitored(self) -> int:
         """How many activations are measured: block outputs, then the branches of a ResNet."""
-        return self.layers * (2 if self.residual else 1)
+        branches = self.layers - len(self.bare) if self.residual else 0
+        return self.layers + branches
 
     @property
     def columns(self) -> int:

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 
@@ -64,18 +65,21 @@ class Watched:
         return self.sites(conv.BLOCK if isinstance(self.shape, ConvShape) else fc.LAYER)
 
 
-def parts(sites: Sequence[Site], per_block: Any) -> dict[str, Any]:
-    """What belongs to each site, of an array with one row a block."""
-    found, used = {}, 0
+def by_site(sites: Sequence[Site], per_block: Any) -> dict[str, Any]:
+    """What belongs to each site, of an array with one row for each block behind the sites.
+    ValueError for another number of rows."""
+    rows_of, used = {}, 0
     for site in sites:
         count = site.repeats[0] if site.repeats else 1
         rows = per_block[used : used + count]
-        found[site.name] = rows if site.repeats else rows[0]
+        rows_of[site.name] = rows if site.repeats else rows[0]
         used += count
-    return found
+    if used != len(per_block):
+        raise ValueError(f"{len(per_block)} rows for {used} blocks")
+    return rows_of
 
 
-def blocks(sites: Sequence[Site], found: Mapping[str, Any]) -> list[Any]:
+def by_block(sites: Sequence[Site], found: Mapping[str, Any]) -> list[Any]:
     """What was found at sites, one a block."""
     each: list[Any] = []
     for site in sites:
@@ -83,7 +87,7 @@ def blocks(sites: Sequence[Site], found: Mapping[str, Any]) -> list[Any]:
     return each
 
 
-def stacked(sites: Sequence[Site], found: Mapping[str, Any]) -> jax.Array:
+def stack_blocks(sites: Sequence[Site], found: Mapping[str, Any]) -> jax.Array:
     """What was found at sites, arrays of one shape, along a first axis of blocks."""
     return jnp.concatenate([found[s.name] if s.repeats else found[s.name][None] for s in sites])
 
@@ -112,8 +116,8 @@ def visit(
         for group in groups(traced, conv.FIRST, conv.SECOND, conv.BRANCH):
             read[group] = see_scaled
     _, found = traced.run(read=read)
-    seen = stacked(outputs, found)
-    return jnp.concatenate([seen, stacked(branches, found)]) if branches else seen
+    seen = stack_blocks(outputs, found)
+    return jnp.concatenate([seen, stack_blocks(branches, found)]) if branches else seen
 
 
 def groups(traced: Watched, *labels: str) -> list[tuple[Site, ...]]:
@@ -123,9 +127,13 @@ def groups(traced: Watched, *labels: str) -> list[tuple[Site, ...]]:
 
 def masked_logits(shape: ConvShape, subject: Network, x: jax.Array, keep: jax.Array) -> jax.Array:
     """Logits (B, outputs) without some branches of a ResNet, which then cost nothing. keep: bool
-    (blocks,); a block that is not kept is its skip alone."""
+    (blocks,); a block that is not kept is its skip alone, as a bare one is always."""
+    if len(keep) != shape.layers:
+        raise ValueError(f"{len(keep)} rows for {shape.layers} blocks")
     traced = Watched(shape, subject, x)
-    return traced.run(keep=parts(traced.sites(conv.BRANCH), keep))[0]
+    bare = [sum(shape.blocks[:stage]) for stage in shape.bare]  # first of their stages
+    with_branch = np.delete(np.arange(shape.layers), bare)
+    return traced.run(keep=by_site(traced.sites(conv.BRANCH), keep[with_branch]))[0]
 
 
 def slopes(
@@ -154,7 +162,7 @@ def slopes(
 
 def _behind(traced: Watched, found: Mapping[str, Any]) -> list[Any]:
     """What was found behind each layer or block, and behind what has been inserted there."""
-    each = blocks(traced.outputs, found)
+    each = by_block(traced.outputs, found)
     inserted = getattr(traced.shape, "inserted", ())
     for block, site in zip(inserted, traced.sites(conv.INSERTED), strict=True):
         each[block] = found[site.name]  # in order, so that the last one stays

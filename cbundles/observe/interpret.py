@@ -162,7 +162,7 @@ class Interpreter:
                 keeps = [effects.keep[n] for n in self.names.get(number, []) if n in effects.keep]
                 if not keeps or step in taken:
                     continue
-                part = _only_for(number, steps, needed)
+                part = self._only_for(number, steps, needed)
                 if part:
                     keep = functools.reduce(jnp.logical_and, keeps)
                     optional[step] = _Optional(number, keep, part)
@@ -174,6 +174,20 @@ class Interpreter:
             elif step not in taken:
                 arranged.append(step)
         return arranged
+
+    def _only_for(self, target: int, steps: Sequence[Step], needed: set[int]) -> list[Step]:
+        """As `_only_for`, without what a reader of several sites wants at a time before that."""
+        needed = set(needed)
+        while True:
+            part = _only_for(target, steps, needed)
+            inside = {number for step in part for number in step.outputs}
+            groups = [
+                read.numbers for read in self.reads.values() if max(read.numbers) not in inside
+            ]
+            wanted = {n for group in groups if max(group) < target for n in group} & inside - needed
+            if not wanted:
+                return part
+            needed |= wanted
 
     def _names_in(self, steps: Iterable[Step]) -> list[str]:
         """The names of all sites in these steps and inside them."""

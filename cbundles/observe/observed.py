@@ -58,10 +58,11 @@ class Observed:
         return self._found.skipped
 
     def select(self, pattern: Selector = "*", *, kind: str | None = None) -> tuple[Site, ...]:
-        """The sites whose names match a pattern, of one kind or of any; in order.
+        """The sites whose names match a pattern, of one kind or of any; in order. None of this kind
+        may be among them.
 
         Raises:
-            ValueError: no site matches, or there is no such kind.
+            ValueError: no site matches the pattern, or there is no such kind.
         """
         if kind is not None and kind not in sites.KINDS:
             raise ValueError(f"no kind of site is {kind!r}: {did_you_mean(kind, sites.KINDS)}")
@@ -70,6 +71,8 @@ class Observed:
         matching = exact or [s for s in self.sites if fnmatch.fnmatchcase(s.name, name)]
         if not matching:
             names = [site.name for site in self.sites]
+            if not names:
+                raise ValueError(f"no site has the name {name!r}: this function has no sites")
             near = difflib.get_close_matches(name, names, n=5, cutoff=0)
             raise ValueError(f"no site has the name {name!r}: {did_you_mean(name, near)}")
         return tuple(site for site in matching if kind in (None, site.kind))
@@ -140,11 +143,23 @@ class Observed:
                 for site in self.select(key):
                     reads[site.name] = Read((numbers[site.name],), function)
             else:
-                group = [self.select(one)[0] for one in key]
+                group = [self._only(one) for one in key]
                 last = max(group, key=lambda site: numbers[site.name])
                 self._check_group(group)
+                if last.name in reads and len(reads[last.name].numbers) > 1:
+                    raise ValueError(f"two readers would be found under the name {last.name!r}")
                 reads[last.name] = Read(tuple(numbers[s.name] for s in group), function)
         return reads
+
+    def _only(self, selector: Selector) -> Site:
+        """The one site that is meant where a reader takes several."""
+        matching = self.select(selector)
+        if len(matching) > 1:
+            names = ", ".join(site.name for site in matching)
+            raise ValueError(
+                f"{selector!r} stands for several sites, of which one is read: {names}"
+            )
+        return matching[0]
 
     def _check_group(self, group: Sequence[Site]) -> None:
         homes = {self._found.homes[site.name] for site in group}
@@ -174,6 +189,8 @@ def _keep(site: Site, array: Any) -> jax.Array:
 
 
 def _gate(site: Site, array: Any) -> jax.Array:
+    if not jnp.issubdtype(site.dtype, jnp.inexact):
+        raise ValueError(f"{site.name} is {jnp.dtype(site.dtype).name}: it cannot be scaled")
     # In the site's own dtype, so that what comes after it keeps its dtype.
     gate = jnp.asarray(array, site.dtype)
     if not gate.shape:

@@ -99,8 +99,9 @@ def find(block: Block) -> Found:
     for place in places:
         name = plain = f"{place.path}/{place.label}".lstrip("/")
         used[plain] += 1
-        if used[plain] > 1:
+        while name in numbers:
             name = f"{plain}#{used[plain]}"
+            used[plain] += name in numbers
         shape, dtype = place.aval.shape, place.aval.dtype
         site = Site(name, place.path, place.label, place.kind, place.repeats, shape, dtype)
         sites.append(site)
