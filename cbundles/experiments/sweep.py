@@ -244,10 +244,10 @@ def _check_history(history: Any, count: int, cells: Sequence[Cell], facts: Facts
         for entry in past:
             require_numbers([entry["test_accuracy"], *entry["num_bundles"]])
             require_numbers([entry["train_loss"], *entry["entropy"]], or_none=True)
-            measured = [entry["entropy"], entry["num_bundles"]]
-            measured += [entry[key] for key in ("conflict_rate",) if key in entry]
-            require_numbers(entry.get("conflict_rate", []), or_none=True)
-            if any(len(values) != layers for values in measured):
+            # The first checkpoints that have a number were written before there were rates.
+            rates = entry.get("conflict_rate", entry["entropy"])
+            require_numbers(rates, or_none=True)
+            if {len(entry["entropy"]), len(entry["num_bundles"]), len(rates)} != {layers}:
                 raise ValueError(f"it holds measurements of other than {layers} layers")
         if len(past) != count or not count:
             raise ValueError(f"it holds {len(past)} measurements of a network, {count} times")
