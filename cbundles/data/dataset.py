@@ -2,7 +2,7 @@
 
 A stored data set is a folder with four ``.npy`` files and ``meta.json``, which names each file's
 SHA-256 and ends with its own. It is written beside its place and renamed, so it is complete or
-absent. One of another format, or that is damaged, counts as absent and is made anew.
+absent. One that is damaged, or of a format that cannot be used, counts as absent and is made anew.
 """
 
 from __future__ import annotations
