@@ -1,0 +1,66 @@
+"""Experiments as data: a YAML file and overrides become cells, each a network trained once.
+
+- `schema`: the settings, their defaults, bounds and reasons; the cell they make.
+- `rules`: which values and combinations are refused, with the place and the nearest valid choice.
+- `grid`: from a file with ``--set`` overrides to cells: every setting may be a list, an axis.
+
+The identity of a cell is a hash of everything that determines its result (`cbundles.identity`), so
+a finished cell is recognised for ever. Nothing here imports JAX: a mistake is answered before
+anything heavy is loaded.
+"""
+
+from cbundles.config.grid import Experiment, build, load, override, parse_yaml
+from cbundles.config.schema import (
+    DATASETS,
+    FOLDER_PREFIX,
+    GROW,
+    GROWTH_ARMS,
+    INSERTING,
+    PAPER_BLOCKS,
+    PIPELINES,
+    SECTIONS,
+    TRAIN,
+    TUNE,
+    TUNING_ARMS,
+    Cell,
+    Data,
+    Growth,
+    Model,
+    Probe,
+    Training,
+    Tuning,
+    layers_of_block,
+    own_pipeline,
+    parse_blocks,
+    setting,
+)
+
+__all__ = [
+    "DATASETS",
+    "FOLDER_PREFIX",
+    "GROW",
+    "GROWTH_ARMS",
+    "INSERTING",
+    "PAPER_BLOCKS",
+    "PIPELINES",
+    "SECTIONS",
+    "TRAIN",
+    "TUNE",
+    "TUNING_ARMS",
+    "Cell",
+    "Data",
+    "Experiment",
+    "Growth",
+    "Model",
+    "Probe",
+    "Training",
+    "Tuning",
+    "build",
+    "layers_of_block",
+    "load",
+    "override",
+    "own_pipeline",
+    "parse_blocks",
+    "parse_yaml",
+    "setting",
+]

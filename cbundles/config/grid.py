@@ -1,0 +1,191 @@
+"""From a YAML file to cells: reading, overrides, and lists as axes.
+
+A configuration file describes a grid. Every setting may be given as a list and then becomes an
+axis; a *cell* is one point of the grid, that is, one network trained once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cbundles.config import rules
+from cbundles.config.schema import SECTIONS, Cell
+from cbundles.errors import InputError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A named grid of cells."""
+
+    name: str
+    cells: tuple[Cell, ...]
+    grid: dict[str, Any]  # every setting by section and key, lists where they are axes
+
+
+def load(path: Path, overrides: list[str]) -> Experiment:
+    """Read a YAML file, apply ``key.path=value`` overrides, validate, and expand the grid."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        nearby = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = f"; {did_you_mean(path, nearby)}" if nearby else ""
+        raise InputError(f"{path}: no such file{hint}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    content = parse_yaml(text, str(path))
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {content!r}")
+    return override(content, overrides, default_name=path.stem, file=str(path))
+
+
+def override(
+    content: dict[str, Any], overrides: list[str], *, default_name: str, file: str
+) -> Experiment:
+    """Apply ``key.path=value`` overrides to a nested mapping, then `build` it. file: its name."""
+    places = dict.fromkeys(_key_paths(content), file)
+    for text in overrides:
+        key_path = _apply_override(content, text)
+        for above in _with_parents(key_path):
+            places[above] = f"{file} with --set {text}"
+    return build(content, default_name=default_name, places=places, file=file)
+
+
+def build(
+    content: dict[str, Any],
+    *,
+    default_name: str,
+    places: dict[str, str] | None = None,
+    file: str = "config",
+) -> Experiment:
+    """Validate a nested mapping and expand it.
+
+    places: where each key path came from, for messages
+    """
+    origins = rules.Origins(file, places or {})
+    rules.reject_unknown_keys(content, {"name", *SECTIONS}, "", origins)
+    name = content.get("name", default_name)
+    if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
+        raise origins.error("name", name, "must be a plain name that can be a folder")
+
+    axes: dict[str, list[Any]] = {}  # by key path; a single value is an axis of length one
+    grid: dict[str, Any] = {"name": name}
+    for section in SECTIONS:
+        given = content.get(section)
+        if given is None:  # also a section that is named and left empty
+            given = {}
+        if not isinstance(given, dict):
+            raise origins.error(section, given, "must be a section with keys")
+        grid[section] = {}
+        for key, values in _axes_of_section(section, given, origins).items():
+            axes[f"{section}.{key}"] = values
+            grid[section][key] = values if isinstance(given.get(key), list) else values[0]
+
+    # Cells that differ only in settings without effect are equal: each is kept once, in order.
+    cells = dict.fromkeys(rules.valid_cell(point, origins) for point in _points(axes))
+    rules.reject_settings_without_effect(content, cells, origins)
+    return Experiment(name=name, cells=tuple(cells), grid=grid)
+
+
+def _axes_of_section(
+    section: str, given: dict[str, Any], origins: rules.Origins
+) -> dict[str, list[Any]]:
+    """The values of every setting of a section, checked one by one."""
+    kind = SECTIONS[section]
+    annotations = typing.get_type_hints(kind)
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    rules.reject_unknown_keys(given, fields, f"{section}.", origins)
+    axes: dict[str, list[Any]] = {}
+    for key, field in fields.items():
+        path = f"{section}.{key}"
+        value = given.get(key, field.default)
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            raise origins.error(path, value, "an axis needs at least one value")
+        axes[key] = []
+        for each in values:
+            not_given = each is None and field.default is None
+            if not not_given:
+                each = rules.valid_value(each, annotations[key], field.metadata, path, origins)
+            axes[key].append(each)
+        if len(set(axes[key])) < len(values):
+            raise origins.error(path, value, "an axis must not repeat a value")
+    return axes
+
+
+def _points(axes: dict[str, list[Any]]) -> Iterator[dict[str, dict[str, Any]]]:
+    """Every combination of values, by section and key; the last axis changes fastest."""
+    for values in itertools.product(*axes.values()):
+        point: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+        for path, value in zip(axes, values, strict=True):
+            section, key = path.split(".")
+            point[section][key] = value
+        yield point
+
+
+def _key_paths(content: dict[str, Any], prefix: str = "") -> list[str]:
+    paths = []
+    for key, value in content.items():
+        paths.append(f"{prefix}{key}")
+        if isinstance(value, dict):
+            paths += _key_paths(value, f"{prefix}{key}.")
+    return paths
+
+
+def _with_parents(path: str) -> list[str]:
+    """``a``, ``a.b`` and ``a.b.c`` of ``a.b.c``."""
+    return list(itertools.accumulate(path.split("."), lambda above, key: f"{above}.{key}"))
+
+
+def _apply_override(content: dict[str, Any], text: str) -> str:
+    """Set one ``section.key=value`` in place; returns the key path."""
+    path, equals, value = text.partition("=")
+    path = path.strip()
+    if not equals or not path:
+        raise InputError(f"--set {text}: expected section.key=value")
+    *parents, last = path.split(".")
+    target = content
+    for parent in parents:
+        child = target.get(parent)
+        if child is None:
+            child = target[parent] = {}
+        if not isinstance(child, dict):
+            raise InputError(f"--set {text}: {parent} is not a section")
+        target = child
+    target[last] = parse_yaml(value, f"--set {text}")
+    return path
+
+
+def parse_yaml(text: str, place: str) -> Any:
+    """Plain data from YAML; place: what a message calls the text."""
+    try:
+        return yaml.load(text, _StrictLoader)  # a SafeLoader: plain data only
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or error
+        raise InputError(f"{place}{line}: not valid YAML: {problem}") from None
+    except ValueError as error:  # for example a date that does not exist
+        raise InputError(f"{place}: not valid YAML: {error}") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a key given twice instead of silently keeping the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, (str, int, float)) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key if isinstance(key, (str, int, float)) else str(key))
+        return super().construct_mapping(node, deep)

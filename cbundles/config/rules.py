@@ -1,0 +1,299 @@
+"""What a configuration must not say, and the answer to each mistake.
+
+First single values against the bounds of their setting (`valid_value`), then the settings of one
+cell against one another (`valid_cell`), then whole sections that have no effect in any cell
+(`reject_settings_without_effect`). Every message names the place, the value and, where there is
+one, the nearest valid choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import typing
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cbundles.config.schema import PAPER_BLOCKS, SECTIONS, Cell, own_pipeline, parse_blocks
+from cbundles.errors import InputError, did_you_mean
+
+Section = dict[str, Any]  # key -> value
+
+# Blocks that nothing can be inserted between: why not, and the nearest block that allows it.
+NEVER_UNCHANGED = {
+    "plain-tanh": ("tanh of a layer's output is not that output", "plain-relu"),
+    "residual1-relu": (
+        "with zero weights its gradient is zero: relu'(0) = 0, no position is scored",
+        "residual1-tanh",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Origins:
+    """Knows which file or flag a key path came from, so that a message can say so."""
+
+    file: str
+    places: Mapping[str, str]  # key path -> the file, or the file with the flag
+
+    def error(self, path: str, value: object, problem: str) -> InputError:
+        return InputError(f"{self.places.get(path, self.file)}: {path} = {value!r}: {problem}")
+
+
+def reject_unknown_keys(
+    given: Section, valid: Collection[str], prefix: str, origins: Origins
+) -> None:
+    for key, value in given.items():
+        if key not in valid:
+            problem = f"unknown key; {did_you_mean(key, valid)}"
+            raise origins.error(f"{prefix}{key}", value, problem)
+
+
+def valid_value(
+    value: Any, annotation: Any, bounds: Mapping[str, Any], path: str, origins: Origins
+) -> Any:
+    """The value in the setting's own type, or an InputError with the nearest valid choice.
+
+    annotation: the type of the setting, such as ``float`` or ``int | str``
+    bounds: the metadata of the setting, see `schema.setting`
+    """
+    word = bounds["word"]
+    if word is not None and value == word:
+        return value
+    value = _in_type(value, annotation, word, path, origins)
+    if isinstance(value, str):
+        _check_choice(value, bounds, path, origins)
+    else:
+        _check_bounds(value, bounds, path, origins)
+    return value
+
+
+def _in_type(value: Any, annotation: Any, word: str | None, path: str, origins: Origins) -> Any:
+    kind = next(iter(typing.get_args(annotation)), annotation)  # of a union its first member
+    if kind is float and isinstance(value, str):
+        value = _number_from_text(value)  # YAML reads 1e-3 (no dot) as text
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(str(value))  # by way of text, so that too large a number is infinite
+    if type(value) is not kind:  # not isinstance: True is no number
+        expected = {int: "a whole number", float: "a number", str: "text"}[kind]
+        if word is not None:
+            expected += f" or {word}"
+        raise origins.error(path, value, f"must be {expected}")
+    return value
+
+
+def _number_from_text(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _check_choice(value: str, bounds: Mapping[str, Any], path: str, origins: Origins) -> None:
+    choices, prefix = bounds["choices"], bounds["prefix"]
+    if not choices or value in choices:
+        return
+    if prefix is None:
+        raise origins.error(path, value, did_you_mean(value, choices))
+    if not value.startswith(prefix):
+        raise origins.error(path, value, did_you_mean(value, [*choices, f"{prefix}PATH"]))
+
+
+def _check_bounds(value: float, bounds: Mapping[str, Any], path: str, origins: Origins) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise origins.error(path, value, "must be finite")
+    low, high, above = bounds["low"], bounds["high"], bounds["above"]
+    if low is not None and value < low:
+        raise origins.error(path, value, f"must be at least {low}; nearest valid: {low}")
+    if above is not None and value <= above:
+        raise origins.error(path, value, f"must be greater than {above}")
+    if high is not None and value > high:
+        raise origins.error(path, value, f"must be at most {high}; nearest valid: {high}")
+
+
+def valid_cell(sections: dict[str, Section], origins: Origins) -> Cell:
+    """The cell of these settings, every one of which is given and valid by itself.
+
+    What has no effect is left out, so that two cells which differ in it are one: `Cell.fromdict`
+    gives it its first value, whatever the schema's default is.
+    """
+    _settle_model(sections["model"], origins)
+    _leave_out_what_has_no_effect(sections)
+    _settle_edits(sections, origins)
+    return Cell.fromdict(sections)
+
+
+def _leave_out_what_has_no_effect(sections: dict[str, Section]) -> None:
+    data, probe = sections["data"], sections["probe"]
+    if sections["model"]["family"] == "fc":
+        probe.pop("batch_norm")
+    if data["pipeline"] == own_pipeline(data["name"]):
+        data.pop("pipeline")
+    probe.pop("resolution" if probe["equality"] == "gamma" else "gamma")
+    if probe["samples"] == "all":
+        probe.pop("selection")
+        if probe["images"] == "plain":
+            probe.pop("seed")
+
+
+def _settle_model(model: Section, origins: Origins) -> None:
+    """Check what a family needs, and leave out what it has no use for."""
+    if model["family"] == "fc":
+        for key in ("depth", "width"):
+            if model[key] is None:
+                why = _model_settings()[key].metadata["why"]
+                raise InputError(f"{origins.file}: model.{key}: missing; {why}")
+        _reject_and_drop(model, ("blocks", "base_filters"), origins)
+        return
+    if model["blocks"] is None and model["depth"] is None:
+        raise InputError(f"{origins.file}: model.depth: missing; or model.blocks = 3,6,12,3")
+    _reject_and_drop(model, ("width", "block"), origins)
+    _settle_depth_and_blocks(model, origins)
+
+
+def _reject_and_drop(model: Section, keys: tuple[str, ...], origins: Origins) -> None:
+    """Drop settings without use for the family; InputError where one was given another value than
+    its default."""
+    for key in keys:
+        if model[key] != _model_settings()[key].default:
+            problem = f"has no effect for model.family = {model['family']}"
+            raise origins.error(f"model.{key}", model[key], problem)
+        del model[key]
+
+
+def _model_settings() -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(SECTIONS["model"])}
+
+
+def _settle_depth_and_blocks(model: Section, origins: Origins) -> None:
+    """Of a VGG or ResNet: each follows from the other, and both must agree where both are given."""
+    if model["blocks"] is None:
+        if model["depth"] not in PAPER_BLOCKS:
+            nearest = min(PAPER_BLOCKS, key=lambda depth: abs(depth - model["depth"]))
+            problem = f"has no blocks in the paper; nearest valid: {nearest}, or give model.blocks"
+            raise origins.error("model.depth", model["depth"], problem)
+        model["blocks"] = ",".join(map(str, PAPER_BLOCKS[model["depth"]]))
+    try:
+        blocks = parse_blocks(model["blocks"])
+    except ValueError as error:
+        raise origins.error("model.blocks", model["blocks"], str(error)) from None
+    model["blocks"] = ",".join(map(str, blocks))  # without the spaces that were typed
+    depth = 2 + 2 * sum(blocks)
+    if model["depth"] not in (None, depth):
+        made = f"model.blocks = {model['blocks']} makes {depth} layers"
+        raise origins.error("model.depth", model["depth"], f"but {made}; leave one of them out")
+    model["depth"] = depth
+
+
+def _settle_edits(sections: dict[str, Section], origins: Origins) -> None:
+    """Check the sections of networks that change their depth, and empty those of others."""
+    growth, tuning, model = sections["growth"], sections["tuning"], sections["model"]
+    training = sections["training"]
+    for section in (growth, tuning):
+        if section["arm"] == "none":
+            section.clear()
+    if growth and tuning:
+        raise origins.error("tuning.arm", tuning["arm"], "leave out growth, or tuning")
+    if not growth and not tuning:
+        return
+    if training["conflict_checks"]:
+        problem = "has no effect on networks that change their depth; nearest valid: 0"
+        raise origins.error("training.conflict_checks", training["conflict_checks"], problem)
+    if model["family"] == "fc" and model["block"] in NEVER_UNCHANGED:
+        reason, nearest = NEVER_UNCHANGED[model["block"]]
+        problem = f"no layer can be inserted without changing it: {reason}"
+        raise origins.error("model.block", model["block"], f"{problem}; nearest valid: {nearest}")
+    if growth:
+        _check_growth(growth, model, training["epochs"], origins)
+    else:
+        _settle_tuning(tuning, model, origins)
+
+
+def _check_growth(growth: Section, model: Section, epochs: int, origins: Origins) -> None:
+    last = growth["first_epoch"] + (growth["insertions"] - 1) * growth["every"]
+    if growth["threshold"] == 0 and last >= epochs:
+        problem = f"the last insertion, after epoch {last}, must come before the end"
+        raise origins.error("training.epochs", epochs, f"{problem}; nearest valid: {last + 1}")
+    if model["family"] != "fc" and growth["arm"] in ("matched", "large"):
+        problem = "no ordinary vgg or resnet has an inserted layer; nearest valid: 'small'"
+        raise origins.error("growth.arm", growth["arm"], problem)
+    if growth["threshold"] > 0 and growth["first_epoch"] >= epochs:
+        problem = f"nothing is inserted in {epochs} epochs; nearest valid: {max(1, epochs - 1)}"
+        raise origins.error("growth.first_epoch", growth["first_epoch"], problem)
+    if growth["backtrack"]:
+        _check_backtrack(growth, last, epochs, origins)
+    if growth["arm"] == "large" and growth["large_depth"] is None:
+        raise origins.error("growth.large_depth", None, "missing; layers of the arm large")
+    if growth["large_depth"] is not None and growth["large_depth"] <= (model["depth"] or 0):
+        problem = f"must be more than the small network's; nearest valid: {model['depth'] + 1}"
+        raise origins.error("growth.large_depth", growth["large_depth"], problem)
+    if growth["zero"] == "inner" and model.get("block") != "residual2-tanh":
+        problem = (
+            "inner weights of zero need model.block = residual2-tanh: with relu, or without two "
+            "weights, no position is scored; nearest valid: 'outer'"
+        )
+        raise origins.error("growth.zero", "inner", problem)
+
+
+def _check_backtrack(growth: Section, last: int, epochs: int, origins: Origins) -> None:
+    """Every insertion must be judged before the next one, and before the end."""
+    wait = growth["backtrack"]
+    if growth["insertions"] > 1 and growth["every"] < wait:
+        problem = f"an insertion is judged {wait} epochs later (backtrack); nearest valid: {wait}"
+        raise origins.error("growth.every", growth["every"], problem)
+    if growth["threshold"] == 0 and last + wait > epochs:
+        problem = f"the last insertion, after epoch {last}, is judged after {last + wait}"
+        raise origins.error("training.epochs", epochs, f"{problem}; nearest valid: {last + wait}")
+
+
+def _settle_tuning(tuning: Section, model: Section, origins: Origins) -> None:
+    """Check the section, and give `max_depth` its value where none was given."""
+    if model["family"] != "fc":
+        problem = "tune takes fully connected networks: fc"
+        raise origins.error("model.family", model["family"], problem)
+    if model["block"] != "plain-relu":
+        problem = "tune takes plain fc networks: plain-relu"
+        raise origins.error("model.block", model["block"], problem)
+    if tuning["budget_depth"] is None:
+        raise origins.error("tuning.budget_depth", None, "missing; the depth whose compute all get")
+    if tuning["max_depth"] is None:
+        tuning["max_depth"] = 2 * max(tuning["budget_depth"], model["depth"])
+    if tuning["min_depth"] > model["depth"]:
+        problem = f"the network starts with fewer; nearest valid: {model['depth']}"
+        raise origins.error("tuning.min_depth", tuning["min_depth"], problem)
+    if tuning["max_depth"] < tuning["min_depth"]:
+        problem = f"less than tuning.min_depth; nearest valid: {tuning['min_depth']}"
+        raise origins.error("tuning.max_depth", tuning["max_depth"], problem)
+    if tuning["max_depth"] < model["depth"]:
+        problem = f"the network starts with more; nearest valid: {model['depth']}"
+        raise origins.error("tuning.max_depth", tuning["max_depth"], problem)
+
+
+def reject_settings_without_effect(
+    content: Mapping[str, Any], cells: Collection[Cell], origins: Origins
+) -> None:
+    """A setting that was written down and has no effect in any cell is a misunderstanding."""
+    _check_probe(content.get("probe") or {}, {cell.probe.equality for cell in cells}, origins)
+    for section in ("growth", "tuning"):
+        given = content.get(section) or {}
+        if any(getattr(cell, section).arm != "none" for cell in cells):
+            continue
+        for key, value in given.items():
+            if key != "arm":
+                problem = f"has no effect without {section}.arm"
+                raise origins.error(f"{section}.{key}", value, problem)
+
+
+def _check_probe(probe: Section, equalities: set[str], origins: Origins) -> None:
+    for key, wanted in (("gamma", "gamma"), ("resolution", "weight_amplitude")):
+        if key in probe and wanted not in equalities:
+            problem = f"has no effect unless probe.equality is {wanted}"
+            raise origins.error(f"probe.{key}", probe[key], problem)
+    samples = probe.get("samples")
+    if "gamma" in equalities and "all" in (samples if isinstance(samples, list) else [samples]):
+        problem = (
+            "the whole training set is measured in batches, but probe.equality = gamma compares "
+            "all samples with one another; nearest valid: a number"
+        )
+        raise origins.error("probe.samples", samples, problem)

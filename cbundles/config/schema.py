@@ -1,0 +1,353 @@
+"""The settings of one trained network: six sections of them, and the cell that they make.
+
+A setting is a field with a default, with bounds or choices, and with a line that says why it is
+there (`setting`). The sections `Data`, `Model`, `Training`, `Probe`, `Growth` and `Tuning` hold the
+settings, and a `Cell` holds one of each. What may not go together is in `rules`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from cbundles import identity
+
+DATASETS = ("mnist_mini", "spirals", "mnist", "cifar10", "svhn_cropped", "imagenette")
+PIPELINES = ("mnist", "cifar10", "svhn_cropped", "imagenette", "plain")
+FOLDER_PREFIX = "folder:"
+BLOCKS = ("plain", "residual1", "residual2")
+ACTIVATIONS = ("relu", "tanh")
+# What a layer is inserted by, or the network that this is compared with.
+INSERTING = ("max", "min", "first", "random")
+GROWTH_ARMS = ("none", *INSERTING, "small", "matched", "large")
+TUNING_ARMS = ("none", "fixed", "remove", "insert", "both", "both-random")
+# Which command a cell is for: `sweep`, `grow` or `tune`.
+TRAIN = "train"
+GROW = "grow"
+TUNE = "tune"
+
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    why: str,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: tuple[str, ...] | None = None,
+    or_prefix: str | None = None,
+    or_word: str | None = None,
+) -> Any:
+    """A field of the schema.
+
+    default: None stands for "not given"; without any the setting must be given
+    why: one line for readers: what it does, or why its default is what it is
+    low, high: the smallest and the largest valid number
+    above: numbers must be larger than this one
+    choices: the valid texts
+    or_prefix: texts that begin so are valid besides the choices
+    or_word: this text is valid instead of a number
+    """
+    metadata = {
+        "low": low,
+        "high": high,
+        "above": above,
+        "choices": choices,
+        "prefix": or_prefix,
+        "word": or_word,
+        "why": why,
+    }
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """Which images."""
+
+    name: str = setting(
+        "mnist_mini",
+        choices=DATASETS,
+        or_prefix=FOLDER_PREFIX,
+        why="the default ships with the package; folder:PATH is any folder of images",
+    )
+    augmentation: str = setting(
+        "original",
+        choices=("original", "none"),
+        why="what the original code does per data set (for MNIST: enlarge to 32, crop, brightness)",
+    )
+    pipeline: str = setting(
+        "auto",
+        choices=("auto", *PIPELINES),
+        why="whose preprocessing the images get; auto: the data set's own, plain for a folder",
+    )
+
+
+def own_pipeline(name: str) -> str:
+    """The pipeline, one of `PIPELINES`, that the original has for a data set; none for a folder."""
+    if name.startswith(FOLDER_PREFIX) or name == "spirals":
+        return "plain"
+    return "mnist" if name == "mnist_mini" else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """Which network."""
+
+    family: str = setting(
+        "fc",
+        choices=("fc", "vgg", "resnet"),
+        why="fully connected with ReLU (paper, sec. 3.3), or convolutional (sec. 3.4 to 3.6)",
+    )
+    depth: int = setting(
+        None, low=1, high=10_000, why="fc: hidden layers L; vgg, resnet: 2 + 2 x blocks"
+    )
+    width: int = setting(None, low=1, high=100_000, why="fc: neurons in every hidden layer")
+    block: str = setting(
+        "plain-relu",
+        choices=tuple(f"{kind}-{function}" for kind in BLOCKS for function in ACTIVATIONS),
+        why="fc: hidden layers after the first: s(Wh + b), h + s(Wh + b) or h + W2 s(Wh + b)",
+    )
+    blocks: str = setting(
+        None, why="vgg, resnet: blocks of the four stages, as 3,12,41,3; given by depth otherwise"
+    )
+    base_filters: int = setting(
+        64, low=1, high=10_000, why="vgg, resnet: filters of the first stage, 64 in the paper"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How it is trained. Defaults are the paper's (sec. 3.1)."""
+
+    epochs: int = setting(50, low=1, why="50 for fully connected networks")
+    batch_size: int = setting(64, low=1, why="also sets the resolution of the metric (eq. 1)")
+    learning_rate: float = setting(1e-3, above=0.0, high=10.0, why="RAdam's step")
+    weight_decay: float = setting(1e-2, low=0.0, high=10.0, why="decoupled, times learning rate")
+    seed: int = setting(0, low=0, high=2**32 - 1, why="initial weights, order, augmentation")
+    accuracy_epochs: int = setting(
+        5, low=1, why="the paper averages the last 5 epochs; the original code averages 4"
+    )
+    conflict_checks: int = setting(
+        0, low=0, why="stop when the last layer conflicts after one of so many epochs; 0: never"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """On which examples bundles are measured."""
+
+    samples: int | str = setting(
+        2048,
+        low=1,
+        or_word="all",
+        why="the paper's |B|; the original command line uses 64; all: the whole training set",
+    )
+    selection: str = setting(
+        "uniform",
+        choices=("uniform", "first"),
+        why="a uniform draw, as the paper says; the original takes the first of a short buffer",
+    )
+    images: str = setting(
+        "plain",
+        choices=("plain", "augmented"),
+        why="un-augmented, as the original's evaluation; its auto-tuning uses augmented ones",
+    )
+    seed: int = setting(0, low=0, high=2**32 - 1, why="one probe set for all cells of a run")
+    equality: str = setting(
+        "weight_amplitude",
+        choices=("weight_amplitude", "gamma"),
+        why="what a weight update can tell apart, as in the original code; gamma: eq. 1 literally",
+    )
+    gamma: float = setting(1e-8, low=0.0, high=1.0, why="the tolerance of eq. 1")
+    resolution: str = setting(
+        "float32",
+        choices=("float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"),
+        why="the format that updated weights are rounded to; sec. 5 asks about coarser ones",
+    )
+
+    batch_norm: str = setting(
+        "batch",
+        choices=("batch", "running"),
+        why="vgg, resnet: by the statistics of the probe set, or running ones (ARCHITECTURE.md)",
+    )
+
+    def count(self, available: int) -> int:
+        """How many samples that is, of so many training images."""
+        return available if isinstance(self.samples, str) else self.samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Growth:
+    """Inserting layers while training (the third work), and what that is compared with."""
+
+    arm: str = setting(
+        "none",
+        choices=GROWTH_ARMS,
+        why="position by sensitivity (max), controls min, first, random; or no insertion: small "
+        "(the start), matched (its final depth from the start), large (large_depth)",
+    )
+    first_epoch: int = setting(100, low=1, why="after this epoch the first layer is inserted")
+    every: int = setting(100, low=1, why="epochs from one insertion, or check, to the next")
+    insertions: int = setting(1, low=1, high=1000, why="at most so many layers are inserted")
+    threshold: float = setting(
+        0.0,
+        low=0.0,
+        high=1e6,
+        why="insert only when the largest sensitivity exceeds this many times the mean of the "
+        "existing layers'; 0: always, at fixed epochs",
+    )
+    large_depth: int = setting(None, low=1, high=10_000, why="layers of the arm large")
+    learning_rate_factor: float = setting(
+        1.0, above=0.0, high=100.0, why="times the learning rate, at each insertion"
+    )
+    scale: str = setting(
+        "none", choices=("none", "size"), why="size: sensitivity per number of weights"
+    )
+    zero: str = setting(
+        "outer", choices=("outer", "inner"), why="residual2: which weights of a new block are zero"
+    )
+    backtrack: int = setting(
+        0, low=0, why="undo an insertion when the loss is no lower so many epochs later; 0: never"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tuning:
+    """Removing and inserting layers while training, from a depth that may be wrong."""
+
+    arm: str = setting(
+        "none",
+        choices=TUNING_ARMS,
+        why="which edits are allowed; both-random inserts at a random position",
+    )
+    budget_depth: int = setting(
+        None, low=1, high=10_000, why="compute of every arm: training.epochs at this depth"
+    )
+    every: int = setting(10, low=1, why="epochs from one check to the next")
+    trial: int = setting(10, low=1, why="epochs after which an edit must have lowered the loss")
+    cooldown: int = setting(10, low=0, why="epochs without edits after one was judged")
+    memory: int = setting(
+        100, low=0, why="epochs in which an edit is neither reversed nor, undone, repeated"
+    )
+    threshold: float = setting(
+        1.0, low=0.0, high=1e6, why="insert when max S exceeds this many times the mean of layers"
+    )
+    saturated: float = setting(
+        0.99, above=0.0, high=1.0, why="no insertion above this accuracy on the training images"
+    )
+    min_depth: int = setting(1, low=1, high=10_000, why="never fewer layers")
+    max_depth: int = setting(None, low=1, high=10_000, why="never more layers; twice the budget's")
+    held_out: float = setting(
+        0.2, above=0.0, high=0.5, why="share of the training images on which edits are judged"
+    )
+
+
+SECTIONS: dict[str, type] = {
+    "data": Data,
+    "model": Model,
+    "training": Training,
+    "probe": Probe,
+    "growth": Growth,
+    "tuning": Tuning,
+}
+
+# Blocks of the depths that the paper names (sec. 3.1).
+PAPER_BLOCKS = {
+    4: (1, 0, 0, 0),
+    10: (1, 1, 1, 1),
+    20: (2, 2, 3, 2),
+    30: (3, 3, 5, 3),
+    50: (3, 6, 12, 3),
+    76: (3, 6, 25, 3),
+    100: (3, 12, 31, 3),
+    120: (3, 12, 41, 3),
+}
+STAGES = 4
+
+
+def layers_of_block(block: int) -> tuple[int, int]:
+    """The numbers of the two layers in a block of a VGG or ResNet, all counted from 1 as in the
+    paper: the stem is layer 1, blocks of two convolutions follow."""
+    return 2 * block, 2 * block + 1
+
+
+def parse_blocks(text: str) -> tuple[int, int, int, int]:
+    """``3,12,41,3`` as numbers; ValueError says what is wrong."""
+    parts = text.split(",")
+    if len(parts) != STAGES or not all(part.strip().isdecimal() for part in parts):
+        raise ValueError(f"must be {STAGES} whole numbers with commas, such as 3,12,41,3")
+    first, second, third, fourth = map(int, parts)
+    if not 1 <= first + second + third + fourth <= 5_000:
+        raise ValueError("must be 1 to 5000 blocks in all")
+    return first, second, third, fourth
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One network, trained and measured once."""
+
+    data: Data
+    model: Model
+    training: Training
+    probe: Probe
+    growth: Growth = field(default_factory=Growth)
+    tuning: Tuning = field(default_factory=Tuning)
+
+    @property
+    def id(self) -> str:
+        """12 hex digits that identify the result: the same for the same settings, whatever becomes
+        of the schema's defaults."""
+        return identity.identity(self.asdict())
+
+    @property
+    def label(self) -> str:
+        """How people call it: its shape and seed, and whatever else is unusual, but for how a
+        network is edited while it is trained."""
+        m = self.model
+        size = f"width={m.width}" if m.family == "fc" else f"filters={m.base_filters}"
+        label = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
+        for path, value in self.unusual.items():
+            section, key = path.split(".")
+            if section not in ("growth", "tuning") or key == "arm":
+                label += f" {key}={value}"
+        return label
+
+    @property
+    def unusual(self) -> dict[str, Any]:
+        """Key paths and values of what differs from the first values (`identity`), besides data
+        set, epochs, seed and the size of the network; blocks that are not the paper's for this
+        depth. The names of groups and captions come from here, so they last as identities do."""
+        differing = identity.differences(self.asdict())
+        usual = ("data.name", "training.epochs", "training.seed")
+        found = {
+            path: value
+            for path, value in differing.items()
+            if path not in usual and not path.startswith("model.")
+        }
+        if "model.block" in differing:
+            found["model.block"] = self.model.block
+        if self.model.family != "fc" and self.blocks != PAPER_BLOCKS.get(self.model.depth):
+            found["model.blocks"] = self.model.blocks
+        return found
+
+    @property
+    def blocks(self) -> tuple[int, int, int, int]:
+        """Of a VGG or ResNet, in each of its stages."""
+        return parse_blocks(self.model.blocks)
+
+    def asdict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def fromdict(cls, content: identity.Settings) -> Cell:
+        """From what `asdict` returned, perhaps in a version that had fewer settings."""
+        whole = identity.completed(content)
+        return cls(**{name: kind(**whole[name]) for name, kind in SECTIONS.items()})
+
+    @property
+    def kind(self) -> str:
+        """Which command it is for: TRAIN, GROW or TUNE."""
+        if self.growth.arm != "none":
+            return GROW
+        return TUNE if self.tuning.arm != "none" else TRAIN
