@@ -21,13 +21,12 @@ import numpy as np
 import optax
 from jax import lax
 
+from cbundles.chance import EPOCH, generator
 from cbundles.data import augment
 from cbundles.networks import network
 from cbundles.networks.network import Network
 from cbundles.networks.shape import Shape
 from cbundles.optim import ranger
-
-EPOCHS = 2**40  # epoch streams of a seed start here, beyond the streams of its initial weights
 
 
 class TrainState(NamedTuple):
@@ -111,7 +110,7 @@ def plan(recipe: Recipe, seed: int, number: int, examples: int) -> Plan:
     """
     steps = examples // recipe.batch_size
     used = steps * recipe.batch_size
-    chance = np.random.Generator(np.random.Philox(key=[seed, EPOCHS + number]))
+    chance = generator(seed, EPOCH, number)
     order = chance.permutation(examples).astype(np.int32)[:used]
     flat = Plan(order, augment.draw(chance, used, recipe.augmentation))
     return jax.tree.map(lambda a: a.reshape(steps, recipe.batch_size, *a.shape[1:]), flat)

@@ -159,8 +159,8 @@ FAULTS = (
         (
             Edit(
                 "cbundles/train.py",
-                "key=[seed, EPOCHS + number]",
-                "key=[seed, EPOCHS]",
+                "generator(seed, EPOCH, number)",
+                "generator(seed, EPOCH)",
             ),
         ),
         ("tests/test_train.py::test_plans_depend_on_seed_and_epoch_only",),

@@ -15,7 +15,7 @@ from conftest import ROOT
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["errors", "provenance"],
-    ["formats"],
+    ["formats", "chance"],
     ["identity"],
     ["config"],
     ["data"],

@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 
 from cbundles.bundles.leaders import leaders
+from cbundles.chance import HASH_KEYS, generator
 from cbundles.errors import did_you_mean
 
 RULES = ("weight_amplitude", "gamma")
@@ -32,7 +33,6 @@ GAMMA = 1e-8
 LANES = 3
 LANE_DISTANCE = 16  # columns between the keys of two lanes; any number would do, 64 bytes is fast
 MARGIN = LANES * LANE_DISTANCE
-KEY_STREAM = 2**51  # apart from the streams of training and of the probe
 ABSOLUTE = np.uint32(0x7FFFFFFF)
 INFINITY = np.uint32(0x7F800000)
 
@@ -94,7 +94,7 @@ class Scale(NamedTuple):
 def draw_keys(columns: int, salt: int) -> np.ndarray:
     """The keys of `fingerprint` for rows of up to `columns` numbers: odd uint32. They are an
     argument of programs, not part of them, so that another salt needs no other program."""
-    chance = np.random.Generator(np.random.Philox(key=[salt, KEY_STREAM]))
+    chance = generator(salt, HASH_KEYS)
     return chance.integers(2**32, size=columns + MARGIN, dtype=np.uint32) | np.uint32(1)
 
 

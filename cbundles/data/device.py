@@ -10,12 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cbundles.chance import HELD_OUT, PROBE_SET, generator
 from cbundles.config import Data, Probe
 from cbundles.data import augment
 from cbundles.data.dataset import Dataset
-
-PROBE_STREAM = 2**50  # keeps the probe's draw apart from the training seeds' streams
-HELD_OUT_STREAM = 2**53
 
 
 class Examples(NamedTuple):
@@ -49,7 +47,7 @@ def place(dataset: Dataset, data: Data, probe: Probe, held_out: float = 0.0) -> 
         dataset, apart = _split(dataset, held_out)
     augmentation = augment.pipeline_for(data)
     canvas = jax.jit(augment.canvas, static_argnums=1)(dataset.train_images, augmentation)
-    chance = np.random.Generator(np.random.Philox(key=[probe.seed, PROBE_STREAM]))
+    chance = generator(probe.seed, PROBE_SET)
     available = len(dataset.train_labels)
     count = probe.count(available)
     rows = np.arange(count)
@@ -71,7 +69,7 @@ def place(dataset: Dataset, data: Data, probe: Probe, held_out: float = 0.0) -> 
 
 def _split(dataset: Dataset, share: float) -> tuple[Dataset, Examples]:
     """A data set without a share of its training images, and these."""
-    chance = np.random.Generator(np.random.Philox(key=[0, HELD_OUT_STREAM]))
+    chance = generator(0, HELD_OUT)
     order = chance.permutation(len(dataset.train_labels))
     apart, kept = (np.sort(rows) for rows in np.split(order, [round(share * len(order))]))
     images, labels = dataset.train_images, dataset.train_labels

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from cbundles.chance import SPIRALS_SPLIT, generator
+
 PER_CLASS, TRAIN_SHARE = 300, 0.75
-SPLIT_STREAM = 2**51  # of the draw that decides which points are kept for testing
 
 
 def arrays() -> dict[str, np.ndarray]:
@@ -17,7 +18,7 @@ def arrays() -> dict[str, np.ndarray]:
     arm = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     points = np.concatenate([-arm, arm]).astype(np.float32).reshape(-1, 1, 1, 2)
     labels = np.repeat(np.arange(2, dtype=np.int32), PER_CLASS)
-    chance = np.random.Generator(np.random.Philox(key=[0, SPLIT_STREAM]))
+    chance = generator(0, SPIRALS_SPLIT)
     order = chance.permutation(len(labels))
     train, test = np.split(order, [round(TRAIN_SHARE * len(order))])
     return {

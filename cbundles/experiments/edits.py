@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cbundles.chance import INSERTED_POSITION, generator
 from cbundles.config import INSERTING, Cell, Growth, Tuning
 
-POSITION_STREAM = 2**52  # of chance, for arms that draw a position
 INSERT, REMOVE = "insert", "remove"
 ROOM = 8  # layers that the tuner pads to at least: fewer programs
 
@@ -44,7 +44,7 @@ def place(
         return int(np.argmin(sensitivities))
     if arm == "first":
         return 0
-    chance = np.random.Generator(np.random.Philox(key=[seed, POSITION_STREAM + epoch]))
+    chance = generator(seed, INSERTED_POSITION, epoch)
     return int(chance.integers(len(sensitivities)))
 
 

@@ -14,13 +14,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cbundles.chance import REMOVED_BLOCKS, generator
+
 CONFLICTING, OTHERS, ALL = "conflicting", "non-conflicting", "all"
 GROUPS = (CONFLICTING, OTHERS, ALL)
 SINGLE = "single"
 # A block's score, and whether high ones go first. See `experiments.lesion.Blocks`.
 RANKINGS = {"entropy": True, "scaled_norm": False, "norm": False, "first_order": False}
 ASKED, ASKED_SHARES = (5, 10, 15), (0.5, 0.6)  # always among the counts: claim C17
-STREAM = 2**52  # of chance, beyond those of training and probing
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,21 @@ def ranking(scores: Sequence[float | None], high_first: bool) -> tuple[int, ...]
 def variants(blocks: dict[str, Sequence[float | None]], settings: Settings) -> list[Variant]:
     """Every network that is evaluated: each block alone; draws of each group and k; each ranking
     and k. A group that is empty, or all, adds nothing. blocks: see `Blocks`, a list a score."""
-    number = len(blocks["entropy"])
-    found = [Variant(SINGLE, (block,)) for block in range(number)]
+    total = len(blocks["entropy"])
+    found = [Variant(SINGLE, (block,)) for block in range(total)]
     for place, (name, members) in enumerate(groups(blocks["entropy"]).items()):
-        if name != ALL and len(members) in (0, number):
+        if name != ALL and len(members) in (0, total):
             continue
-        for k in settings.counts(len(members), number):
+        for k in settings.counts(len(members), total):
             for draw in range(settings.draws):
-                stream = STREAM + (place * 2**16 + k) * 2**16 + draw
-                chance = np.random.Generator(np.random.Philox(key=[settings.seed, stream]))
+                number = (place * 2**16 + k) * 2**16 + draw
+                chance = generator(settings.seed, REMOVED_BLOCKS, number)
                 chosen = chance.choice(members, k, replace=False)
                 found.append(Variant(name, tuple(sorted(map(int, chosen)))))
     for name, high_first in RANKINGS.items():
         if len(set(blocks[name])) > 1:  # without a difference there is no order
             order = ranking(blocks[name], high_first)
-            found += [Variant(name, order[:k]) for k in settings.counts(number, number)]
+            found += [Variant(name, order[:k]) for k in settings.counts(total, total)]
     return found
 
 

@@ -23,6 +23,7 @@ import numpy as np
 from jax import lax
 
 from cbundles.bundles import bundle_entropy
+from cbundles.chance import TOY_ORDER, TOY_POINTS, TOY_WEIGHTS, generator
 
 POINTS, CLASSES, EPOCHS, BATCH, LEARNING_RATE = 1000, 2, 50, 64, 1e-4
 CASES = {"separate": 0.5, "conflicting": 0.5, "conflicting-imbalanced": 0.66}
@@ -52,7 +53,7 @@ def initial(case: str) -> Params:
 
 def points(case: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Sorted x, float32 (1000,), and one-hot classes (1000, 2)."""
-    chance = np.random.Generator(np.random.Philox(key=[seed, 0]))
+    chance = generator(seed, TOY_POINTS)
     first = round(CASES[case] * POINTS)
     x = np.sort(np.concatenate([chance.random(first) / 2, (1 + chance.random(POINTS - first)) / 2]))
     return x.astype(np.float32), np.eye(CLASSES, dtype=np.float32)[(x >= 0.5).astype(int)]
@@ -96,7 +97,7 @@ def train(case: str, seed: int) -> dict[str, Any]:
     x, y = jnp.asarray(inputs), jnp.asarray(classes)
     labels, share = classes.argmax(1), CASES[case]
     params, history = initial(case), []
-    chance = np.random.Generator(np.random.Philox(key=[seed, 1]))
+    chance = generator(seed, TOY_ORDER)
     untrained = input_gradients(lambda a: loss(initial(case), a, y), inputs)
     for number in range(EPOCHS + 1):
         amplitude = None
@@ -136,7 +137,7 @@ def plain(seed: int, *, standardised: bool) -> dict[str, Any]:
     about half of them, as the theory of shattered gradients assumes. Otherwise activations of all
     inputs soon point the same way, and few neurons ever switch.
     """
-    chance = np.random.Generator(np.random.Philox(key=[seed, 2]))
+    chance = generator(seed, TOY_WEIGHTS)
     x, _ = points("separate", seed)
     size = (PLAIN_LAYERS - 1, PLAIN_WIDTH, PLAIN_WIDTH)
     first = jnp.asarray(chance.standard_normal(PLAIN_WIDTH) * np.sqrt(2), jnp.float32)

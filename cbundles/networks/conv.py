@@ -24,6 +24,7 @@ import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name as named
 
+from cbundles.chance import CONV_WEIGHTS, generator
 from cbundles.networks import lowering
 from cbundles.networks.shape import POOL_ABOVE, ConvShape
 
@@ -101,8 +102,7 @@ def init(shape: ConvShape, seed: int) -> tuple[Params, Params]:
     """
 
     def chance(stage: int, block: int = 0, place: int = 0) -> np.random.Generator:
-        stream = (stage * 2**16 + block) * 4 + place
-        return np.random.Generator(np.random.Philox(key=[seed, stream]))
+        return generator(seed, CONV_WEIGHTS, (stage * 2**16 + block) * 4 + place)
 
     def block(stage: int, number: int, kernels: Kernels) -> tuple[Unit, ...]:
         draws = (chance(1 + stage, number, place) for place in range(len(kernels)))

@@ -27,12 +27,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name as named
 
+from cbundles.chance import FC_OUTER_WEIGHTS, FC_OUTPUT_WEIGHTS, FC_WEIGHTS, Stream, generator
 from cbundles.networks.shape import FcShape
 
 PLAIN = "plain-relu"
 LAYER = "layer"  # a site: what a hidden layer passes on
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
-OUTPUT_STREAM, OUTER_STREAM = 2**32, 2**33  # of chance, which no hidden layer uses
 
 
 class Params(NamedTuple):
@@ -56,25 +56,25 @@ def init(shape: FcShape, seed: int) -> Params:
     alone: not on the depth of the network, the device or the version of JAX.
     """
 
-    def uniform(limit: float, size: tuple[int, ...], layer: int) -> np.ndarray:
-        generator = np.random.Generator(np.random.Philox(key=[seed, layer]))
-        return ((2 * generator.random(size, np.float32) - 1) * np.float32(limit)).astype(np.float32)
+    def uniform(limit: float, size: tuple[int, ...], stream: Stream, layer: int = 0) -> np.ndarray:
+        chance = generator(seed, stream, layer)
+        return ((2 * chance.random(size, np.float32) - 1) * np.float32(limit)).astype(np.float32)
 
-    def stacked(stream: int) -> np.ndarray:
+    def stacked(stream: Stream) -> np.ndarray:
         size = (shape.width, shape.width)
-        drawn = [uniform(he, size, stream + layer) for layer in range(1, shape.depth)]
+        drawn = [uniform(he, size, stream, layer) for layer in range(1, shape.depth)]
         return np.stack(drawn) if drawn else np.zeros((0, *size), np.float32)
 
     he, width = math.sqrt(6 / shape.width), shape.width
     glorot = math.sqrt(6 / (width + shape.outputs))
     return Params(
-        first=uniform(math.sqrt(6 / shape.inputs), (shape.inputs, width), 0),
+        first=uniform(math.sqrt(6 / shape.inputs), (shape.inputs, width), FC_WEIGHTS),
         first_bias=np.zeros(width, np.float32),
-        hidden=stacked(0),
+        hidden=stacked(FC_WEIGHTS),
         hidden_bias=np.zeros((shape.depth - 1, width), np.float32),
-        last=uniform(glorot, (width, shape.outputs), OUTPUT_STREAM),
+        last=uniform(glorot, (width, shape.outputs), FC_OUTPUT_WEIGHTS),
         last_bias=np.zeros(shape.outputs, np.float32),
-        outer=stacked(OUTER_STREAM) if shape.weights == 2 else (),
+        outer=stacked(FC_OUTER_WEIGHTS) if shape.weights == 2 else (),
     )
 
 
