@@ -1,16 +1,22 @@
-"""The command line. Flags are read here; what a command does is in `commands`."""
+"""The command line. What was typed is read here; what a command does is in `commands`."""
 
 from __future__ import annotations
 
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cbundles import __version__, config
+from cbundles.commands.flags import TRAINING, Flags, with_flags
 from cbundles.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cbundles.commands.running import Command, PlannedCommand
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,32 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find the layers that keep a deep classifier from learning, after one epoch.",
 )
-
-# Flags that several commands have.
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. training.epochs=3."),
-]
-OutOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Results folder [results/<name>].")
-]
-PlanOption = Annotated[bool, typer.Option("--plan", help="Print cells and cost; run nothing.")]
-FreshOption = Annotated[bool, typer.Option("--fresh", help="Train again what is finished already.")]
-DataDirOption = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Where TensorFlow Datasets keeps its data.")
-]
-ManualDirOption = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Folder with the publisher's archives (no internet)."),
-]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu or gpu.")]
-WorkersOption = Annotated[
-    int | None, typer.Option(min=1, help="Worker processes [one a CPU core; 1 on a GPU].")
-]
-KeepOption = Annotated[
-    bool, typer.Option("--keep-weights", help="Keep the trained networks (weights/*.npz).")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object a line, for machines.")]
+RESULTS = Path("results")
 
 
 def _version(wanted: bool) -> None:
@@ -63,38 +44,22 @@ def _main(
 
 
 @app.command()
+@with_flags(*TRAINING, "keep_weights")
 def sweep(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG.yaml", help="The grid; see configs/.")
     ],
-    set_: SetOption = None,
-    out: OutOption = None,
-    plan: PlanOption = False,
-    fresh: FreshOption = False,
-    data_dir: DataDirOption = None,
-    manual_dir: ManualDirOption = None,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    keep_weights: KeepOption = False,
-    as_json: JsonOption = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Train and measure every network of a grid: accuracy and bundle entropy by depth and width."""
-    from cbundles.commands import sweep as command
-    from cbundles.commands.running import require
+    from cbundles.commands.sweep import Sweep
 
-    experiment = config.load(config_file, set_ or [])
-    require(experiment, config.TRAIN)
-    options = _options(
-        out or Path("results") / experiment.name,
-        device, workers, fresh, as_json, data_dir, manual_dir, keep_weights,
-    )  # fmt: skip
-    if plan:
-        command.plan_sweep(experiment, options, _console())
-    else:
-        raise typer.Exit(command.run_sweep(experiment, options, _console()))
+    _plan_or_execute(Sweep.of_file(config_file, flags.overrides), flags)
 
 
 @app.command()
+@with_flags(*TRAINING)
 def autotune(
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="A data set, or folder:PATH; as data.name.")
@@ -111,31 +76,18 @@ def autotune(
         str,
         typer.Option(help="What goes: stage (as the paper says), or conflicting (original code)."),
     ] = "stage",
-    set_: SetOption = None,
-    out: OutOption = None,
-    plan: PlanOption = False,
-    fresh: FreshOption = False,
-    data_dir: DataDirOption = None,
-    manual_dir: ManualDirOption = None,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Find the depth that a data set needs: remove conflicting layers after the first epochs."""
-    from cbundles.commands import autotune as command
+    from cbundles.commands.autotune import Autotune
 
-    tuning = command.describe(dataset, blocks, seeds, baseline, rule, set_ or [])
-    options = _options(
-        out or Path("results") / tuning.experiment.name,
-        device, workers, fresh, as_json, data_dir, manual_dir,
-    )  # fmt: skip
-    if plan:
-        command.plan(tuning, options, _console())
-    else:
-        raise typer.Exit(command.run(tuning, options, _console()))
+    command = Autotune.of_choices(dataset, blocks, seeds, baseline, rule, flags.overrides)
+    _plan_or_execute(command, flags)
 
 
 @app.command()
+@with_flags(*TRAINING)
 def lesion(
     run: Annotated[
         Path | None,
@@ -152,44 +104,32 @@ def lesion(
     draws: Annotated[int, typer.Option(min=1, help="Draws of each number of blocks.")] = 15,
     every: Annotated[int, typer.Option(min=1, help="Which numbers of blocks: multiples.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
-    set_: SetOption = None,
-    out: OutOption = None,
-    plan: PlanOption = False,
-    fresh: FreshOption = False,
-    data_dir: DataDirOption = None,
-    manual_dir: ManualDirOption = None,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    as_json: JsonOption = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Remove blocks of trained ResNets: which ones can go, and how many, at no cost?"""
-    from cbundles.commands import lesion as command
+    from cbundles.commands.lesion import DEPTH, Lesion
     from cbundles.experiments.removal import Settings
 
     if (run is not None) + (config_file is not None) + (dataset is not None) != 1:
         raise InputError("lesion: name one of RUN, --config FILE or --dataset NAME")
     if depth is not None and dataset is None:
         raise InputError("lesion: --depth has no effect without --dataset")
-    if run is not None and (set_ or out):
+    if run is not None and (flags.overrides or flags.out):
         raise InputError("lesion RUN: the networks are trained; --set and --out change nothing")
+    settings = Settings(draws=draws, every=every, seed=seed)
     if run is not None:
-        experiment, folder = command.of_run(run), run
-    else:
-        overrides = set_ or []
-        experiment = (
-            command.of_flags(dataset, depth or command.DEPTH, overrides) if dataset is not None
-            else command.of_file(config_file or Path(), overrides)
-        )  # fmt: skip
-        folder = out or Path("results") / experiment.name
-    options = _options(folder, device, workers, fresh, as_json, data_dir, manual_dir)
-    settings, trains = Settings(draws=draws, every=every, seed=seed), run is None
-    if plan:
-        command.plan(experiment, settings, trains, options, _console())
-    else:
-        raise typer.Exit(command.run(experiment, settings, trains, options, _console()))
+        _plan_or_execute(Lesion.of_run(run, settings), flags, folder=run)
+    elif config_file is not None:
+        _plan_or_execute(Lesion.of_file(config_file, settings, flags.overrides), flags)
+    elif dataset is not None:
+        depth = depth or DEPTH
+        command = Lesion.of_dataset(dataset, depth, settings, flags.overrides)
+        _plan_or_execute(command, flags)
 
 
 @app.command()
+@with_flags("fresh", "data_dir", "manual_dir", "device")
 def prune(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a lesion study.")],
     blocks: Annotated[
@@ -200,164 +140,107 @@ def prune(
         ),
     ] = "conflicting",
     epochs: Annotated[int, typer.Option(min=0, help="Of the fine-tune afterwards.")] = 1,
-    fresh: FreshOption = False,
-    data_dir: DataDirOption = None,
-    manual_dir: ManualDirOption = None,
-    device: DeviceOption = "auto",
+    *,
+    flags: Flags,
 ) -> None:
     """Write the networks of a lesion study without some blocks: smaller and faster for real."""
-    from cbundles.commands import lesion
-    from cbundles.commands import prune as command
+    from cbundles.commands.prune import Prune
 
-    options = _options(run, device, 1, fresh, False, data_dir, manual_dir)
-    raise typer.Exit(command.run(lesion.of_run(run), blocks, epochs, options, _console()))
+    _execute(Prune.of_run(run, blocks, epochs), flags, folder=run)
 
 
 @app.command()
+@with_flags(*TRAINING, "keep_weights")
 def grow(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG.yaml", help="Networks and arms; see configs/.")
     ],
-    set_: SetOption = None,
-    out: OutOption = None,
-    plan: PlanOption = False,
-    fresh: FreshOption = False,
-    data_dir: DataDirOption = None,
-    manual_dir: ManualDirOption = None,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    keep_weights: KeepOption = False,
-    as_json: JsonOption = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Insert layers while training, where the sensitivity says; compare with other positions."""
-    _editing(config.GROW, config_file, set_, out, plan,
-             device, workers, fresh, as_json, data_dir, manual_dir, keep_weights)  # fmt: skip
+    from cbundles.commands.grow import Editing
+
+    _plan_or_execute(Editing.of_file(config_file, flags.overrides, config.GROW), flags)
 
 
 @app.command()
+@with_flags(*TRAINING, "keep_weights")
 def tune(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG.yaml", help="Networks and arms; see configs/.")
     ],
-    set_: SetOption = None,
-    out: OutOption = None,
-    plan: PlanOption = False,
-    fresh: FreshOption = False,
-    data_dir: DataDirOption = None,
-    manual_dir: ManualDirOption = None,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    keep_weights: KeepOption = False,
-    as_json: JsonOption = False,
+    *,
+    flags: Flags,
 ) -> None:
     """Remove layers that conflict and insert layers that help, from any depth, while training."""
-    _editing(config.TUNE, config_file, set_, out, plan,
-             device, workers, fresh, as_json, data_dir, manual_dir, keep_weights)  # fmt: skip
+    from cbundles.commands.grow import Editing
 
-
-def _editing(
-    kind: str,
-    config_file: Path,
-    overrides: list[str] | None,
-    out: Path | None,
-    plan: bool,
-    *how: Any,
-) -> None:
-    """`grow` and `tune`: the same command for networks of another kind. how: the other options."""
-    from cbundles.commands import grow as command
-    from cbundles.commands.running import require
-
-    experiment = config.load(config_file, overrides or [])
-    require(experiment, kind)
-    options = _options(out or Path("results") / experiment.name, *how)
-    if plan:
-        command.plan(experiment, options, _console())
-    else:
-        raise typer.Exit(command.run(experiment, options, _console()))
+    _plan_or_execute(Editing.of_file(config_file, flags.overrides, config.TUNE), flags)
 
 
 @app.command()
-def toy(out: OutOption = None, fresh: FreshOption = False, device: DeviceOption = "auto") -> None:
+@with_flags("out", "fresh", "device")
+def toy(*, flags: Flags) -> None:
     """Train a toy with and without a fully conflicting bundle: does learning stop, as proved?"""
-    from cbundles.commands import toy as command
+    from cbundles.commands.toy import Toy
 
-    options = _options(out or Path("results/toy"), device, 1, fresh, False, None, None)
-    raise typer.Exit(command.run(options, _console()))
+    _execute(Toy(), flags)
 
 
 @app.command()
 def report(
-    results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the runs.")] = Path(
-        "results"
-    ),
+    results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the runs.")] = RESULTS,
 ) -> None:
     """Tables, figures and every claim of the paper beside ours, from records; trains nothing."""
-    from cbundles.commands import report as command
+    from cbundles.commands.report import write_report
 
-    raise typer.Exit(command.run(results, _console()))
+    raise typer.Exit(write_report(results, _console()))
 
 
 @app.command()
+@with_flags("plan", "data_dir", "manual_dir", "device", "workers")
 def reproduce(
     profile: Annotated[
         str,
         typer.Argument(help="cpu, paper, smoke, or a file; by default cpu, paper on a GPU."),
     ] = "auto",
-    plan: PlanOption = False,
-    data_dir: DataDirOption = None,
-    manual_dir: ManualDirOption = None,
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
+    *,
+    flags: Flags,
 ) -> None:
     """Run every experiment of a profile that is not finished, then the report."""
-    from cbundles.commands import reproduce as command
+    from cbundles.commands.reproduce import Profile
 
-    options = _options(Path("results"), device, workers, False, False, data_dir, manual_dir)
     if profile == "auto":
-        profile = "cpu" if options.device == "cpu" else "paper"
+        profile = "cpu" if flags.options(RESULTS).device == "cpu" else "paper"
     path = Path(profile if profile.endswith(".yaml") else f"configs/reproduce/{profile}.yaml")
-    steps = command.load(path)
-    if plan:
-        command.plan(steps, options, _console())
+    _plan_or_execute(Profile.of_file(path), flags)
+
+
+def _plan_or_execute(command: PlannedCommand, flags: Flags, folder: Path | None = None) -> None:
+    if flags.plan:
+        command.show_plan(flags.options(_folder(command, flags, folder)), _console())
     else:
-        raise typer.Exit(command.run(steps, options, _console()))
+        _execute(command, flags, folder)
 
 
-def _console() -> Any:
+def _execute(command: Command, flags: Flags, folder: Path | None = None) -> None:
+    """Do what a command says and leave with its exit code. folder: of the results, where neither
+    --out nor the command's name decides."""
+    options = flags.options(_folder(command, flags, folder))
+    raise typer.Exit(command.execute(options, _console()))
+
+
+def _folder(command: Command, flags: Flags, folder: Path | None) -> Path:
+    return folder or flags.out or RESULTS / command.name
+
+
+def _console() -> Console:
     """Tables need some room where nobody has said how wide a line may be."""
     from rich.console import Console
 
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if known else 120)
-
-
-def _options(
-    out: Path,
-    device: str,
-    workers: int | None,
-    fresh: bool,
-    as_json: bool,
-    data_dir: Path | None,
-    manual_dir: Path | None,
-    keep_weights: bool = False,
-) -> Any:
-    from cbundles.commands.running import Options
-    from cbundles.executor import local
-
-    if device not in ("auto", "cpu", "gpu"):
-        raise InputError(f"--device {device}: must be auto, cpu or gpu")
-    device = local.detect_device() if device == "auto" else device
-    default_workers = len(local.usable_cores()) if device == "cpu" else 1
-    return Options(
-        out=out,
-        device=device,
-        workers=workers or default_workers,
-        fresh=fresh,
-        as_json=as_json,
-        data_dir=data_dir,
-        manual_dir=manual_dir,
-        keep_weights=keep_weights,
-    )
 
 
 def main() -> None:

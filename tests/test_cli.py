@@ -205,6 +205,13 @@ def test_input_errors_are_one_message_and_exit_code_2(cli, tiny, arguments, mess
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_command_offers_only_the_flags_that_it_has_a_use_for(cli):
+    assert "--keep-weights" in cli("sweep", "--help").stdout
+    for arguments in (["toy", "--plan"], ["autotune", "--dataset", "mnist", "--keep-weights"]):
+        done = cli(*arguments)
+        assert done.returncode == 2 and arguments[-1] in done.stderr
+
+
 @contextlib.contextmanager
 def started(tmp_path: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A sweep under way, whose output can be read; killed at the end if it still runs."""

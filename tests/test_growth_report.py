@@ -478,7 +478,7 @@ def test_a_report_tells_of_growth_and_tuning_runs(tmp_path):
     stored(tmp_path / "grown", grown(NEEDED, seeds=20))
     stored(tmp_path / "tuned", [tuning_record("both", end=4)], unfinished=2)
     out = io.StringIO()
-    assert report.run(tmp_path, Console(file=out, width=400)) == 0
+    assert report.write_report(tmp_path, Console(file=out, width=400)) == 0
     assert "tuned: 2 not finished" in out.getvalue()
     html = (tmp_path / "report.html").read_text()
     for part in (

@@ -18,8 +18,8 @@ from cbundles.errors import InputError
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/reproduce").glob("*.yaml")),
                          ids=lambda p: p.stem)  # fmt: skip
 def test_profiles_that_are_shipped_are_valid(path):
-    profile = reproduce.load(path)
-    assert profile.steps and len({step.out for step in profile.steps}) == len(profile.steps)
+    profile = reproduce.Profile.of_file(path)
+    assert profile.steps and len({step.folder for step in profile.steps}) == len(profile.steps)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_mistakes_in_a_profile(tmp_path, content, said):
     path = tmp_path / "p.yaml"
     path.write_text(content)
     with pytest.raises(InputError, match=re.escape(said)):
-        reproduce.load(path)
+        reproduce.Profile.of_file(path)
 
 
 PROFILE = """

@@ -103,7 +103,7 @@ def test_one_seed_of_the_command(cli, tmp_path, monkeypatch):
     done = cli("toy")
     assert done.returncode == 0, done.stderr
     records = {p.stem for p in (tmp_path / "results/toy/cells").iterdir()}
-    assert records == set(command.cells()) and "separate-0" in records
+    assert records == set(command.record_names()) and "separate-0" in records
     again = cli("toy")
     assert again.returncode == 0 and "trained" not in again.stdout
 
@@ -116,7 +116,7 @@ def test_the_command(cli, tmp_path):
         assert f"{claim} reproduced" in done.stdout
     assert "C5 not reproduced" in done.stdout  # see ARCHITECTURE.md
     records = {p.stem for p in (tmp_path / "results/toy/cells").iterdir()}
-    assert records == set(command.cells())
+    assert records == set(command.record_names())
     again = cli("toy")
     assert "trained" not in again.stdout and "C1 reproduced" in again.stdout
     damaged = tmp_path / "results/toy/cells/separate-0.json"

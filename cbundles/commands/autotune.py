@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 
-from cbundles import config, data
+from cbundles import config
+from cbundles.commands.checks import check_against_data
+from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_whose_times
 from cbundles.commands.running import (
     Options,
-    check_against_data,
     costs,
+    describe_data,
     description,
     devices,
+    prepare_data,
     train,
     wall_seconds,
 )
 from cbundles.config import Cell, Experiment
 from cbundles.console import Display, duration
+from cbundles.data.dataset import Facts
 from cbundles.errors import InputError, did_you_mean
 from cbundles.executor import planner
 from cbundles.executor.planner import Job, Population
@@ -34,60 +39,182 @@ EPOCHS = 120  # sec. 3.6
 EPOCHS_MINI = 20  # the embedded images are a sixth of MNIST, for a first look
 CHECKS = 10
 
+Fingerprints = Mapping[str, str]  # of the data sets, by name
+
 
 @dataclass(frozen=True)
-class Tuning:
-    """experiment: the networks to start from, one a seed; baseline: cells of the ResNet to compare
-    with; rule: see `autotune.prune`."""
+class Autotune:
+    """VGGs that are too deep, to be made as shallow as their data set needs."""
 
-    experiment: Experiment
-    baseline: tuple[Cell, ...]
-    rule: str
+    experiment: Experiment  # the networks to start from, one a seed
+    baseline: tuple[Cell, ...]  # the ResNets to compare with
+    rule: str  # which layers go: see `autotune.prune`
 
+    @classmethod
+    def of_choices(
+        cls,
+        dataset: str,
+        blocks: str,
+        seeds: int,
+        baseline: str | None,
+        rule: str,
+        overrides: list[str],
+    ) -> Autotune:
+        """Of what was typed; InputError for what cannot be."""
+        if rule not in autotune.RULES:
+            raise InputError(f"--rule {rule}: {did_you_mean(rule, autotune.RULES)}")
+        content: dict[str, Any] = {
+            "data": {"name": dataset},
+            "model": {"family": "vgg", "blocks": blocks},
+            "training": {
+                "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
+                "seed": list(range(seeds)),
+                "conflict_checks": CHECKS,
+            },
+        }
+        name = f"autotune_{config.short_name(dataset)}"
+        experiment = config.override(content, overrides, default_name=name, file="autotune")
+        families = {cell.model.family for cell in experiment.cells}
+        if families != {"vgg"}:
+            given = ", ".join(sorted(families))
+            raise InputError(f"model.family = {given}: auto-tuning starts from vgg")
+        return cls(experiment, _baseline_cells(baseline, experiment.cells), rule)
 
-def describe(
-    dataset: str, blocks: str, seeds: int, baseline: str | None, rule: str, overrides: list[str]
-) -> Tuning:
-    """Flags as an experiment; InputError for what cannot be."""
-    if rule not in autotune.RULES:
-        raise InputError(f"--rule {rule}: {did_you_mean(rule, autotune.RULES)}")
-    name = dataset.removeprefix(config.FOLDER_PREFIX).rstrip("/").rsplit("/", 1)[-1]
-    content: dict[str, Any] = {
-        "data": {"name": dataset},
-        "model": {"family": "vgg", "blocks": blocks},
-        "training": {
-            "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
-            "seed": list(range(seeds)),
-            "conflict_checks": CHECKS,
-        },
-    }
-    experiment = config.override(
-        content, overrides, default_name=f"autotune_{name}", file="autotune"
-    )
-    families = {cell.model.family for cell in experiment.cells}
-    if families != {"vgg"}:
-        raise InputError(
-            f"model.family = {', '.join(sorted(families))}: auto-tuning starts from vgg"
+    @property
+    def name(self) -> str:
+        return self.experiment.name
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Of the networks to start from and of those to compare with."""
+        return (*self.experiment.cells, *self.baseline)
+
+    def seconds_left(self, options: Options) -> float:
+        """Predicted time of what has no record: for each seed the network it is at, one that
+        follows and is restarted as well, and a last one of a quarter of the layers."""
+        store, facts = Store(options.out), describe_data(self.experiment.cells)
+        times = []
+        for chain in self._chains():
+            chain.advance(store, None)
+            if chain.ended:
+                continue
+            first, latest = chain.attempts[0], chain.attempts[-1]
+            compiling = planner.compile_seconds(first)
+            whole = planner.seconds(latest, facts[first.data.name])
+            restart = compiling + whole / first.training.epochs
+            times.append(2 * restart + compiling + whole / 4)
+        left = [Population((c,)) for c in self.baseline if not store.is_finished(c.id, None)]
+        times += costs(left, facts).values()
+        return wall_seconds(times, options.workers)
+
+    def show_plan(self, options: Options, console: Console) -> None:
+        """Print what tuning starts from and what it may cost; run nothing."""
+        facts = describe_data(self.cells)
+        check_against_data(self.cells, facts)
+        for cell in self.cells:
+            say(console, _size_and_time(cell, facts[cell.data.name]))
+        first = self.experiment.cells[0]
+        largest = max(planner.memory(Population((c,)), facts[c.data.name]) for c in self.cells)
+        memory = options.workers * largest
+        checkpoint = planner.checkpoint(first, facts[first.data.name])
+        say(
+            console,
+            f"\nA network whose last layer conflicts after one of its first "
+            f"{first.training.conflict_checks} epochs is pruned and trained from scratch: a new "
+            f"program each time, about {planner.compile_seconds(first):.0f} s to compile. The last "
+            f"network is smaller than the first, so the times above are upper bounds for each."
+            f"\nOn {devices(options)}: {memory / 1e9:.1f} GB of memory, checkpoints of "
+            f"{checkpoint / 1e6:.0f} MB, results in {options.out}."
+            f"\n{NOTHING_WAS_RUN}",
         )
-    return Tuning(experiment, _baseline(baseline, experiment), rule)
+        say_whose_times(console, options)
+
+    def execute(self, options: Options, console: Console) -> int:
+        """Tune every seed, train the baseline, write the table. Returns the exit code."""
+        facts, fingerprints = prepare_data(self.cells, options)
+        check_against_data(self.cells, facts)
+        store = Store(options.out)
+        with store.locked():
+            if options.fresh:
+                self._forget(store, fingerprints)
+            run = {**description(self.experiment, fingerprints), "rule": self.rule}
+            chains = self._chains()
+            for chain in chains:
+                for line in chain.advance(store, fingerprints):
+                    say(console, f"recorded: {line}")
+            store.write_run({**run, **self._state(chains, store, fingerprints)})
+
+            def following(finished: Job, display: Display) -> list[Job]:
+                for chain in chains:
+                    if chain.attempts[-1] == finished.cells[0]:
+                        for line in chain.advance(store, fingerprints):
+                            display.line(line)
+                        return chain.next_population()
+                return []  # the baseline
+
+            todo: list[Job] = []
+            for chain in chains:
+                todo += chain.next_population()
+            finished = self._finished_baseline(store, fingerprints)
+            todo += [Population((cell,)) for cell in self.baseline if cell not in finished]
+            failed = 0
+            if todo:
+                failed = train(todo, 0, facts, store, options, console, following)
+            state = self._state(chains, store, fingerprints)
+            store.write_run({**run, **state})
+            ends = [*state["baseline"], *state["tuned"]]
+            records = [store.record(cell) for cell in ends]
+            _show_chains(chains, console)
+            _show_table(Run(store, state, records), console)
+        return 1 if failed else 0
+
+    def _chains(self) -> list[Chain]:
+        return [Chain(cell, self.rule) for cell in self.experiment.cells]
+
+    def _forget(self, store: Store, fingerprints: Fingerprints) -> None:
+        """Remove every record that the chains and the baseline would read."""
+        forgotten = [cell.id for cell in self.baseline]
+        for chain in self._chains():
+            chain.advance(store, fingerprints)
+            forgotten += [cell.id for cell in chain.attempts]
+        store.forget(forgotten)
+
+    def _finished_baseline(self, store: Store, fingerprints: Fingerprints) -> list[Cell]:
+        return [
+            cell
+            for cell in self.baseline
+            if store.is_finished(cell.id, fingerprints[cell.data.name])
+        ]
+
+    def _state(
+        self, chains: Sequence[Chain], store: Store, fingerprints: Fingerprints
+    ) -> dict[str, list[Any]]:
+        """Which cells belong to which seed, and which are ends, as `run.json` keeps it."""
+        ended = [chain for chain in chains if chain.ended]
+        baseline = self._finished_baseline(store, fingerprints)
+        return {
+            "attempts": [[cell.id for cell in chain.attempts] for chain in chains],
+            "tuned": [chain.attempts[-1].id for chain in ended if not chain.given_up],
+            "given_up": [chain.attempts[-1].id for chain in ended if chain.given_up],
+            "baseline": [cell.id for cell in baseline],
+        }
 
 
-def _baseline(baseline: str | None, experiment: Experiment) -> tuple[Cell, ...]:
+def _baseline_cells(baseline: str | None, cells: Sequence[Cell]) -> tuple[Cell, ...]:
+    """The cells with another network, ``resnet-50``, that is trained to the end."""
     if baseline is None:
         return ()
     family, _, depth = baseline.partition("-")
-    known = {f"resnet-{d}": d for d in config.PAPER_BLOCKS}
-    if family != "resnet" or baseline not in known:
+    known = [f"resnet-{depth}" for depth in config.PAPER_BLOCKS]
+    if baseline not in known:
         raise InputError(f"--baseline {baseline}: {did_you_mean(baseline, known)}")
     blocks = ",".join(map(str, config.PAPER_BLOCKS[int(depth)]))
-
-    def like(cell: Cell) -> Cell:
-        model = dataclasses.replace(cell.model, family="resnet", blocks=blocks, depth=int(depth))
-        return dataclasses.replace(
-            cell, model=model, training=dataclasses.replace(cell.training, conflict_checks=0)
-        )
-
-    return tuple(dict.fromkeys(map(like, experiment.cells)))
+    compared = []
+    for cell in cells:
+        model = dataclasses.replace(cell.model, family=family, blocks=blocks, depth=int(depth))
+        training = dataclasses.replace(cell.training, conflict_checks=0)
+        compared.append(dataclasses.replace(cell, model=model, training=training))
+    return tuple(dict.fromkeys(compared))
 
 
 class Chain:
@@ -96,162 +223,59 @@ class Chain:
     def __init__(self, first: Cell, rule: str) -> None:
         self.attempts = [first]
         self.rule = rule
-        self.ended = self.given_up = False
+        self.ended = False
+        self.given_up = False  # it conflicts, and nothing would be left
 
-    def advance(self, store: Store, fingerprint: str | None) -> list[str]:
-        """Read the records that exist, of data with this fingerprint; returns what they say, a line
+    def advance(self, store: Store, fingerprints: Fingerprints | None) -> list[str]:
+        """Read the records that exist, of this data (None: of any); returns what they say, a line
         each."""
         said = []
-        while not self.ended and store.is_finished(self.attempts[-1].id, fingerprint):
+        while not self.ended:
             cell = self.attempts[-1]
+            fingerprint = fingerprints[cell.data.name] if fingerprints else None
+            if not store.is_finished(cell.id, fingerprint):
+                break
             decision = autotune.decide(cell, store.record(cell.id), self.rule)
             said.append(f"seed {cell.training.seed}, {decision}")
             following = autotune.following(cell, decision)
-            if following is None:
-                self.ended = True
-                self.given_up = decision.conflict is not None
-                if self.given_up:
-                    said.append(f"seed {cell.training.seed}, nothing would be left; given up")
-            else:
+            if following is not None:
                 self.attempts.append(following)
+                continue
+            self.ended = True
+            self.given_up = decision.conflict is not None
+            if self.given_up:
+                said.append(f"seed {cell.training.seed}, nothing would be left; given up")
         return said
 
-
-def seconds_left(tuning: Tuning, options: Options) -> float:
-    """Predicted time of what has no record: for each seed the network it is at, one that follows
-    and is restarted as well, and a last one of a quarter of the layers."""
-    store = Store(options.out)
-    facts = {cell.data.name: data.describe(cell.data.name) for cell in tuning.experiment.cells}
-    times = []
-    for first in tuning.experiment.cells:
-        chain = Chain(first, tuning.rule)
-        chain.advance(store, None)
-        if not chain.ended:
-            whole = planner.seconds(chain.attempts[-1], facts[first.data.name])
-            restart = planner.compile_seconds(first) + whole / first.training.epochs
-            times.append(2 * restart + planner.compile_seconds(first) + whole / 4)
-    left = [Population((c,)) for c in tuning.baseline if not store.is_finished(c.id, None)]
-    times += costs(left, facts).values()
-    return wall_seconds(times, options.workers)
+    def next_population(self) -> list[Job]:
+        """What has to be trained before the chain can go on, if anything."""
+        return [] if self.ended else [Population((self.attempts[-1],))]
 
 
-def plan(tuning: Tuning, options: Options, console: Console) -> None:
-    """Print what tuning starts from and what it may cost; run nothing."""
-    cells = (*tuning.experiment.cells, *tuning.baseline)
-    facts = {cell.data.name: data.describe(cell.data.name) for cell in cells}
-    for cell in cells:
-        check_against_data(cell, facts[cell.data.name])
-        known = facts[cell.data.name]
-        shape, training = shape_of(cell.model, known), cell.training
-        whole = planner.seconds(cell, known)
-        console.print(
-            f"{cell.label}: blocks {cell.model.blocks}, {shape.parameters:,} parameters, "
-            f"{shape.bytes / 1e6:.1f} MB, {shape.flops / 1e9:.3f} GFLOP an image; one epoch about "
-            f"{duration(whole / training.epochs)}, all {training.epochs} about {duration(whole)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    first = tuning.experiment.cells[0]
-    memory = options.workers * max(
-        planner.memory(Population((cell,)), facts[cell.data.name]) for cell in cells
+def _size_and_time(cell: Cell, facts: Facts) -> str:
+    shape, epochs = shape_of(cell.model, facts), cell.training.epochs
+    whole = planner.seconds(cell, facts)
+    return (
+        f"{cell.label}: blocks {cell.model.blocks}, {shape.parameters:,} parameters, "
+        f"{shape.bytes / 1e6:.1f} MB, {shape.flops / 1e9:.3f} GFLOP an image; one epoch about "
+        f"{duration(whole / epochs)}, all {epochs} about {duration(whole)}"
     )
-    checkpoint = planner.checkpoint(first, facts[first.data.name])
-    console.print(
-        f"\nA network whose last layer conflicts after one of its first "
-        f"{first.training.conflict_checks} epochs is pruned and trained from scratch: a new "
-        f"program each time, about {planner.compile_seconds(first):.0f} s to compile. The last "
-        f"network is smaller than the first, so the times above are upper bounds for each."
-        f"\nOn {devices(options)}: {memory / 1e9:.1f} GB of memory, checkpoints of "
-        f"{checkpoint / 1e6:.0f} MB, results in {options.out}."
-        "\nNothing was run; leave out --plan to start.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if options.device == "gpu":
-        console.print("The times are those of a CPU; none has been measured on this GPU yet.")
 
 
-def run(tuning: Tuning, options: Options, console: Console) -> int:
-    """Tune every seed, train the baseline, write the table. Returns the exit code."""
-    cells = (*tuning.experiment.cells, *tuning.baseline)
-    datasets = {
-        name: data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
-        for name in dict.fromkeys(cell.data.name for cell in cells)
-    }
-    facts = {name: dataset.facts for name, dataset in datasets.items()}
-    for cell in cells:
-        check_against_data(cell, facts[cell.data.name])
-    prints = {name: dataset.fingerprint for name, dataset in datasets.items()}
-    store = Store(options.out)
-    with store.locked():
-        chains = [Chain(cell, tuning.rule) for cell in tuning.experiment.cells]
-        if options.fresh:
-            _forget(chains, tuning, store, prints)
-            chains = [Chain(cell, tuning.rule) for cell in tuning.experiment.cells]
-        run_of = {**description(tuning.experiment, prints), "rule": tuning.rule}
-        for chain in chains:
-            for line in chain.advance(store, prints[chain.attempts[0].data.name]):
-                console.print(f"recorded: {line}", highlight=False, markup=False, soft_wrap=True)
-        store.write_run({**run_of, **_state(tuning, chains, store, prints)})
-        todo = [Population((chain.attempts[-1],)) for chain in chains if not chain.ended]
-        todo += [
-            Population((cell,))
-            for cell in tuning.baseline
-            if not store.is_finished(cell.id, prints[cell.data.name])
-        ]
-
-        def then(finished: Job, display: Display) -> list[Job]:
-            for chain in chains:
-                if chain.attempts[-1] == finished.cells[0]:
-                    for line in chain.advance(store, prints[chain.attempts[0].data.name]):
-                        display.line(line)
-                    return [] if chain.ended else [Population((chain.attempts[-1],))]
-            return []
-
-        failed = train(todo, 0, facts, store, options, console, then) if todo else 0
-        state = _state(tuning, chains, store, prints)
-        store.write_run({**run_of, **state})
-        _show(chains, Run(store, state, [store.record(cell) for cell in _cells(state)]), console)
-    return 1 if failed else 0
-
-
-def _forget(chains: list[Chain], tuning: Tuning, store: Store, prints: dict[str, str]) -> None:
-    """Remove every record that these chains and the baseline would read."""
-    for chain in chains:
-        chain.advance(store, prints[chain.attempts[0].data.name])
-    attempts = [cell.id for chain in chains for cell in chain.attempts]
-    store.forget([*attempts, *(cell.id for cell in tuning.baseline)])
-
-
-def _state(
-    tuning: Tuning, chains: list[Chain], store: Store, prints: dict[str, str]
-) -> dict[str, Any]:
-    """Which cells belong to which seed, and which of them are ends, as `run.json` keeps it."""
-    ended = [chain for chain in chains if chain.ended]
-    baseline = [c for c in tuning.baseline if store.is_finished(c.id, prints[c.data.name])]
-    return {
-        "attempts": [[cell.id for cell in chain.attempts] for chain in chains],
-        "tuned": [chain.attempts[-1].id for chain in ended if not chain.given_up],
-        "given_up": [chain.attempts[-1].id for chain in ended if chain.given_up],
-        "baseline": [cell.id for cell in baseline],
-    }
-
-
-def _cells(state: dict[str, Any]) -> list[str]:
-    return [*state["baseline"], *state["tuned"]]
-
-
-def _show(chains: list[Chain], run: Run, console: Console) -> None:
-    groups = table1.of_run(run)
+def _show_chains(chains: Sequence[Chain], console: Console) -> None:
     for chain in chains:
         seed, restarts = chain.attempts[0].training.seed, len(chain.attempts) - 1
         depths = " -> ".join(str(cell.model.depth) for cell in chain.attempts)
-        text = f"seed {seed}: {depths} layers, {restarts} restarts"
-        console.print(text + ", given up" * chain.given_up, highlight=False)
+        given_up = ", given up" if chain.given_up else ""
+        line = f"seed {seed}: {depths} layers, {restarts} restarts{given_up}"
+        console.print(line, highlight=False)
+
+
+def _show_table(run: Run, console: Console) -> None:
+    groups = table1.of_run(run)
     for group in groups:
         line = table1.row(group)
         text = ", ".join(f"{key} {line[key]}" for key in table1.COLUMNS[3:-1])
-        console.print(f"{line['network']}: {text}", highlight=False, soft_wrap=True)
+        say(console, f"{line['network']}: {text}")
     if groups:
-        for path in table1.write(groups, run.store.folder):
-            console.print(f"table    {path}", highlight=False, soft_wrap=True)
+        list_files(console, "table", table1.write(groups, run.store.folder))

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from cbundles import config, data
-from cbundles.commands import sweep
+from cbundles import config
+from cbundles.commands.checks import require_kind, require_trained
+from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, table_of
 from cbundles.commands.running import (
     Options,
+    describe_data,
     devices,
-    require,
-    require_trained,
+    prepare_data,
     train,
     wall_seconds,
 )
+from cbundles.commands.sweep import Sweep
 from cbundles.config import TRAIN, Cell, Experiment
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
@@ -35,7 +38,168 @@ EPOCHS_MINI, EPOCHS = 20, 120
 DEPTH = 120
 
 
-def of_run(folder: Path) -> Experiment:
+@dataclass(frozen=True)
+class Lesion:
+    """Trained ResNets, and which of their blocks are removed."""
+
+    experiment: Experiment
+    settings: Settings
+    trains: bool  # networks that are not there are trained first; otherwise they are an error
+
+    @classmethod
+    def of_run(cls, folder: Path, settings: Settings) -> Lesion:
+        """Of the networks that a sweep has kept."""
+        return cls(trained_resnets(folder), settings, trains=False)
+
+    @classmethod
+    def of_dataset(
+        cls, dataset: str, depth: int, settings: Settings, overrides: list[str]
+    ) -> Lesion:
+        """Three ResNets of a depth, to be trained first."""
+        content: dict[str, Any] = {
+            "data": {"name": dataset},
+            "model": {"family": "resnet", "depth": depth},
+            "training": {
+                "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
+                "seed": [0, 1, 2],
+            },
+        }
+        default_name = f"lesion_{config.short_name(dataset)}_{depth}"
+        experiment = config.override(content, overrides, default_name=default_name, file="lesion")
+        return cls._to_be_trained(experiment, settings)
+
+    @classmethod
+    def of_file(cls, path: Path, settings: Settings, overrides: list[str]) -> Lesion:
+        """The ResNets of a configuration file, to be trained first."""
+        return cls._to_be_trained(config.load(path, overrides), settings)
+
+    @classmethod
+    def _to_be_trained(cls, experiment: Experiment, settings: Settings) -> Lesion:
+        require_kind(experiment, TRAIN)
+        for cell in experiment.cells:
+            if cell.model.family != "resnet":
+                raise InputError(
+                    f"model.family = {cell.model.family}: only blocks with a skip can be removed "
+                    "from a trained network; nearest valid: resnet"
+                )
+        return cls(experiment, settings, trains=True)
+
+    @property
+    def name(self) -> str:
+        return self.experiment.name
+
+    def seconds_left(self, options: Options) -> float:
+        """Predicted time of what has no record, training included."""
+        todo = self._not_studied(options, None)
+        if not todo:
+            return 0.0
+        studies = self._studies(todo, describe_data(self.experiment.cells))
+        studying = wall_seconds([study.seconds for study in studies], options.workers)
+        return Sweep(self.experiment).seconds_left(keeping_weights(options)) + studying
+
+    def show_plan(self, options: Options, console: Console) -> None:
+        """Print what would be trained and evaluated, and its cost; run nothing."""
+        facts, store = describe_data(self.experiment.cells), Store(options.out)
+        todo = self._not_studied(options, None)
+        keep = keeping_weights(options)
+        untrained = [cell for cell in todo if not keep.has(store, cell, None)]
+        if untrained and not self.trains:
+            path = store.weights_path(untrained[0].id)
+            raise InputError(f"{path}: missing; RUN trains nothing")
+        studies = self._studies(todo, facts)
+        seconds = self.seconds_left(options)
+        if options.as_json:
+            print(json.dumps(self._plan_as_data(studies, untrained, seconds)))
+            return
+        for cell in untrained:
+            whole = planner.seconds(cell, facts[cell.data.name])
+            say(console, f"{cell.label}: to be trained, about {duration(whole)}")
+        for study in studies:
+            cell, blocks = study.cell, sum(study.cell.blocks)
+            say(
+                console,
+                f"{cell.label}: up to {self.settings.most(blocks)} networks with some of its "
+                f"{blocks} blocks removed, on {facts[cell.data.name].test} test images, "
+                f"about {duration(study.seconds)}",
+            )
+        say(
+            console,
+            f"\nOn {devices(options)}: about {duration(seconds)} in all, "
+            f"results in {options.out}.\n{NOTHING_WAS_RUN}",
+        )
+
+    def _plan_as_data(
+        self, studies: list[Study], untrained: list[Cell], seconds: float
+    ) -> dict[str, Any]:
+        listing = [
+            {
+                "cell": study.cell.id,
+                "networks": self.settings.most(sum(study.cell.blocks)),
+                "core_seconds": round(study.seconds, 1),
+            }
+            for study in studies
+        ]
+        to_train = [cell.id for cell in untrained]
+        return {"studies": listing, "to_train": to_train, "seconds": seconds}
+
+    def execute(self, options: Options, console: Console) -> int:
+        """Study what is not studied, write tables and figures. Returns the exit code."""
+        facts, fingerprints = prepare_data(self.experiment.cells, options)
+        store, failed = Store(options.out), 0
+        keep = keeping_weights(options)
+
+        def is_trained(cell: Cell) -> bool:
+            return keep.has(store, cell, fingerprints[cell.data.name])
+
+        def to_study() -> list[Cell]:
+            if options.fresh:
+                return list(self.experiment.cells)
+            return self._not_studied(options, fingerprints)
+
+        if self.trains and (options.fresh or not all(map(is_trained, to_study()))):
+            failed = Sweep(self.experiment).execute(keep, console)
+        with store.locked():
+            todo = to_study()
+            if self.trains:  # what failed to train has been told
+                todo = [cell for cell in todo if is_trained(cell)]
+            require_trained(store, todo, fingerprints)
+            if options.fresh:
+                for cell in todo:
+                    store.drop_checkpoints(f"{cell.id}-{LESION}")
+            if todo:
+                studies = self._studies(todo, facts)
+                done = len(self.experiment.cells) - len(todo)
+                failed += train(studies, done, facts, store, options, console, what="to study")
+            run = runs.read(store.folder)
+            figures = views.write(run) if run.records else []
+        if options.as_json:
+            _print_as_data(run, failed)
+        else:
+            _show_run(run, figures, console)
+        return 1 if failed else 0
+
+    def _not_studied(self, options: Options, fingerprints: Mapping[str, str] | None) -> list[Cell]:
+        """fingerprints: of the data that studies must be of, by name; None: of any."""
+        todo = []
+        for cell in self.experiment.cells:
+            fingerprint = fingerprints[cell.data.name] if fingerprints else None
+            if not _is_studied(Store(options.out), cell, self.settings, fingerprint):
+                todo.append(cell)
+        return todo
+
+    def _studies(self, cells: Sequence[Cell], facts: Mapping[str, Facts]) -> list[Study]:
+        studies = []
+        for cell in cells:
+            known = facts[cell.data.name]
+            networks = self.settings.most(sum(cell.blocks)) * COMPUTED
+            forward = planner.forward_seconds(cell, known, known.test)
+            seconds = 2 * planner.CONV_COMPILE_SECONDS + networks * forward
+            settings = (("settings", dataclasses.asdict(self.settings)),)
+            studies.append(Study(cell, LESION, settings, seconds))
+        return studies
+
+
+def trained_resnets(folder: Path) -> Experiment:
     """The trained ResNets of a run. Raises InputError where there are none."""
     run = runs.read(folder)
     cells = [Cell.fromdict(record["config"]) for record in run.records if "config" in record]
@@ -45,42 +209,12 @@ def of_run(folder: Path) -> Experiment:
     return Experiment(run.description["name"], tuple(cells), run.description["config"])
 
 
-def of_flags(dataset: str, depth: int, overrides: list[str]) -> Experiment:
-    """Three ResNets of a depth, to be trained first."""
-    name = dataset.removeprefix(config.FOLDER_PREFIX).rstrip("/").rsplit("/", 1)[-1]
-    content: dict[str, Any] = {
-        "data": {"name": dataset},
-        "model": {"family": "resnet", "depth": depth},
-        "training": {
-            "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
-            "seed": [0, 1, 2],
-        },
-    }
-    default_name = f"lesion_{name}_{depth}"
-    return _checked(config.override(content, overrides, default_name=default_name, file="lesion"))
+def keeping_weights(options: Options) -> Options:
+    """A network is studied when its record and its weights are there."""
+    return dataclasses.replace(options, keep_weights=True)
 
 
-def of_file(path: Path, overrides: list[str]) -> Experiment:
-    """The ResNets of a configuration file, to be trained first."""
-    return _checked(config.load(path, overrides))
-
-
-def _checked(experiment: Experiment) -> Experiment:
-    require(experiment, TRAIN)
-    for cell in experiment.cells:
-        if cell.model.family != "resnet":
-            raise InputError(
-                f"model.family = {cell.model.family}: only blocks with a skip can be removed from "
-                "a trained network; nearest valid: resnet"
-            )
-    return experiment
-
-
-def _facts(experiment: Experiment) -> dict[str, Facts]:
-    return {cell.data.name: data.describe(cell.data.name) for cell in experiment.cells}
-
-
-def _is_finished(store: Store, cell: Cell, settings: Settings, fingerprint: str | None) -> bool:
+def _is_studied(store: Store, cell: Cell, settings: Settings, fingerprint: str | None) -> bool:
     """Whether there is a study with these settings, of the network that is there, if one is."""
     if not store.record_path(cell.id, LESIONS).is_file():
         return False
@@ -90,142 +224,37 @@ def _is_finished(store: Store, cell: Cell, settings: Settings, fingerprint: str 
     return same_data and same_network and Settings(**record["settings"]).cover(settings)
 
 
-def _studies(cells: list[Cell], settings: Settings, facts: dict[str, Facts]) -> list[Study]:
-    studies = []
-    for cell in cells:
-        known = facts[cell.data.name]
-        networks = settings.most(sum(cell.blocks)) * COMPUTED
-        seconds = 2 * planner.CONV_COMPILE_SECONDS + networks * planner.forward_seconds(
-            cell, known, known.test
-        )
-        given = (("settings", dataclasses.asdict(settings)),)
-        studies.append(Study(cell, LESION, given, seconds))
-    return studies
-
-
-def _todo(experiment: Experiment, settings: Settings, options: Options,
-          prints: dict[str, str] | None) -> list[Cell]:  # fmt: skip
-    store = Store(options.out)
-    return [
-        cell for cell in experiment.cells
-        if not _is_finished(store, cell, settings, prints[cell.data.name] if prints else None)
-    ]  # fmt: skip
-
-
-def seconds_left(experiment: Experiment, settings: Settings, options: Options) -> float:
-    """Predicted time of what has no record, training included."""
-    todo = _todo(experiment, settings, options, None)
-    if not todo:
-        return 0.0
-    keep = dataclasses.replace(options, keep_weights=True)
-    times = [study.seconds for study in _studies(todo, settings, _facts(experiment))]
-    return sweep.seconds_left(experiment, keep) + wall_seconds(times, options.workers)
-
-
-def plan(
-    experiment: Experiment, settings: Settings, trains: bool, options: Options, console: Console
-) -> None:
-    """Print what would be trained and evaluated, and its cost; run nothing."""
-    todo, facts = _todo(experiment, settings, options, None), _facts(experiment)
-    store, keep = Store(options.out), dataclasses.replace(options, keep_weights=True)
-    untrained = [cell for cell in todo if not keep.has(store, cell, None)]
-    if untrained and not trains:
-        raise InputError(f"{store.weights_path(untrained[0].id)}: missing; RUN trains nothing")
-    studies = _studies(todo, settings, facts)
-    seconds = seconds_left(experiment, settings, options)
-    if options.as_json:
-        listing = [{"cell": s.cell.id, "networks": settings.most(sum(s.cell.blocks)),
-                    "core_seconds": round(s.seconds, 1)} for s in studies]  # fmt: skip
-        train_too = [cell.id for cell in untrained]
-        print(json.dumps({"studies": listing, "to_train": train_too, "seconds": seconds}))
-        return
-    for cell in untrained:
-        whole = planner.seconds(cell, facts[cell.data.name])
-        text = f"{cell.label}: to be trained, about {duration(whole)}"
-        console.print(text, highlight=False, soft_wrap=True)
-    for study in studies:
-        cell = study.cell
-        console.print(
-            f"{cell.label}: up to {settings.most(sum(cell.blocks))} networks with some of its "
-            f"{sum(cell.blocks)} blocks removed, on {facts[cell.data.name].test} test images, "
-            f"about {duration(study.seconds)}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(
-        f"\nOn {devices(options)}: about {duration(seconds)} in all, results in {options.out}."
-        "\nNothing was run; leave out --plan to start.",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def run(
-    experiment: Experiment, settings: Settings, trains: bool, options: Options, console: Console
-) -> int:
-    """Study what is not studied, write tables and figures. trains: whether networks that are not
-    there are trained first, or are an error. Returns the exit code."""
-    datasets = {
-        name: data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
-        for name in dict.fromkeys(cell.data.name for cell in experiment.cells)
+def _print_as_data(run: runs.Run, failed: int) -> None:
+    rows = [row for group in lesions.alike(run.lesions) for row in lesions.rows(group)]
+    done = {
+        "event": "done",
+        "studies": len(run.lesions),
+        "failed": failed,
+        "folder": str(run.store.folder),
+        "rows": rows,
     }
-    facts = {name: dataset.facts for name, dataset in datasets.items()}
-    prints = {name: dataset.fingerprint for name, dataset in datasets.items()}
-    store, failed = Store(options.out), 0
-    keep = dataclasses.replace(options, keep_weights=True)
-
-    def left() -> list[Cell]:
-        return _todo(experiment, settings, options, prints)
-
-    def is_trained(cell: Cell) -> bool:
-        return keep.has(store, cell, prints[cell.data.name])
-
-    if trains and (options.fresh or not all(map(is_trained, left()))):
-        failed = sweep.run_sweep(experiment, keep, console)
-    with store.locked():
-        todo = list(experiment.cells) if options.fresh else left()
-        if trains:  # what failed to train has been told
-            todo = [cell for cell in todo if is_trained(cell)]
-        require_trained(store, todo, prints)
-        if options.fresh:
-            for cell in todo:
-                store.drop_checkpoints(f"{cell.id}-{LESION}")
-        if todo:
-            jobs = _studies(todo, settings, facts)
-            done = len(experiment.cells) - len(todo)
-            failed += train(jobs, done, facts, store, options, console, what="to study")
-        found = runs.read(store.folder)
-        figures = views.write(found) if found.records else []
-    if options.as_json:
-        done_ = {"event": "done", "studies": len(found.lesions), "failed": failed}
-        rows = [row for group in lesions.alike(found.lesions) for row in lesions.rows(group)]
-        print(json.dumps({**done_, "folder": str(store.folder), "rows": rows}))
-    else:
-        _show(found, figures, console)
-    return 1 if failed else 0
+    print(json.dumps(done))
 
 
-def _show(run: runs.Run, figures: list[Path], console: Console) -> None:
-    if run.unfinished:
-        text = f"{run.unfinished} networks of {run.store.folder} are not trained; left out"
-        console.print(text, highlight=False, soft_wrap=True)
+def _show_run(run: runs.Run, figures: list[Path], console: Console) -> None:
+    say_what_is_not_trained(run, console)
     for group in lesions.alike(run.lesions):
         for text in lesions.group_lines(group):
-            console.print(text, highlight=False, markup=False, soft_wrap=True)
+            say(console, text)
+        course, *points = lesions.course_table(group)
+        title = "mean change of the test accuracy in points, by the share of blocks removed"
+        console.print(table_of(course, points, right=course, title=title))
+        titles = list(lesions.COLUMNS.values())
         what_can_go = [lesions.shown(row) for row in lesions.rows(group)]
-        for title, lines in (
-            ("mean change of the test accuracy in points, by the share of blocks removed",
-             lesions.course_table(group)),
-            ("what can go", [list(lesions.COLUMNS.values()), *what_can_go]),
-        ):  # fmt: skip
-            table = Table(box=None, header_style="bold", pad_edge=False, title=title)
-            for column in lines[0]:
-                table.add_column(column, justify="right")
-            for line in lines[1:]:
-                table.add_row(*line)
-            console.print(table)
+        console.print(table_of(titles, what_can_go, right=titles, title="what can go"))
     if run.lesions:
         console.print(lesions.ABOUT, highlight=False, style="dim")
-        console.print(f"\ntable    {run.store.folder / 'lesion.csv'}", soft_wrap=True)
-    for figure in figures:
-        console.print(f"figure   {figure}", highlight=False, soft_wrap=True)
+        console.print()
+        list_files(console, "table", [run.store.folder / "lesion.csv"])
+    list_files(console, "figure", figures)
+
+
+def say_what_is_not_trained(run: runs.Run, console: Console) -> None:
+    if run.unfinished:
+        folder = run.store.folder
+        say(console, f"{run.unfinished} networks of {folder} are not trained; left out")

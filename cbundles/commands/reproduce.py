@@ -3,50 +3,83 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
-from rich.table import Table
 
 from cbundles import config
-from cbundles.commands import autotune, grow, lesion, report, sweep, toy
-from cbundles.commands.running import Options, require
+from cbundles.commands import autotune, lesion
+from cbundles.commands.autotune import Autotune
+from cbundles.commands.grow import Editing
+from cbundles.commands.lesion import Lesion
+from cbundles.commands.output import say, say_whose_times, table_of
+from cbundles.commands.report import write_report
+from cbundles.commands.running import Command, Options
+from cbundles.commands.sweep import Sweep
+from cbundles.commands.toy import Toy
 from cbundles.console import duration
 from cbundles.errors import InputError, did_you_mean
 from cbundles.experiments import removal
-from cbundles.store import Store
 
-TOY_SECONDS = 20.0
-# Steps that run the experiment of a configuration file: what its networks must be for, and how.
-EXPERIMENTS = {
-    "sweep": (config.TRAIN, sweep.run_sweep),
-    "grow": (config.GROW, grow.run),
-    "tune": (config.TUNE, grow.run),
-}
 # What each step may say, besides the settings of an experiment behind `set`.
 KEYS: dict[str, dict[str, type]] = {
     "toy": {},
-    "sweep": {"config": str, "set": list},
-    "autotune": {"dataset": str, "blocks": str, "seeds": int, "baseline": str, "rule": str,
-                 "set": list},
-    "lesion": {"config": str, "dataset": str, "depth": int, "draws": int, "every": int,
-               "set": list},
-    "grow": {"config": str, "set": list},
-    "tune": {"config": str, "set": list},
-}  # fmt: skip
+    "sweep": {
+        "config": str,
+        "set": list,
+    },
+    "autotune": {
+        "dataset": str,
+        "blocks": str,
+        "seeds": int,
+        "baseline": str,
+        "rule": str,
+        "set": list,
+    },
+    "lesion": {
+        "config": str,
+        "dataset": str,
+        "depth": int,
+        "draws": int,
+        "every": int,
+        "set": list,
+    },
+    "grow": {
+        "config": str,
+        "set": list,
+    },
+    "tune": {
+        "config": str,
+        "set": list,
+    },
+}
+
+
+class Predictable(Command, Protocol):
+    """A command that can be a step: it knows what is left to do."""
+
+    def seconds_left(self, options: Options) -> float:
+        """Predicted time of what is not finished."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """title: how it is called; out: its folder; seconds: predicted, of what is not finished."""
+    title: str  # how it is called
+    command: Predictable
+    folder: Path  # of its results
 
-    title: str
-    out: Path
-    seconds: Callable[[Options], float]
-    run: Callable[[Options, Console], int]
+    def seconds_left(self, options: Options) -> float | None:
+        """None when its input is missing."""
+        try:
+            return self.command.seconds_left(dataclasses.replace(options, out=self.folder))
+        except InputError:
+            return None
+
+    def execute(self, options: Options, console: Console) -> int:
+        return self.command.execute(dataclasses.replace(options, out=self.folder), console)
 
 
 @dataclass(frozen=True)
@@ -55,9 +88,69 @@ class Profile:
     results: Path
     steps: list[Step]
 
+    @classmethod
+    def of_file(cls, path: Path) -> Profile:
+        """Raises InputError with the file, the place and what would be valid."""
+        content = _read(path)
+        results = Path(content["results"])
+        steps: list[Step] = []
+        for number, entry in enumerate(content["steps"], start=1):
+            step = _step(entry, path, results, f"{path}: step {number}")
+            if step.folder in [earlier.folder for earlier in steps]:
+                raise InputError(
+                    f"{path}: step {number}: {step.folder} is an earlier step's folder; "
+                    "give it another name with set: [name=...]"
+                )
+            steps.append(step)
+        return cls(path.stem, results, steps)
 
-def load(path: Path) -> Profile:
-    """Read a profile. Raises InputError with the file, the place and what would be valid."""
+    def show_plan(self, options: Options, console: Console) -> None:
+        """Print the steps and what is left of each; run nothing."""
+        rows, total = [], 0.0
+        for step in self.steps:
+            seconds = step.seconds_left(options)
+            if seconds is None:
+                left = "cannot run"
+            elif seconds == 0:
+                left = "finished"
+            else:
+                left = f"about {duration(seconds)}"
+                total += seconds
+            rows.append((step.title, left, str(step.folder)))
+        console.print(table_of(("step", "time left", "results"), rows))
+        say(
+            console,
+            f"\nProfile {self.name}: about {duration(total)} left in all, then the report in "
+            f"{self.results}.",
+        )
+        say_whose_times(console, options)
+
+    def execute(self, options: Options, console: Console) -> int:
+        """Run what is not finished, then the report. A step whose input is missing is named and
+        left out. Returns the exit code: that of the worst step."""
+        self.show_plan(options, console)
+        missing, worst = [], 0
+        for number, step in enumerate(self.steps, start=1):
+            left = sum(later.seconds_left(options) or 0.0 for later in self.steps[number - 1 :])
+            console.print(
+                f"\nstep {number} of {len(self.steps)}: {step.title}; "
+                f"about {duration(left)} left in all",
+                style="bold",
+                highlight=False,
+            )
+            try:
+                worst = max(worst, step.execute(options, console))
+            except InputError as error:
+                missing.append(f"{step.title}: {error}")
+                console.print(f"left out: {error}", style="red", highlight=False, markup=False)
+        console.print("\nreport", style="bold")
+        write_report(self.results, console)
+        for line in missing:
+            console.print(f"not run: {line}", style="red", highlight=False, markup=False)
+        return 2 if missing else worst
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -66,30 +159,15 @@ def load(path: Path) -> Profile:
         raise InputError(f"{path}: no such profile; {nearest}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
-    content = config.parse_yaml(text, str(path))
-    _check(content, {"results": str, "steps": list}, f"{path}")
+    content: dict[str, Any] = config.parse_yaml(text, str(path))
+    _check_keys(content, {"results": str, "steps": list}, f"{path}")
     for key in ("results", "steps"):
         if key not in content:
             raise InputError(f"{path}: {key} is missing")
-    results = Path(content["results"])
-    steps = []
-    for number, entry in enumerate(content["steps"], start=1):
-        place = f"{path}: step {number}"
-        if not isinstance(entry, dict) or len(entry) != 1:
-            raise InputError(f"{place}: must be one of {', '.join(KEYS)}, with its settings")
-        (verb, given), *_ = entry.items()
-        if verb not in KEYS:
-            raise InputError(f"{place}: {verb}: {did_you_mean(str(verb), KEYS)}")
-        _check(given, KEYS[verb], f"{place}, {verb}")
-        steps.append(_step(verb, given, path, results, place))
-    for number, step in enumerate(steps):
-        if step.out in [earlier.out for earlier in steps[:number]]:
-            raise InputError(f"{path}: step {number + 1}: {step.out} is an earlier step's folder; "
-                             "give it another name with set: [name=...]")  # fmt: skip
-    return Profile(path.stem, results, steps)
+    return content
 
 
-def _check(content: Any, keys: Mapping[str, type], place: str) -> None:
+def _check_keys(content: object, keys: Mapping[str, type], place: str) -> None:
     if not isinstance(content, dict):
         raise InputError(f"{place}: must be a mapping with {', '.join(keys) or 'nothing in it'}")
     for key, value in content.items():
@@ -99,118 +177,60 @@ def _check(content: Any, keys: Mapping[str, type], place: str) -> None:
             raise InputError(f"{place}: {key} = {value!r}: must be a {keys[key].__name__}")
 
 
-def _step(verb: str, given: dict[str, Any], path: Path, results: Path, place: str) -> Step:
+def _step(entry: object, path: Path, results: Path, place: str) -> Step:
+    """One entry of the list of steps; place: how messages call it."""
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise InputError(f"{place}: must be one of {', '.join(KEYS)}, with its settings")
+    ((verb, given),) = entry.items()
+    if verb not in KEYS:
+        raise InputError(f"{place}: {verb}: {did_you_mean(str(verb), KEYS)}")
+    _check_keys(given, KEYS[verb], f"{place}, {verb}")
+    command = _command(verb, given, path.parent, f"{place}: {verb}")
+    if verb == "toy":
+        title = "toy"
+    elif verb == "autotune":
+        title = f"autotune {given['dataset']}"
+    else:
+        title = f"{verb} {command.name}"
+    return Step(title, command, results / command.name)
+
+
+def _command(verb: str, given: dict[str, Any], folder: Path, place: str) -> Predictable:
+    """folder: where the configuration files are."""
     overrides = [str(value) for value in given.get("set", [])]
     if verb == "toy":
-        out = results / "toy"
-        return Step("toy", out, lambda options: _toy_seconds(out), toy.run)
-    if verb in EXPERIMENTS:
-        if "config" not in given:
-            raise InputError(f"{place}: {verb}: config is missing")
-        experiment = config.load(path.parent / given["config"], overrides)
-        kind, command = EXPERIMENTS[verb]
-        require(experiment, kind)
-        return Step(
-            f"{verb} {experiment.name}",
-            results / experiment.name,
-            lambda options: sweep.seconds_left(experiment, options),
-            lambda options, console: command(experiment, options, console),
-        )
+        return Toy()
     if verb == "lesion":
-        return _lesion(given, path, results, place, overrides)
-    if "dataset" not in given:
-        raise InputError(f"{place}: autotune: dataset is missing")
-    tuning = autotune.describe(
-        given["dataset"], given.get("blocks", autotune.BLOCKS), given.get("seeds", autotune.SEEDS),
-        given.get("baseline"), given.get("rule", autotune.RULE), overrides,
-    )  # fmt: skip
-    return Step(
-        f"autotune {given['dataset']}",
-        results / tuning.experiment.name,
-        lambda options: autotune.seconds_left(tuning, options),
-        lambda options, console: autotune.run(tuning, options, console),
-    )
+        return _lesion(given, folder, overrides, place)
+    if verb == "autotune":
+        if "dataset" not in given:
+            raise InputError(f"{place}: dataset is missing")
+        return Autotune.of_choices(
+            given["dataset"],
+            given.get("blocks", autotune.BLOCKS),
+            given.get("seeds", autotune.SEEDS),
+            given.get("baseline"),
+            given.get("rule", autotune.RULE),
+            overrides,
+        )
+    if "config" not in given:
+        raise InputError(f"{place}: config is missing")
+    path = folder / given["config"]
+    if verb == "sweep":
+        return Sweep.of_file(path, overrides)
+    return Editing.of_file(path, overrides, config.GROW if verb == "grow" else config.TUNE)
 
 
-def _lesion(
-    given: dict[str, Any], path: Path, results: Path, place: str, overrides: list[str]
-) -> Step:
+def _lesion(given: dict[str, Any], folder: Path, overrides: list[str], place: str) -> Lesion:
     if ("config" in given) == ("dataset" in given):
-        raise InputError(f"{place}: lesion: needs config, or dataset")
+        raise InputError(f"{place}: needs config, or dataset")
     if "config" in given and "depth" in given:
-        raise InputError(f"{place}: lesion: depth has no effect with config")
-    if "config" in given:
-        experiment = lesion.of_file(path.parent / given["config"], overrides)
-    else:
-        depth = given.get("depth", lesion.DEPTH)
-        experiment = lesion.of_flags(given["dataset"], depth, overrides)
+        raise InputError(f"{place}: depth has no effect with config")
     try:
         settings = removal.Settings(**{k: given[k] for k in ("draws", "every") if k in given})
     except ValueError as error:
-        raise InputError(f"{place}: lesion: {error}") from None
-    return Step(
-        f"lesion {experiment.name}",
-        results / experiment.name,
-        lambda options: lesion.seconds_left(experiment, settings, options),
-        lambda options, console: lesion.run(experiment, settings, True, options, console),
-    )
-
-
-def _toy_seconds(out: Path) -> float:
-    store = Store(out)
-    return 0.0 if all(store.record_path(name).is_file() for name in toy.cells()) else TOY_SECONDS
-
-
-def _left(step: Step, options: Options) -> float | None:
-    """Predicted seconds of what is not finished; None when its input is missing."""
-    try:
-        return step.seconds(dataclasses.replace(options, out=step.out))
-    except InputError:
-        return None
-
-
-def plan(profile: Profile, options: Options, console: Console) -> None:
-    """Print the steps and what is left of each; run nothing."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("step", "time left", "results"):
-        table.add_column(title)
-    total = 0.0
-    for step in profile.steps:
-        seconds = _left(step, options)
-        total += seconds or 0.0
-        left = "cannot run" if seconds is None else f"about {duration(seconds)}"
-        table.add_row(step.title, left if seconds != 0 else "finished", str(step.out))
-    console.print(table)
-    console.print(
-        f"\nProfile {profile.name}: about {duration(total)} left in all, then the report in "
-        f"{profile.results}.",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if options.device == "gpu":
-        console.print("The times are those of a CPU; none has been measured on this GPU yet.")
-
-
-def run(profile: Profile, options: Options, console: Console) -> int:
-    """Run what is not finished, then the report. A step whose input is missing is named and left
-    out. Returns the exit code: that of the worst step."""
-    plan(profile, options, console)
-    missing, worst = [], 0
-    for number, step in enumerate(profile.steps, start=1):
-        left = sum(_left(later, options) or 0.0 for later in profile.steps[number - 1 :])
-        console.print(
-            f"\nstep {number} of {len(profile.steps)}: {step.title}; "
-            f"about {duration(left)} left in all",
-            style="bold",
-            highlight=False,
-        )
-        try:
-            worst = max(worst, step.run(dataclasses.replace(options, out=step.out), console))
-        except InputError as error:
-            missing.append(f"{step.title}: {error}")
-            console.print(f"left out: {error}", style="red", highlight=False, markup=False)
-    console.print("\nreport", style="bold")
-    report.run(profile.results, console)
-    for line in missing:
-        console.print(f"not run: {line}", style="red", highlight=False, markup=False)
-    return 2 if missing else worst
+        raise InputError(f"{place}: {error}") from None
+    if "config" in given:
+        return Lesion.of_file(folder / given["config"], settings, overrides)
+    depth = given.get("depth", lesion.DEPTH)
+    return Lesion.of_dataset(given["dataset"], depth, settings, overrides)

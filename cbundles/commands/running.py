@@ -1,4 +1,4 @@
-"""What commands that train have in common: options, checks, costs, and following a run."""
+"""What commands that train have in common: options, data, and following a run to its end."""
 
 from __future__ import annotations
 
@@ -6,16 +6,14 @@ import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 
-from cbundles import provenance
-from cbundles.config import TUNE, Cell, Experiment
+from cbundles import data, provenance
+from cbundles.config import Cell, Experiment
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
-from cbundles.data.pipelines import require_square
-from cbundles.errors import InputError
 from cbundles.executor import local, planner
 from cbundles.executor.planner import Job
 from cbundles.store import Store
@@ -43,50 +41,47 @@ class Options:
         return weights and store.is_finished(cell.id, fingerprint)
 
 
-def require_trained(store: Store, cells: Sequence[Cell], prints: dict[str, str]) -> None:
-    """Read the trained networks of cells; InputError for one that is missing, damaged or not the
-    one that its name says."""
-    from cbundles.networks import saved
+class Command(Protocol):
+    """What is to be done, once flags, or a step of a profile, have been understood."""
 
-    for cell in cells:
-        path = store.weights_path(cell.id)
-        if not path.is_file():
-            raise InputError(
-                f"{path}: missing; train it with cbundles sweep CONFIG.yaml --keep-weights --out "
-                f"{store.folder}, or with cbundles lesion --config CONFIG.yaml --out {store.folder}"
-            )
-        saved.read_trained(path, cell.id, prints[cell.data.name])
+    @property
+    def name(self) -> str:
+        """Of its folder in the results."""
+
+    def execute(self, options: Options, console: Console) -> int:
+        """Do what is not done yet and tell about all of it; returns the exit code."""
 
 
-def require(experiment: Experiment, kind: str) -> None:
-    """InputError unless all networks of an experiment are for this command: TRAIN, GROW, TUNE."""
-    for cell in experiment.cells:
-        if cell.kind != kind:
-            arm = {"grow": "growth.arm", "tune": "tuning.arm"}
-            given = f"{arm[cell.kind]} is set" if cell.kind in arm else f"{arm[kind]} is none"
-            verb = cell.kind if cell.kind in arm else "sweep"
-            raise InputError(
-                f"{experiment.name}: {given} for {cell.label}; "
-                f"cbundles {'sweep' if kind == 'train' else kind} cannot run it, "
-                f"cbundles {verb} can"
-            )
+class PlannedCommand(Command, Protocol):
+    """A command that takes long enough to ask first."""
+
+    def show_plan(self, options: Options, console: Console) -> None:
+        """Print what would be done, and its cost; do nothing."""
 
 
-def check_against_data(cell: Cell, facts: Facts) -> None:
-    require_square(cell.data, facts.image_shape)
-    available, left = facts.train, ""
-    if cell.kind == TUNE:
-        available -= round(cell.tuning.held_out * facts.train)
-        left = f" left when tuning.held_out = {cell.tuning.held_out}"
-    for path, value in (
-        ("probe.samples", cell.probe.count(available)),
-        ("training.batch_size", cell.training.batch_size),
-    ):
-        if value > available:
-            raise InputError(
-                f"{path} = {value}: {cell.data.name} has {available} training images{left}; "
-                f"nearest valid: {available}"
-            )
+def describe_data(cells: Sequence[Cell]) -> dict[str, Facts]:
+    """Facts about the data sets of cells, by name, without preparing any."""
+    return {name: data.describe(name) for name in _data_sets(cells)}
+
+
+class PreparedData(NamedTuple):
+    """The data sets of cells, by name, now that they are on disk."""
+
+    facts: dict[str, Facts]
+    fingerprints: dict[str, str]
+
+
+def prepare_data(cells: Sequence[Cell], options: Options) -> PreparedData:
+    """Make sure that the data sets of cells are there and whole."""
+    facts, fingerprints = {}, {}
+    for name in _data_sets(cells):
+        dataset = data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
+        facts[name], fingerprints[name] = dataset.facts, dataset.fingerprint
+    return PreparedData(facts, fingerprints)
+
+
+def _data_sets(cells: Sequence[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell.data.name for cell in cells))
 
 
 def train(
@@ -128,6 +123,8 @@ def follow(
     facts: dict[str, Facts],
     then: Following | None,
 ) -> int:
+    """Show what the workers report until nothing is left; returns how many cells failed."""
+
     def add(finished: Job) -> list[Job]:
         added = then(finished, display) if then else []
         for population in added:
@@ -157,13 +154,15 @@ def costs(populations: Sequence[Job], facts: dict[str, Facts]) -> dict[str, floa
 
 
 def wall_seconds(costs: Sequence[float], workers: int) -> float:
+    """Predicted seconds of all of them, shared by the workers: at least those of the longest."""
     return max(sum(costs) / workers, max(costs, default=0.0))
 
 
 def devices(options: Options) -> str:
+    """``one GPU``, ``2 CPU cores``."""
     if options.device == "gpu":
         return "one GPU"
-    return f"{options.workers} CPU core{'s' * (options.workers != 1)}"
+    return "1 CPU core" if options.workers == 1 else f"{options.workers} CPU cores"
 
 
 def description(experiment: Experiment, fingerprints: dict[str, str]) -> dict[str, Any]:
@@ -174,6 +173,13 @@ def description(experiment: Experiment, fingerprints: dict[str, str]) -> dict[st
         "cells": [cell.id for cell in experiment.cells],
         "seeds": sorted({cell.training.seed for cell in experiment.cells}),
         "data": fingerprints,
+        **origin(),
+    }
+
+
+def origin() -> dict[str, Any]:
+    """What `run.json` says of the program and the moment."""
+    return {
         "versions": provenance.versions(),
         "commit": provenance.commit(),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
-from cbundles import data
+from cbundles.commands.checks import check_against_data, require_kind
+from cbundles.commands.output import (
+    NOTHING_WAS_RUN,
+    list_files,
+    say_failures,
+    say_whose_times,
+    table_of,
+)
 from cbundles.commands.running import (
     Options,
-    check_against_data,
     costs,
+    describe_data,
     description,
     devices,
+    prepare_data,
     train,
     wall_seconds,
 )
-from cbundles.config import GROW, Cell, Experiment
+from cbundles.config import GROW, TRAIN, Cell, Experiment, load
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.executor import planner
+from cbundles.executor.planner import Population
 from cbundles.experiments import edits
 from cbundles.networks.shape import Shape, shape_of
 from cbundles.report import runs, summary, tables, views
@@ -32,162 +42,207 @@ from cbundles.store import Store
 TABLE_ROWS_SHOWN = 60
 
 
-def plan_sweep(experiment: Experiment, options: Options, console: Console) -> None:
-    """Print the cells and what they will cost; run nothing."""
+@dataclass(frozen=True)
+class Sweep:
+    """A grid of networks to train and measure."""
+
+    experiment: Experiment
+
+    @classmethod
+    def of_file(cls, path: Path, overrides: list[str]) -> Sweep:
+        experiment = load(path, overrides)
+        require_kind(experiment, TRAIN)
+        return cls(experiment)
+
+    @property
+    def name(self) -> str:
+        return self.experiment.name
+
+    def seconds_left(self, options: Options) -> float:
+        """Predicted time of the networks that have no record."""
+        return forecast(self.experiment, options).seconds
+
+    def show_plan(self, options: Options, console: Console) -> None:
+        """Print the cells and what they will cost; run nothing."""
+        check_against_data(self.experiment.cells, describe_data(self.experiment.cells))
+        expected = forecast(self.experiment, options)
+        if options.as_json:
+            print(json.dumps({"name": self.name, **_plan_as_data(expected)}))
+        else:
+            _show_forecast(expected, options, console)
+
+    def execute(self, options: Options, console: Console) -> int:
+        """Train what is not finished, then write tables and figures. Returns the exit code."""
+        outcome = complete(self.experiment, options, console)
+        if options.as_json:
+            outcome.print_as_data()
+        else:
+            _show_outcome(outcome, console)
+        return outcome.exit_code
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a grid is going to need."""
+
+    populations: list[Population]
+    cells: list[Cell]  # in the order in which they are trained
+    facts: dict[str, Facts]  # of the data sets, by name
+    finished: set[str]  # identities of the cells that have all that is wanted
+    seconds: float  # for what is not finished, with all workers
+    memory: int  # bytes, of all workers together
+    disk: int  # bytes
+
+
+def forecast(experiment: Experiment, options: Options) -> Forecast:
+    facts = describe_data(experiment.cells)
     store = Store(options.out)
-    facts = {cell.data.name: data.describe(cell.data.name) for cell in experiment.cells}
-    for cell in experiment.cells:
-        check_against_data(cell, facts[cell.data.name])
     populations = planner.populations(experiment.cells, options.device)
-    cost = costs(populations, facts)
     cells = [cell for population in populations for cell in population.cells]
-    finished = [cell.id for cell in cells if options.has(store, cell, None)]
-    left = [p for p in populations if not all(c.id in finished for c in p.cells)]
-    seconds = wall_seconds([cost[p.key] for p in left], options.workers)
-    memory = options.workers * max(
-        planner.memory(p, facts[p.cells[0].data.name]) for p in populations
-    )
-    checkpoint = max(planner.checkpoint(c, facts[c.data.name]) for c in cells)
-    disk = sum(planner.disk(c) for c in cells) + options.workers * checkpoint
+    finished = {cell.id for cell in cells if options.has(store, cell, None)}
+    left = _unfinished(populations, finished)
+    largest = max(planner.memory(p, facts[p.cells[0].data.name]) for p in populations)
+    checkpoint = max(planner.checkpoint(cell, facts[cell.data.name]) for cell in cells)
+    disk = sum(planner.disk(cell) for cell in cells) + options.workers * checkpoint
     if options.keep_weights:
-        disk += sum(shape_of(c.model, facts[c.data.name]).bytes for c in cells)
-    if options.as_json:
-        listing = [
+        disk += sum(shape_of(cell.model, facts[cell.data.name]).bytes for cell in cells)
+    return Forecast(
+        populations=populations,
+        cells=cells,
+        facts=facts,
+        finished=finished,
+        seconds=wall_seconds(list(costs(left, facts).values()), options.workers),
+        memory=options.workers * largest,
+        disk=disk,
+    )
+
+
+def _unfinished(populations: list[Population], finished: set[str]) -> list[Population]:
+    """Populations with a member that is not finished: they are trained, whole, again."""
+    return [p for p in populations if not all(cell.id in finished for cell in p.cells)]
+
+
+def _plan_as_data(expected: Forecast) -> dict[str, Any]:
+    listing = []
+    for cell in expected.cells:
+        facts = expected.facts[cell.data.name]
+        listing.append(
             {
                 "cell": cell.id,
                 "config": cell.asdict(),
-                "parameters": _shape(cell, facts[cell.data.name]).parameters,
-                "core_seconds": round(planner.seconds(cell, facts[cell.data.name]), 1),
-                "finished": cell.id in finished,
+                "parameters": _shape_at_the_start(cell, facts).parameters,
+                "core_seconds": round(planner.seconds(cell, facts), 1),
+                "finished": cell.id in expected.finished,
             }
-            for cell in cells
-        ]
-        total = {"seconds": seconds, "memory_bytes": memory, "disk_bytes": disk}
-        print(json.dumps({"name": experiment.name, "cells": listing, "total": total}))
-        return
+        )
+    total = {
+        "seconds": expected.seconds,
+        "memory_bytes": expected.memory,
+        "disk_bytes": expected.disk,
+    }
+    return {"cells": listing, "total": total}
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("cell", "network", "parameters", "core time", "state"):
-        table.add_column(title, justify="right" if title in ("parameters", "core time") else "left")
-    for cell in cells:
-        shape = _shape(cell, facts[cell.data.name])
-        predicted = duration(planner.seconds(cell, facts[cell.data.name]))
-        state = "finished" if cell.id in finished else "to do"
-        table.add_row(cell.id, cell.label, f"{shape.parameters:,}", predicted, state)
-    console.print(table)
+
+def _show_forecast(expected: Forecast, options: Options, console: Console) -> None:
+    rows = []
+    for cell in expected.cells:
+        facts = expected.facts[cell.data.name]
+        parameters = _shape_at_the_start(cell, facts).parameters
+        core_time = duration(planner.seconds(cell, facts))
+        state = "finished" if cell.id in expected.finished else "to do"
+        rows.append((cell.id, cell.label, f"{parameters:,}", core_time, state))
+    titles = ("cell", "network", "parameters", "core time", "state")
+    console.print(table_of(titles, rows, right=("parameters", "core time")))
     console.print(
-        f"\n{len(cells)} networks in {len(populations)} programs, {len(finished)} finished already."
-        f"\nOn {devices(options)}: about {duration(seconds)}, {memory / 1e9:.1f} GB of memory, "
-        f"{disk / 1e6:.0f} MB of disk in {options.out}."
-        "\nNothing was run; leave out --plan to start.",
+        f"\n{len(rows)} networks in {len(expected.populations)} programs, "
+        f"{len(expected.finished)} finished already."
+        f"\nOn {devices(options)}: about {duration(expected.seconds)}, "
+        f"{expected.memory / 1e9:.1f} GB of memory, {expected.disk / 1e6:.0f} MB of disk in "
+        f"{options.out}."
+        f"\n{NOTHING_WAS_RUN}",
         highlight=False,
     )
-    if options.device == "gpu":
-        console.print("The time is that of a CPU; none has been measured on this GPU yet.")
+    say_whose_times(console, options)
 
 
-def _shape(cell: Cell, facts: Facts) -> Shape:
-    """Of a network at the start."""
-    if cell.kind == GROW and cell.model.family == "fc":
-        deep = dataclasses.replace(cell.model, depth=edits.start_depth(cell))
-        return shape_of(deep, facts)
-    return shape_of(cell.model, facts)
+def _shape_at_the_start(cell: Cell, facts: Facts) -> Shape:
+    """Before any layer is inserted."""
+    model = cell.model
+    if cell.kind == GROW and model.family == "fc":
+        model = dataclasses.replace(model, depth=edits.start_depth(cell))
+    return shape_of(model, facts)
 
 
-def seconds_left(experiment: Experiment, options: Options) -> float:
-    """Predicted time of the networks that have no record."""
-    store = Store(options.out)
-    facts = {cell.data.name: data.describe(cell.data.name) for cell in experiment.cells}
-    populations = planner.populations(experiment.cells, options.device)
-    left = [p for p in populations if not all(options.has(store, c, None) for c in p.cells)]
-    return wall_seconds(list(costs(left, facts).values()), options.workers)
+@dataclass(frozen=True)
+class Outcome:
+    """What there is after a grid has been run."""
+
+    records: list[dict[str, Any]]  # of the finished cells, in the order of the grid
+    store: Store
+    figures: list[Path]
+    failed: int  # how many networks
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed else 0
+
+    def print_as_data(self) -> None:
+        done = {
+            "event": "done",
+            "networks": len(self.records),
+            "failed": self.failed,
+            "folder": str(self.store.folder),
+            "figures": [str(path) for path in self.figures],
+        }
+        print(json.dumps(done))
 
 
-def run_sweep(experiment: Experiment, options: Options, console: Console) -> int:
-    """Train what is not finished, then write tables and figures. Returns the exit code."""
-    records, store, figures, failed = complete(experiment, options, console)
-    if options.as_json:
-        done = {"event": "done", "networks": len(records), "failed": failed}
-        print(json.dumps({**done, "folder": str(store.folder), "figures": list(map(str, figures))}))
-    else:
-        _show(records, store, figures, failed, console)
-    return 1 if failed else 0
-
-
-def complete(
-    experiment: Experiment, options: Options, console: Console
-) -> tuple[list[dict[str, Any]], Store, list[Path], int]:
-    """Train what is not finished and write the views of the run. Returns all records, the store,
-    the paths of the figures and how many networks failed."""
-    datasets = {
-        name: data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
-        for name in dict.fromkeys(cell.data.name for cell in experiment.cells)
-    }
-    for cell in experiment.cells:
-        check_against_data(cell, datasets[cell.data.name].facts)
-    facts = {name: dataset.facts for name, dataset in datasets.items()}
-    populations = planner.populations(experiment.cells, options.device)
+def complete(experiment: Experiment, options: Options, console: Console) -> Outcome:
+    """Train what is not finished and write the views of the run."""
+    facts, fingerprints = prepare_data(experiment.cells, options)
+    check_against_data(experiment.cells, facts)
     store = Store(options.out)
     with store.locked():
         if options.fresh:
             store.forget([cell.id for cell in experiment.cells])
-        fingerprints = {name: dataset.fingerprint for name, dataset in datasets.items()}
         run = description(experiment, fingerprints)
-        finished = _finished(experiment, store, fingerprints, options)
+        finished = _finished(experiment.cells, store, fingerprints, options)
         store.clear_views()
         store.write_run({**run, "finished": len(finished)})
-        todo = [p for p in populations if not all(c.id in finished for c in p.cells)]
+        populations = planner.populations(experiment.cells, options.device)
+        todo = _unfinished(populations, finished)
         failed = 0
         if todo:
             failed = train(todo, len(finished), facts, store, options, console)
-            finished = _finished(experiment, store, fingerprints, options)
-        records = list(finished.values())
-        whole = {**run, "finished": len(records), "made_by": summary.origins(records)}
-        store.write_run(whole)
+            finished = _finished(experiment.cells, store, fingerprints, options)
+        records = [store.record(cell.id) for cell in experiment.cells if cell.id in finished]
+        made_by = summary.origins(records)
+        store.write_run({**run, "finished": len(records), "made_by": made_by})
         figures = views.write(runs.read(store.folder)) if records else []
-    return records, store, figures, failed
+    return Outcome(records, store, figures, failed)
 
 
 def _finished(
-    experiment: Experiment, store: Store, fingerprints: dict[str, str], options: Options
-) -> dict[str, dict[str, Any]]:
-    """The records of the finished cells, in the order of the grid."""
-    return {
-        cell.id: store.record(cell.id)
-        for cell in experiment.cells
-        if options.has(store, cell, fingerprints[cell.data.name])
-    }
+    cells: Sequence[Cell], store: Store, fingerprints: dict[str, str], options: Options
+) -> set[str]:
+    """Identities of the cells that have all that is wanted of them."""
+    return {cell.id for cell in cells if options.has(store, cell, fingerprints[cell.data.name])}
 
 
-def _show(
-    records: list[dict[str, Any]],
-    store: Store,
-    figures: list[Path],
-    failed: int,
-    console: Console,
-) -> None:
-    rows = [summary.row(record) for record in records]
-    table = Table(box=None, header_style="bold", pad_edge=False)
+def _show_outcome(outcome: Outcome, console: Console) -> None:
+    rows = [summary.row(record) for record in outcome.records]
     columns = tables.columns(rows)
-    for title in columns.values():
-        table.add_column(title, justify="right")
-    for row in rows[:TABLE_ROWS_SHOWN]:
-        table.add_row(*tables.shown(row, columns))
+    titles = list(columns.values())
+    lines = [tables.shown(row, columns) for row in rows[:TABLE_ROWS_SHOWN]]
     if rows:
-        console.print(table)
+        console.print(table_of(titles, lines, right=titles))
     if len(rows) > TABLE_ROWS_SHOWN:
         console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
     console.print()
-    for line in tables.boundary_lines(records):
+    for line in tables.boundary_lines(outcome.records):
         console.print(line, highlight=False, markup=False)
-    if records:
-        console.print(f"\ntable    {store.folder / 'table.csv'}", highlight=False, soft_wrap=True)
-    for path in figures:
-        console.print(f"figure   {path}", highlight=False, soft_wrap=True)
-    if failed:
-        console.print(
-            f"\n{failed} networks failed (tracebacks in {store.logs}); "
-            "the same command tries them again",
-            style="red",
-            highlight=False,
-        )
+    if outcome.records:
+        console.print()
+        list_files(console, "table", [outcome.store.folder / "table.csv"])
+    list_files(console, "figure", outcome.figures)
+    say_failures(console, outcome.failed, outcome.store)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
+from dataclasses import dataclass
 
 from rich.console import Console
 
 from cbundles import provenance
-from cbundles.commands.running import Options
+from cbundles.commands.output import list_files, say
+from cbundles.commands.running import Options, origin
 from cbundles.errors import InputError
 from cbundles.report import claims, views
 from cbundles.report.runs import Run
@@ -15,33 +16,43 @@ from cbundles.store import Store
 
 SEEDS = 5
 CASES = ("separate", "conflicting", "conflicting-imbalanced", "plain", "standardised")
+SECONDS = 20.0  # that all of it takes
 
 
-def run(options: Options, console: Console) -> int:
-    """Train what has no record yet, then verdicts and figures. Returns the exit code."""
-    store = Store(options.out)
-    names = cells()
-    with store.locked():
-        if options.fresh:
-            store.forget(names)
-        if not all(store.record_path(name).is_file() for name in names):
-            _train(store, names, options.device, console)
-        description = {"name": "toy", "cells": names, "versions": provenance.versions(),
-                       "commit": provenance.commit(), "written": _now()}  # fmt: skip
-        store.write_run(description)
-        done = Run(store, description, [store.record(name) for name in names])
-        figures = views.write(done)
-    for claim in claims.judge([done]):
-        for finding in claim.findings:
-            text = f"{claim.id} {finding.verdict}: {claim.claim}\n   {finding.text}"
-            console.print(text, highlight=False, soft_wrap=True)
-    for path in figures:
-        console.print(f"figure   {path}", highlight=False, soft_wrap=True)
-    return 0
+@dataclass(frozen=True)
+class Toy:
+    """Every case with every seed."""
+
+    name: str = "toy"
+
+    def seconds_left(self, options: Options) -> float:
+        store = Store(options.out)
+        finished = all(store.record_path(name).is_file() for name in record_names())
+        return 0.0 if finished else SECONDS
+
+    def execute(self, options: Options, console: Console) -> int:
+        """Train what has no record yet, then verdicts and figures. Returns the exit code."""
+        store = Store(options.out)
+        names = record_names()
+        with store.locked():
+            if options.fresh:
+                store.forget(names)
+            todo = [name for name in names if not store.record_path(name).is_file()]
+            if todo:
+                _train(store, todo, options.device, console)
+            description = {"name": self.name, "cells": names, **origin()}
+            store.write_run(description)
+            run = Run(store, description, [store.record(name) for name in names])
+            figures = views.write(run)
+        for claim in claims.judge([run]):
+            for finding in claim.findings:
+                say(console, f"{claim.id} {finding.verdict}: {claim.claim}\n   {finding.text}")
+        list_files(console, "figure", figures)
+        return 0
 
 
-def cells() -> list[str]:
-    """Identities of the toy's records."""
+def record_names() -> list[str]:
+    """Identities of the toy's records: case and seed."""
     return [f"{case}-{seed}" for case in CASES for seed in range(SEEDS)]
 
 
@@ -55,22 +66,18 @@ def _train(store: Store, names: list[str], device: str, console: Console) -> Non
     jax.config.update("jax_default_matmul_precision", "highest")
     from cbundles.experiments import toy
 
-    origin = {
-        "platform": jax.devices()[0].platform, "device": jax.devices()[0].device_kind,
-        "processor": provenance.processor(), "versions": provenance.versions(),
+    made_by = {
+        "platform": jax.devices()[0].platform,
+        "device": jax.devices()[0].device_kind,
+        "processor": provenance.processor(),
+        "versions": provenance.versions(),
         "commit": provenance.commit(),
-    }  # fmt: skip
+    }
     for name in names:
-        if store.record_path(name).is_file():
-            continue
         case, _, seed = name.rpartition("-")
         if case in toy.CASES:
             record = toy.train(case, int(seed))
         else:
             record = toy.plain(int(seed), standardised=case == "standardised")
-        store.finish({**record, **origin})
+        store.finish({**record, **made_by})
         console.print(f"trained  {name}", highlight=False)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

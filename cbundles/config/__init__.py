@@ -33,6 +33,7 @@ from cbundles.config.schema import (
     own_pipeline,
     parse_blocks,
     setting,
+    short_name,
 )
 
 __all__ = [
@@ -63,4 +64,5 @@ __all__ = [
     "parse_blocks",
     "parse_yaml",
     "setting",
+    "short_name",
 ]

@@ -90,6 +90,11 @@ def own_pipeline(name: str) -> str:
     return "mnist" if name == "mnist_mini" else name
 
 
+def short_name(name: str) -> str:
+    """What a data set is called in the names of folders: of a folder of images its last part."""
+    return name.removeprefix(FOLDER_PREFIX).rstrip("/").rsplit("/", 1)[-1]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """Which network."""

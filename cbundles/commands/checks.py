@@ -1,0 +1,64 @@
+"""What a command cannot work with: networks of another kind, too few images, no trained network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from cbundles.config import GROW, TRAIN, TUNE, Cell, Experiment
+from cbundles.data.dataset import Facts
+from cbundles.data.pipelines import require_square
+from cbundles.errors import InputError
+from cbundles.store import Store
+
+COMMANDS = {TRAIN: "sweep", GROW: "grow", TUNE: "tune"}  # by the kind of their cells
+ARMS = {GROW: "growth.arm", TUNE: "tuning.arm"}  # what makes a cell one of this kind
+
+
+def require_kind(experiment: Experiment, kind: str) -> None:
+    """InputError unless all networks of an experiment are for this command: TRAIN, GROW, TUNE."""
+    for cell in experiment.cells:
+        if cell.kind == kind:
+            continue
+        reason = f"{ARMS[kind]} is none" if cell.kind == TRAIN else f"{ARMS[cell.kind]} is set"
+        raise InputError(
+            f"{experiment.name}: {reason} for {cell.label}; cbundles {COMMANDS[kind]} cannot run "
+            f"it, cbundles {COMMANDS[cell.kind]} can"
+        )
+
+
+def check_against_data(cells: Sequence[Cell], facts: Mapping[str, Facts]) -> None:
+    """InputError for a cell that needs other, or more, images than its data set has."""
+    for cell in cells:
+        _check_one(cell, facts[cell.data.name])
+
+
+def _check_one(cell: Cell, facts: Facts) -> None:
+    require_square(cell.data, facts.image_shape)
+    available, left = facts.train, ""
+    if cell.kind == TUNE:
+        available -= round(cell.tuning.held_out * facts.train)
+        left = f" left when tuning.held_out = {cell.tuning.held_out}"
+    for path, value in (
+        ("probe.samples", cell.probe.count(available)),
+        ("training.batch_size", cell.training.batch_size),
+    ):
+        if value > available:
+            raise InputError(
+                f"{path} = {value}: {cell.data.name} has {available} training images{left}; "
+                f"nearest valid: {available}"
+            )
+
+
+def require_trained(store: Store, cells: Sequence[Cell], fingerprints: Mapping[str, str]) -> None:
+    """Read the trained networks of cells; InputError for one that is missing, damaged or not the
+    one that its name says."""
+    from cbundles.networks import saved
+
+    for cell in cells:
+        path = store.weights_path(cell.id)
+        if not path.is_file():
+            raise InputError(
+                f"{path}: missing; train it with cbundles sweep CONFIG.yaml --keep-weights --out "
+                f"{store.folder}, or with cbundles lesion --config CONFIG.yaml --out {store.folder}"
+            )
+        saved.read_trained(path, cell.id, fingerprints[cell.data.name])

@@ -1,0 +1,141 @@
+"""The flags that several commands have, written once.
+
+A command names those that it offers, `@with_flags("out", "fresh")`, and gets them together as its
+argument `flags`; its own parameters are its own flags. Typer reads both from the signature that the
+decorator makes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cbundles.errors import InputError
+
+if TYPE_CHECKING:
+    from cbundles.commands.running import Options
+
+KeepOption = Annotated[
+    bool, typer.Option("--keep-weights", help="Keep the trained networks (weights/*.npz).")
+]
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What was typed. A flag that a command does not offer keeps its default."""
+
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override, e.g. training.epochs=3."),
+    ] = None
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Results folder [results/<name>]."),
+    ] = None
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Print cells and cost; run nothing."),
+    ] = False
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="Train again what is finished already."),
+    ] = False
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where TensorFlow Datasets keeps its data."),
+    ] = None
+    manual_dir: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with the publisher's archives (no internet)."),
+    ] = None
+    device: Annotated[
+        str,
+        typer.Option(help="auto, cpu or gpu."),
+    ] = "auto"
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Worker processes [one a CPU core; 1 on a GPU]."),
+    ] = None
+    keep_weights: KeepOption = False
+    as_json: Annotated[
+        bool,
+        typer.Option("--json", help="One JSON object a line, for machines."),
+    ] = False
+
+    @property
+    def overrides(self) -> list[str]:
+        return self.set_ or []
+
+    def options(self, folder: Path) -> Options:
+        """How to run, with results in a folder; what was left open is decided by this machine."""
+        from cbundles.commands.running import Options
+        from cbundles.executor import local
+
+        if self.device not in ("auto", "cpu", "gpu"):
+            raise InputError(f"--device {self.device}: must be auto, cpu or gpu")
+        device = local.detect_device() if self.device == "auto" else self.device
+        default_workers = len(local.usable_cores()) if device == "cpu" else 1
+        return Options(
+            out=folder,
+            device=device,
+            workers=self.workers or default_workers,
+            fresh=self.fresh,
+            as_json=self.as_json,
+            data_dir=self.data_dir,
+            manual_dir=self.manual_dir,
+            keep_weights=self.keep_weights,
+        )
+
+
+# What commands that train offer.
+TRAINING = (
+    "set_",
+    "out",
+    "plan",
+    "fresh",
+    "data_dir",
+    "manual_dir",
+    "device",
+    "workers",
+    "as_json",
+)
+
+CommandFunction = Callable[..., None]
+
+
+def with_flags(*names: str) -> Callable[[CommandFunction], CommandFunction]:
+    """Let a command offer some fields of `Flags`, besides its own parameters."""
+    defaults = {field.name: field.default for field in dataclasses.fields(Flags)}
+    annotations = typing.get_type_hints(Flags, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=defaults[name],
+            annotation=annotations[name],
+        )
+        for name in names
+    ]
+
+    def decorate(function: CommandFunction) -> CommandFunction:
+        @functools.wraps(function)
+        def command(**typed: Any) -> None:  # whatever Typer read, by the signature below
+            flags = Flags(**{name: typed.pop(name) for name in names})
+            function(**typed, flags=flags)
+
+        # Annotations are text here; Typer must see the types behind them.
+        own = dict(inspect.signature(function, eval_str=True).parameters)
+        del own["flags"]
+        signature = inspect.Signature([*own.values(), *shared])
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        return command
+
+    return decorate

@@ -1,0 +1,57 @@
+"""What commands print, besides the progress of a run: lines, tables, names of files."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from cbundles.commands.running import Options
+from cbundles.store import Store
+
+NOTHING_WAS_RUN = "Nothing was run; leave out --plan to start."
+
+
+def say(console: Console, text: str) -> None:
+    """Text as it is: no line is broken, nothing coloured, and brackets are brackets."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def list_files(console: Console, what: str, paths: Iterable[Path]) -> None:
+    """A line for each file, beginning with what it is: table, figure, network."""
+    for path in paths:
+        say(console, f"{what:<9}{path}")
+
+
+def table_of(
+    titles: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Collection[str] = (),
+    title: str | None = None,
+) -> Table:
+    """A table without lines. right: titles of the columns that are aligned so."""
+    table = Table(box=None, header_style="bold", pad_edge=False, title=title)
+    for column in titles:
+        table.add_column(column, justify="right" if column in right else "left")
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def say_failures(console: Console, failed: int, store: Store) -> None:
+    if failed:
+        console.print(
+            f"\n{failed} networks failed (tracebacks in {store.logs}); "
+            "the same command tries them again",
+            style="red",
+            highlight=False,
+        )
+
+
+def say_whose_times(console: Console, options: Options) -> None:
+    """Every prediction is that of a CPU."""
+    if options.device == "gpu":
+        console.print("The times are those of a CPU; none has been measured on this GPU yet.")
