@@ -93,7 +93,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     from cbundles.executor import local
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(local, "run", inline.run)
+    monkeypatch.setattr(local, "run_jobs", inline.run_jobs)
     monkeypatch.setattr(jax, "clear_caches", lambda: None)  # other tests want these programs
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())

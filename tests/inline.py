@@ -17,8 +17,8 @@ from cbundles.executor.planner import Job
 from cbundles.executor.worker import Worker
 
 
-def run(
-    populations: Sequence[Job],
+def run_jobs(
+    jobs: Sequence[Job],
     folder: Path,
     *,
     device: str,
@@ -26,7 +26,7 @@ def run(
     keep_weights: bool = False,
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
 ) -> Iterator[dict[str, Any]]:
-    """In place of `executor.local.run`: one job after the other."""
+    """In place of `executor.local.run_jobs`: one job after the other."""
     assert device == "cpu"
     said: list[dict[str, Any]] = []
     options = {
@@ -38,7 +38,7 @@ def run(
     worker = Worker(options, lambda message: said.append(json.loads(json.dumps(message))))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", threshold)  # as tests want it
     yield {"event": "ready", **worker.device}
-    waiting = list(reversed(populations))
+    waiting = list(reversed(jobs))
     while waiting:
         job = waiting.pop()
         yield {"event": "started", "population": job.key}

@@ -74,7 +74,9 @@ def test_memory_follows_the_enlargement_of_the_pipeline():
         path = ROOT / "configs" / "quickstart.yaml"
         named = ["model.width=8", "model.depth=2", "data.name=folder:photos"]
         (cell,) = config.load(path, [*named, *overrides]).cells
-        return planner.memory(planner.Population((cell,)), Facts(1000, 100, (128, 128, 3), 10))
+        return planner.worker_bytes(
+            planner.Population((cell,)), Facts(1000, 100, (128, 128, 3), 10)
+        )
 
     plain = memory()
     for pipeline, enlarge in (("imagenette", 10), ("cifar10", 6), ("svhn_cropped", 4)):

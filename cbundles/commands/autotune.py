@@ -19,7 +19,7 @@ from cbundles.commands.running import (
     description,
     devices,
     prepare_data,
-    train,
+    run_jobs,
     wall_seconds,
 )
 from cbundles.config import Cell, Experiment
@@ -100,7 +100,7 @@ class Autotune:
                 continue
             first, latest = chain.attempts[0], chain.attempts[-1]
             compiling = planner.compile_seconds(first)
-            whole = planner.seconds(latest, facts[first.data.name])
+            whole = planner.training_seconds(latest, facts[first.data.name])
             restart = compiling + whole / first.training.epochs
             times.append(2 * restart + compiling + whole / 4)
         left = [Population((c,)) for c in self.baseline if not store.is_finished(c.id, None)]
@@ -114,9 +114,11 @@ class Autotune:
         for cell in self.cells:
             say(console, _size_and_time(cell, facts[cell.data.name]))
         first = self.experiment.cells[0]
-        largest = max(planner.memory(Population((c,)), facts[c.data.name]) for c in self.cells)
+        largest = max(
+            planner.worker_bytes(Population((c,)), facts[c.data.name]) for c in self.cells
+        )
         memory = options.workers * largest
-        checkpoint = planner.checkpoint(first, facts[first.data.name])
+        checkpoint = planner.checkpoint_bytes(first, facts[first.data.name])
         say(
             console,
             f"\nA network whose last layer conflicts after one of its first "
@@ -159,7 +161,7 @@ class Autotune:
             todo += [Population((cell,)) for cell in self.baseline if cell not in finished]
             failed = 0
             if todo:
-                failed = train(todo, 0, facts, store, options, console, following)
+                failed = run_jobs(todo, 0, facts, store, options, console, following)
             state = self._state(chains, store, fingerprints)
             store.write_run({**run, **state})
             ends = [*state["baseline"], *state["tuned"]]
@@ -254,7 +256,7 @@ class Chain:
 
 def _size_and_time(cell: Cell, facts: Facts) -> str:
     shape, epochs = shape_of(cell.model, facts), cell.training.epochs
-    whole = planner.seconds(cell, facts)
+    whole = planner.training_seconds(cell, facts)
     return (
         f"{cell.label}: blocks {cell.model.blocks}, {shape.parameters:,} parameters, "
         f"{shape.bytes / 1e6:.1f} MB, {shape.flops / 1e9:.3f} GFLOP an image; one epoch about "

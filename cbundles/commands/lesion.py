@@ -19,7 +19,7 @@ from cbundles.commands.running import (
     describe_data,
     devices,
     prepare_data,
-    train,
+    run_jobs,
     wall_seconds,
 )
 from cbundles.commands.sweep import Sweep
@@ -112,7 +112,7 @@ class Lesion:
             print(json.dumps(self._plan_as_data(studies, untrained, seconds)))
             return
         for cell in untrained:
-            whole = planner.seconds(cell, facts[cell.data.name])
+            whole = planner.training_seconds(cell, facts[cell.data.name])
             say(console, f"{cell.label}: to be trained, about {duration(whole)}")
         for study in studies:
             cell, blocks = study.cell, sum(study.cell.blocks)
@@ -169,7 +169,7 @@ class Lesion:
             if todo:
                 studies = self._studies(todo, facts)
                 done = len(self.experiment.cells) - len(todo)
-                failed += train(studies, done, facts, store, options, console, what="to study")
+                failed += run_jobs(studies, done, facts, store, options, console, what="to study")
             run = runs.read(store.folder)
             figures = views.write(run) if run.records else []
         if options.as_json:

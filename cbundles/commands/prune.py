@@ -15,7 +15,7 @@ from rich.console import Console
 from cbundles.commands.checks import require_trained
 from cbundles.commands.lesion import say_what_is_not_trained, trained_resnets
 from cbundles.commands.output import list_files, say
-from cbundles.commands.running import Options, prepare_data, train
+from cbundles.commands.running import Options, prepare_data, run_jobs
 from cbundles.config import Cell, Experiment
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
@@ -59,7 +59,7 @@ class Prune:
                 studies = [pruning.study(facts[pruning.cell.data.name]) for pruning in todo]
                 alone = dataclasses.replace(options, workers=1)  # or latencies would be of two
                 finished = len(wanted) - len(todo)
-                failed = train(studies, finished, facts, store, alone, console, what="to prune")
+                failed = run_jobs(studies, finished, facts, store, alone, console, what="to prune")
             made = [p.name for p in wanted if store.record_path(p.name, PRUNED).is_file()]
             records = [store.record(name, PRUNED) for name in made]
             views.write_pruned(store)
@@ -87,7 +87,7 @@ class Pruning:
     epochs: int
 
     def study(self, facts: Facts) -> Study:
-        epoch = planner.seconds(self.cell, facts) / self.cell.training.epochs
+        epoch = planner.training_seconds(self.cell, facts) / self.cell.training.epochs
         seconds = 3 * planner.CONV_COMPILE_SECONDS + self.epochs * epoch
         settings = {
             "removed": list(self.removed),

@@ -84,8 +84,8 @@ def _data_sets(cells: Sequence[Cell]) -> list[str]:
     return list(dict.fromkeys(cell.data.name for cell in cells))
 
 
-def train(
-    populations: Sequence[Job],
+def run_jobs(
+    jobs: Sequence[Job],
     finished: int,
     facts: dict[str, Facts],
     store: Store,
@@ -94,9 +94,14 @@ def train(
     then: Following | None = None,
     what: str = "to train",
 ) -> int:
-    """Run populations, or studies, and those that `then` adds; returns how many cells failed."""
-    todo = {population.key: population for population in populations}
-    tally = Tally(todo, costs(populations, facts))
+    """Run populations, or studies, and show how far they are; returns how many cells failed.
+
+    finished: how many cells need nothing more, to be told
+    then: which jobs follow from one that has finished
+    what: what the jobs are, in a word or two
+    """
+    todo = {job.key: job for job in jobs}
+    tally = Tally(todo, costs(jobs, facts))
     display = display_for(console, tally.total_cells, options.as_json)
     try:
         if finished:
@@ -106,7 +111,7 @@ def train(
             f"{what}: {tally.total_cells} on {devices(options)}, "
             f"about {duration(predicted)}; stop at any time, the same command continues"
         )
-        return follow(todo, tally, display, store, options, facts, then)
+        return _follow(todo, tally, display, store, options, facts, then)
     except KeyboardInterrupt:
         display.line("stopped; the same command continues")
         raise
@@ -114,7 +119,7 @@ def train(
         display.close()
 
 
-def follow(
+def _follow(
     todo: dict[str, Job],
     tally: Tally,
     display: Display,
@@ -127,12 +132,12 @@ def follow(
 
     def add(finished: Job) -> list[Job]:
         added = then(finished, display) if then else []
-        for population in added:
-            tally.add(population, costs([population], facts)[population.key])
+        for job in added:
+            tally.add(job, planner.job_seconds(job, facts))
         return added
 
     failed = 0
-    events = local.run(
+    events = local.run_jobs(
         list(todo.values()),
         store.folder,
         device=options.device,
@@ -148,9 +153,9 @@ def follow(
     return failed
 
 
-def costs(populations: Sequence[Job], facts: dict[str, Facts]) -> dict[str, float]:
-    """Predicted seconds of each population on one worker."""
-    return {job.key: planner.job_seconds(job, facts) for job in populations}
+def costs(jobs: Sequence[Job], facts: dict[str, Facts]) -> dict[str, float]:
+    """Predicted seconds of each job on one worker, by its key."""
+    return {job.key: planner.job_seconds(job, facts) for job in jobs}
 
 
 def wall_seconds(costs: Sequence[float], workers: int) -> float:

@@ -26,7 +26,7 @@ from cbundles.commands.running import (
     description,
     devices,
     prepare_data,
-    train,
+    run_jobs,
     wall_seconds,
 )
 from cbundles.config import GROW, TRAIN, Cell, Experiment, load
@@ -101,9 +101,9 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     cells = [cell for population in populations for cell in population.cells]
     finished = {cell.id for cell in cells if options.has(store, cell, None)}
     left = _unfinished(populations, finished)
-    largest = max(planner.memory(p, facts[p.cells[0].data.name]) for p in populations)
-    checkpoint = max(planner.checkpoint(cell, facts[cell.data.name]) for cell in cells)
-    disk = sum(planner.disk(cell) for cell in cells) + options.workers * checkpoint
+    largest = max(planner.worker_bytes(p, facts[p.cells[0].data.name]) for p in populations)
+    checkpoint = max(planner.checkpoint_bytes(cell, facts[cell.data.name]) for cell in cells)
+    disk = sum(planner.record_bytes(cell) for cell in cells) + options.workers * checkpoint
     if options.keep_weights:
         disk += sum(shape_of(cell.model, facts[cell.data.name]).bytes for cell in cells)
     return Forecast(
@@ -131,7 +131,7 @@ def _plan_as_data(expected: Forecast) -> dict[str, Any]:
                 "cell": cell.id,
                 "config": cell.asdict(),
                 "parameters": _shape_at_the_start(cell, facts).parameters,
-                "core_seconds": round(planner.seconds(cell, facts), 1),
+                "core_seconds": round(planner.training_seconds(cell, facts), 1),
                 "finished": cell.id in expected.finished,
             }
         )
@@ -148,7 +148,7 @@ def _show_forecast(expected: Forecast, options: Options, console: Console) -> No
     for cell in expected.cells:
         facts = expected.facts[cell.data.name]
         parameters = _shape_at_the_start(cell, facts).parameters
-        core_time = duration(planner.seconds(cell, facts))
+        core_time = duration(planner.training_seconds(cell, facts))
         state = "finished" if cell.id in expected.finished else "to do"
         rows.append((cell.id, cell.label, f"{parameters:,}", core_time, state))
     titles = ("cell", "network", "parameters", "core time", "state")
@@ -213,7 +213,7 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
         todo = _unfinished(populations, finished)
         failed = 0
         if todo:
-            failed = train(todo, len(finished), facts, store, options, console)
+            failed = run_jobs(todo, len(finished), facts, store, options, console)
             finished = _finished(experiment.cells, store, fingerprints, options)
         records = [store.record(cell.id) for cell in experiment.cells if cell.id in finished]
         made_by = summary.origins(records)

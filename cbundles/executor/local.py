@@ -38,8 +38,8 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def run(
-    populations: Sequence[Job],
+def run_jobs(
+    jobs: Sequence[Job],
     folder: Path,
     *,
     device: str,
@@ -49,11 +49,11 @@ def run(
 ) -> Iterator[dict[str, Any]]:
     """Do all jobs, populations to train above all; yields what the workers report, as it happens.
 
-    Events: ``ready``, ``started``, ``epoch``, ``step``, ``finished``, ``failed``, ``note``. One
-    that dies fails the job it had and is replaced. `then` names what follows from a job that
+    Events: ``ready``, ``started``, ``epoch``, ``step``, ``finished``, ``failed``, ``note``. A
+    worker that dies fails the job it had and is replaced. `then` names what follows from a job that
     finished; its worker takes it on. Closing the iterator stops all workers.
     """
-    waiting = list(reversed(populations))
+    waiting = list(reversed(jobs))
     events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]] = queue.Queue()
     crew: list[_WorkerProcess] = []
     cores = usable_cores()
@@ -71,7 +71,7 @@ def run(
         return {"event": "started", "population": worker.population.key}
 
     try:
-        for place in range(min(workers, len(populations))):
+        for place in range(min(workers, len(jobs))):
             hire(place)
         while crew:
             worker, event = events.get()

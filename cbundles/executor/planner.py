@@ -67,13 +67,12 @@ class Population:
 
 @dataclass(frozen=True)
 class Study:
-    """Something done to the trained network of a cell. kind: LESION or PRUNE; settings: plain data
-    that says how; seconds: predicted."""
+    """Something done to the trained network of a cell."""
 
     cell: Cell
-    kind: str
-    settings: tuple[tuple[str, Any], ...]
-    seconds: float
+    kind: str  # LESION or PRUNE
+    settings: tuple[tuple[str, Any], ...]  # plain data that says how
+    seconds: float  # predicted, on one worker
 
     @property
     def cells(self) -> tuple[Cell, ...]:
@@ -122,10 +121,17 @@ def _family(cell: Cell, device: str) -> object:
         alike = dataclasses.replace(cell.training, seed=0)
         edits = (dataclasses.replace(cell.growth, arm=""), dataclasses.replace(cell.tuning, arm=""))
         return cell.data, cell.model, alike, cell.probe, edits
-    t = cell.training
-    program = (cell.data, cell.probe, t.epochs, t.batch_size, t.learning_rate, t.weight_decay)
-    shape = cell.model if device == "cpu" or cell.model.family != "fc" else cell.model.block
-    return (program, shape)
+    must_match = (
+        cell.data,
+        cell.probe,
+        cell.training.epochs,
+        cell.training.batch_size,
+        cell.training.learning_rate,
+        cell.training.weight_decay,
+    )
+    if device == "gpu" and cell.model.family == "fc":
+        return must_match, cell.model.block
+    return must_match, cell.model
 
 
 def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
@@ -134,11 +140,9 @@ def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
     if cell.model.family != "fc":
         return False  # a population's convolutions have not been measured to gain anything
     if device == "cpu":
-        narrow = cell.model.width <= CPU_POPULATION_MAX_WIDTH
-        block = {c.training.seed // CPU_POPULATION for c in [*group, cell]}
-        return (
-            narrow and len(block) == 1
-        )  # fixed blocks: another seed leaves the others as they are
+        # Fixed blocks of seeds: another seed in the grid leaves the other populations as they are.
+        blocks = {c.training.seed // CPU_POPULATION for c in [*group, cell]}
+        return cell.model.width <= CPU_POPULATION_MAX_WIDTH and len(blocks) == 1
     members = [*group, cell]
     depth, width = max(c.model.depth for c in members), max(c.model.width for c in members)
     padded = len(members) * depth * width**2
@@ -160,7 +164,7 @@ def compile_seconds(cell: Cell) -> float:
     return COMPILE_SECONDS if cell.model.family == "fc" else shapes * CONV_COMPILE_SECONDS
 
 
-def seconds(cell: Cell, facts: Facts) -> float:
+def training_seconds(cell: Cell, facts: Facts) -> float:
     """Predicted seconds of one CPU core for a cell: training and measuring, without compiling."""
     if cell.kind != TRAIN and cell.model.family == "fc":
         return _editing_seconds(cell, facts)
@@ -179,8 +183,8 @@ def seconds(cell: Cell, facts: Facts) -> float:
 
 
 def _editing_seconds(cell: Cell, facts: Facts) -> float:
-    """Of a network that changes its depth, in a population that is padded to the deepest and
-    trained until the compute of the shallowest is spent."""
+    """Predicted seconds of a network that changes its depth, in a population that is padded to the
+    deepest and trained until the compute of the shallowest is spent."""
     tuning, epochs = cell.tuning, float(cell.training.epochs)
 
     def flops(depth: int) -> int:
@@ -207,10 +211,10 @@ def job_seconds(job: Job, facts: dict[str, Facts]) -> float:
     if isinstance(job, Study):
         return job.seconds
     cells = job.cells
-    return compile_seconds(cells[0]) + sum(seconds(cell, facts[cell.data.name]) for cell in cells)
+    return compile_seconds(cells[0]) + sum(training_seconds(c, facts[c.data.name]) for c in cells)
 
 
-def memory(population: Population, facts: Facts) -> int:
+def worker_bytes(population: Population, facts: Facts) -> int:
     """Predicted bytes of a worker: the interpreter with XLA, the images, the networks, and what
     measuring them needs."""
     cell = population.cells[0]
@@ -226,11 +230,11 @@ def memory(population: Population, facts: Facts) -> int:
     return 400_000_000 + images + measuring + networks
 
 
-def disk(cell: Cell) -> int:
+def record_bytes(cell: Cell) -> int:
     """Predicted bytes of a cell's record and of its rows in the tables."""
     return (cell.training.epochs + 1) * cell.model.depth * (18 + 33) + 2000
 
 
-def checkpoint(cell: Cell, facts: Facts) -> int:
+def checkpoint_bytes(cell: Cell, facts: Facts) -> int:
     """Bytes of a checkpoint while the cell is trained: weights, slow weights, two moments."""
     return 4 * shape_of(cell.model, facts).bytes
