@@ -54,6 +54,7 @@ FIRST_VALUES: Settings = {
         "gamma": 1e-8,
         "resolution": "float32",
         "batch_norm": "batch",
+        "readings": "none",
     },
     "growth": {
         "arm": "none",

@@ -8,8 +8,9 @@ measured over the whole training set.
 from __future__ import annotations
 
 import functools
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -24,30 +25,75 @@ from cbundles.data.pipelines import Augmentation
 from cbundles.networks import network, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape, Shape
+from cbundles.readings import BATCH, POOLED, Reading
 
-BATCH = 2048
+IMAGES_AT_ONCE = 2048
 WARM_UP, TIMED = 3, 20
 CONV_BATCH = 256  # its activations are many times the images
 LAYERS_AT_ONCE = 16
 
 
 class Measurement(NamedTuple):
-    """How bundles are measured. batch_norm: ``batch`` or ``running`` statistics; augmentation: says
-    how images that are still bytes become numbers."""
+    """How bundles are measured."""
 
     equality: bundles.Equality
-    batch_norm: str
-    augmentation: Augmentation
+    own: Reading  # the one that the run judges by
+    further: tuple[Reading, ...]  # measured beside it, in the same pass
+    augmentation: Augmentation  # says how images that are still bytes become numbers
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        return (self.own, *self.further)
 
 
 class Layers(NamedTuple):
-    """Per measured activation, (members, shape.monitored): entropy, float32, nats; conflict_rate,
-    float32; num_bundles, int32; finite, bool, False where an activation is NaN or infinite."""
+    """Of measured activations, (members, layers) each."""
 
-    entropy: Any
-    conflict_rate: Any
-    num_bundles: Any
-    finite: Any
+    entropy: Any  # float32, nats
+    conflict_rate: Any  # float32
+    num_bundles: Any  # int32
+    finite: Any  # bool, False where an activation is NaN or infinite
+
+
+class Measured(NamedTuple):
+    """What all readings say of a population."""
+
+    own: Layers  # outputs of layers or blocks, and of `readings.POOLED` the features at the end
+    branches: Layers | None  # of a ResNet, scaled: see `watched.branch_scale`
+    further: dict[str, Layers]  # by the name of a reading; as own
+
+
+class Rows(NamedTuple):
+    """Activations that are measured in the same way. Readings share them: what the block outputs
+    are, `block` and `pooled` need not find out twice."""
+
+    batch_norm: str
+    amplitude: str
+    place: str  # one of those of `watched.visit`
+    count: int
+
+
+def rows_of(shape: Shape, measurement: Measurement) -> tuple[Rows, ...]:
+    """All that has to be measured, once each, those of one normalisation behind one another."""
+    wanted: dict[Rows, None] = {}
+    for reading in measurement.readings:
+        wanted |= dict.fromkeys(_rows_of_reading(shape, reading))
+    if isinstance(shape, ConvShape) and shape.residual:
+        wanted[_branch_rows(shape, measurement)] = None
+    norms = [reading.batch_norm for reading in measurement.readings]
+    return tuple(sorted(wanted, key=lambda rows: norms.index(rows.batch_norm)))
+
+
+def _rows_of_reading(shape: Shape, reading: Reading) -> list[Rows]:
+    outputs = Rows(reading.batch_norm, reading.amplitude, watched.OUTPUTS, shape.layers)
+    if reading.last == POOLED:
+        return [outputs, outputs._replace(place=watched.POOLED, count=1)]
+    return [outputs]
+
+
+def _branch_rows(shape: ConvShape, measurement: Measurement) -> Rows:
+    own = measurement.own
+    return Rows(own.batch_norm, own.amplitude, watched.BRANCHES, shape.branches)
 
 
 def accuracy(
@@ -85,23 +131,59 @@ def signatures(
     shape: Shape,
     measurement: Measurement,
 ) -> jax.Array:
-    """Signatures of all measured activations, uint32 (shape.monitored, 4, N).
+    """Signatures of all activations of `rows_of`, in its order, uint32 (rows, 4, N).
 
-    scale: its amplitude is replaced by this network's largest absolute weight. Padding is zero, so
-    it neither raises the amplitude nor tells two samples apart.
+    scale: its amplitude is replaced by this network's, as each reading says. Padding is zero, so it
+    neither raises the amplitude nor tells two samples apart.
     """
-    scale = scale._replace(amplitude=jnp.max(jnp.abs(subject.params)))
+    parts = []
+    for norm, rows in itertools.groupby(rows_of(shape, measurement), lambda r: r.batch_norm):
+        of_norm = _signatures_of_norm(
+            subject, images, scale, keys, norm, tuple(rows), shape, measurement
+        )
+        parts.append(of_norm)
+    return jnp.concatenate(parts)
+
+
+def _signatures_of_norm(
+    subject: Network,
+    images: jax.Array,
+    scale: bundles.Scale,
+    keys: jax.Array,
+    norm: str,
+    rows: tuple[Rows, ...],
+    shape: Shape,
+    measurement: Measurement,
+) -> jax.Array:
+    """Those of the rows that belong to one normalisation: one forward pass serves them all."""
+    amplitudes_at: dict[str, list[str]] = {}
+    for one in rows:
+        amplitudes_at.setdefault(one.place, []).append(one.amplitude)
+    scale_of = {
+        over: scale._replace(amplitude=network.amplitude(shape, subject.params, over))
+        for over in dict.fromkeys(one.amplitude for one in rows)
+    }
 
     def batch(x: jax.Array) -> jax.Array:
-        def see(activations: jax.Array) -> jax.Array:
-            return bundles.signature(activations, scale, keys, measurement.equality)
+        def see_with(amplitudes: list[str]) -> Callable[[jax.Array], jax.Array]:
+            def see(activations: jax.Array) -> jax.Array:
+                signed = [
+                    bundles.signature(activations, scale_of[over], keys, measurement.equality)
+                    for over in amplitudes
+                ]
+                return jnp.stack(signed)
 
-        return watched.visit(shape, subject, x, see, measurement.batch_norm)
+            return see
+
+        see = {place: see_with(amplitudes) for place, amplitudes in amplitudes_at.items()}
+        seen = watched.visit(shape, subject, x, see, norm)  # (count, amplitudes, 4, B) at a place
+        chosen = [seen[one.place][:, amplitudes_at[one.place].index(one.amplitude)] for one in rows]
+        return jnp.concatenate(chosen)
 
     # Normalised by their own statistics, the images of the probe are one batch; so they are where
     # branches are scaled by a statistic of the batch, or images of two batches would differ by it.
     one_batch = isinstance(shape, ConvShape) and (
-        measurement.batch_norm == "batch" or shape.residual
+        norm == BATCH or watched.BRANCHES in amplitudes_at
     )
     whole = one_batch or not measurement.equality.streams
     at_once = len(images) if whole else batch_of(shape)
@@ -109,14 +191,14 @@ def signatures(
 
 
 def batch_of(shape: Shape) -> int:
-    return CONV_BATCH if isinstance(shape, ConvShape) else BATCH
+    return CONV_BATCH if isinstance(shape, ConvShape) else IMAGES_AT_ONCE
 
 
 def in_batches(
     images: jax.Array,
     evaluate: Callable[[jax.Array], jax.Array],
     augmentation: Augmentation,
-    at_once: int = BATCH,
+    at_once: int = IMAGES_AT_ONCE,
 ) -> jax.Array:
     """``evaluate(x)`` of all images, (..., N), where x is a batch, float32 (B, H, W, C), and the
     result (..., B). Batches are of one size; the last may overlap the one before it. augmentation:
@@ -187,25 +269,54 @@ def partition_program(samples: int, num_classes: int) -> Any:
 
 
 def layers(
-    program: Any, shape: Shape, networks: Network, probe: Examples, scale: bundles.Scale
-) -> Layers:
+    program: Any,
+    shape: Shape,
+    networks: Network,
+    probe: Examples,
+    scale: bundles.Scale,
+    measurement: Measurement,
+) -> Measured:
     """The bundles of all measured activations of a population. program: its `signatures_program`,
     compiled or not. Layers in which two sort keys collided are measured again with other keys."""
     partition = partition_program(len(probe.labels), shape.outputs)
     members = len(networks.params)
-    count, found, unsure = members * shape.monitored, None, None
+    rows = rows_of(shape, measurement)
+    per_member = sum(one.count for one in rows)
+    found, unsure = None, None
     for salt in range(bundles.MAX_SALTS):
         pieces = program(networks, probe.images, scale, keys_for(shape, salt))
         results = [partition(piece, probe.labels) for piece in pieces]
-        joined = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *results)
+        joined = jax.tree.map(
+            lambda *parts: np.concatenate(parts)[: members * per_member], *results
+        )
         if found is None:
             found, unsure = joined
         else:
             found = jax.tree.map(functools.partial(np.where, unsure), joined[0], found)
             unsure = unsure & joined[1]
         if not unsure.any():
-            return Layers(*(values.reshape(members, shape.monitored) for values in found))
+            whole = Layers(*(values.reshape(members, per_member) for values in found))
+            return _by_reading(shape, measurement, rows, whole)
     raise bundles.CollisionError()
+
+
+def _by_reading(
+    shape: Shape, measurement: Measurement, rows: Sequence[Rows], whole: Layers
+) -> Measured:
+    """What was measured once, for every reading that needs it. whole: rows behind one another."""
+    ends = itertools.accumulate(one.count for one in rows)
+    place = {one: slice(end - one.count, end) for one, end in zip(rows, ends, strict=True)}
+
+    def of(wanted: Sequence[Rows]) -> Layers:
+        parts = [jax.tree.map(lambda a, s=place[one]: a[:, s], whole) for one in wanted]
+        return Layers(*jax.tree.map(lambda *a: np.concatenate(a, axis=1), *parts))
+
+    branches = None
+    if isinstance(shape, ConvShape) and shape.residual:
+        branches = of([_branch_rows(shape, measurement)])
+    own, *further = (of(_rows_of_reading(shape, one)) for one in measurement.readings)
+    names = (one.name for one in measurement.further)
+    return Measured(own, branches, dict(zip(names, further, strict=True)))
 
 
 def latency(shape: Shape, subject: Network, images: jax.Array, augmentation: Augmentation) -> float:

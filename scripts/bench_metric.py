@@ -44,6 +44,7 @@ from cbundles.data import augment, device
 from cbundles.executor.local import usable_cores
 from cbundles.networks import network
 from cbundles.networks.shape import FcShape
+from cbundles.readings import BATCH, own_reading
 
 SHAPES = [(2048, 16384), (8192, 1024), (512, 16384), (60_000, 100), (2048, 25)]
 KINDS = ("distinct", "twice", "equal")
@@ -158,9 +159,8 @@ def bench_network(depth: int, width: int) -> dict[str, Any]:
     networks = jax.tree.map(lambda a: a[None], state.network())
     images = augment.to_float(placed.probe.images)
 
-    program = measure.signatures_program(
-        shape, measure.Measurement(EQUALITY, "running", augmentation)
-    )
+    measurement = measure.Measurement(EQUALITY, own_reading(BATCH), (), augmentation)
+    program = measure.signatures_program(shape, measurement)
     forward = jax.jit(lambda subject: network.logits(shape, subject, images))
     plan = jax.tree.map(lambda a: a[None, :STEPS_TIMED], train.plan(recipe, 0, 1, 10_000))
     epoch = train.epoch_program(shape, recipe)
@@ -170,7 +170,7 @@ def bench_network(depth: int, width: int) -> dict[str, Any]:
         return epoch(copied, plan, None, placed.canvas, placed.labels)
 
     layers, passing, steps = best(
-        lambda: measure.layers(program, shape, networks, placed.probe, SCALE),
+        lambda: measure.layers(program, shape, networks, placed.probe, SCALE, measurement),
         lambda: forward(state.network()),
         train_steps,
         rounds=8,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 
-from cbundles.networks import fc
+from cbundles.networks import conv, fc
 
 
-def golden_params(case, prefix="w:") -> fc.Params:
-    """The parameters of a stored network of width 10 and depth 4, in our layout."""
-    hidden = range(1, 4)
+def golden_params(case, prefix="w:", depth=4) -> fc.Params:
+    """The parameters of a stored network of width 10, in our layout."""
+    hidden = range(1, depth)
     return fc.Params(
         first=case[f"{prefix}fc0/kernel"],
         first_bias=case[f"{prefix}fc0/bias"],
@@ -18,6 +19,37 @@ def golden_params(case, prefix="w:") -> fc.Params:
         last=case[f"{prefix}out/kernel"],
         last_bias=case[f"{prefix}out/bias"],
     )
+
+
+def golden_network(case, blocks, residual, prefix="w:", *, statistics=False) -> conv.Params:
+    """A stored VGG or ResNet in our layout: its parameters or its statistics. blocks: of each
+    stage."""
+
+    def unit(name: str, number: str | int) -> conv.Unit | conv.Norm:
+        layer, norm = f"{prefix}{name}/conv{number}", f"{prefix}{name}/bn{number}"
+        if statistics:
+            return conv.Norm(case[f"{norm}/moving_mean"], case[f"{norm}/moving_variance"])
+        kernel, bias = case[f"{layer}/kernel"], case[f"{layer}/bias"]
+        return conv.Unit(kernel, bias, case[f"{norm}/gamma"], case[f"{norm}/beta"])
+
+    def first_block(number: int) -> tuple[conv.Unit | conv.Norm, ...]:
+        pair = (unit(f"block{number}", 1), unit(f"block{number}", 2))
+        return (*pair, unit(f"block{number}/down", "")) if residual else pair
+
+    def stacked(place: int, numbers: range, like) -> conv.Unit | conv.Norm:
+        each = [unit(f"block{number}", place) for number in numbers]
+        return jax.tree.map(lambda first, *a: np.stack([first, *a])[1:], like, *each)
+
+    stages, done = [], 0
+    for stage, count in enumerate(blocks):
+        halves = stage > 0
+        first = first_block(done) if halves else ()
+        rest = range(done + halves, done + count)
+        like = unit(f"block{done + count - 1}", 2)  # every kernel of the others has this shape
+        stages.append(conv.Stage(first, (stacked(1, rest, like), stacked(2, rest, like))))
+        done += count
+    last = ((), ()) if statistics else (case["w:fc/kernel"], case["w:fc/bias"])
+    return conv.Params(unit("stem", ""), tuple(stages), *last)
 
 
 def cut(params: fc.Params, depth: int, width: int) -> fc.Params:

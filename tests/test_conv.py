@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from conftest import GOLDEN
 from jax.flatten_util import ravel_pytree
+from networks import golden_network
 
-from cbundles import bundles, measure
+from cbundles import bundles, measure, readings
 from cbundles.config import PAPER_BLOCKS
 from cbundles.data import augment
 from cbundles.data.device import Examples
@@ -25,43 +26,11 @@ CASES = ["vgg_1111", "vgg_1111_imagenette_stem", "resnet_1111"]
 MODELS = json.loads((GOLDEN / "models.json").read_text())
 
 
-def golden_network(case, residual, prefix="w:", *, statistics=False) -> conv.Params:
-    """The stored network of one block a stage in our layout: its parameters or its statistics."""
-
-    def unit(name, number):
-        layer = f"{prefix}{name}/conv{number}"
-        norm = f"{prefix}{name}/bn{number}"
-        if statistics:
-            return conv.Norm(case[f"{norm}/moving_mean"], case[f"{norm}/moving_variance"])
-        return conv.Unit(
-            case[f"{layer}/kernel"], case[f"{layer}/bias"], case[f"{norm}/gamma"],
-            case[f"{norm}/beta"],
-        )  # fmt: skip
-
-    def pair(block):
-        return unit(f"block{block}", 1), unit(f"block{block}", 2)
-
-    def none(like):
-        def empty(a):
-            shape = (*a.shape[:2], a.shape[3], a.shape[3]) if a.ndim == 4 else a.shape
-            return np.zeros((0, *shape), np.float32)
-
-        return jax.tree.map(empty, (like, like))
-
-    stages = [conv.Stage((), jax.tree.map(lambda a: a[None], pair(0)))]
-    for block in (1, 2, 3):
-        first = (*pair(block), unit(f"block{block}/down/", "")) if residual else pair(block)
-        stages.append(conv.Stage(first, none(first[1])))
-    last = (case["w:fc/kernel"], case["w:fc/bias"]) if not statistics else ((), ())
-    return conv.Params(unit("stem/", ""), tuple(stages), *last)
-
-
 def load(golden, name):
-    case = {key.replace("/down/", "/down//").replace("stem/", "stem//"): value
-            for key, value in golden(f"forward_{name}").items()}  # fmt: skip
-    residual = name.startswith("resnet")
-    params = golden_network(case, residual)
-    return case, residual, params, golden_network(case, residual, statistics=True)
+    case, residual = golden(f"forward_{name}"), name.startswith("resnet")
+    params = golden_network(case, (1, 1, 1, 1), residual)
+    statistics = golden_network(case, (1, 1, 1, 1), residual, statistics=True)
+    return case, residual, params, statistics
 
 
 def of_one_block_a_stage(case, residual, params, statistics):
@@ -93,7 +62,7 @@ def test_golden_forward_pass(golden, name, norm, key):
             stored = case[f"cb_{key}:{entry}:stats"]
             np.testing.assert_allclose(found[block][512:], stored, rtol=2e-5, atol=2e-3)
     if norm == conv.TRAIN:
-        after = golden_network(case, residual, "after_train:", statistics=True)
+        after = golden_network(case, (1, 1, 1, 1), residual, "after_train:", statistics=True)
         _, now = compiled.moving_logits(shape, one, case["x"])
         np.testing.assert_allclose(now, ravel_pytree(after)[0], atol=1e-6)
 
@@ -117,7 +86,7 @@ def test_golden_gradients(golden, name):
     tree = unravel(gradient)
     first = tree.stages[0].rest
     pairs = [
-        (tree.stem.kernel, "stem//conv/kernel"),
+        (tree.stem.kernel, "stem/conv/kernel"),
         (first[0].kernel[0], "block0/conv1/kernel"),
         (first[1].gamma[0], "block0/bn2/gamma"),
         (tree.stages[1].first[0].kernel, "block1/conv1/kernel"),
@@ -126,7 +95,7 @@ def test_golden_gradients(golden, name):
         (tree.last, "fc/kernel"),
     ]
     if residual:
-        pairs.append((tree.stages[2].first[2].kernel, "block2/down//conv/kernel"))
+        pairs.append((tree.stages[2].first[2].kernel, "block2/down/conv/kernel"))
     for ours, name in pairs:
         norm = float(case[f"gradnorm:{name}"])
         assert float(jnp.linalg.norm(ours)) == pytest.approx(norm, rel=2e-4)
@@ -145,7 +114,7 @@ def test_parameter_and_byte_counts_of_every_network_of_the_paper(row):
     assert shape.parameters == row["trainable_params"]
     assert shape.parameters + shape.statistics == row["total_params_incl_bn_stats"]
     assert shape.bytes == row["float32_bytes_total"]
-    assert shape.monitored == row["monitored_cb"]
+    assert shape.layers + shape.branches == row["monitored_cb"]
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -216,10 +185,12 @@ def test_measured_bundles_are_what_the_metric_says_of_the_activations(norm, resi
     labels = jnp.asarray(np.arange(300) % 10 + (np.arange(300) >= 150)).astype(jnp.int32) % 10
     start = network.initial(shape, 0, shape)
     one = Network(jnp.asarray(start.params)[None], jnp.asarray(start.statistics)[None])
-    way = measure.Measurement(bundles.Equality("weight_amplitude"), norm, augment.NONE)
+    equality, own = bundles.Equality("weight_amplitude"), readings.own_reading(norm)
+    way = measure.Measurement(equality, own, (), augment.NONE)
     program, scale = measure.signatures_program(shape, way), bundles.Scale.of(0.0, 1e-3, 64)
-    found = measure.layers(program, shape, one, Examples(images, labels), scale)
-    assert found.entropy.shape == (1, 12 if residual else 6)
+    measured = measure.layers(program, shape, one, Examples(images, labels), scale, way)
+    assert measured.own.entropy.shape == (1, 6)
+    assert (measured.branches is not None) == residual
 
     def padded(a):
         return jnp.pad(a.reshape(len(a), -1), ((0, 0), (0, 784 - a[0].size))).T
@@ -227,10 +198,13 @@ def test_measured_bundles_are_what_the_metric_says_of_the_activations(norm, resi
     alone = jax.tree.map(lambda a: a[0], one)
     _, outputs, branches = compiled.seen(shape, alone, augment.to_float(images), padded, norm)
     amplitude = float(np.abs(start.params).max())
-    for number, activations in enumerate([*outputs, *branches]):
-        alone = bundles.bundle_entropy(activations.T, labels, num_classes=10, amplitude=amplitude)
-        assert found.num_bundles[0, number] == alone.num_bundles <= 150
-        assert found.entropy[0, number] == pytest.approx(alone.entropy, abs=1e-6)
+    for found, each in ((measured.own, outputs), (measured.branches, branches)):
+        for number, activations in enumerate(each):
+            alone = bundles.bundle_entropy(
+                activations.T, labels, num_classes=10, amplitude=amplitude
+            )
+            assert found.num_bundles[0, number] == alone.num_bundles <= 150
+            assert found.entropy[0, number] == pytest.approx(alone.entropy, abs=1e-6)
 
 
 def test_latency_is_measured():

@@ -127,7 +127,7 @@ def test_insertion_in_sizes():
     added = [9 * d * d + d for d in (4, 32)]
     assert larger.parameters == shape.parameters + sum(added)
     assert larger.bytes == shape.bytes + 4 * sum(added)
-    assert (larger.statistics, larger.monitored) == (shape.statistics, shape.monitored)
+    assert (larger.statistics, larger.layers) == (shape.statistics, shape.layers)
     assert larger.depth == shape.depth + 2
     assert larger.places == shape.places and shape.places[1] == (14, 14, 4)
     assert larger.flops == shape.flops + 2 * 9 * (14 * 14 * 4**2 + 2 * 2 * 32**2)

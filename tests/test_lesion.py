@@ -124,10 +124,13 @@ def test_masks_and_measured_activations_of_a_network_with_bare_blocks(images):
     found = masked_logits(bare, one, images, (bare.layers - 2,))
     np.testing.assert_allclose(found, expected, atol=1e-5 * float(jnp.abs(expected).max()))
     subject = Network(*map(jnp.asarray, one[:2]))
-    seen = compiled.quickly(watched.visit, static_argnums=(0, 3, 4))(
-        bare, subject, images, mean_of, conv.RUNNING
-    )
-    assert seen.shape == (bare.monitored, len(images)) and bare.monitored == 2 * bare.layers - 1
+    see = {watched.OUTPUTS: mean_of, watched.BRANCHES: mean_of}
+    seen = compiled.quickly(
+        functools.partial(watched.visit, see=see, norm=conv.RUNNING), static_argnums=0
+    )(bare, subject, images)
+    assert seen[watched.OUTPUTS].shape == (bare.layers, len(images))
+    assert seen[watched.BRANCHES].shape == (bare.branches, len(images))
+    assert bare.branches == bare.layers - 1
     with pytest.raises(ValueError, match="3 rows for 7 blocks"):
         watched.masked_logits(bare, subject, images, jnp.ones(3, bool))
     branches = watched.Watched(bare, subject, images).sites(conv.BRANCH)

@@ -20,7 +20,7 @@ PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["errors", "provenance"],
     ["formats", "chance"],
-    ["identity"],
+    ["identity", "readings"],
     ["config"],
     ["data"],
     ["observe"],

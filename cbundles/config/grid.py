@@ -106,6 +106,8 @@ def _axes_of_section(
     for key, field in fields.items():
         path = f"{section}.{key}"
         value = given.get(key, field.default)
+        if field.metadata["set_of"] is not None:
+            value = rules.valid_set(value, field.metadata["set_of"], path, origins)
         values = value if isinstance(value, list) else [value]
         if not values:
             raise origins.error(path, value, "an axis needs at least one value")

@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cbundles import readings
 from cbundles.config.schema import PAPER_BLOCKS, SECTIONS, Cell, own_pipeline, parse_blocks
 from cbundles.errors import InputError, did_you_mean
 
@@ -69,6 +70,16 @@ def valid_value(
     return value
 
 
+def valid_set(value: Any, set_of: Callable[[Any], str], path: str, origins: Origins) -> str:
+    """A set of names as one text. set_of: see `schema.setting`."""
+    if not isinstance(value, (str, list)):
+        raise origins.error(path, value, "must be names: a list, or text with commas")
+    try:
+        return set_of(value)
+    except ValueError as error:
+        raise origins.error(path, value, str(error)) from None
+
+
 def _in_type(value: Any, annotation: Any, word: str | None, path: str, origins: Origins) -> Any:
     kind = next(iter(typing.get_args(annotation)), annotation)  # of a union its first member
     if kind is float and isinstance(value, str):
@@ -119,6 +130,7 @@ def valid_cell(sections: dict[str, Section], origins: Origins) -> Cell:
     gives it its first value, whatever the schema's default is.
     """
     _settle_model(sections["model"], origins)
+    _check_readings(sections, origins)
     _leave_out_what_has_no_effect(sections)
     _settle_edits(sections, origins)
     return Cell.fromdict(sections)
@@ -135,6 +147,19 @@ def _leave_out_what_has_no_effect(sections: dict[str, Section]) -> None:
         probe.pop("selection")
         if probe["images"] == "plain":
             probe.pop("seed")
+
+
+def _check_readings(sections: dict[str, Section], origins: Origins) -> None:
+    probe = sections["probe"]
+    names = probe["readings"]
+    if names == readings.NONE:
+        return
+    if sections["growth"]["arm"] != "none" or sections["tuning"]["arm"] != "none":
+        problem = "networks that change their depth have no further readings; nearest valid: none"
+        raise origins.error("probe.readings", names, problem)
+    problem = readings.why_impossible(names, sections["model"]["family"], probe["equality"])
+    if problem is not None:
+        raise origins.error("probe.readings", names, problem)
 
 
 def _settle_model(model: Section, origins: Origins) -> None:

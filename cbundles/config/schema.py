@@ -8,10 +8,12 @@ settings, and a `Cell` holds one of each. What may not go together is in `rules`
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cbundles import identity
+from cbundles import identity, readings
+from cbundles.readings import Reading
 
 DATASETS = ("mnist_mini", "spirals", "mnist", "cifar10", "svhn_cropped", "imagenette")
 PIPELINES = ("mnist", "cifar10", "svhn_cropped", "imagenette", "plain")
@@ -38,6 +40,7 @@ def setting(
     choices: tuple[str, ...] | None = None,
     or_prefix: str | None = None,
     or_word: str | None = None,
+    set_of: Callable[[Any], str] | None = None,
 ) -> Any:
     """A field of the schema.
 
@@ -48,6 +51,8 @@ def setting(
     choices: the valid texts
     or_prefix: texts that begin so are valid besides the choices
     or_word: this text is valid instead of a number
+    set_of: a list is no axis but one value, a set of names, and this makes one text of it; its
+        ValueError says what is wrong with a name
     """
     metadata = {
         "low": low,
@@ -56,6 +61,7 @@ def setting(
         "choices": choices,
         "prefix": or_prefix,
         "word": or_word,
+        "set_of": set_of,
         "why": why,
     }
     return field(default=default, metadata=metadata)
@@ -175,6 +181,12 @@ class Probe:
         "batch",
         choices=("batch", "running"),
         why="vgg, resnet: by the statistics of the probe set, or running ones (ARCHITECTURE.md)",
+    )
+    readings: str = setting(
+        readings.NONE,
+        set_of=readings.canonical,
+        why="further readings, measured in the same pass, as [paper, pooled+running]; a list is a "
+        "set here, no axis (cbundles/readings.py says what they are)",
     )
 
     def count(self, available: int) -> int:
@@ -340,6 +352,21 @@ class Cell:
     def blocks(self) -> tuple[int, int, int, int]:
         """Of a VGG or ResNet, in each of its stages."""
         return parse_blocks(self.model.blocks)
+
+    @property
+    def own_reading(self) -> Reading:
+        """The one that the run judges by."""
+        return readings.own_reading(self.probe.batch_norm)
+
+    @property
+    def further_readings(self) -> tuple[Reading, ...]:
+        """Those that are measured beside it."""
+        return self.readings_named(self.probe.readings)
+
+    def readings_named(self, names: str) -> tuple[Reading, ...]:
+        """Readings of this network; names: in the form of `readings.canonical`."""
+        convolutional = self.model.family != "fc"
+        return readings.named_readings(names, self.own_reading, convolutional=convolutional)
 
     def asdict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

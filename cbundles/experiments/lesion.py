@@ -106,12 +106,13 @@ def blocks(
     """What is known of every block before any is removed, a list for each score: entropy, of the
     scaled branch, nats; conflict_rate; num_bundles; and those of `scores_program` on the probe
     set."""
-    way, training = measurement_of(cell), cell.training
+    way, training = measurement_of(cell)._replace(further=()), cell.training
     one = jax.tree.map(lambda a: jnp.asarray(a)[None], subject)
     program = measure.signatures_program(shape, way)
     scale = Scale.of(0.0, training.learning_rate, training.batch_size)
-    layers = measure.layers(program, shape, one, data.probe, scale)
-    entropy, rate, bundles, finite = (values[0, shape.layers :] for values in layers)
+    branches = measure.layers(program, shape, one, data.probe, scale, way).branches
+    assert branches is not None  # it is a ResNet
+    entropy, rate, bundles, finite = (values[0] for values in branches)
     norm, scaled, first = scores_program(shape, way.augmentation)(subject, data.probe)
     return {
         "entropy": [float(h) if ok else None for h, ok in zip(entropy, finite, strict=True)],

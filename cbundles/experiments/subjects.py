@@ -151,7 +151,9 @@ class Subjects:
             measure.signatures_program, self.measurement, networks, images, scale,
             measure.keys_for(self.shape),
         )  # fmt: skip
-        found = measure.layers(program, self.shape, networks, self.data.probe, scale)
+        found = measure.layers(
+            program, self.shape, networks, self.data.probe, scale, self.measurement
+        ).own
         return [
             [float(h) if ok else None for h, ok in
              zip(found.entropy[i, :depth], found.finite[i, :depth], strict=True)]

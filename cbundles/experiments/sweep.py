@@ -25,6 +25,7 @@ from cbundles.data.device import DeviceData
 from cbundles.errors import DamagedCheckpoint
 from cbundles.networks import network
 from cbundles.networks.shape import FcShape, Shape, shape_of
+from cbundles.readings import POOLED
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,12 @@ def recipe_of(cell: Cell) -> train.Recipe:
 
 
 def measurement_of(cell: Cell) -> measure.Measurement:
-    equality = Equality(cell.probe.equality, cell.probe.gamma, cell.probe.resolution)
+    probe = cell.probe
     return measure.Measurement(
-        equality, cell.probe.batch_norm, augment.pipeline_for(cell.data).without_chance
+        equality=Equality(probe.equality, probe.gamma, probe.resolution),
+        own=cell.own_reading,
+        further=cell.further_readings,
+        augmentation=augment.pipeline_for(cell.data).without_chance,
     )
 
 
@@ -117,7 +121,7 @@ def run(
         networks = state.network(depths)
         accuracy = np.asarray(test(networks, data.test))
         trained = time.perf_counter()
-        layers = measure.layers(sign, shape, networks, data.probe, scale)
+        measured = measure.layers(sign, shape, networks, data.probe, scale, measurement)
         ended = time.perf_counter()
         moment = Moment(
             state=state,
@@ -126,7 +130,7 @@ def run(
                     *past,
                     _entry(
                         accuracy[i],
-                        layers,
+                        measured,
                         i,
                         shape_of(cell.model, facts),
                         None if losses is None else losses[i],
@@ -241,16 +245,31 @@ def _check_history(history: Any, count: int, cells: Sequence[Cell], facts: Facts
     whatever stands in it ends in a record."""
     for past, cell in zip(history, cells, strict=True):
         layers = shape_of(cell.model, facts).layers
+        lengths = {
+            reading.name: layers + (reading.last == POOLED) for reading in cell.further_readings
+        }
         for entry in past:
-            require_numbers([entry["test_accuracy"], *entry["num_bundles"]])
-            require_numbers([entry["train_loss"], *entry["entropy"]], or_none=True)
+            require_numbers([entry["test_accuracy"]])
+            require_numbers([entry["train_loss"]], or_none=True)
             # The first checkpoints that have a number were written before there were rates.
-            rates = entry.get("conflict_rate", entry["entropy"])
-            require_numbers(rates, or_none=True)
-            if {len(entry["entropy"]), len(entry["num_bundles"]), len(rates)} != {layers}:
-                raise ValueError(f"it holds measurements of other than {layers} layers")
+            _check_layers({"conflict_rate": entry["entropy"], **entry}, layers)
+            readings = entry.get("readings", {})
+            if readings.keys() != lengths.keys():
+                raise ValueError(f"it holds the readings {', '.join(readings) or 'none'}")
+            for name, numbers in readings.items():
+                _check_layers(numbers, lengths[name])
         if len(past) != count or not count:
             raise ValueError(f"it holds {len(past)} measurements of a network, {count} times")
+
+
+def _check_layers(numbers: Any, count: int) -> None:
+    """ValueError unless they are of so many layers, as `_numbers_of_member` makes them."""
+    require_numbers(numbers["num_bundles"])
+    for name in ("entropy", "conflict_rate"):
+        require_numbers(numbers[name], or_none=True)
+    for name in ("entropy", "conflict_rate", "num_bundles"):
+        if len(numbers[name]) != count:
+            raise ValueError(f"it holds {len(numbers[name])} numbers of {count} layers")
 
 
 def require_numbers(values: Iterable[Any], *, or_none: bool = False, finite: bool = True) -> None:
@@ -267,29 +286,45 @@ def _shape_and_dtype(array: Any) -> tuple[tuple[int, ...], Any]:
 
 
 def _entry(
-    accuracy: Any, layers: measure.Layers, i: int, shape: Shape, loss: Any
+    accuracy: Any, measured: measure.Measured, member: int, shape: Shape, loss: Any
 ) -> dict[str, Any]:
-    """One measurement of one member: accuracy, loss, and H, conflict rate and bundle count of its
-    own layers; of a ResNet also H of the branches before the skip is added, scaled (see
-    `watched.branch_scale`). What is not finite is None."""
-
-    def finite(values: Any) -> list[float | None]:
-        return [
-            _short(v) if sound else None for v, sound in zip(values, layers.finite[i], strict=True)
-        ]
-
-    entropy, rate = finite(layers.entropy[i]), finite(layers.conflict_rate[i])
+    """One measurement of one member: accuracy, loss, and what was measured of its own layers, see
+    `_numbers_of_member`; of a ResNet also of the branches before the skip is added, scaled (see
+    `watched.branch_scale`); and, by their names, what further readings say."""
+    padded = shape.layers if isinstance(shape, FcShape) else None
     entry = {
         "test_accuracy": _short(accuracy),
         "train_loss": None if loss is None or not np.isfinite(loss) else _short(loss),
-        "entropy": entropy[: shape.layers],
-        "conflict_rate": rate[: shape.layers],
-        "num_bundles": [int(n) for n in layers.num_bundles[i, : shape.layers]],
+        **_numbers_of_member(measured.own, member, padded),
     }
-    if shape.monitored > shape.layers:
-        entry["scaled_branch_entropy"] = entropy[shape.layers : shape.monitored]
-        entry["scaled_branch_conflict_rate"] = rate[shape.layers : shape.monitored]
+    if measured.branches is not None:
+        branches = _numbers_of_member(measured.branches, member)
+        entry["scaled_branch_entropy"] = branches["entropy"]
+        entry["scaled_branch_conflict_rate"] = branches["conflict_rate"]
+    if measured.further:
+        entry["readings"] = {
+            name: _numbers_of_member(layers, member, padded)
+            for name, layers in measured.further.items()
+        }
     return entry
+
+
+def _numbers_of_member(
+    layers: measure.Layers, member: int, count: int | None = None
+) -> dict[str, list[Any]]:
+    """H, conflict rate and number of bundles of the first `count` layers of a member, or of all; H
+    and the rate are None where an activation is not finite."""
+    of_member = [values[member, :count] for values in layers]
+    entropy, rate, num_bundles, finite = of_member
+
+    def or_none(values: np.ndarray) -> list[float | None]:
+        return [_short(v) if sound else None for v, sound in zip(values, finite, strict=True)]
+
+    return {
+        "entropy": or_none(entropy),
+        "conflict_rate": or_none(rate),
+        "num_bundles": [int(n) for n in num_bundles],
+    }
 
 
 def _short(value: Any) -> float:

@@ -18,6 +18,7 @@ from jax.flatten_util import ravel_pytree
 
 from cbundles.networks import conv, fc
 from cbundles.networks.shape import ConvShape, FcShape, Shape
+from cbundles.readings import ALL
 
 View = Callable[[Any], Any]
 
@@ -79,6 +80,23 @@ def _view(like: Any) -> View:
         return jax.tree.unflatten(kind, [part.reshape(shape) for part, shape in parts])
 
     return view
+
+
+def amplitude(shape: Shape, params: jax.Array, over: str) -> jax.Array:
+    """w, the largest absolute weight of a network, float32 (). params: float32 (P,). over: whether
+    that is `readings.ALL` of them, or `readings.HIDDEN` ones, which is what the paper's revision
+    takes: of a fully connected network all but the output layer, of a VGG or ResNet all but the
+    normalisation of the stem. Padding is zero, so it does not raise it."""
+    if over == ALL:
+        return jnp.max(jnp.abs(params))
+    tree = views(shape)[0](params)
+    if isinstance(shape, ConvShape):
+        stem = tree.stem._replace(gamma=(), beta=())
+        tree = tree._replace(stem=stem)
+    else:
+        tree = tree._replace(last=(), last_bias=())
+    largest = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(tree)]
+    return jnp.max(jnp.stack(largest))
 
 
 def module_of(shape: Shape, norm: str = conv.RUNNING) -> nn.Module:

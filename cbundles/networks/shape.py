@@ -30,18 +30,13 @@ class FcShape:
         return 2 if self.block.startswith("residual2") else 1
 
     @property
-    def monitored(self) -> int:
-        """How many activations are measured."""
-        return self.depth
-
-    @property
     def layers(self) -> int:
-        """How many of these are outputs of a layer: here all."""
+        """How many outputs are measured: those of all hidden layers."""
         return self.depth
 
     @property
     def columns(self) -> int:
-        """Numbers in the largest of them."""
+        """Numbers in the largest activation that is measured."""
         return self.width
 
     @property
@@ -105,10 +100,9 @@ class ConvShape:
         return sum(self.blocks)
 
     @property
-    def monitored(self) -> int:
-        """How many activations are measured: block outputs, then the branches of a ResNet."""
-        branches = self.layers - len(self.bare) if self.residual else 0
-        return self.layers + branches
+    def branches(self) -> int:
+        """How many branches are measured: of a ResNet all that it has."""
+        return self.layers - len(self.bare) if self.residual else 0
 
     @property
     def columns(self) -> int:

@@ -99,25 +99,34 @@ def branch_scale(first: jax.Array, second: jax.Array) -> jax.Array:
     return lax.rsqrt(first.var() + SCALE_EPSILON) * lax.rsqrt(second.var() + SCALE_EPSILON)
 
 
+# Places of a network where activations are measured.
+OUTPUTS, POOLED, BRANCHES = "outputs", "pooled", "branches"
+
+
 def visit(
-    shape: Shape, subject: Network, x: jax.Array, see: Callable[[jax.Array], Any], norm: str
-) -> jax.Array:
-    """``see(a)`` of every measured activation, stacked, (shape.monitored, ...): the outputs of
-    layers or blocks, then the scaled branches of a ResNet."""
+    shape: Shape,
+    subject: Network,
+    x: jax.Array,
+    see: Mapping[str, Callable[[jax.Array], jax.Array]],
+    norm: str,
+) -> dict[str, jax.Array]:
+    """What is seen at each place that `see` names, ``see[place](a)`` of every activation a there,
+    stacked: of `OUTPUTS` those of layers or blocks, (shape.layers, ...); of `POOLED` the features
+    behind the last block, (1, ...); of `BRANCHES` those of a ResNet, scaled."""
     traced = Watched(shape, subject, x, norm)
-    outputs, branches = traced.outputs, []
-    read: dict[Any, Callable[..., Any]] = dict.fromkeys(outputs, see)
-    if isinstance(shape, ConvShape) and shape.residual:
+    sites = {OUTPUTS: traced.outputs, POOLED: traced.sites(conv.POOLED)}
+    read: dict[Any, Callable[..., jax.Array]] = {}
+    for place in see.keys() & sites.keys():
+        read |= dict.fromkeys(sites[place], see[place])
+    if BRANCHES in see:
 
-        def see_scaled(first: jax.Array, second: jax.Array, branch: jax.Array) -> Any:
-            return see(branch * branch_scale(first, second))
+        def see_scaled(first: jax.Array, second: jax.Array, branch: jax.Array) -> jax.Array:
+            return see[BRANCHES](branch * branch_scale(first, second))
 
-        branches = traced.sites(conv.BRANCH)
-        for group in groups(traced, conv.FIRST, conv.SECOND, conv.BRANCH):
-            read[group] = see_scaled
+        sites[BRANCHES] = traced.sites(conv.BRANCH)
+        read |= dict.fromkeys(groups(traced, conv.FIRST, conv.SECOND, conv.BRANCH), see_scaled)
     _, found = traced.run(read=read)
-    seen = stack_blocks(outputs, found)
-    return jnp.concatenate([seen, stack_blocks(branches, found)]) if branches else seen
+    return {place: stack_blocks(sites[place], found) for place in see}
 
 
 def groups(traced: Watched, *labels: str) -> list[tuple[Site, ...]]:
