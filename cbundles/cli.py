@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cbundles import __version__, config
-from cbundles.commands.flags import TRAINING, Flags, with_flags
+from cbundles.commands.flags import TRAINING, CommandsWithFlags, Flags, with_flags
 from cbundles.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cbundles.commands.running import Command, PlannedCommand
 
 app = typer.Typer(
+    cls=CommandsWithFlags,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -147,6 +148,27 @@ def prune(
     from cbundles.commands.prune import Prune
 
     _execute(Prune.of_run(run, blocks, epochs), flags, folder=run)
+
+
+@app.command()
+@with_flags("plan", "fresh", "data_dir", "manual_dir", "device", "workers", "as_json")
+def measure(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a sweep that kept networks.")
+    ],
+    readings: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES", help="With commas: paper, pooled, hidden, running, pooled+running, ..."
+        ),
+    ],
+    *,
+    flags: Flags,
+) -> None:
+    """Measure kept networks again in other readings; trains nothing."""
+    from cbundles.commands.measure import Measure
+
+    _plan_or_execute(Measure.of_run(run, readings), flags, folder=run)
 
 
 @app.command()

@@ -70,7 +70,7 @@ class Rows(NamedTuple):
     batch_norm: str
     amplitude: str
     place: str  # one of those of `watched.visit`
-    count: int
+    layers: int  # how many
 
 
 def rows_of(shape: Shape, measurement: Measurement) -> tuple[Rows, ...]:
@@ -87,7 +87,7 @@ def rows_of(shape: Shape, measurement: Measurement) -> tuple[Rows, ...]:
 def _rows_of_reading(shape: Shape, reading: Reading) -> list[Rows]:
     outputs = Rows(reading.batch_norm, reading.amplitude, watched.OUTPUTS, shape.layers)
     if reading.last == POOLED:
-        return [outputs, outputs._replace(place=watched.POOLED, count=1)]
+        return [outputs, outputs._replace(place=watched.POOLED, layers=1)]
     return [outputs]
 
 
@@ -281,7 +281,7 @@ def layers(
     partition = partition_program(len(probe.labels), shape.outputs)
     members = len(networks.params)
     rows = rows_of(shape, measurement)
-    per_member = sum(one.count for one in rows)
+    per_member = sum(one.layers for one in rows)
     found, unsure = None, None
     for salt in range(bundles.MAX_SALTS):
         pieces = program(networks, probe.images, scale, keys_for(shape, salt))
@@ -304,8 +304,8 @@ def _by_reading(
     shape: Shape, measurement: Measurement, rows: Sequence[Rows], whole: Layers
 ) -> Measured:
     """What was measured once, for every reading that needs it. whole: rows behind one another."""
-    ends = itertools.accumulate(one.count for one in rows)
-    place = {one: slice(end - one.count, end) for one, end in zip(rows, ends, strict=True)}
+    ends = itertools.accumulate(one.layers for one in rows)
+    place = {one: slice(end - one.layers, end) for one, end in zip(rows, ends, strict=True)}
 
     def of(wanted: Sequence[Rows]) -> Layers:
         parts = [jax.tree.map(lambda a, s=place[one]: a[:, s], whole) for one in wanted]

@@ -5,6 +5,8 @@
         cells/<id>.json      completion record of one cell
         checkpoints/<id>     the latest state of a population in training, gone when it ends
         weights/<id>.npz     the trained network of a cell, when it was asked for
+        weights/<id>-epoch1.npz   the network after epoch 1, likewise
+        measured/<id>.json   what further readings say of the networks of a cell that were kept
         lesions/<id>.json    what became of the trained network of a cell without some blocks
         pruned/              networks without some blocks, .npz, and what was measured of them
         logs/                what the worker processes printed, and tracebacks of failed cells
@@ -28,17 +30,20 @@ import numpy as np
 
 from cbundles import formats
 from cbundles.errors import InputError
+from cbundles.keeping import LAST
 
-CELLS, LESIONS, PRUNED = "cells", "lesions", "pruned"  # kinds of records
+# Kinds of records.
+CELLS, LESIONS, PRUNED, MEASURED = "cells", "lesions", "pruned", "measured"
 WEIGHTS = "weights"
 VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "pruned.csv",
-         "growth.csv", "growth.md", "tuning.csv", "tuning.md")  # fmt: skip
+         "growth.csv", "growth.md", "tuning.csv", "tuning.md", "readings.csv")  # fmt: skip
 NEEDED = {
     CELLS: (),
     LESIONS: ("blocks", "config", "correct", "curves", "data_fingerprint", "images", "network",
               "settings"),
     PRUNED: ("blocks", "bytes", "config", "correct", "epochs", "flops", "gained", "images",
              "latency_seconds", "layers", "lost", "network", "parameters", "removed"),
+    MEASURED: ("config", "data_fingerprint", "epochs", "history", "networks", "readings"),
 }  # fmt: skip
 
 
@@ -133,19 +138,33 @@ class Store:
         content = {"format": formats.NEWEST[formats.RECORD], **record}
         write_atomically(self.record_path(record["cell"], kind), json.dumps(content) + "\n")
 
-    def weights_path(self, cell: str) -> Path:
-        return self.folder / WEIGHTS / f"{cell}.npz"
+    def weights_path(self, cell: str, epoch: str = LAST) -> Path:
+        """The file of a network as it was after an epoch, see `keeping`."""
+        suffix = "" if epoch == LAST else f"-epoch{epoch}"
+        return self.folder / WEIGHTS / f"{cell}{suffix}.npz"
+
+    def kept_epochs(self, cell: str) -> list[str]:
+        """The epochs of which there is a file, in order."""
+        stems = [path.stem for path in self.folder.glob(f"{WEIGHTS}/{cell}-epoch*.npz")]
+        numbers = sorted(int(stem.rpartition("-epoch")[2]) for stem in stems)
+        last = [LAST] if self.weights_path(cell).is_file() else []
+        return [*map(str, numbers), *last]
+
+    def drop_weights(self, cell: str) -> None:
+        """Remove all networks of a cell that are kept."""
+        for epoch in self.kept_epochs(cell):
+            self.weights_path(cell, epoch).unlink(missing_ok=True)
 
     def pruned_paths(self, name: str) -> list[Path]:
         """Of a pruned network: as it is, with its own statistics, and after the fine-tune."""
         folder = self.folder / PRUNED
         return [folder / f"{name}{kind}.npz" for kind in ("", "-recalibrated", "-tuned")]
 
-    def network_digest(self, cell: str) -> str | None:
-        """What identifies the trained network of a cell: a hash of its numbers, whatever else its
-        file says. None when it is not there; no network's digest when it is damaged."""
+    def network_digest(self, cell: str, epoch: str = LAST) -> str | None:
+        """What identifies the network of a cell after an epoch: a hash of its numbers, whatever
+        else its file says. None when it is not there; no network's digest when it is damaged."""
         try:
-            with np.load(self.weights_path(cell), allow_pickle=False) as archive:
+            with np.load(self.weights_path(cell, epoch), allow_pickle=False) as archive:
                 numbers = [archive[name].tobytes() for name in ("params", "statistics")]
         except FileNotFoundError:
             return None

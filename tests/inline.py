@@ -23,7 +23,7 @@ def run_jobs(
     *,
     device: str,
     workers: int,
-    keep_weights: bool = False,
+    keep: Sequence[str] = (),
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
 ) -> Iterator[dict[str, Any]]:
     """In place of `executor.local.run_jobs`: one job after the other."""
@@ -31,7 +31,7 @@ def run_jobs(
     said: list[dict[str, Any]] = []
     options = {
         "folder": str(folder),
-        "keep_weights": keep_weights,
+        "keep": list(keep),
         "compile_cache": jax.config.jax_compilation_cache_dir,
     }
     threshold = jax.config.jax_persistent_cache_min_compile_time_secs

@@ -19,7 +19,7 @@ from cbundles import __version__
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["errors", "provenance"],
-    ["formats", "chance"],
+    ["formats", "chance", "keeping"],
     ["identity", "readings"],
     ["config"],
     ["data"],

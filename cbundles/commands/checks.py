@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from cbundles import keeping
 from cbundles.config import GROW, TRAIN, TUNE, Cell, Experiment
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import require_square
@@ -24,6 +25,23 @@ def require_kind(experiment: Experiment, kind: str) -> None:
             f"{experiment.name}: {reason} for {cell.label}; cbundles {COMMANDS[kind]} cannot run "
             f"it, cbundles {COMMANDS[cell.kind]} can"
         )
+
+
+def require_epochs(experiment: Experiment, keep: Sequence[str]) -> None:
+    """InputError when networks are to be kept after epochs that there are not."""
+    given = f"--keep-weights {','.join(keep)}"
+    for cell in experiment.cells:
+        if cell.kind != TRAIN and set(keep) - {keeping.LAST}:
+            raise InputError(
+                f"{given}: of networks that change their depth the trained ones are kept; "
+                f"nearest valid: {keeping.LAST}"
+            )
+        late = keeping.too_late(keep, cell.training.epochs)
+        if late is not None:
+            raise InputError(
+                f"{given}: {cell.label} is trained for {cell.training.epochs} epochs; "
+                f"nearest valid: {keeping.LAST} instead of {late}"
+            )
 
 
 def check_against_data(cells: Sequence[Cell], facts: Mapping[str, Facts]) -> None:
@@ -61,4 +79,5 @@ def require_trained(store: Store, cells: Sequence[Cell], fingerprints: Mapping[s
                 f"{path}: missing; train it with cbundles sweep CONFIG.yaml --keep-weights --out "
                 f"{store.folder}, or with cbundles lesion --config CONFIG.yaml --out {store.folder}"
             )
-        saved.read_trained(path, cell.id, fingerprints[cell.data.name])
+        fingerprint = fingerprints[cell.data.name]
+        saved.read_of_cell(path, cell.id, fingerprint, must_be_residual=True)

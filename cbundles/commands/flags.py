@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,14 +18,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
 from cbundles.errors import InputError
+from cbundles.keeping import LAST, parse_epochs
 
 if TYPE_CHECKING:
     from cbundles.commands.running import Options
 
+KEEP_WEIGHTS = "--keep-weights"
 KeepOption = Annotated[
-    bool, typer.Option("--keep-weights", help="Keep the trained networks (weights/*.npz).")
+    str | None,
+    typer.Option(
+        KEEP_WEIGHTS,
+        metavar="[EPOCHS]",
+        help="Keep the networks (weights/*.npz): the trained ones, or those of epochs 0,1,last.",
+    ),
 ]
 
 
@@ -64,7 +73,7 @@ class Flags:
         int | None,
         typer.Option(min=1, help="Worker processes [one a CPU core; 1 on a GPU]."),
     ] = None
-    keep_weights: KeepOption = False
+    keep_weights: KeepOption = None
     as_json: Annotated[
         bool,
         typer.Option("--json", help="One JSON object a line, for machines."),
@@ -91,8 +100,24 @@ class Flags:
             as_json=self.as_json,
             data_dir=self.data_dir,
             manual_dir=self.manual_dir,
-            keep_weights=self.keep_weights,
+            keep=() if self.keep_weights is None else parse_epochs(self.keep_weights),
         )
+
+
+_EPOCHS = re.compile(rf"(\d+|{LAST})(,(\d+|{LAST}))*")
+
+
+class CommandsWithFlags(typer.core.TyperGroup):
+    """Lets ``--keep-weights`` stand alone, which Typer's options cannot: it then means `LAST`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        completed: list[str] = []
+        for place, argument in enumerate(args):
+            completed.append(argument)
+            following = args[place + 1 : place + 2]
+            if argument == KEEP_WEIGHTS and not (following and _EPOCHS.fullmatch(following[0])):
+                completed.append(LAST)
+        return super().parse_args(ctx, completed)
 
 
 # What commands that train offer.

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cbundles import config
+from cbundles import config, keeping
 from cbundles.commands.checks import require_kind, require_trained
 from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, table_of
 from cbundles.commands.running import (
@@ -211,7 +211,7 @@ def trained_resnets(folder: Path) -> Experiment:
 
 def keeping_weights(options: Options) -> Options:
     """A network is studied when its record and its weights are there."""
-    return dataclasses.replace(options, keep_weights=True)
+    return dataclasses.replace(options, keep=(keeping.LAST,))
 
 
 def _is_studied(store: Store, cell: Cell, settings: Settings, fingerprint: str | None) -> bool:

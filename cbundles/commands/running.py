@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 from rich.console import Console
 
-from cbundles import data, provenance
+from cbundles import data, keeping, provenance
 from cbundles.config import Cell, Experiment
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
@@ -33,12 +33,17 @@ class Options:
     as_json: bool
     data_dir: Path | None
     manual_dir: Path | None
-    keep_weights: bool = False
+    keep: tuple[str, ...] = ()  # epochs whose networks are kept, see `keeping`
 
     def has(self, store: Store, cell: Cell, fingerprint: str | None) -> bool:
         """Whether all that is wanted of a cell, trained on this data, is there."""
-        weights = not self.keep_weights or store.weights_path(cell.id).is_file()
-        return weights and store.is_finished(cell.id, fingerprint)
+        if not store.is_finished(cell.id, fingerprint):
+            return False
+        wanted = keeping.epochs_of(self.keep, cell.training.epochs)
+        if cell.training.conflict_checks and wanted:  # it may have ended early
+            reached = len(store.record(cell.id)["history"]) - 1
+            wanted = [epoch for epoch in wanted if epoch == keeping.LAST or int(epoch) <= reached]
+        return all(store.weights_path(cell.id, epoch).is_file() for epoch in wanted)
 
 
 class Command(Protocol):
@@ -142,7 +147,7 @@ def _follow(
         store.folder,
         device=options.device,
         workers=options.workers,
-        keep_weights=options.keep_weights,
+        keep=options.keep,
         then=add,
     )
     for event in events:

@@ -11,7 +11,8 @@ from typing import Any
 
 from rich.console import Console
 
-from cbundles.commands.checks import check_against_data, require_kind
+from cbundles import keeping
+from cbundles.commands.checks import check_against_data, require_epochs, require_kind
 from cbundles.commands.output import (
     NOTHING_WAS_RUN,
     list_files,
@@ -64,6 +65,7 @@ class Sweep:
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print the cells and what they will cost; run nothing."""
+        require_epochs(self.experiment, options.keep)
         check_against_data(self.experiment.cells, describe_data(self.experiment.cells))
         expected = forecast(self.experiment, options)
         if options.as_json:
@@ -104,8 +106,9 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     largest = max(planner.worker_bytes(p, facts[p.cells[0].data.name]) for p in populations)
     checkpoint = max(planner.checkpoint_bytes(cell, facts[cell.data.name]) for cell in cells)
     disk = sum(planner.record_bytes(cell) for cell in cells) + options.workers * checkpoint
-    if options.keep_weights:
-        disk += sum(shape_of(cell.model, facts[cell.data.name]).bytes for cell in cells)
+    for cell in cells:
+        kept = keeping.epochs_of(options.keep, cell.training.epochs)
+        disk += len(kept) * shape_of(cell.model, facts[cell.data.name]).bytes
     return Forecast(
         populations=populations,
         cells=cells,
@@ -199,6 +202,7 @@ class Outcome:
 
 def complete(experiment: Experiment, options: Options, console: Console) -> Outcome:
     """Train what is not finished and write the views of the run."""
+    require_epochs(experiment, options.keep)
     facts, fingerprints = prepare_data(experiment.cells, options)
     check_against_data(experiment.cells, facts)
     store = Store(options.out)

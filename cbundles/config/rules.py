@@ -157,9 +157,9 @@ def _check_readings(sections: dict[str, Section], origins: Origins) -> None:
     if sections["growth"]["arm"] != "none" or sections["tuning"]["arm"] != "none":
         problem = "networks that change their depth have no further readings; nearest valid: none"
         raise origins.error("probe.readings", names, problem)
-    problem = readings.why_impossible(names, sections["model"]["family"], probe["equality"])
-    if problem is not None:
-        raise origins.error("probe.readings", names, problem)
+    impossible = readings.why_impossible(names, sections["model"]["family"], probe["equality"])
+    if impossible is not None:
+        raise origins.error("probe.readings", names, impossible)
 
 
 def _settle_model(model: Section, origins: Origins) -> None:

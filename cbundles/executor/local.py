@@ -44,7 +44,7 @@ def run_jobs(
     *,
     device: str,
     workers: int,
-    keep_weights: bool = False,
+    keep: Sequence[str] = (),
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
 ) -> Iterator[dict[str, Any]]:
     """Do all jobs, populations to train above all; yields what the workers report, as it happens.
@@ -60,7 +60,7 @@ def run_jobs(
 
     def hire(place: int) -> None:
         mine = cores[place % len(cores) :: workers] if device == "cpu" else []
-        crew.append(_WorkerProcess(place, folder, device, mine, keep_weights, events))
+        crew.append(_WorkerProcess(place, folder, device, mine, keep, events))
 
     def give(worker: _WorkerProcess) -> dict[str, Any] | None:
         if not waiting:
@@ -116,7 +116,7 @@ class _WorkerProcess:
         folder: Path,
         device: str,
         cores: list[int],
-        keep_weights: bool,
+        keep: Sequence[str],
         events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]],
     ) -> None:
         self.place = place
@@ -127,7 +127,7 @@ class _WorkerProcess:
         options = {
             "folder": str(folder),
             "cores": cores,
-            "keep_weights": keep_weights,
+            "keep": list(keep),
             "compile_cache": str(cache_root() / "xla" / host_key()),
         }
         environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

@@ -37,7 +37,7 @@ EDITING_LAYER_OVERHEAD = 1.2e-7  # of a sample, in populations whose depth chang
 SIGNATURE_BYTES = 16
 PARTITION_BYTES = 1600
 
-LESION, PRUNE = "lesion", "prune"  # kinds of studies
+LESION, PRUNE, MEASURE = "lesion", "prune", "measure"  # kinds of studies
 
 # A population pays on a CPU only while a product of two layers is smaller than the cost of calling
 # it. On a GPU it always pays, until memory or the padding eats the gain.
@@ -70,7 +70,7 @@ class Study:
     """Something done to the trained network of a cell."""
 
     cell: Cell
-    kind: str  # LESION or PRUNE
+    kind: str  # LESION, PRUNE or MEASURE
     settings: tuple[tuple[str, Any], ...]  # plain data that says how
     seconds: float  # predicted, on one worker
 
@@ -170,16 +170,26 @@ def training_seconds(cell: Cell, facts: Facts) -> float:
         return _editing_seconds(cell, facts)
     depth, shape = cell.model.depth, shape_of(cell.model, facts)
     forward = shape.flops
-    batch, samples = cell.training.batch_size, cell.probe.count(facts.train)
+    batch = cell.training.batch_size
     step = STEP_OVERHEAD + depth * LAYER_OVERHEAD + 3 * batch * forward / FLOPS_PER_SECOND
     if isinstance(shape, ConvShape):
         step = depth * CONV_LAYER_OVERHEAD + 3 * batch * forward / CONV_FLOPS_PER_SECOND
-    measuring = (facts.test + samples) * forward / MEASURE_FLOPS_PER_SECOND
-    measuring += depth * SECONDS_PER_LAYER_MEASURED * samples / 2048
-    if cell.probe.equality == "gamma":
-        measuring += depth * SECONDS_PER_PAIR_COMPARED * samples**2
     epochs = cell.training.epochs
-    return epochs * (facts.train // batch * step) + (epochs + 1) * measuring
+    measurements = (epochs + 1) * measuring_seconds(cell, facts)
+    return epochs * (facts.train // batch * step) + measurements
+
+
+def measuring_seconds(cell: Cell, facts: Facts) -> float:
+    """Predicted seconds of one CPU core for one measurement: the test set, and the probe set once
+    for each normalisation that its readings need."""
+    depth, flops = cell.model.depth, shape_of(cell.model, facts).flops
+    samples = cell.probe.count(facts.train)
+    passes = len({one.batch_norm for one in (cell.own_reading, *cell.further_readings)})
+    measuring = (facts.test + passes * samples) * flops / MEASURE_FLOPS_PER_SECOND
+    measuring += passes * depth * SECONDS_PER_LAYER_MEASURED * samples / 2048
+    if cell.probe.equality == "gamma":
+        measuring += passes * depth * SECONDS_PER_PAIR_COMPARED * samples**2
+    return measuring
 
 
 def _editing_seconds(cell: Cell, facts: Facts) -> float:

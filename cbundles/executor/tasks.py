@@ -1,4 +1,4 @@
-"""What a worker can be told to do: train a population, study lesions, prune."""
+"""What a worker can be told to do: train a population, study lesions, prune, measure again."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
 
+from cbundles import keeping
 from cbundles.config import GROW, TRAIN, TUNE, Cell
-from cbundles.errors import DamagedCheckpoint
-from cbundles.executor.planner import LESION, PRUNE, Job, Population, Study
-from cbundles.experiments import grow, lesion, prune, removal, sweep, tune
+from cbundles.errors import DamagedCheckpoint, InputError
+from cbundles.executor.planner import LESION, MEASURE, PRUNE, Job, Population, Study
+from cbundles.experiments import grow, lesion, prune, remeasure, removal, sweep, tune
 from cbundles.experiments.history import Moment
+from cbundles.keeping import LAST
 from cbundles.networks import saved
 from cbundles.networks.network import Network
 from cbundles.networks.saved import Saved
 from cbundles.networks.shape import ConvShape
-from cbundles.store import LESIONS, PRUNED, write_atomically
+from cbundles.store import LESIONS, MEASURED, PRUNED, write_atomically
 
 if TYPE_CHECKING:
     from cbundles.executor.worker import Worker  # which is the program that runs us
@@ -42,21 +44,21 @@ def _train(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     cells = job.cells
     data, facts, fingerprint = worker.data(cells[0])
     key = f"{job.key}-{fingerprint}"  # other images: another network
-    moment = _resuming(worker, key, lambda resume: _epochs(worker, job, data, facts, resume, key))
+
+    def train(resume: bytes | None) -> sweep.Moment:
+        return _epochs(worker, job, data, facts, resume, key, fingerprint)
+
+    moment = _resuming(worker, key, train)
     extra = {}
     if cells[0].model.family != "fc" and moment.epoch == cells[0].training.epochs:
         extra["latency_seconds"] = sweep.latency(cells[0], moment, data, facts)
     origin = worker.origin(fingerprint)
-    if worker.keep_weights:
-        networks = sweep.networks(cells, moment, facts)
-        for cell, (shape, network) in zip(cells, networks, strict=True):
-            whence = {"cell": cell.id, "config": cell.asdict(), **origin}
-            content = saved.encode(Saved(shape, network, whence))
-            write_atomically(worker.store.weights_path(cell.id), content)
+    if LAST in _kept_of(worker, job):
+        _keep(worker, job, moment, facts, fingerprint, LAST)
     for record in sweep.records(cells, moment, data, facts):
         if not worker.store.is_finished(record["cell"], fingerprint):
-            if not worker.keep_weights:  # what is there was trained on other images
-                worker.store.weights_path(record["cell"]).unlink(missing_ok=True)
+            if not worker.keep:  # what is there was trained on other images
+                worker.store.drop_weights(record["cell"])
             worker.store.finish({**record, **extra, **origin})
     worker.store.drop_checkpoint(key)
     jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
@@ -73,12 +75,60 @@ def _resuming(worker: Worker, key: str, attempt: Callable[[bytes | None], Result
         return attempt(None)
 
 
+def _kept_of(worker: Worker, job: Job) -> list[str]:
+    """The epochs of which a population's networks are to be kept."""
+    return keeping.epochs_of(worker.keep, job.cells[0].training.epochs)
+
+
+def _keep(
+    worker: Worker, job: Job, moment: sweep.Moment, facts: Any, fingerprint: str, epoch: str
+) -> None:
+    """Write the networks of a population as they are now. epoch: see `keeping`."""
+    networks = sweep.networks(job.cells, moment, facts)
+    for cell, (shape, network) in zip(job.cells, networks, strict=True):
+        whence = {
+            "cell": cell.id,
+            "config": cell.asdict(),
+            "epoch": moment.epoch,
+            **worker.origin(fingerprint),
+        }
+        content = saved.encode(Saved(shape, network, whence))
+        write_atomically(worker.store.weights_path(cell.id, epoch), content)
+
+
+def _require_kept(worker: Worker, job: Job, fingerprint: str, before: int) -> None:
+    """DamagedCheckpoint, so that training starts again, when networks of epochs before this one
+    are to be kept and are not there."""
+    for epoch in _kept_of(worker, job):
+        if epoch == LAST or int(epoch) >= before:
+            continue
+        for cell in job.cells:
+            try:
+                saved.read_of_cell(worker.store.weights_path(cell.id, epoch), cell.id, fingerprint)
+            except InputError:
+                raise DamagedCheckpoint(
+                    f"it is past epoch {epoch}, of which the networks are to be kept"
+                ) from None
+
+
 def _epochs(
-    worker: Worker, job: Job, data: Any, facts: Any, resume: bytes | None, key: str
+    worker: Worker,
+    job: Job,
+    data: Any,
+    facts: Any,
+    resume: bytes | None,
+    key: str,
+    fingerprint: str,
 ) -> sweep.Moment:
     """Train to the end, saving and reporting on the way; returns the last Moment."""
     saved_at, moment = time.monotonic(), None
+    kept = _kept_of(worker, job)
     for moment in sweep.run(job.cells, data, facts, resume):
+        if resume is not None:
+            _require_kept(worker, job, fingerprint, before=moment.epoch)
+            resume = None  # that was the first moment after the checkpoint
+        if str(moment.epoch) in kept:
+            _keep(worker, job, moment, facts, fingerprint, str(moment.epoch))
         last = moment.epoch == job.cells[0].training.epochs
         if not last and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             worker.store.save_checkpoint(key, sweep.freeze(moment))
@@ -106,13 +156,13 @@ def _edit(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     origin = worker.origin(fingerprint)
     made = (grow if cells[0].kind == GROW else tune).records(cells, moment)
     for number, (cell, record) in enumerate(zip(cells, made, strict=True)):
-        if worker.keep_weights:
+        if worker.keep:
             whence = {"cell": cell.id, "config": cell.asdict(), **origin}
             content = saved.encode(Saved(*moment.subjects.network_of(number), whence))
             write_atomically(worker.store.weights_path(cell.id), content)
         if not worker.store.is_finished(cell.id, fingerprint):
-            if not worker.keep_weights:  # what is there was trained on other images
-                worker.store.weights_path(cell.id).unlink(missing_ok=True)
+            if not worker.keep:  # what is there was trained on other images
+                worker.store.drop_weights(cell.id)
             worker.store.finish({**record, **origin})
     worker.store.drop_checkpoint(key)
     jax.clear_caches()
@@ -142,7 +192,8 @@ def _edited(
 def _trained(worker: Worker, cell: Cell) -> tuple[ConvShape, Network, Any, str, str | None]:
     """The trained network of a cell and its shape; the images; their fingerprint, and its own."""
     data, _, fingerprint = worker.data(cell)
-    one = saved.read_trained(worker.store.weights_path(cell.id), cell.id, fingerprint)
+    path = worker.store.weights_path(cell.id)
+    one = saved.read_of_cell(path, cell.id, fingerprint, must_be_residual=True)
     assert isinstance(one.shape, ConvShape)
     return one.shape, one.network, data, fingerprint, worker.store.network_digest(cell.id)
 
@@ -185,10 +236,26 @@ def _prune(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     jax.clear_caches()
 
 
+def _measure(worker: Worker, job: Job, task: dict[str, Any]) -> None:
+    (cell,) = job.cells
+    data, _, fingerprint = worker.data(cell)
+    store = worker.store
+    epochs = store.kept_epochs(cell.id)
+    kept = {
+        epoch: saved.read_of_cell(store.weights_path(cell.id, epoch), cell.id, fingerprint)
+        for epoch in epochs
+    }
+    record = remeasure.remeasure(cell, kept, data, task["readings"])
+    networks = {epoch: store.network_digest(cell.id, epoch) for epoch in epochs}
+    store.finish({**record, "networks": networks, **worker.origin(fingerprint)}, MEASURED)
+    jax.clear_caches()
+
+
 TASKS: dict[str, Callable[[Worker, Job, dict[str, Any]], None]] = {
     TRAIN: _train,
     GROW: _edit,
     TUNE: _edit,
     LESION: _lesion,
     PRUNE: _prune,
+    MEASURE: _measure,
 }

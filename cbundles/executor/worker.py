@@ -72,7 +72,7 @@ class Worker:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         jax.config.update("jax_default_matmul_precision", "highest")  # float32 is not TF32
         self.store = Store(Path(options["folder"]))
-        self.keep_weights = options["keep_weights"]
+        self.keep: list[str] = options["keep"]  # epochs, see `keeping`
         self.send = messages
         self.device = {
             "platform": jax.devices()[0].platform,

@@ -16,7 +16,7 @@ import numpy as np
 from cbundles.config import Cell
 from cbundles.data.device import Examples
 from cbundles.errors import DamagedCheckpoint
-from cbundles.experiments import sweep
+from cbundles.experiments import entries
 from cbundles.experiments.edits import Edit, Past
 from cbundles.experiments.subjects import Snapshot, Subjects, plain
 from cbundles.networks.shape import Shape
@@ -167,7 +167,7 @@ class Moment:
             if len(members) != len(subjects.cells):
                 raise ValueError("it holds other networks")
             epoch, seconds, compiled, programs = json.loads(content["clock"])
-            sweep.require_numbers([epoch, seconds, compiled, programs])
+            entries.require_numbers([epoch, seconds, compiled, programs])
             return cls(subjects, members, epoch, kept, seconds, compiled, programs)
         except Exception as error:  # whatever a damaged file makes the decoder raise
             raise DamagedCheckpoint(str(error)) from error
@@ -210,15 +210,15 @@ def _member(content: dict[str, Any]) -> Member:
     """A member from plain data. Raises some error for what is none: it ends in a record."""
     for entry in content["history"]:
         known = ("epoch", "flops", "depth", "train_accuracy", "test_accuracy")
-        sweep.require_numbers(entry[key] for key in known)
+        entries.require_numbers(entry[key] for key in known)
         losses = (entry["train_loss"], entry["test_loss"], entry.get("held_out_loss"))
-        sweep.require_numbers(losses, or_none=True)
+        entries.require_numbers(losses, or_none=True)
     for event in content["events"]:
-        sweep.require_numbers(event[key] for key in ("epoch", "position", "count", "depth"))
+        entries.require_numbers(event[key] for key in ("epoch", "position", "count", "depth"))
     for score in content["scores"]:
         scores = [score["epoch"], *score["sensitivities"], *score["existing"]]
-        sweep.require_numbers(scores, finite=False)
-    sweep.require_numbers([content["flops"], content["before"]], finite=False)
+        entries.require_numbers(scores, finite=False)
+    entries.require_numbers([content["flops"], content["before"]], finite=False)
     trial, past = content["trial"], content["past"]
     if trial is not None:
         trial = (Edit(**trial[0]), trial[1])

@@ -27,7 +27,7 @@ from cbundles.data.device import DeviceData, Examples
 from cbundles.data.pipelines import Augmentation
 from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments import removal
-from cbundles.experiments.sweep import measurement_of, require_numbers
+from cbundles.experiments.entries import measurement_of, require_numbers
 from cbundles.networks import conv, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape

@@ -13,8 +13,9 @@ from cbundles import measure, train
 from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.device import DeviceData
+from cbundles.experiments.entries import measurement_of
 from cbundles.experiments.lesion import predictions_program
-from cbundles.experiments.sweep import measurement_of, recipe_of
+from cbundles.experiments.sweep import recipe_of
 from cbundles.networks import network, pruning, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape

@@ -24,7 +24,7 @@ from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData, Examples
-from cbundles.experiments import sweep
+from cbundles.experiments import entries, sweep
 from cbundles.networks import insertion, network
 from cbundles.networks.network import Network
 from cbundles.networks.shape import FcShape, Shape, shape_of
@@ -66,7 +66,7 @@ class Subjects:
         """depths: of each member at the start; deepest: that there is room for from the start."""
         cell = cells[0]
         self.cells, self.data, self.facts = cells, data, facts
-        self.recipe, self.measurement = sweep.recipe_of(cell), sweep.measurement_of(cell)
+        self.recipe, self.measurement = sweep.recipe_of(cell), entries.measurement_of(cell)
         self.shape: Any = self._shape(max(deepest, *depths))
         self.depths = np.array(depths, np.int32)
         self.rates = np.ones(len(cells), np.float32)

@@ -6,9 +6,8 @@ initial weights were measured and after each epoch, and can continue from anythi
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +16,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from cbundles import measure, train
-from cbundles.bundles import Equality, Scale, largest_entropy
+from cbundles.bundles import Scale, largest_entropy
 from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData
 from cbundles.errors import DamagedCheckpoint
+from cbundles.experiments import entries
 from cbundles.networks import network
 from cbundles.networks.shape import FcShape, Shape, shape_of
-from cbundles.readings import POOLED
 
 
 @dataclass(frozen=True)
@@ -67,16 +66,6 @@ def recipe_of(cell: Cell) -> train.Recipe:
     )
 
 
-def measurement_of(cell: Cell) -> measure.Measurement:
-    probe = cell.probe
-    return measure.Measurement(
-        equality=Equality(probe.equality, probe.gamma, probe.resolution),
-        own=cell.own_reading,
-        further=cell.further_readings,
-        augmentation=augment.pipeline_for(cell.data).without_chance,
-    )
-
-
 def run(
     cells: Sequence[Cell], data: DeviceData, facts: Facts, resume: bytes | None = None
 ) -> Iterator[Moment]:
@@ -86,7 +75,11 @@ def run(
     CPU ends bit-identical to a run that was never interrupted.
     """
     shape = shared_shape(cells, facts)
-    recipe, training, measurement = recipe_of(cells[0]), cells[0].training, measurement_of(cells[0])
+    recipe, training, measurement = (
+        recipe_of(cells[0]),
+        cells[0].training,
+        entries.measurement_of(cells[0]),
+    )
     depths = None
     if isinstance(shape, FcShape) and any(cell.model.depth < shape.depth for cell in cells):
         depths = jnp.asarray([cell.model.depth for cell in cells], jnp.int32)
@@ -128,7 +121,7 @@ def run(
             history=[
                 [
                     *past,
-                    _entry(
+                    entries.entry_of_member(
                         accuracy[i],
                         measured,
                         i,
@@ -193,7 +186,7 @@ def latency(cell: Cell, moment: Moment, data: DeviceData, facts: Facts) -> float
     alone = jax.tree.map(lambda a: a[0], moment.state.network())
     images = data.test.images[: cell.training.batch_size]
     return measure.latency(
-        shape_of(cell.model, facts), alone, images, measurement_of(cell).augmentation
+        shape_of(cell.model, facts), alone, images, entries.measurement_of(cell).augmentation
     )
 
 
@@ -233,7 +226,9 @@ def _thaw(frozen: bytes, like: train.TrainState, cells: Sequence[Cell], facts: F
             raise ValueError("it holds networks of another shape")
         state = jax.tree.map(jnp.asarray, state)
         times = {key: content[key] for key in ("seconds", "probe_seconds", "compile_seconds")}
-        require_numbers([*times["seconds"], *times["probe_seconds"], times["compile_seconds"]])
+        entries.require_numbers(
+            [*times["seconds"], *times["probe_seconds"], times["compile_seconds"]]
+        )
         _check_history(content["history"], len(times["seconds"]), cells, facts)
         return Moment(state, content["history"], **times)
     except Exception as error:  # whatever a damaged file makes the decoder raise
@@ -244,89 +239,11 @@ def _check_history(history: Any, count: int, cells: Sequence[Cell], facts: Facts
     """ValueError unless it is one of these cells with so many measurements, as `_entry` makes them:
     whatever stands in it ends in a record."""
     for past, cell in zip(history, cells, strict=True):
-        layers = shape_of(cell.model, facts).layers
-        lengths = {
-            reading.name: layers + (reading.last == POOLED) for reading in cell.further_readings
-        }
         for entry in past:
-            require_numbers([entry["test_accuracy"]])
-            require_numbers([entry["train_loss"]], or_none=True)
-            # The first checkpoints that have a number were written before there were rates.
-            _check_layers({"conflict_rate": entry["entropy"], **entry}, layers)
-            readings = entry.get("readings", {})
-            if readings.keys() != lengths.keys():
-                raise ValueError(f"it holds the readings {', '.join(readings) or 'none'}")
-            for name, numbers in readings.items():
-                _check_layers(numbers, lengths[name])
+            entries.check(entry, cell, shape_of(cell.model, facts))
         if len(past) != count or not count:
             raise ValueError(f"it holds {len(past)} measurements of a network, {count} times")
 
 
-def _check_layers(numbers: Any, count: int) -> None:
-    """ValueError unless they are of so many layers, as `_numbers_of_member` makes them."""
-    require_numbers(numbers["num_bundles"])
-    for name in ("entropy", "conflict_rate"):
-        require_numbers(numbers[name], or_none=True)
-    for name in ("entropy", "conflict_rate", "num_bundles"):
-        if len(numbers[name]) != count:
-            raise ValueError(f"it holds {len(numbers[name])} numbers of {count} layers")
-
-
-def require_numbers(values: Iterable[Any], *, or_none: bool = False, finite: bool = True) -> None:
-    """ValueError unless all are numbers; or_none, and not finite: where a network may have diverged
-    it may be None, or NaN."""
-    for value in values:
-        is_number = isinstance(value, int | float) and (math.isfinite(value) or not finite)
-        if not (is_number or (or_none and value is None)):
-            raise ValueError(f"it holds {value!r} where a number belongs")
-
-
 def _shape_and_dtype(array: Any) -> tuple[tuple[int, ...], Any]:
     return np.shape(array), np.asarray(array).dtype
-
-
-def _entry(
-    accuracy: Any, measured: measure.Measured, member: int, shape: Shape, loss: Any
-) -> dict[str, Any]:
-    """One measurement of one member: accuracy, loss, and what was measured of its own layers, see
-    `_numbers_of_member`; of a ResNet also of the branches before the skip is added, scaled (see
-    `watched.branch_scale`); and, by their names, what further readings say."""
-    padded = shape.layers if isinstance(shape, FcShape) else None
-    entry = {
-        "test_accuracy": _short(accuracy),
-        "train_loss": None if loss is None or not np.isfinite(loss) else _short(loss),
-        **_numbers_of_member(measured.own, member, padded),
-    }
-    if measured.branches is not None:
-        branches = _numbers_of_member(measured.branches, member)
-        entry["scaled_branch_entropy"] = branches["entropy"]
-        entry["scaled_branch_conflict_rate"] = branches["conflict_rate"]
-    if measured.further:
-        entry["readings"] = {
-            name: _numbers_of_member(layers, member, padded)
-            for name, layers in measured.further.items()
-        }
-    return entry
-
-
-def _numbers_of_member(
-    layers: measure.Layers, member: int, count: int | None = None
-) -> dict[str, list[Any]]:
-    """H, conflict rate and number of bundles of the first `count` layers of a member, or of all; H
-    and the rate are None where an activation is not finite."""
-    of_member = [values[member, :count] for values in layers]
-    entropy, rate, num_bundles, finite = of_member
-
-    def or_none(values: np.ndarray) -> list[float | None]:
-        return [_short(v) if sound else None for v, sound in zip(values, finite, strict=True)]
-
-    return {
-        "entropy": or_none(entropy),
-        "conflict_rate": or_none(rate),
-        "num_bundles": [int(n) for n in num_bundles],
-    }
-
-
-def _short(value: Any) -> float:
-    """A float32 in the fewest digits that still identify it."""
-    return float(str(np.float32(value)))

@@ -89,15 +89,18 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     return module_of(one.shape), variables_of(one.shape, one.network)
 
 
-def read_trained(path: Path, cell: str, fingerprint: str) -> Saved:
-    """Read the trained ResNet of a cell. Raises InputError for any other network, and for one that
-    was trained on images of another fingerprint."""
+def read_of_cell(
+    path: Path, cell: str, fingerprint: str, *, must_be_residual: bool = False
+) -> Saved:
+    """Read a network of a cell. Raises InputError for that of another cell, for one that was
+    trained on images of another fingerprint, and for what is left of a pruned one."""
     one = read(path)
     known = (one.origin.get("cell"), one.origin.get("data_fingerprint"))
-    whole = getattr(one.shape, "residual", False) and "removed" not in one.origin
-    if known != (cell, fingerprint) or not whole:
-        raise InputError(f"{path}: not this network, trained on these images; delete it to train "
-                         "it again")  # fmt: skip
+    fits = not must_be_residual or getattr(one.shape, "residual", False)
+    if known != (cell, fingerprint) or "removed" in one.origin or not fits:
+        raise InputError(
+            f"{path}: not this network, trained on these images; delete it to train it again"
+        )
     return one
 
 

@@ -40,9 +40,10 @@ AS_THE_PAPER_TRAINS = {
     "probe.seed": 0,
 }
 FREE = ("data.name", "model.family", "model.depth", "model.blocks", "model.base_filters",
-        "training.epochs", "training.seed", "training.conflict_checks")  # fmt: skip
+        "training.epochs", "training.seed", "training.conflict_checks",
+        "probe.readings")  # fmt: skip
 # Settings that vary within a group, or that its run is known for.
-UNNAMED = ("model.blocks", "probe.resolution", "training.conflict_checks")
+UNNAMED = ("model.blocks", "probe.resolution", "training.conflict_checks", "probe.readings")
 
 
 @dataclass(frozen=True)

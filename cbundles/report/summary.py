@@ -22,7 +22,8 @@ SETTINGS = {
     f"probe_{field.name}" if section == "probe" else field.name: (section, field.name)
     for section, kind in SECTIONS.items()
     for field in dataclasses.fields(kind)
-    if section not in ("model", "growth", "tuning") and field.name not in ("name", "epochs")
+    if section not in ("model", "growth", "tuning")
+    and field.name not in ("name", "epochs", "readings")  # which change no network
     and (section, field.name) != ("training", "seed")
 } | {"block": ("model", "block")}  # fmt: skip
 

@@ -57,7 +57,7 @@ def layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
                     "depth": record["config"]["model"]["depth"],
                     "seed": record["config"]["training"]["seed"],
                     "epoch": epoch,
-                    **_layer_or_block(record["config"]["model"]["family"], place),
+                    **layer_or_block(record["config"]["model"]["family"], place),
                     "entropy": entropy,
                     "num_bundles": count,
                 }
@@ -65,7 +65,7 @@ def layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _layer_or_block(family: str, place: int) -> dict[str, Any]:
+def layer_or_block(family: str, place: int) -> dict[str, Any]:
     if family == "fc":
         return {"block": None, "layer": place}
     return {"block": place, "layer": "-".join(map(str, layers_of_block(place)))}

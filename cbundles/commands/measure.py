@@ -1,0 +1,162 @@
+"""`cbundles measure`: other readings of networks that a run has kept; nothing is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cbundles import readings
+from cbundles.commands.output import list_files, say, table_of
+from cbundles.commands.running import (
+    Options,
+    describe_data,
+    devices,
+    prepare_data,
+    train,
+    wall_seconds,
+)
+from cbundles.config import TRAIN, Cell
+from cbundles.console import duration
+from cbundles.data.dataset import Facts
+from cbundles.errors import InputError
+from cbundles.executor import planner
+from cbundles.executor.planner import MEASURE, Study
+from cbundles.report import remeasured, runs
+from cbundles.store import MEASURED, Store
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Networks that were kept, and the readings that are wanted of them."""
+
+    cells: tuple[Cell, ...]
+    names: str  # of readings, in the form of `readings.canonical`
+    name: str  # of the run
+
+    @classmethod
+    def of_run(cls, folder: Path, names: str) -> Measure:
+        """Raises InputError where no network was kept, and for a reading that one does not have."""
+        run = runs.read(folder)
+        cells = [Cell.fromdict(record["config"]) for record in run.records if "config" in record]
+        kept = [cell for cell in cells if cell.kind == TRAIN and run.store.kept_epochs(cell.id)]
+        if not kept:
+            raise InputError(
+                f"{folder}: no network was kept; train with cbundles sweep CONFIG.yaml "
+                f"--keep-weights 0,1,last --out {folder}"
+            )
+        return cls(tuple(kept), _checked_names(names, kept), run.name)
+
+    def show_plan(self, options: Options, console: Console) -> None:
+        """Print which networks would be measured, and the cost; measure nothing."""
+        store, facts = Store(options.out), describe_data(self.cells)
+        todo = self._todo(store, options, fingerprints=None)
+        studies = [self._study(cell, store, facts[cell.data.name]) for cell in todo]
+        seconds = wall_seconds([study.seconds for study in studies], options.workers)
+        if options.as_json:
+            listing = [
+                {"cell": study.cell.id, "core_seconds": round(study.seconds, 1)}
+                for study in studies
+            ]
+            print(json.dumps({"to_measure": listing, "seconds": seconds}))
+            return
+        for study in studies:
+            epochs = ", ".join(store.kept_epochs(study.cell.id))
+            say(console, f"{study.cell.label}: epochs {epochs}, about {duration(study.seconds)}")
+        say(
+            console,
+            f"\n{len(self.cells) - len(todo)} finished already. On {devices(options)}: about "
+            f"{duration(seconds)}.\nNothing was measured; leave out --plan to start.",
+        )
+
+    def execute(self, options: Options, console: Console) -> int:
+        """Measure what is not measured yet, and write the table. Returns the exit code."""
+        facts, fingerprints = prepare_data(self.cells, options)
+        store, failed = Store(options.out), 0
+        with store.locked():
+            todo = self._todo(store, options, fingerprints)
+            _require_readable(todo, store, fingerprints)
+            if todo:
+                studies = [self._study(cell, store, facts[cell.data.name]) for cell in todo]
+                done = len(self.cells) - len(todo)
+                failed = train(studies, done, facts, store, options, console, what="to measure")
+            rows = remeasured.write_readings(store)
+        if options.as_json:
+            done_event = {"event": "done", "networks": len(rows), "failed": failed, "rows": rows}
+            print(json.dumps({**done_event, "folder": str(store.folder)}))
+        else:
+            titles, lines = remeasured.table_for_people(rows)
+            console.print(table_of(titles, lines, right=titles))
+            console.print()
+            list_files(console, "table", [store.folder / "readings.csv"])
+        return 1 if failed else 0
+
+    def _todo(
+        self, store: Store, options: Options, fingerprints: dict[str, str] | None
+    ) -> list[Cell]:
+        """The cells of which some network has not been measured in some of these readings."""
+        if options.fresh:
+            return list(self.cells)
+        todo = []
+        for cell in self.cells:
+            fingerprint = fingerprints[cell.data.name] if fingerprints else None
+            record = _record_of_kept(store, cell, fingerprint)
+            if record is None or not _set_of(self.names) <= _set_of(record["readings"]):
+                todo.append(cell)
+        return todo
+
+    def _study(self, cell: Cell, store: Store, facts: Facts) -> Study:
+        """What a worker is told. Readings that are known already are measured with the new ones: a
+        record holds all of them."""
+        record = _record_of_kept(store, cell, None)
+        known = _set_of(record["readings"]) if record else set()
+        wanted = readings.canonical(sorted(_set_of(self.names) | known))
+        probe = dataclasses.replace(cell.probe, readings=wanted)
+        once = planner.measuring_seconds(dataclasses.replace(cell, probe=probe), facts)
+        networks = len(store.kept_epochs(cell.id))
+        seconds = planner.compile_seconds(cell) + networks * once
+        return Study(cell, MEASURE, (("readings", wanted),), seconds)
+
+
+def _checked_names(names: str, cells: list[Cell]) -> str:
+    try:
+        canonical = readings.canonical(names)
+    except ValueError as error:
+        raise InputError(f"--readings {names}: {error}") from None
+    if canonical == readings.NONE:
+        raise InputError(f"--readings {names}: name at least one, such as {readings.PAPER}")
+    for cell in cells:
+        impossible = readings.why_impossible(canonical, cell.model.family, cell.probe.equality)
+        if impossible is not None:
+            raise InputError(f"--readings {names}: {impossible}")
+    return canonical
+
+
+def _record_of_kept(store: Store, cell: Cell, fingerprint: str | None) -> dict[str, Any] | None:
+    """The record of the networks that are there now, measured on these data."""
+    if not store.record_path(cell.id, MEASURED).is_file():
+        return None
+    record = store.record(cell.id, MEASURED)
+    epochs = store.kept_epochs(cell.id)
+    same_networks = record["networks"] == {e: store.network_digest(cell.id, e) for e in epochs}
+    same_data = fingerprint in (None, record["data_fingerprint"])
+    return record if same_networks and same_data else None
+
+
+def _set_of(names: str) -> set[str]:
+    return set(names.split(",")) - {readings.NONE}
+
+
+def _require_readable(cells: list[Cell], store: Store, fingerprints: dict[str, str]) -> None:
+    """InputError for a file that is damaged or not the network that its name says, before any is
+    measured."""
+    from cbundles.networks import saved
+
+    for cell in cells:
+        for epoch in store.kept_epochs(cell.id):
+            path = store.weights_path(cell.id, epoch)
+            saved.read_of_cell(path, cell.id, fingerprints[cell.data.name])

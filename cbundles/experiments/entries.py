@@ -1,0 +1,116 @@
+"""One measurement of a trained network as plain data: an *entry* of its history.
+
+test_accuracy     share of the test set
+train_loss        mean over the batches of the epoch before; None at initialisation
+entropy           H of every layer or block, nats; None where an activation is not finite
+conflict_rate     likewise
+num_bundles       likewise, always a number
+scaled_branch_*   of a ResNet H and conflict rate of the branches before the skip is added,
+                  scaled, see `watched.branch_scale`
+readings          what further readings say, by their names: entropy, conflict_rate, num_bundles
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from cbundles import measure
+from cbundles.bundles import Equality
+from cbundles.config import Cell
+from cbundles.data import augment
+from cbundles.networks.shape import FcShape, Shape
+from cbundles.readings import POOLED
+
+
+def measurement_of(cell: Cell) -> measure.Measurement:
+    probe = cell.probe
+    return measure.Measurement(
+        equality=Equality(probe.equality, probe.gamma, probe.resolution),
+        own=cell.own_reading,
+        further=cell.further_readings,
+        augmentation=augment.pipeline_for(cell.data).without_chance,
+    )
+
+
+def entry_of_member(
+    accuracy: Any, measured: measure.Measured, member: int, shape: Shape, loss: Any
+) -> dict[str, Any]:
+    """What was measured of one member of a population. shape: its own, without padding."""
+    padded = shape.layers if isinstance(shape, FcShape) else None
+    entry: dict[str, Any] = {
+        "test_accuracy": short(accuracy),
+        "train_loss": None if loss is None or not np.isfinite(loss) else short(loss),
+        **_numbers_of_member(measured.own, member, padded),
+    }
+    if measured.branches is not None:
+        branches = _numbers_of_member(measured.branches, member)
+        entry["scaled_branch_entropy"] = branches["entropy"]
+        entry["scaled_branch_conflict_rate"] = branches["conflict_rate"]
+    if measured.further:
+        entry["readings"] = {
+            name: _numbers_of_member(layers, member, padded)
+            for name, layers in measured.further.items()
+        }
+    return entry
+
+
+def _numbers_of_member(
+    layers: measure.Layers, member: int, count: int | None = None
+) -> dict[str, list[Any]]:
+    """H, conflict rate and number of bundles of the first `count` layers of a member, or of all; H
+    and the rate are None where an activation is not finite."""
+    of_member = [values[member, :count] for values in layers]
+    entropy, rate, num_bundles, finite = of_member
+
+    def or_none(values: np.ndarray) -> list[float | None]:
+        return [short(v) if sound else None for v, sound in zip(values, finite, strict=True)]
+
+    return {
+        "entropy": or_none(entropy),
+        "conflict_rate": or_none(rate),
+        "num_bundles": [int(n) for n in num_bundles],
+    }
+
+
+def check(entry: dict[str, Any], cell: Cell, shape: Shape) -> None:
+    """ValueError unless it is one of this cell, as `entry_of_member` makes it: whatever stands in
+    it ends in a record."""
+    require_numbers([entry["test_accuracy"]])
+    require_numbers([entry["train_loss"]], or_none=True)
+    # The first checkpoints that have a number were written before there were rates.
+    _check_numbers({"conflict_rate": entry["entropy"], **entry}, shape.layers)
+    by_reading = entry.get("readings", {})
+    asked = {reading.name: reading for reading in cell.further_readings}
+    if by_reading.keys() != asked.keys():
+        raise ValueError(f"it holds the readings {', '.join(by_reading) or 'none'}")
+    for name, numbers in by_reading.items():
+        pooled = 1 if asked[name].last == POOLED else 0
+        _check_numbers(numbers, shape.layers + pooled)
+
+
+def _check_numbers(numbers: Any, count: int) -> None:
+    """ValueError unless they are of so many layers, as `_numbers_of_member` makes them."""
+    require_numbers(numbers["num_bundles"])
+    for name in ("entropy", "conflict_rate"):
+        require_numbers(numbers[name], or_none=True)
+    for name in ("entropy", "conflict_rate", "num_bundles"):
+        if len(numbers[name]) != count:
+            raise ValueError(f"it holds {len(numbers[name])} numbers of {count} layers")
+
+
+def require_numbers(values: Iterable[Any], *, or_none: bool = False, finite: bool = True) -> None:
+    """ValueError unless all are numbers; or_none, and not finite: where a network may have diverged
+    it may be None, or NaN."""
+    for value in values:
+        is_number = isinstance(value, int | float) and (math.isfinite(value) or not finite)
+        if not (is_number or (or_none and value is None)):
+            raise ValueError(f"it holds {value!r} where a number belongs")
+
+
+def short(value: Any) -> float:
+    """A float32 in the fewest digits that still identify it."""
+    return float(str(np.float32(value)))

@@ -1,0 +1,51 @@
+"""Measure networks that were kept, without training them again: other readings of the same weights.
+
+What is found has the form of a record's history, one entry for each epoch of which a network is
+there, so it stands beside what the training found. The run's own reading is measured once more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cbundles import measure
+from cbundles.bundles import Scale, largest_entropy
+from cbundles.config import Cell
+from cbundles.data.device import DeviceData
+from cbundles.experiments import entries
+from cbundles.networks.saved import Saved
+
+
+def remeasure(
+    cell: Cell, kept: Mapping[str, Saved], data: DeviceData, readings: str
+) -> dict[str, Any]:
+    """The record of what `readings`, in the form of `readings.canonical`, say of networks. kept: by
+    the epoch after which each was kept, see `keeping`."""
+    asking = dataclasses.replace(cell, probe=dataclasses.replace(cell.probe, readings=readings))
+    return {
+        "cell": cell.id,
+        "config": cell.asdict(),
+        "readings": readings,
+        "epochs": list(kept),
+        "largest_entropy": round(largest_entropy(np.asarray(data.probe.labels)), 6),
+        "history": [_entry(asking, saved, data) for saved in kept.values()],
+    }
+
+
+def _entry(cell: Cell, saved: Saved, data: DeviceData) -> dict[str, Any]:
+    """What is measured of one network; the loss of the epoch that led to it is not known."""
+    shape, training = saved.shape, cell.training
+    measurement = entries.measurement_of(cell)
+    population_of_one = jax.tree.map(lambda a: jnp.asarray(a)[None], saved.network)
+    test = measure.accuracy_program(shape, measurement.augmentation)
+    accuracy = np.asarray(test(population_of_one, data.test))
+    program = measure.signatures_program(shape, measurement)
+    scale = Scale.of(0.0, training.learning_rate, training.batch_size)
+    measured = measure.layers(program, shape, population_of_one, data.probe, scale, measurement)
+    return entries.entry_of_member(accuracy[0], measured, 0, shape, loss=None)

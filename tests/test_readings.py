@@ -1,0 +1,239 @@
+"""Further readings, networks that are kept, and measuring them again."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from cbundles import config, keeping, readings
+from cbundles.errors import InputError
+from cbundles.executor import tasks
+from cbundles.networks import saved
+from cbundles.readings import canonical
+from cbundles.store import MEASURED, Store
+
+DENSE = """
+data: {name: spirals}
+model: {width: 6, depth: 8}
+training: {epochs: 3, seed: [0, 1]}
+probe: {samples: 300}
+"""
+
+VGG = """
+data: {name: mnist_mini}
+model: {family: vgg, blocks: "1,1,0,0", base_filters: 2}
+training: {epochs: 2, batch_size: 500}
+probe: {samples: 400}
+"""
+
+
+def cells(model: str, given: object = None, **more: object) -> tuple[config.Cell, ...]:
+    content = {"model": {"family": model}, **more}
+    if model == "fc":
+        content["model"] |= {"width": 5, "depth": 3}
+    else:
+        content["model"] |= {"blocks": "1,1,1,1"}
+    if given is not None:
+        content["probe"] = {"readings": given, **content.get("probe", {})}
+    return config.build(content, default_name="x").cells
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("none", "none"),
+        ([], "none"),
+        ("pooled", "pooled"),
+        ("running, pooled", "pooled,running"),
+        (["pooled+hidden", "paper", "hidden+pooled"], "paper,pooled+hidden"),
+    ],
+)
+def test_readings_are_a_set_and_no_axis(given, expected):
+    (cell,) = cells("vgg", given)
+    assert cell.probe.readings == expected
+    assert [one.name for one in cell.further_readings] == expected.replace("none", "").split(
+        ","
+    ) * (expected != "none")
+
+
+def test_readings_belong_to_the_identity_of_a_cell():
+    plain, asked, listed = (cells("vgg", given)[0] for given in (None, "paper", ["paper"]))
+    assert asked.id == listed.id != plain.id
+    assert plain.id == cells("vgg", "none")[0].id
+
+
+def test_what_a_name_means_for_each_family():
+    (vgg,), (dense,) = cells("vgg", "paper,running"), cells("fc", "paper")
+    paper, running = vgg.further_readings
+    assert (paper.last, paper.amplitude, paper.batch_norm) == ("pooled", "hidden", "running")
+    assert (running.last, running.amplitude, running.batch_norm) == ("block", "all", "running")
+    (paper,) = dense.further_readings
+    assert (paper.last, paper.amplitude) == ("block", "hidden")
+
+
+@pytest.mark.parametrize(
+    ("model", "given", "more", "message"),
+    [
+        ("vgg", "poolled", {}, "no reading 'poolled': did you mean 'pooled'?"),
+        ("vgg", "batch+running", {}, "'batch+running' says both batch and running"),
+        ("vgg", 3, {}, "must be names: a list, or text with commas"),
+        ("vgg", [3], {}, "readings must be text"),
+        ("fc", "running", {}, "neither pooled features nor batch normalisation"),
+        ("vgg", "hidden", {"probe": {"equality": "gamma"}}, "no weight has a part"),
+        ("fc", "hidden", {"growth": {"arm": "small"}}, "change their depth"),
+    ],
+)
+def test_readings_that_do_not_exist(model, given, more, message):
+    with pytest.raises(InputError, match=r"probe\.readings") as raised:
+        cells(model, given, **more)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("last", ("last",)), ("0,1, last", ("0", "1", "last")), ("01,1", ("1",))]
+)
+def test_epochs_to_keep(text, expected):
+    assert keeping.parse_epochs(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "first", "-1", "1,,2", "1.5"])
+def test_epochs_that_are_none(text):
+    with pytest.raises(InputError, match="--keep-weights"):
+        keeping.parse_epochs(text)
+
+
+@pytest.mark.parametrize(("name", "text"), [("dense", DENSE), ("vgg", VGG)])
+def test_measured_again_is_what_training_measured(cli, tmp_path, name, text):
+    """All entries of kept networks, to the last digit; and what training had not measured."""
+    asked = "hidden" if name == "dense" else "paper,running"
+    (tmp_path / f"{name}.yaml").write_text(text)
+    done = cli(
+        "sweep", f"{name}.yaml", "--keep-weights", "0,1,last", "--set", f"probe.readings={asked}"
+    )
+    assert done.returncode == 0, done.stderr
+    store = Store(tmp_path / "results" / name)
+    trained = {record["cell"]: record for record in store.records("cells")}
+    assert all(store.kept_epochs(cell) == ["0", "1", "last"] for cell in trained)
+
+    done = cli("measure", f"results/{name}", "--readings", asked)
+    assert done.returncode == 0, done.stderr
+    for record in store.records(MEASURED):
+        history = trained[record["cell"]]["history"]
+        assert record["epochs"] == ["0", "1", "last"]
+        for again, entry in zip(
+            record["history"], (history[0], history[1], history[-1]), strict=True
+        ):
+            assert again == {**entry, "train_loss": None}
+            assert entry["readings"].keys() == set(asked.split(","))
+    with (store.folder / "readings.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    layers = 8 if name == "dense" else 2
+    places = {"hidden": layers, "running": layers, "paper": layers + 1, "own": layers}
+    per_network = places["own"] + sum(places[one] for one in asked.split(","))
+    assert len(rows) == len(trained) * 3 * per_network
+
+    again = cli("measure", f"results/{name}", "--readings", asked)
+    assert again.returncode == 0 and "to measure" not in again.stdout
+    more = "all" if name == "dense" else "pooled"
+    planned = cli("measure", f"results/{name}", "--readings", more, "--plan")
+    assert "epochs 0, 1, last" in planned.stdout and "Nothing was measured" in planned.stdout
+    done = cli("measure", f"results/{name}", "--readings", more, "--json")
+    assert done.returncode == 0, done.stderr
+    for record in store.records(MEASURED):  # what was known stays
+        assert record["readings"] == canonical(f"{asked},{more}")
+        assert record["history"][0]["readings"].keys() == {*asked.split(","), more}
+
+
+def test_only_what_is_asked_for_is_kept(cli, tmp_path):
+    (tmp_path / "dense.yaml").write_text(DENSE)
+    store = Store(tmp_path / "results" / "dense")
+    for flags, kept in (
+        (["--keep-weights"], ["last"]),
+        (["--keep-weights", "1"], ["1", "last"]),
+        (["--keep-weights=3,0"], ["0", "1", "last"]),
+    ):
+        done = cli("sweep", "dense.yaml", *flags)
+        assert done.returncode == 0, done.stderr
+        cells_there = [record["cell"] for record in store.records("cells")]
+        assert [store.kept_epochs(cell) for cell in cells_there] == [kept, kept]
+    one = saved.read(store.weights_path(cells_there[0], "1"))
+    assert one.origin["epoch"] == 1 and one.origin["cell"] == cells_there[0]
+    done = cli("sweep", "dense.yaml", "--keep-weights", "0,1,last")
+    assert "to train" not in done.stdout
+
+
+@pytest.mark.parametrize("kept_before", [False, True])
+def test_a_checkpoint_past_an_epoch_that_is_to_be_kept(cli, tmp_path, monkeypatch, kept_before):
+    """Training starts again where the networks of that epoch are not there, and only there."""
+    monkeypatch.setattr(tasks, "CHECKPOINT_SECONDS", 0.0)
+    (tmp_path / "dense.yaml").write_text(DENSE)
+    drop, store = Store.drop_checkpoint, Store(tmp_path / "results" / "dense")
+    monkeypatch.setattr(Store, "drop_checkpoint", lambda self, key: None)
+    assert cli("sweep", "dense.yaml", "--keep-weights", "0,1,last").returncode == 0
+    monkeypatch.setattr(Store, "drop_checkpoint", drop)
+    expected = {cell: saved.read(store.weights_path(cell, "1")) for cell in store_cells(store)}
+    shutil.rmtree(store.folder / "cells")
+    if not kept_before:
+        for cell in expected:
+            store.weights_path(cell, "1").unlink()
+    done = cli("sweep", "dense.yaml", "--keep-weights", "0,1,last")
+    assert done.returncode == 0, done.stderr
+    assert ("it is past epoch 1" in done.stdout) == (not kept_before)
+    for cell, before in expected.items():
+        now = saved.read(store.weights_path(cell, "1"))
+        np.testing.assert_array_equal(now.network.params, before.network.params)
+
+
+def store_cells(store: Store) -> list[str]:
+    return [record["cell"] for record in store.records("cells")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweep", "dense.yaml", "--keep-weights", "9"], "nearest valid: last instead of 9"),
+        (["sweep", "dense.yaml", "--keep-weights=first"], "'first' is no epoch"),
+        (["measure", "results/dense", "--readings", "hidden"], "no network was kept"),
+        (["measure", "results/nowhere", "--readings", "hidden"], "no run here"),
+    ],
+)
+def test_mistakes_are_one_message(cli, tmp_path, arguments, message):
+    (tmp_path / "dense.yaml").write_text(DENSE)
+    if arguments[0] == "measure":
+        assert cli("sweep", "dense.yaml").returncode == 0
+    done = cli(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_measuring_names_what_it_cannot_read(cli, tmp_path):
+    (tmp_path / "dense.yaml").write_text(DENSE)
+    assert cli("sweep", "dense.yaml", "--keep-weights").returncode == 0
+    for given, message in (
+        ("pooled", "neither pooled features"),
+        ("hiden", "did you mean 'hidden'?"),
+        ("none", "name at least one"),
+    ):
+        done = cli("measure", "results/dense", "--readings", given)
+        assert done.returncode == 2 and message in done.stderr
+    store = Store(tmp_path / "results" / "dense")
+    first, second = (store.weights_path(cell) for cell in store_cells(store))
+    shutil.copy(first, second)  # a network of another cell
+    done = cli("measure", "results/dense", "--readings", "hidden")
+    assert done.returncode == 2 and f"{second.name}: not this network" in done.stderr
+    second.write_bytes(first.read_bytes()[:-50])
+    done = cli("measure", "results/dense", "--readings", "hidden")
+    assert done.returncode == 2 and second.name in done.stderr
+    second.unlink()  # the other one is measured
+    done = cli("measure", "results/dense", "--readings", "hidden")
+    assert done.returncode == 0 and len(store.records(MEASURED)) == 1
+    record = json.loads(store.record_path(first.stem, MEASURED).read_text())
+    assert record["history"][0]["readings"].keys() == {"hidden"}
+
+
+def test_the_settings_of_every_word_are_known():
+    assert set(readings.PAPER_WORDS) < set(readings.SETTING_OF)
