@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cbundles.config import Cell
 from cbundles.keeping import LAST
 from cbundles.report import summary, tables
 from cbundles.store import MEASURED, Store, write_atomically
-
-OWN = "own"  # the reading that the run itself judges by
 
 
 def write_readings(store: Store) -> list[dict[str, Any]]:
@@ -27,18 +24,7 @@ def layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     """One row for each reading of each layer, or block, of each network that was kept."""
     rows = []
     for epoch, entry in zip(record["epochs"], record["history"], strict=True):
-        for reading, numbers in _by_reading(entry).items():
-            for place, (entropy, rate, count) in enumerate(_measured(numbers), start=1):
-                rows.append(
-                    {
-                        **_network(record, epoch),
-                        "reading": reading,
-                        **_layer_or_block(record, entry, place),
-                        "entropy": entropy,
-                        "conflict_rate": rate,
-                        "num_bundles": count,
-                    }
-                )
+        rows += tables.measured_rows(record, _number_of(epoch, record), entry)
     return rows
 
 
@@ -47,10 +33,17 @@ def network_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     reading."""
     rows = []
     for epoch, entry in zip(record["epochs"], record["history"], strict=True):
-        row = {**_network(record, epoch), "test_accuracy": entry["test_accuracy"]}
-        for reading, numbers in _by_reading(entry).items():
-            row[f"bundle_entropy {reading}"] = numbers["entropy"][-1]
-            row[f"conflict_rate {reading}"] = numbers["conflict_rate"][-1]
+        row = {
+            "cell": record["cell"],
+            "width": summary.width_of(record),
+            "depth": record["config"]["model"]["depth"],
+            "seed": record["config"]["training"]["seed"],
+            "epoch": _number_of(epoch, record),
+            "test_accuracy": entry["test_accuracy"],
+        }
+        for reading, numbers in {tables.OWN_READING: entry, **entry["readings"]}.items():
+            row[f"H^L {reading}"] = numbers["entropy"][-1]
+            row[f"c^L {reading}"] = numbers["conflict_rate"][-1]
         rows.append(row)
     return rows
 
@@ -58,34 +51,12 @@ def network_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
 def table_for_people(rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Titles and cells of `network_rows`; readings that a network does not have are left empty."""
     keys = list(dict.fromkeys(key for row in rows for key in row if key != "cell"))
-    titles = [key.replace("bundle_entropy", "H^L").replace("_", " ") for key in keys]
+    titles = [key.replace("_", " ") for key in keys]
     return titles, [[_text(key, row.get(key)) for key in keys] for row in rows]
 
 
-def _by_reading(entry: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    return {OWN: entry, **entry.get("readings", {})}
-
-
-def _measured(numbers: dict[str, Any]) -> list[tuple[float | None, float | None, int]]:
-    columns = (numbers["entropy"], numbers["conflict_rate"], numbers["num_bundles"])
-    return list(zip(*columns, strict=True))
-
-
-def _network(record: dict[str, Any], epoch: str) -> dict[str, Any]:
-    cell = Cell.fromdict(record["config"])
-    return {
-        "cell": record["cell"],
-        "width": summary.width_of(record),
-        "depth": cell.model.depth,
-        "seed": cell.training.seed,
-        "epoch": cell.training.epochs if epoch == LAST else int(epoch),
-    }
-
-
-def _layer_or_block(record: dict[str, Any], entry: dict[str, Any], place: int) -> dict[str, Any]:
-    if place > len(entry["entropy"]):  # behind the last block
-        return {"block": None, "layer": "pooled"}
-    return tables.layer_or_block(record["config"]["model"]["family"], place)
+def _number_of(epoch: str, record: dict[str, Any]) -> int:
+    return int(record["config"]["training"]["epochs"] if epoch == LAST else epoch)
 
 
 def _text(key: str, value: Any) -> str:
@@ -93,6 +64,6 @@ def _text(key: str, value: Any) -> str:
         return "-"
     if key == "test_accuracy":
         return f"{100 * value:.1f} %"
-    if key.startswith("conflict_rate"):
+    if key.startswith("c^L"):
         return f"{value:.2g}"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

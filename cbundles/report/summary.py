@@ -33,8 +33,9 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
 
     bundle_entropy, num_bundles: of the last hidden layer, means over the epochs; the column
     bundle_entropy_initial is before training, bundle_entropy_first after epoch 1,
-    bundle_entropy_last after the last. A diverged network
-    (NaN or infinity in a measured layer) has no entropy from there on.
+    bundle_entropy_last after the last. conflict_rate: likewise, of records that have it. Columns
+    with a name in brackets say the same of the last layer in that further reading. A diverged
+    network (NaN or infinity in a measured layer) has no entropy from there on.
     """
     config, history = record["config"], record["history"]
     model, training = config["model"], config["training"]
@@ -55,6 +56,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         "bundle_entropy_initial": history[0]["entropy"][-1],
         "bundle_entropy_first": entropies[0],
         "bundle_entropy_last": entropies[-1],
+        "conflict_rate": _mean(_last_values(after, "conflict_rate"), 6),
         "num_bundles": _mean([e["num_bundles"][-1] for e in after], 1),
         **_first_conflict(model["family"], after[0]),
         "diverged": len(measured) < len(entropies),
@@ -66,6 +68,7 @@ def row(record: dict[str, Any]) -> dict[str, Any]:
         "seconds_per_epoch": round(statistics.median(record["seconds"][1:]), 3),
         "seconds_probing": round(sum(record.get("probe_seconds", [])), 3),
         "seconds_compiling": record["compile_seconds"],
+        **_further_readings(after),
     }
 
 
@@ -83,6 +86,21 @@ def largest_entropy(records: Sequence[dict[str, Any]]) -> float:
 
 def _mean(values: Sequence[float], digits: int) -> float | None:
     return round(statistics.fmean(values), digits) if values else None
+
+
+def _last_values(entries: Sequence[dict[str, Any]], quantity: str) -> list[float]:
+    """A quantity of the last measured layer, where it is known and finite."""
+    values = [entry[quantity][-1] for entry in entries if quantity in entry]
+    return [value for value in values if value is not None]
+
+
+def _further_readings(entries: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    columns = {}
+    for name in entries[-1].get("readings", {}):
+        measured = [entry["readings"][name] for entry in entries]
+        for column, quantity in (("bundle_entropy", "entropy"), ("conflict_rate", "conflict_rate")):
+            columns[f"{column}[{name}]"] = _mean(_last_values(measured, quantity), 6)
+    return columns
 
 
 def _first_conflict(family: str, entry: dict[str, Any]) -> dict[str, int | None]:

@@ -10,12 +10,15 @@ from typing import Any
 from cbundles.config import layers_of_block
 from cbundles.report import summary
 
+OWN_READING = "own"
+POOLED_FEATURES = {"block": None, "layer": "pooled"}
 MARKDOWN_COLUMNS = {
     "width": "width",
     "depth": "depth",
     "seed": "seed",
     "test_accuracy": "test accuracy",
     "bundle_entropy": "bundle entropy H^L",
+    "conflict_rate": "conflict rate c^L",
     "num_bundles": "bundles",
     "first_conflicting_layer": "first conflicting layer",
     "first_conflicting_block": "first conflicting block",
@@ -25,12 +28,16 @@ MARKDOWN_COLUMNS = {
 
 
 def csv_text(rows: Sequence[dict[str, Any]]) -> str:
-    """Comma-separated values with a header; None is an empty field, booleans are true/false.
-    Nothing at all for no rows."""
+    """Comma-separated values with a header; None is an empty field, booleans are true/false. A row
+    without some column of another row has an empty field there. Nothing at all for no rows."""
     text = io.StringIO()
     if not rows:
         return ""
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(
+        text,
+        fieldnames=list(dict.fromkeys(key for row in rows for key in row)),
+        lineterminator="\n",
+    )
     writer.writeheader()
     for row in rows:
         writer.writerow({key: _plain(value) for key, value in row.items()})
@@ -48,20 +55,33 @@ def layer_rows(record: dict[str, Any]) -> list[dict[str, Any]]:
     ResNet the outputs of blocks are measured: there a row names a block and the layers in it."""
     rows = []
     for epoch, entry in enumerate(record["history"]):
-        measured = zip(entry["entropy"], entry["num_bundles"], strict=True)
-        for place, (entropy, count) in enumerate(measured, start=1):
-            rows.append(
-                {
-                    "cell": record["cell"],
-                    "width": summary.width_of(record),
-                    "depth": record["config"]["model"]["depth"],
-                    "seed": record["config"]["training"]["seed"],
-                    "epoch": epoch,
-                    **layer_or_block(record["config"]["model"]["family"], place),
-                    "entropy": entropy,
-                    "num_bundles": count,
-                }
-            )
+        rows += measured_rows(record, epoch, entry)
+    return rows
+
+
+def measured_rows(
+    record: dict[str, Any], epoch: int, entry: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """What one measurement of a network says of each of its layers, in the run's own reading and
+    in further ones."""
+    network = {
+        "cell": record["cell"],
+        "width": summary.width_of(record),
+        "depth": record["config"]["model"]["depth"],
+        "seed": record["config"]["training"]["seed"],
+        "epoch": epoch,
+    }
+    rows = []
+    for reading, numbers in {OWN_READING: entry, **entry.get("readings", {})}.items():
+        no_rates = [None] * len(numbers["entropy"])  # of the first records
+        rates = numbers.get("conflict_rate", no_rates)
+        measured = zip(numbers["entropy"], rates, numbers["num_bundles"], strict=True)
+        for place, (entropy, rate, count) in enumerate(measured, start=1):
+            pooled = place > len(entry["entropy"])  # what is behind the last block
+            family = record["config"]["model"]["family"]
+            where = POOLED_FEATURES if pooled else layer_or_block(family, place)
+            values = {"entropy": entropy, "conflict_rate": rate, "num_bundles": count}
+            rows.append({**network, "reading": reading, **where, **values})
     return rows
 
 
@@ -77,6 +97,12 @@ def columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
     settings = ("dataset", "model", "epochs", *summary.SETTINGS)
     axes = {key: key.replace("_", " ") for key in settings if len({row[key] for row in rows}) > 1}
     columns = {**axes, **MARKDOWN_COLUMNS}
+    if all(row["conflict_rate"] is None for row in rows):  # written before there were rates
+        del columns["conflict_rate"]
+    for key in dict.fromkeys(key for row in rows for key in row):
+        if key.startswith(("bundle_entropy[", "conflict_rate[")):
+            quantity, _, reading = key.partition("[")
+            columns[key] = f"{MARKDOWN_COLUMNS[quantity]} {reading.removesuffix(']')}"
     families = {row["model"] for row in rows}
     if families == {"fc"}:
         del columns["first_conflicting_block"]
@@ -87,7 +113,7 @@ def columns(rows: Sequence[dict[str, Any]]) -> dict[str, str]:
 
 def shown(row: dict[str, Any], columns: dict[str, str]) -> list[str]:
     """A row as people read it."""
-    return [_format(key, row[key], row["diverged"]) for key in columns]
+    return [_format(key, row.get(key), row["diverged"]) for key in columns]
 
 
 def _format(key: str, value: Any, diverged: bool) -> str:
@@ -100,8 +126,10 @@ def _format(key: str, value: Any, diverged: bool) -> str:
         return f"{value} (layers {first} and {second})"
     if key == "test_accuracy":
         return f"{100 * value:.1f} %"
-    if key == "bundle_entropy":
+    if key.startswith("bundle_entropy"):
         return f"{value:.3f}"
+    if key.startswith("conflict_rate"):
+        return f"{value:.2g}"
     if key == "num_bundles":
         return f"{value:.0f}"
     if key == "parameters":
