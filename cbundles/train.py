@@ -20,7 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jaxtyping import Array, Float32, Int32
 
+from cbundles.arrays import Numbers
 from cbundles.chance import EPOCH, generator
 from cbundles.data import augment
 from cbundles.networks import network
@@ -30,17 +32,18 @@ from cbundles.optim import ranger
 
 
 class TrainState(NamedTuple):
-    """params: fast and slow weights, float32 (P,) each; opt_state: Ranger's; statistics: of batch
-    normalisation, float32 (S,).
+    """A network in training, or the members of a population: then every leaf has a leading axis.
 
-    In a population every leaf has a leading member axis.
+    params: fast and slow weights, vectors as in `Network`.
+    opt_state: Ranger's.
+    statistics: of batch normalisation.
     """
 
     params: optax.LookaheadParams
-    opt_state: Any
-    statistics: Any
+    opt_state: optax.OptState
+    statistics: Float32[Numbers, "*members statistics"]
 
-    def network(self, depth: Any = None) -> Network:
+    def network(self, depth: Int32[Numbers, "*members"] | None = None) -> Network:
         """What is measured: the fast weights."""
         return Network(self.params.fast, self.statistics, depth)
 
@@ -54,8 +57,8 @@ class Recipe:
     weight_decay: float
     augmentation: augment.Augmentation
 
-    def optimizer(self, rate: Any = 1.0) -> optax.GradientTransformation:
-        """Ranger. rate: times the learning rate, a number or a traced float32 ()."""
+    def optimizer(self, rate: float | Float32[Array, ""] = 1.0) -> optax.GradientTransformation:
+        """Ranger. rate: times the learning rate."""
         return ranger(self.learning_rate * rate, weight_decay=self.weight_decay)
 
 
@@ -67,27 +70,29 @@ def start(initial: Network, recipe: Recipe) -> TrainState:
 
 
 def loss_of(
-    flat: jax.Array, rest: Network, x: jax.Array, y: jax.Array, shape: Shape
-) -> tuple[jax.Array, jax.Array]:
-    """Mean softmax cross-entropy of a batch of parameters (P,), and the statistics after it.
-
-    rest: the network without its parameters; x: float32 (B, H, W, C); y: int32 (B,).
-    """
+    flat: Float32[Array, " params"],
+    rest: Network,
+    x: Float32[Array, "batch *pixels"],
+    y: Int32[Array, " batch"],
+    shape: Shape,
+) -> tuple[Float32[Array, ""], Float32[Numbers, " statistics"]]:
+    """Mean softmax cross-entropy of a batch, and the statistics after it. flat: the parameters;
+    rest: the network without them."""
     logits, statistics = network.moving_logits(shape, rest._replace(params=flat), x)
     return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean(), statistics
 
 
 def step(
     state: TrainState,
-    x: jax.Array,
-    y: jax.Array,
+    x: Float32[Array, "batch *pixels"],
+    y: Int32[Array, " batch"],
     *,
     shape: Shape,
     recipe: Recipe,
-    depth: jax.Array | None = None,
-    rate: Any = 1.0,
-) -> tuple[TrainState, jax.Array]:
-    """One update of one network; also the batch's loss before it. See `loss_of` for shapes."""
+    depth: Int32[Array, ""] | None = None,
+    rate: float | Float32[Array, ""] = 1.0,
+) -> tuple[TrainState, Float32[Array, ""]]:
+    """One update of one network; also the batch's loss before it."""
     fast, slopes = state.params.fast, jax.value_and_grad(loss_of, has_aux=True)
     (loss, statistics), gradient = slopes(fast, state.network(depth), x, y, shape)
     optimizer = recipe.optimizer(rate)
@@ -96,10 +101,10 @@ def step(
 
 
 class Plan(NamedTuple):
-    """All chance of one epoch. order: int32 (steps, B), rows of the training set; draws: the
-    augmentation of each of these images, (steps, B, ...)."""
+    """All chance of one epoch. order: rows of the training set; draws: the augmentation of each of
+    these images, with the same leading axes."""
 
-    order: Any
+    order: Int32[Numbers, "*members steps batch"]
     draws: augment.Draws
 
 
@@ -119,20 +124,18 @@ def plan(recipe: Recipe, seed: int, number: int, examples: int) -> Plan:
 def epoch(
     state: TrainState,
     plan: Plan,
-    depth: jax.Array | None,
-    canvas: jax.Array,
-    labels: jax.Array,
+    depth: Int32[Array, ""] | None,
+    canvas: Float32[Array, "images height width channels"],
+    labels: Int32[Array, " images"],
     *,
     shape: Shape,
     recipe: Recipe,
-    rate: Any = 1.0,
-) -> tuple[TrainState, jax.Array]:
-    """One pass over the training set, of one network; also the mean loss over its batches.
+    rate: float | Float32[Array, ""] = 1.0,
+) -> tuple[TrainState, Float32[Array, ""]]:
+    """One pass over the training set, of one network; also the mean loss over its batches. canvas:
+    see `augment.canvas`."""
 
-    canvas: float32 (N, H, W, C), see `augment.canvas`; labels: int32 (N,).
-    """
-
-    def batch(state: TrainState, chosen: Plan) -> tuple[TrainState, jax.Array]:
+    def batch(state: TrainState, chosen: Plan) -> tuple[TrainState, Float32[Array, ""]]:
         images = augment.view(canvas, chosen.order, chosen.draws, recipe.augmentation)
         chosen_labels = labels[chosen.order]
         return step(
@@ -145,9 +148,9 @@ def epoch(
 
 @functools.cache
 def epoch_program(shape: Shape, recipe: Recipe) -> Any:
-    """`epoch` for a population, compiled once per shape: (members, ...) states and plans; depths
-    (members,) when some member is shallower than `shape`, otherwise None. The state is donated:
-    pass it in, use what comes out.
+    """`epoch` for a population, compiled once per shape: of states, plans and depths (None where no
+    member is shallower than `shape`) with a leading member axis. The state is donated: pass it in,
+    use what comes out.
     """
 
     def population(state, plan, depths, canvas, labels):  # type: ignore[no-untyped-def]

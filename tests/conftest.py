@@ -12,8 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import pytest
+from beartype import BeartypeConf, beartype
+
+# Annotations of these modules are checked in all tests, shapes included: every call, as mypy reads
+# them (an int is a float too). This must come before anything of cbundles is imported.
+CHECKED = ("bundles", "measure", "networks", "observe", "optim", "train")
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
+jaxtyping.install_import_hook([f"cbundles.{name}" for name in CHECKED], "conftest.check")
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "data"
@@ -58,6 +66,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_default_matmul_precision", "highest")  # as workers have it
     return folder
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Without the check of annotations: the product itself answers what a user does wrong."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

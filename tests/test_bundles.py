@@ -84,7 +84,7 @@ def oracle_bits(rows, amplitude, rate, batch, resolution="float32"):
 def test_compiled_weight_update_has_the_bits_of_numpy(golden, name):
     case = golden(name)
     rows = case["a"].reshape(len(case["a"]), -1)
-    given = (rows, case["w"], float(case["train_lr"]), int(case["train_batch_size"]))
+    given = (rows, float(case["w"]), float(case["train_lr"]), int(case["train_batch_size"]))
     np.testing.assert_array_equal(compiled_bits(*given), oracle_bits(*given))
 
 
@@ -507,6 +507,7 @@ def test_inside_jit_the_answer_is_clear():
         jax.jit(lambda a: entropy_of(a, np.zeros(4, int), 1).entropy)(jnp.ones((4, 2)))
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_numbers_of_any_kind_and_many_classes_will_do():
     a = jnp.ones((4, 2), jnp.float32)
     found = cbundles.bundle_entropy(
@@ -536,6 +537,7 @@ def test_the_result_says_whether_a_layer_conflicts(a, y, conflicting, fully, tex
     assert json.loads(json.dumps(found.to_dict()))["conflicting"] is conflicting
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("change", "message"),
     [

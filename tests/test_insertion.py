@@ -252,7 +252,7 @@ def test_scores_average_gradients_before_squaring_when_an_insertion_is_scored():
 
 def test_truncation_and_insertion_of_zeros():
     shape, params, x, _ = example("residual2-tanh", depth=6)
-    short = insertion.truncate(shape, params, 3)
+    short = insertion.truncate(shape, params, jnp.int32(3))
     own = FcShape(2, 3, 5, 3, "residual2-tanh")
     alone = compiled.logits(own, Network(compiled.resize(shape, params, own), jnp.zeros(0)), x)
     kept = compiled.logits(shape, Network(short, jnp.zeros(0), jnp.int32(3)), x)

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Bool, Float32, Int32, Integer, Num, UInt32, UInt64
 
 from cbundles.bundles.equality import INFINITY, LANES
 
@@ -40,27 +41,26 @@ NAN_MARK = np.uint32(0x9E3779B9)  # any number that is not the hash of a particu
 
 
 class Layer(NamedTuple):
-    """Bundles of one layer, as arrays inside a compiled program.
+    """Bundles of one layer, or of each layer of a stack, as arrays inside a compiled program.
 
-    entropy: float32 (), nats, meaningless when not ``finite``.
-    conflict_rate: float32 (), likewise; 0 for samples of one class.
-    num_bundles: int32 ().
-    bundle_ids: int32 (N,), 0-based in order of first occurrence.
-    finite: bool (), every number is.
-    collided: bool (), two different rows had the same sort key: repeat with another salt.
+    entropy: nats, meaningless when not ``finite``.
+    conflict_rate: likewise; 0 for samples of one class.
+    bundle_ids: 0-based in order of first occurrence.
+    finite: every number is.
+    collided: two different rows had the same sort key: repeat with another salt.
     """
 
-    entropy: jax.Array
-    conflict_rate: jax.Array
-    num_bundles: jax.Array
-    bundle_ids: jax.Array
-    finite: jax.Array
-    collided: jax.Array
+    entropy: Float32[Array, "*layers"]
+    conflict_rate: Float32[Array, "*layers"]
+    num_bundles: Int32[Array, "*layers"]
+    bundle_ids: Int32[Array, "*layers samples"]
+    finite: Bool[Array, "*layers"]
+    collided: Bool[Array, "*layers"]
 
 
-def largest_entropy(labels: np.ndarray) -> float:
-    """The most that H^l can be on samples with these labels, integers (N,): that of one bundle
-    which holds them all, in nats. ln(classes) only where all classes have equally many samples.
+def largest_entropy(labels: Integer[np.ndarray, " samples"]) -> float:
+    """The most that H^l can be on samples with these labels: that of one bundle which holds them
+    all, in nats. ln(classes) only where all classes have equally many samples.
 
     >>> largest_entropy(np.array([0] * 950 + [1] * 50))  # doctest: +ELLIPSIS
     0.1984...
@@ -72,8 +72,10 @@ def largest_entropy(labels: np.ndarray) -> float:
     return float(max(0.0, -(shares * np.log(shares + EPSILON)).sum()))
 
 
-def partition(signature: jax.Array, labels: jax.Array, num_classes: int) -> Layer:
-    """Bundles of one layer. signature: uint32 (4, N); labels: int32 (N,); jittable.
+def partition(
+    signature: UInt32[Array, "4 samples"], labels: Int32[Array, " samples"], num_classes: int
+) -> Layer:
+    """Bundles of one layer; jittable.
 
     Sort by (hash, label, index). A run of equal hashes is a bundle of size n_D; within it a run of
     equal labels holds the n_c samples of class c. Since sum_D |D| H(D) sums -ln(n_c/n_D + eps)
@@ -115,10 +117,13 @@ def partition(signature: jax.Array, labels: jax.Array, num_classes: int) -> Laye
 
 
 def _conflict_rate(
-    size: jax.Array, same_class: jax.Array, labels: jax.Array, num_classes: int
-) -> jax.Array:
-    """c^l. size, same_class: int32 (N,), how many samples are in the bundle of each sample, and how
-    many of these are of its class; so their difference counts its conflicts."""
+    size: Int32[Array, " samples"],
+    same_class: Int32[Array, " samples"],
+    labels: Int32[Array, " samples"],
+    num_classes: int,
+) -> Float32[Array, ""]:
+    """c^l. size, same_class: how many samples are in the bundle of each sample, and how many of
+    these are of its class; so their difference counts its conflicts."""
     with jax.enable_x64(True):  # the square of 60,000 samples is more than 32 bits hold
         samples = labels.shape[0]
         of_class = jnp.zeros(num_classes, jnp.int64).at[labels].add(1)
@@ -128,21 +133,25 @@ def _conflict_rate(
         return lax.convert_element_type(rate, jnp.float32)
 
 
-def partition_layers(signatures: jax.Array, labels: jax.Array, num_classes: int) -> Layer:
-    """`partition` for a stack of layers, uint32 (L, 4, N): as many at once as memory allows."""
+def partition_layers(
+    signatures: UInt32[Array, "layers 4 samples"],
+    labels: Int32[Array, " samples"],
+    num_classes: int,
+) -> Layer:
+    """`partition` for a stack of layers: as many at once as memory allows."""
     at_once = max(1, ROWS_AT_ONCE // labels.shape[0])
 
-    def one(signature: jax.Array) -> Layer:
+    def one(signature: UInt32[Array, "4 samples"]) -> Layer:
         return partition(signature, labels, num_classes)
 
     return lax.map(one, signatures, batch_size=min(at_once, signatures.shape[0]))
 
 
 def _sorted(
-    lanes: jax.Array, labels: jax.Array, num_classes: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Samples in the order of (hash, label, index): their indices, int32 (N,), and labels, int32
-    (N,), and whether each but the first has the hash bits of the one before it, bool (N-1,).
+    lanes: UInt32[Array, "lanes samples"], labels: Int32[Array, " samples"], num_classes: int
+) -> tuple[Int32[Array, " samples"], Int32[Array, " samples"], Bool[Array, " samples-1"]]:
+    """Samples in the order of (hash, label, index): their indices and labels, and whether each but
+    the first has the hash bits of the one before it.
 
     Sorting plain 64-bit numbers is five times as fast as sorting several arrays by a comparison, so
     as long as enough bits of the hash remain, label and index share one number with it.
@@ -164,22 +173,24 @@ def _sorted(
         return order, label, hashed[1:] == hashed[:-1]
 
 
-def _u64(x: jax.Array) -> jax.Array:
+def _u64(x: Integer[Array, "*shape"]) -> UInt64[Array, "*shape"]:
     return lax.convert_element_type(x, jnp.uint64)
 
 
-def _runs(starts: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """For each position the number of its run and how long that is, int32 (N,) each. starts: bool
-    (N,), True where a run begins."""
+def _runs(
+    starts: Bool[Array, " samples"],
+) -> tuple[Int32[Array, " samples"], Int32[Array, " samples"]]:
+    """For each position the number of its run and how long that is. starts: True where a run
+    begins."""
     number = _count(starts) - 1
     lengths = jnp.zeros_like(number).at[number].add(1, indices_are_sorted=True)
     return number, lengths[number]
 
 
-def _count(flags: jax.Array) -> jax.Array:
+def _count(flags: Bool[Array, " samples"]) -> Int32[Array, " samples"]:
     return jnp.cumsum(flags, dtype=jnp.int32)
 
 
-def _at(order: jax.Array, values: jax.Array) -> jax.Array:
+def _at(order: Int32[Array, " samples"], values: Num[Array, " samples"]) -> Num[Array, " samples"]:
     """values[i] at position order[i]. order: a permutation."""
     return jnp.zeros_like(values).at[order].set(values, unique_indices=True)

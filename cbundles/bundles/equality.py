@@ -16,13 +16,14 @@ cannot pass silently: see `fingerprint`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Float32, UInt, UInt32
 
+from cbundles.arrays import Number
 from cbundles.bundles.leaders import leaders
 from cbundles.chance import HASH_KEYS, generator
 from cbundles.errors import did_you_mean
@@ -35,6 +36,8 @@ LANE_DISTANCE = 16  # columns between the keys of two lanes; any number would do
 MARGIN = LANES * LANE_DISTANCE
 ABSOLUTE = np.uint32(0x7FFFFFFF)
 INFINITY = np.uint32(0x7F800000)
+
+Results = tuple[UInt32[Array, ""], ...]  # of one row: the three lanes, and the largest ``|q|``
 
 
 @dataclass(frozen=True)
@@ -70,16 +73,16 @@ class Equality:
 
 
 class Scale(NamedTuple):
-    """What turns an activation into a step of a weight: float32 scalars *known only at run time*.
+    """What turns an activation into a step of a weight: numbers *known only at run time*.
 
     Were they compile-time constants, XLA would fold ``alpha * (1/|B|)`` into one factor and change
-    the partition. ``opaque_zero`` is a uint32 0 for the same reason: see `weight_update`.
+    the partition. ``opaque_zero`` is 0, and an argument for the same reason: see `weight_update`.
     """
 
-    amplitude: Any
-    learning_rate: Any
-    inverse_batch_size: Any
-    opaque_zero: Any
+    amplitude: Float32[Number, ""]
+    learning_rate: Float32[Number, ""]
+    inverse_batch_size: Float32[Number, ""]
+    opaque_zero: UInt32[Number, ""]
 
     @classmethod
     def of(cls, amplitude: float, learning_rate: float, batch_size: int) -> Scale:
@@ -91,19 +94,21 @@ class Scale(NamedTuple):
         )
 
 
-def draw_keys(columns: int, salt: int) -> np.ndarray:
-    """The keys of `fingerprint` for rows of up to `columns` numbers: odd uint32. They are an
-    argument of programs, not part of them, so that another salt needs no other program."""
+def draw_keys(columns: int, salt: int) -> UInt32[np.ndarray, " keys"]:
+    """The keys of `fingerprint` for rows of up to `columns` numbers, all odd. They are an argument
+    of programs, not part of them, so that another salt needs no other program."""
     chance = generator(salt, HASH_KEYS)
     return chance.integers(2**32, size=columns + MARGIN, dtype=np.uint32) | np.uint32(1)
 
 
 def signature(
-    activations: jax.Array, scale: Scale, keys: jax.Array, equality: Equality
-) -> jax.Array:
-    """uint32 (4, N) of a layer's activations (N, ...): three lanes that are the same for rows that
-    are equal, and the largest ``|q|`` of each row as bits, by which NaN and infinity show. keys:
-    see `draw_keys`.
+    activations: Float[Array, "samples *features"],
+    scale: Scale,
+    keys: UInt32[Array, " keys"],
+    equality: Equality,
+) -> UInt32[Array, "4 samples"]:
+    """A layer's activations as three lanes that are the same for rows that are equal, and the
+    largest ``|q|`` of each row as bits, by which NaN and infinity show. keys: see `draw_keys`.
 
     When the equality `streams`, rows may be given a batch at a time, and the parts joined;
     otherwise the whole probe set is needed at once.
@@ -117,9 +122,11 @@ def signature(
     return jnp.stack([leader, jnp.zeros_like(leader), jnp.zeros_like(leader), largest])
 
 
-def weight_update(rows: jax.Array, scale: Scale, resolution: str = "float32") -> jax.Array:
-    """q = w - a * alpha * (1/|B|), float32, with the bits that NumPy gives; w is a number of the
-    format `resolution`, to which q is yet to be rounded.
+def weight_update(
+    rows: Float32[Array, "samples columns"], scale: Scale, resolution: str = "float32"
+) -> Float32[Array, "samples columns"]:
+    """q = w - a * alpha * (1/|B|), with the bits that NumPy gives; w is a number of the format
+    `resolution`, to which q is yet to be rounded.
 
     (Except that a step below 1.2e-38, which XLA may flush to zero, differs when w is 0.)
 
@@ -132,16 +139,21 @@ def weight_update(rows: jax.Array, scale: Scale, resolution: str = "float32") ->
     return _opaque(w, scale).astype(jnp.float32) - _opaque(step, scale)
 
 
-def rounded_bits(q: jax.Array, resolution: str) -> jax.Array:
-    """The bits of q rounded to a float format, as uint32. -0.0 equals 0.0, so it gets its bits."""
+def rounded_bits(
+    q: Float32[Array, "samples columns"], resolution: str
+) -> UInt32[Array, "samples columns"]:
+    """The bits of q rounded to a float format. -0.0 equals 0.0, so it gets its bits."""
     stored = _stored(q, resolution)
     return _bits(jnp.where(stored == 0, jnp.zeros_like(stored), stored))
 
 
 def fingerprint(
-    rows: jax.Array, scale: Scale, keys: jax.Array, resolution: str = "float32"
-) -> jax.Array:
-    """A signature of each row of activations (N, d) by the weight-amplitude rule; see `signature`.
+    rows: Float32[Array, "samples columns"],
+    scale: Scale,
+    keys: UInt32[Array, " keys"],
+    resolution: str = "float32",
+) -> UInt32[Array, "4 samples"]:
+    """A signature of each row of activations by the weight-amplitude rule; see `signature`.
 
     The bits of an element of q in column c are mixed by a bijection x -> m_c(x) with a key of its
     own. With more keys k, all odd, two lanes are the sums of ``k[c] m_c(q[c])`` over the columns,
@@ -166,22 +178,24 @@ def fingerprint(
     lanes = [mixed * first, mixed * second, rotated * third]
 
     # One reduction with four results reads q once and is vectorised; four reductions are not.
-    def combine(x: tuple[jax.Array, ...], y: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    def combine(x: Results, y: Results) -> Results:
         return *(a + b for a, b in zip(x[:-1], y[:-1], strict=True)), jnp.maximum(x[-1], y[-1])
 
     operands = (*lanes, _bits(q) & ABSOLUTE)
     return jnp.stack(lax.reduce(operands, (np.uint32(0),) * (LANES + 1), combine, (1,)))
 
 
-def _mix(x: jax.Array, key: jax.Array) -> jax.Array:
-    """A bijection of uint32, for an odd key, in which every input bit reaches every output bit (two
+def _mix(
+    x: UInt32[Array, "samples columns"], key: UInt32[Array, " columns"]
+) -> UInt32[Array, "samples columns"]:
+    """A bijection of x, for an odd key, in which every input bit reaches every output bit (two
     rounds of multiply and xor-shift)."""
     x = (x ^ (x >> 16)) * key
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
 
 
-def _stored(x: jax.Array, resolution: str) -> jax.Array:
+def _stored(x: Float32[Array, "*shape"], resolution: str) -> Float[Array, "*shape"]:
     """x as an array of a float format."""
     if resolution == "float8_e4m3fn":
         limit = float(jnp.finfo(resolution).max)
@@ -189,16 +203,16 @@ def _stored(x: jax.Array, resolution: str) -> jax.Array:
     return x.astype(resolution)
 
 
-def _bits(x: jax.Array) -> jax.Array:
+def _bits(x: Float[Array, "*shape"]) -> UInt32[Array, "*shape"]:
     """The bits of floats of any size, as uint32 numbers."""
     return _raw(x).astype(jnp.uint32)
 
 
-def _raw(x: jax.Array) -> jax.Array:
+def _raw(x: Float[Array, "*shape"]) -> UInt[Array, "*shape"]:
     return lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
 
 
-def _opaque(x: jax.Array, scale: Scale) -> jax.Array:
+def _opaque(x: Float[Array, "*shape"], scale: Scale) -> Float[Array, "*shape"]:
     """x, in a way that keeps the compiler from merging what comes before with what comes after."""
     raw = _raw(x)
     return lax.bitcast_convert_type(raw ^ jnp.asarray(scale.opaque_zero, raw.dtype), x.dtype)

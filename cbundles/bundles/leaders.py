@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Bool, Float32, Int32
+
+from cbundles.arrays import Number
 
 SKETCH = 8
 
+# Candidates that are yet to be compared with a leader, and the leaders that are known so far.
+State = tuple[Bool[Array, " samples"], Int32[Array, " samples"]]
 
-def leaders(rows: jax.Array, factor: jax.Array, gamma: float) -> jax.Array:
-    """For each sample the index of its leader, int32 (N,). rows: float32 (N, d); jittable.
+
+def leaders(
+    rows: Float32[Array, "samples columns"], factor: Float32[Number, ""], gamma: float
+) -> Int32[Array, " samples"]:
+    """For each sample the index of its leader; jittable.
 
     Rows i and j are close when ``(alpha/|B|) max_c |a_i[c] - a_j[c]| <= gamma``, factor being
     alpha/|B|, all in float32. Closeness is not transitive, so it makes no bundles by itself. The
@@ -28,15 +35,15 @@ def leaders(rows: jax.Array, factor: jax.Array, gamma: float) -> jax.Array:
     padded = jnp.pad(rows, ((0, 0), (0, groups * columns - d)), constant_values=-jnp.inf)
     sketch = padded.reshape(n, groups, columns).max(axis=2)
 
-    def close(difference: jax.Array) -> jax.Array:
+    def close(difference: Float32[Array, "*shape"]) -> Bool[Array, "*shape"]:
         return factor * jnp.abs(difference) <= jnp.float32(gamma)
 
-    def next_leader(leader_of: jax.Array) -> jax.Array:
+    def next_leader(leader_of: Int32[Array, " samples"]) -> Int32[Array, " samples"]:
         leader = jnp.argmax(leader_of < 0).astype(jnp.int32)
         alike = jnp.all(close(sketch - sketch[leader]), axis=1)
         leader_of = leader_of.at[leader].set(leader)
 
-        def compare(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def compare(state: State) -> State:
             candidates, leader_of = state
             sample = jnp.argmax(candidates)
             joins = jnp.all(close(rows[sample] - rows[leader]))

@@ -6,18 +6,28 @@ import dataclasses
 import functools
 import math
 import operator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int32, Int64, Integer, UInt32
 
+from cbundles.arrays import Numbers
 from cbundles.bundles.entropy import Layer, largest_entropy, partition
 from cbundles.bundles.equality import GAMMA, Equality, Scale, draw_keys, signature
 
 MAX_SALTS = 8
 MIN_NORMAL = float(np.finfo(np.float32).tiny)
+
+# Bundle, class and number of samples of each combination of the first two.
+Occurring = tuple[
+    Int64[np.ndarray, " combinations"],
+    Int64[np.ndarray, " combinations"],
+    Int64[np.ndarray, " combinations"],
+]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -26,16 +36,15 @@ class Bundles:
 
     entropy: H^l in nats, in [0, `largest_entropy`]; None when `diverged`.
     diverged: some activation is NaN or infinite, so that an entropy would mean nothing.
-    bundle_ids: int32 (N,), 0-based in order of first occurrence; a row with a NaN is a bundle of
-    its own.
-    labels: int32 (N,), as given.
+    bundle_ids: 0-based in order of first occurrence; a row with a NaN is a bundle of its own.
+    labels: as given.
     equality: when two rows counted as equal.
     """
 
     entropy: float | None
     diverged: bool
-    bundle_ids: np.ndarray
-    labels: np.ndarray
+    bundle_ids: Int32[np.ndarray, " samples"]
+    labels: Int32[np.ndarray, " samples"]
     num_classes: int
     equality: Equality
 
@@ -64,13 +73,13 @@ class Bundles:
         return found / possible if possible else 0.0
 
     @functools.cached_property
-    def sizes(self) -> np.ndarray:
-        """Samples in each bundle, int64 (num_bundles,)."""
+    def sizes(self) -> Int64[np.ndarray, " bundles"]:
+        """Samples in each bundle."""
         return np.bincount(self.bundle_ids)
 
     @functools.cached_property
-    def class_histogram(self) -> np.ndarray:
-        """Samples of each class in each bundle, int64 (num_bundles, num_classes)."""
+    def class_histogram(self) -> Int64[np.ndarray, "bundles classes"]:
+        """Samples of each class in each bundle."""
         table = np.zeros((self.num_bundles, self.num_classes), np.int64)
         bundle, label, count = self._occurring
         table[bundle, label] = count
@@ -99,7 +108,7 @@ class Bundles:
         return None if self.diverged else bool(self.conflicting) and self.num_bundles == 1
 
     @functools.cached_property
-    def _occurring(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _occurring(self) -> Occurring:
         """Bundle, class and number of samples of each combination that occurs, sorted."""
         combination = self.bundle_ids.astype(np.int64) * self.num_classes + self.labels
         combination, count = np.unique(combination, return_counts=True)
@@ -144,8 +153,8 @@ class Bundles:
 
 
 def bundle_entropy(
-    activations: np.ndarray | jax.Array,
-    labels: np.ndarray | jax.Array,
+    activations: Float[Numbers, "samples *features"],
+    labels: Integer[Numbers, " samples"] | Sequence[int],
     *,
     num_classes: int,
     amplitude: float | None = None,
@@ -157,11 +166,10 @@ def bundle_entropy(
 ) -> Bundles:
     """Bundle entropy of one layer (paper, section 2.3, eq. 1-3).
 
-    activations: (N, ...) of any float type, one row a sample; computed with in float32. labels:
-    (N,) integers in [0, num_classes). amplitude: the largest absolute trainable weight of the whole
-    model; the equality "gamma" does without. learning_rate, batch_size: those the network is
-    *trained* with; they set what a weight update can see. equality, gamma, resolution: when two
-    rows are equal, see `Equality`.
+    activations: one row a sample; computed with in float32. labels: in [0, num_classes). amplitude:
+    the largest absolute trainable weight of the whole model; the equality "gamma" does without.
+    learning_rate, batch_size: those the network is *trained* with; they set what a weight update
+    can see. equality, gamma, resolution: when two rows are equal, see `Equality`.
 
     Raises ValueError when shapes, labels or numbers make no sense.
 
@@ -206,14 +214,14 @@ def bundle_entropy(
 
 @functools.partial(jax.jit, static_argnums=(4, 5))
 def layer_bundles(
-    activations: jax.Array,
-    labels: jax.Array,
+    activations: Float[Array, "samples *features"],
+    labels: Int32[Array, " samples"],
     scale: Scale,
-    keys: jax.Array,
+    keys: UInt32[Array, " keys"],
     equality: Equality,
     num_classes: int,
 ) -> Layer:
-    """Bundles of one layer in one compiled program. activations: (N, ...); labels: int32 (N,)."""
+    """Bundles of one layer in one compiled program."""
     return partition(signature(activations, scale, keys, equality), labels, num_classes)
 
 
@@ -225,8 +233,10 @@ class CollisionError(RuntimeError):
 
 
 def _checked(
-    activations: np.ndarray | jax.Array, labels: np.ndarray | jax.Array, num_classes: int
-) -> tuple[jax.Array, np.ndarray]:
+    activations: Float[Numbers, "samples *features"],
+    labels: Integer[Numbers, " samples"] | Sequence[int],
+    num_classes: int,
+) -> tuple[Float[Array, "samples *features"], Int32[np.ndarray, " samples"]]:
     if isinstance(activations, jax.core.Tracer) or isinstance(labels, jax.core.Tracer):
         raise ValueError("bundle_entropy is for arrays, outside of jit, vmap and grad")
     if isinstance(activations, (list, tuple)) and activations and np.ndim(activations[0]) > 1:
@@ -252,7 +262,11 @@ def _checked(
 
 
 def _number(
-    name: str, value: Any, *, at_least: float, at_most: float = float(np.finfo(np.float32).max)
+    name: str,
+    value: SupportsFloat,
+    *,
+    at_least: float,
+    at_most: float = float(np.finfo(np.float32).max),
 ) -> float:
     try:
         number = math.nan if isinstance(value, (str, bool)) else float(value)
@@ -263,7 +277,7 @@ def _number(
     return number
 
 
-def _whole(name: str, value: Any) -> int:
+def _whole(name: str, value: SupportsIndex) -> int:
     try:
         number = 0 if isinstance(value, bool) else operator.index(value)
     except TypeError:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from cbundles.arrays import Numbers
 from cbundles.data.pipelines import NONE, ORIGINAL, Augmentation, pipeline_for
 
 __all__ = ["NONE", "ORIGINAL", "Augmentation", "pipeline_for"]
@@ -98,13 +99,13 @@ def draw(chance: np.random.Generator, n: int, augmentation: Augmentation) -> Dra
     return Draws(corner, brightness, flip)
 
 
-def view(canvas: jax.Array, rows: jax.Array, draws: Draws, augmentation: Augmentation) -> jax.Array:
+def view(canvas: jax.Array, rows: Numbers, draws: Draws, augmentation: Augmentation) -> jax.Array:
     """Images `rows` (int32 (B,)) of the canvas, float32 (B, H, W, C): cropped, flipped, perhaps
     standardised, brightened, in this order."""
     _, height, width, channels = canvas.shape
     size = (1, height - augmentation.enlarge, width - augmentation.enlarge, channels)
 
-    def crop(row: jax.Array, corner: jax.Array) -> jax.Array:
+    def crop(row: Numbers, corner: Numbers) -> jax.Array:
         return lax.dynamic_slice(canvas, (row, corner[0], corner[1], jnp.int32(0)), size)[0]
 
     images = jax.vmap(crop)(rows, draws.corner) if augmentation.by_chance else canvas[rows]

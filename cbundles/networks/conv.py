@@ -23,7 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name as named
+from jaxtyping import Array, Float32, PyTree
 
+from cbundles.arrays import Numbers
 from cbundles.chance import CONV_WEIGHTS, generator
 from cbundles.networks import lowering
 from cbundles.networks.shape import POOL_ABOVE, ConvShape
@@ -34,46 +36,49 @@ Kernels = tuple[tuple[int, ...], ...]
 
 
 class Unit(NamedTuple):
-    """A convolution and its normalisation. kernel (k, k, C, D); bias, gamma, beta (D,)."""
+    """A convolution and its normalisation."""
 
-    kernel: Any
-    bias: Any
-    gamma: Any
-    beta: Any
+    kernel: Float32[Numbers, "*blocks size size channels filters"]
+    bias: Float32[Numbers, "*blocks filters"]
+    gamma: Float32[Numbers, "*blocks filters"]
+    beta: Float32[Numbers, "*blocks filters"]
 
 
 class Layer(NamedTuple):
-    """An inserted layer. kernel (3, 3, D, D); bias (D,)."""
+    """An inserted layer."""
 
-    kernel: Any
-    bias: Any
+    kernel: Float32[Numbers, "3 3 filters filters"]
+    bias: Float32[Numbers, " filters"]
 
 
 class Norm(NamedTuple):
-    """Moving averages of a normalisation's batch statistics, (D,) each."""
+    """Moving averages of a normalisation's batch statistics."""
 
-    mean: Any
-    variance: Any
+    mean: Float32[Numbers, "*blocks filters"]
+    variance: Float32[Numbers, "*blocks filters"]
+
+
+UnitOrNorm = Any  # one or the other in a whole tree, which Python's types cannot say
 
 
 class Stage(NamedTuple):
     """first: units of the block that changes shape: two, a third for the skip of a ResNet, or the
     skip alone; none in a stage without such a block. rest: two units, each stacked over the other
-    blocks, (n, ...)."""
+    blocks."""
 
-    first: tuple[Any, ...]
-    rest: tuple[Any, ...]
+    first: tuple[UnitOrNorm, ...]
+    rest: tuple[UnitOrNorm, ...]
 
 
 class Params(NamedTuple):
     """All of `Unit`s: the trainable parameters; all of `Norm`s, without last: the statistics.
-    inserted: `Layer`s in the order of `ConvShape.inserted`, none in the statistics."""
+    inserted: in the order of `ConvShape.inserted`, none in the statistics."""
 
-    stem: Any
+    stem: UnitOrNorm
     stages: tuple[Stage, ...]
-    last: Any
-    last_bias: Any
-    inserted: tuple[Any, ...] = ()
+    last: Float32[Numbers, "features outputs"] | tuple[()]
+    last_bias: Float32[Numbers, " outputs"] | tuple[()]
+    inserted: tuple[Layer, ...] = ()
 
 
 # What batch normalisation does: `running` normalises by the running statistics (inference),
@@ -133,7 +138,7 @@ def virtual(filters: int) -> Layer:
     return Layer(kernel, np.zeros(filters, np.float32))
 
 
-def _unit(kernel: np.ndarray) -> Unit:
+def _unit(kernel: Float32[np.ndarray, "size size channels filters"]) -> Unit:
     zeros, ones = np.zeros(kernel.shape[-1], np.float32), np.ones(kernel.shape[-1], np.float32)
     return Unit(kernel, zeros, ones, zeros)
 
@@ -147,12 +152,14 @@ def _statistics(params: Params) -> Params:
     )
 
 
-def _glorot_uniform(chance: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+def _glorot_uniform(
+    chance: np.random.Generator, size: tuple[int, ...]
+) -> Float32[np.ndarray, "..."]:
     limit = math.sqrt(6 / (math.prod(size[:-2]) * (size[-2] + size[-1])))
     return ((2 * chance.random(size, np.float32) - 1) * np.float32(limit)).astype(np.float32)
 
 
-def _he_normal(chance: np.random.Generator, size: tuple[int, ...]) -> np.ndarray:
+def _he_normal(chance: np.random.Generator, size: tuple[int, ...]) -> Float32[np.ndarray, "..."]:
     """A normal distribution cut at two standard deviations, of variance 2 / fan_in."""
     values = chance.standard_normal(size, np.float32)
     while (outside := np.abs(values) > 2).any():
@@ -169,7 +176,9 @@ class Convolution(nn.Module):
     stride: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float32[Array, "batch height width channels"]
+    ) -> Float32[Array, "batch new_height new_width filters"]:
         size = (self.size, self.size, x.shape[-1], self.filters)
         kernel = self.param("kernel", nn.initializers.he_normal(), size)
         bias = self.param("bias", nn.initializers.zeros, (self.filters,))
@@ -183,7 +192,9 @@ class BatchNorm(nn.Module):
     norm: str
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float32[Array, "batch height width channels"]
+    ) -> Float32[Array, "batch height width channels"]:
         size = (x.shape[-1],)
         gamma = self.param("gamma", nn.initializers.ones, size)
         beta = self.param("beta", nn.initializers.zeros, size)
@@ -212,7 +223,9 @@ class BasicBlock(nn.Module):
     bare: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array, _: None = None) -> tuple[jax.Array, None]:
+    def __call__(
+        self, x: Float32[Array, "batch height width channels"], _: None = None
+    ) -> tuple[Float32[Array, "batch new_height new_width filters"], None]:
         skip = x
         if self.residual and self.stride > 1:
             projected = Convolution(self.filters, 1, self.stride, name="conv_skip")(x)
@@ -233,7 +246,9 @@ class Inserted(nn.Module):
     filters: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(
+        self, x: Float32[Array, "batch height width filters"]
+    ) -> Float32[Array, "batch height width filters"]:
         return named(nn.relu(Convolution(self.filters, name="conv")(x)), INSERTED)
 
 
@@ -245,8 +260,10 @@ class ConvNet(nn.Module):
     norm: str = RUNNING
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Logits (B, outputs) of images x, float32 (B, H, W, C)."""
+    def __call__(
+        self, x: Float32[Array, "batch height width channels"]
+    ) -> Float32[Array, "batch outputs"]:
+        """Logits of images."""
         shape = self.shape
         stem = Convolution(shape.filters, 7, 2, name="stem")(x)
         x = nn.relu(BatchNorm(self.norm, name="stem_bn")(stem))
@@ -276,7 +293,9 @@ class ConvNet(nn.Module):
         features = named(x.mean((1, 2)), POOLED)
         return nn.Dense(shape.outputs, name="head")(features)
 
-    def _inserted(self, x: jax.Array, block: int) -> jax.Array:
+    def _inserted(
+        self, x: Float32[Array, "batch height width filters"], block: int
+    ) -> Float32[Array, "batch height width filters"]:
         """Apply the layers that have been inserted after a block."""
         for place, after in enumerate(self.shape.inserted):
             if after == block:
@@ -302,10 +321,10 @@ def _name_of_run(begin: int, end: int) -> str:
     return f"blocks{begin}_{end - 1}"
 
 
-def variables(shape: ConvShape, params: Params, statistics: Params) -> dict[str, Any]:
+def variables(shape: ConvShape, params: Params, statistics: Params) -> dict[str, PyTree]:
     """Parameters and statistics as the variables of `ConvNet`."""
-    trained: dict[str, Any] = {"head": {"kernel": params.last, "bias": params.last_bias}}
-    kept: dict[str, Any] = {}
+    trained: dict[str, PyTree] = {"head": {"kernel": params.last, "bias": params.last_bias}}
+    kept: dict[str, PyTree] = {}
 
     def add(name: str, convolution: str, norm: str, unit: Unit, past: Norm) -> None:
         into = trained if not name else trained.setdefault(name, {})
@@ -332,7 +351,7 @@ def variables(shape: ConvShape, params: Params, statistics: Params) -> dict[str,
     return {"params": trained, "batch_stats": kept}
 
 
-def statistics_of(shape: ConvShape, batch_stats: dict[str, Any], like: Params) -> Params:
+def statistics_of(shape: ConvShape, batch_stats: dict[str, PyTree], like: Params) -> Params:
     """The statistics in `ConvNet`'s variables, as `init` returns them; like: of this structure."""
 
     def norm(name: str, which: str) -> Norm:

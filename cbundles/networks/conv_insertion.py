@@ -10,39 +10,49 @@ from __future__ import annotations
 
 import dataclasses
 from bisect import bisect_right
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float, Float32, Int32, PyTree
 
+from cbundles.arrays import Numbers
 from cbundles.networks import conv, lowering, watched
 from cbundles.networks.insertion import Scores
 from cbundles.networks.network import Network, flat, views
 from cbundles.networks.shape import ConvShape
 
+Kernels = tuple[Float32[Numbers, "_ _ _ _"], ...]
+
 
 def gradients(
-    shape: ConvShape, network: Network, x: jax.Array, y: jax.Array
-) -> tuple[tuple[jax.Array, ...], tuple[jax.Array, ...]]:
+    shape: ConvShape,
+    network: Network,
+    x: Float32[Array, "batch height width channels"],
+    y: Int32[Array, " batch"],
+) -> tuple[tuple[Float32[Array, "3 3 _ _"], ...], Kernels]:
     """Gradients of a batch's mean softmax cross-entropy by kernels, normalised as in training.
 
-    x: float32 (B, H, W, C); y: int32 (B,). First by that of a virtual layer behind every block and
-    what has been inserted there, float32 (3, 3, D, D) each; then by those that exist: stem, blocks
-    (two each, the skip's after them), inserted layers. Sensitivities are squared norms of their
-    means over batches: to be averaged first.
+    First by that of a virtual layer behind every block and what has been inserted there; then by
+    those that exist: stem, blocks (two each, the skip's after them), inserted layers. Sensitivities
+    are squared norms of their means over batches: to be averaged first.
     """
     by_params, behind = watched.slopes(shape, network, x, y, conv.TRAIN)
     virtual = tuple(virtual_gradient(h, delta) for h, delta in behind)
     return virtual, _kernels(views(shape)[0](by_params))
 
 
-def scores(shape: ConvShape, network: Network, x: jax.Array, y: jax.Array) -> Scores:
-    """Sensitivities of all positions over batches x, float32 (batches, B, H, W, C), y, int32
-    (batches, B), and of all kernels that exist: gradients are averaged first, then squared."""
+def scores(
+    shape: ConvShape,
+    network: Network,
+    x: Float32[Array, "batches batch height width channels"],
+    y: Int32[Array, "batches batch"],
+) -> Scores:
+    """Sensitivities of all positions, and of all kernels that exist: gradients are averaged over
+    the batches first, then squared."""
 
-    def add(total: Any, batch: tuple[jax.Array, jax.Array]) -> tuple[Any, None]:
+    def add(total: PyTree, batch: tuple[Array, Array]) -> tuple[PyTree, None]:
         found = gradients(shape, network, *batch)
         return jax.tree.map(lambda a, b: a + b / len(x), total, found), None
 
@@ -59,11 +69,13 @@ def sizes(shape: ConvShape) -> tuple[list[int], list[int]]:
     return [9 * place[2] ** 2 for place in shape.places], [kernel.size for kernel in kernels]
 
 
-def virtual_gradient(h: jax.Array, delta: jax.Array) -> jax.Array:
-    """The gradient by the kernel of a virtual layer, (3, 3, D, D).
+def virtual_gradient(
+    h: Float[Array, "batch height width filters"], delta: Float[Array, "batch height width filters"]
+) -> Float[Array, "3 3 filters filters"]:
+    """The gradient by the kernel of a virtual layer.
 
-    h: its input, not negative, (B, H, W, D); delta: the gradient by its output, which is h. As in
-    `jax.nn.relu` the slope at 0 is 0.
+    h: its input, not negative; delta: the gradient by its output, which is h. As in `jax.nn.relu`
+    the slope at 0 is 0.
     """
     d = h.shape[-1]
     somewhere = jnp.zeros((3, 3, d, d), h.dtype)  # linear in the kernel: the same gradient anywhere
@@ -71,9 +83,9 @@ def virtual_gradient(h: jax.Array, delta: jax.Array) -> jax.Array:
     return back(jnp.where(h > 0, delta, 0))[0]
 
 
-def _kernels(params: conv.Params) -> tuple[jax.Array, ...]:
-    """Every convolution's kernel, (k, k, C, D) each."""
-    found: list[Any] = [params.stem.kernel]
+def _kernels(params: conv.Params) -> Kernels:
+    """Every convolution's kernel."""
+    found = [params.stem.kernel]
     for stage in params.stages:
         found += [unit.kernel for unit in stage.first]
         stacks = [unit.kernel for unit in stage.rest]
@@ -87,11 +99,11 @@ def grown(shape: ConvShape, block: int) -> ConvShape:
 
 
 def insert(
-    shape: ConvShape, flat_params: np.ndarray | jax.Array, block: int, *, virtual: bool
-) -> np.ndarray:
-    """The vector, float32 (P,), with a layer after a block and what has been inserted there before:
-    (P',), for the shape `grown`. virtual: the layer passes everything on; otherwise it is zero, for
-    vectors that belong to the parameters, such as an optimizer's moments."""
+    shape: ConvShape, flat_params: Float32[Numbers, " params"], block: int, *, virtual: bool
+) -> Float32[np.ndarray, " new_params"]:
+    """The vector with a layer after a block and what has been inserted there before, for the shape
+    `grown`. virtual: the layer passes everything on; otherwise it is zero, for vectors that belong
+    to the parameters, such as an optimizer's moments."""
     tree = views(shape)[0](np.asarray(flat_params))
     layer = conv.virtual(shape.places[block][2])
     layers = list(tree.inserted)

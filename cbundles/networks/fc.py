@@ -19,34 +19,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name as named
+from jaxtyping import Array, Float32, Int32, PyTree
 
+from cbundles.arrays import Numbers
 from cbundles.chance import FC_OUTER_WEIGHTS, FC_OUTPUT_WEIGHTS, FC_WEIGHTS, Stream, generator
 from cbundles.networks.shape import FcShape
 
 PLAIN = "plain-relu"
 LAYER = "layer"  # a site: what a hidden layer passes on
-ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": jax.nn.relu, "tanh": jnp.tanh}
 
 
 class Params(NamedTuple):
-    """float32. first (inputs, width), hidden (depth-1, width, width), last (width, outputs), and
-    their biases: (width,), (depth-1, width), (outputs,). outer: W2 of residual2, (depth-1, width,
-    width), otherwise ()."""
+    """The weights of a network; of all blocks together, the second layer first."""
 
-    first: Any
-    first_bias: Any
-    hidden: Any
-    hidden_bias: Any
-    last: Any
-    last_bias: Any
-    outer: Any = ()
+    first: Float32[Numbers, "inputs width"]
+    first_bias: Float32[Numbers, " width"]
+    hidden: Float32[Numbers, "blocks width width"]
+    hidden_bias: Float32[Numbers, "blocks width"]
+    last: Float32[Numbers, "width outputs"]
+    last_bias: Float32[Numbers, " outputs"]
+    outer: Float32[Numbers, "blocks width width"] | tuple[()] = ()  # W2 of residual2
 
 
 def init(shape: FcShape, seed: int) -> Params:
@@ -56,11 +56,13 @@ def init(shape: FcShape, seed: int) -> Params:
     alone: not on the depth of the network, the device or the version of JAX.
     """
 
-    def uniform(limit: float, size: tuple[int, ...], stream: Stream, layer: int = 0) -> np.ndarray:
+    def uniform(
+        limit: float, size: tuple[int, int], stream: Stream, layer: int = 0
+    ) -> Float32[np.ndarray, "inputs outputs"]:
         chance = generator(seed, stream, layer)
         return ((2 * chance.random(size, np.float32) - 1) * np.float32(limit)).astype(np.float32)
 
-    def stacked(stream: Stream) -> np.ndarray:
+    def stacked(stream: Stream) -> Float32[np.ndarray, "blocks width width"]:
         size = (shape.width, shape.width)
         drawn = [uniform(he, size, stream, layer) for layer in range(1, shape.depth)]
         return np.stack(drawn) if drawn else np.zeros((0, *size), np.float32)
@@ -80,23 +82,22 @@ def init(shape: FcShape, seed: int) -> Params:
 
 def pad(params: Params, to: FcShape) -> Params:
     """Zeros up to the larger shape. Zero weights and their zero gradients stay zero in training."""
-    blocks = (to.depth - 1, to.width, to.width)
-    target = Params(
-        first=(to.inputs, to.width),
-        first_bias=(to.width,),
-        hidden=blocks,
-        hidden_bias=(to.depth - 1, to.width),
-        last=(to.width, to.outputs),
-        last_bias=(to.outputs,),
-        outer=blocks,
-    )
+    blocks, width = to.depth - 1, to.width
 
-    def grow(array: Any, size: tuple[int, ...]) -> Any:
-        if isinstance(array, tuple):
-            return array
+    def grown(array: Float32[Numbers, "..."], *size: int) -> Float32[np.ndarray, "..."]:
         return np.pad(array, [(0, n - have) for n, have in zip(size, array.shape, strict=True)])
 
-    return Params(*(grow(a, size) for a, size in zip(params, target, strict=True)))
+    return Params(
+        first=grown(params.first, to.inputs, width),
+        first_bias=grown(params.first_bias, width),
+        hidden=grown(params.hidden, blocks, width, width),
+        hidden_bias=grown(params.hidden_bias, blocks, width),
+        last=grown(params.last, width, to.outputs),
+        last_bias=grown(params.last_bias, to.outputs),
+        outer=(
+            () if isinstance(params.outer, tuple) else grown(params.outer, blocks, width, width)
+        ),
+    )
 
 
 def cut(params: Params, to: FcShape) -> Params:
@@ -109,7 +110,7 @@ def cut(params: Params, to: FcShape) -> Params:
         hidden_bias=params.hidden_bias[:layers, :width],
         last=params.last[:width],
         last_bias=params.last_bias,
-        outer=params.outer[:layers, :width, :width] if to.weights == 2 else (),
+        outer=(() if isinstance(params.outer, tuple) else params.outer[:layers, :width, :width]),
     )
 
 
@@ -121,8 +122,11 @@ class HiddenBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, a: jax.Array, number: jax.Array, depth: jax.Array | None
-    ) -> tuple[jax.Array, None]:
+        self,
+        a: Float32[Array, "batch width"],
+        number: Int32[Array, ""],
+        depth: Int32[Array, ""] | None,
+    ) -> tuple[Float32[Array, "batch width"], None]:
         kind, s = self.block.split("-")[0], activation_of(self.block)
         output = s(nn.Dense(self.width, name="inner")(a))
         if kind == "residual2":
@@ -140,9 +144,11 @@ class FullyConnected(nn.Module):
     shape: FcShape
 
     @nn.compact
-    def __call__(self, x: jax.Array, depth: jax.Array | None = None) -> jax.Array:
-        """Logits (B, outputs) of x, float32 (B, ...). depth: of a network padded in depth, how many
-        layers are real, int32 (); the others are the identity."""
+    def __call__(
+        self, x: Float32[Array, "batch *pixels"], depth: Int32[Array, ""] | None = None
+    ) -> Float32[Array, "batch outputs"]:
+        """Logits. depth: of a network padded in depth, how many layers are real; the others are the
+        identity."""
         shape = self.shape
         x = x.reshape(len(x), -1)
         a = named(activation_of(shape.block)(nn.Dense(shape.width, name="first")(x)), LAYER)
@@ -157,7 +163,7 @@ class FullyConnected(nn.Module):
         return nn.Dense(shape.outputs, name="last")(a)
 
 
-def variables(params: Params) -> dict[str, Any]:
+def variables(params: Params) -> dict[str, PyTree]:
     """The parameters as the variables of `FullyConnected`."""
     hidden = {"inner": {"kernel": params.hidden, "bias": params.hidden_bias}}
     if not isinstance(params.outer, tuple):
@@ -170,6 +176,6 @@ def variables(params: Params) -> dict[str, Any]:
     return {"params": tree}
 
 
-def activation_of(block: str) -> Callable[[jax.Array], jax.Array]:
+def activation_of(block: str) -> Callable[[Array], Array]:
     """s of a kind of block."""
     return ACTIVATIONS[block.split("-")[1]]

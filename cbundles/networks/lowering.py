@@ -11,13 +11,23 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 WINOGRAD_CHANNELS = 64  # with fewer, transforming the tiles costs more than it saves
 
+# What a backward pass needs, and the gradients that it gives.
+ImagesAndKernel = tuple[
+    Float[Array, "batch height width channels"], Float[Array, "3 3 channels filters"]
+]
 
-def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """SAME convolution of x, float32 (B, H, W, C), with kernel (k, k, C, D): (B, H', W', D)."""
+
+def convolve(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "size size channels filters"],
+    stride: int,
+) -> Float[Array, "batch new_height new_width filters"]:
+    """SAME convolution."""
     if jax.default_backend() != "cpu":
         return xla(x, kernel, stride)
     side, channels = min(x.shape[1:3]), min(kernel.shape[2:])
@@ -29,13 +39,21 @@ def convolve(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     return patches(x, kernel, stride)
 
 
-def xla(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def xla(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "size size channels filters"],
+    stride: int,
+) -> Float[Array, "batch new_height new_width filters"]:
     """XLA's convolution."""
     strides = (stride, stride)
     return lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=LAYOUT)
 
 
-def patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+def patches(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "size size channels filters"],
+    stride: int,
+) -> Float[Array, "batch new_height new_width filters"]:
     """One product: the surroundings of every output pixel, (B H' W', k k C), times the kernel."""
     b, h, w, c = x.shape
     k = kernel.shape[0]
@@ -54,7 +72,9 @@ def patches(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 @jax.custom_vjp
-def rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def rows(
+    x: Float[Array, "batch height width channels"], kernel: Float[Array, "3 3 channels filters"]
+) -> Float[Array, "batch height width filters"]:
     """3x3, stride 1, for few channels: three vertical shifts of x side by side, (B H (W+2), 3 C),
     one product with three horizontal kernels, (3 C, 3 D), whose results are shifted and added.
 
@@ -68,18 +88,24 @@ def rows(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return parts[0] + parts[1] + parts[2]
 
 
-def _stacked(x: jax.Array) -> jax.Array:
-    """(B, H, W, C) -> (B H (W + 2), 3 C): each pixel beside the ones above and below it."""
+def _stacked(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch*height*(width+2) 3*channels"]:
+    """Each pixel beside the ones above and below it."""
     h, c = x.shape[1], x.shape[3]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     return jnp.concatenate([padded[:, i : i + h] for i in range(3)], -1).reshape(-1, 3 * c)
 
 
-def _rows_forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+def _rows_forward(
+    x: Float[Array, "batch height width channels"], kernel: Float[Array, "3 3 channels filters"]
+) -> tuple[Float[Array, "batch height width filters"], ImagesAndKernel]:
     return rows(x, kernel), (x, kernel)
 
 
-def _rows_backward(saved: tuple[jax.Array, jax.Array], g: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _rows_backward(
+    saved: ImagesAndKernel, g: Float[Array, "batch height width filters"]
+) -> ImagesAndKernel:
     x, kernel = saved
     (c, d), w = kernel.shape[2:], x.shape[2]
     mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
@@ -99,7 +125,9 @@ OUTPUT_TRANSFORM = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 
 @jax.custom_vjp
-def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def winograd(
+    x: Float[Array, "batch height width channels"], kernel: Float[Array, "3 3 channels filters"]
+) -> Float[Array, "batch height width filters"]:
     """3x3, stride 1, even sides: 16 products of transformed tiles instead of 36, error below 1e-5.
 
     The gradient of x is the same convolution with the kernel mirrored; that of the kernel is the
@@ -114,8 +142,10 @@ def winograd(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return pixels.reshape(b, h, w, -1)
 
 
-def _tiles(x: jax.Array) -> jax.Array:
-    """(B, H, W, C) -> (16, B H/2 W/2, C): the transformed 4x4 surroundings of all 2x2 pixels."""
+def _tiles(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "16 batch*height*width//4 channels"]:
+    """The transformed 4x4 surroundings of all 2x2 pixels."""
     b, h, w, c = x.shape
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
     last = (h - 1, w - 1)
@@ -132,7 +162,9 @@ def _tiles(x: jax.Array) -> jax.Array:
 Transform = tuple[tuple[float, ...], ...]
 
 
-def _both_sides(transform: Transform, grid: list[list[jax.Array]]) -> list[jax.Array]:
+def _both_sides(
+    transform: Transform, grid: list[list[Float[Array, "*part"]]]
+) -> list[Float[Array, "*part"]]:
     """``T G T^t`` for a square grid G of arrays, row by row."""
     columns = [[_combined(row, [line[j] for line in grid]) for row in transform]
                for j in range(len(grid))]  # fmt: skip
@@ -143,7 +175,9 @@ def _both_sides(transform: Transform, grid: list[list[jax.Array]]) -> list[jax.A
     ]
 
 
-def _combined(factors: tuple[float, ...], terms: list[jax.Array]) -> jax.Array:
+def _combined(
+    factors: tuple[float, ...], terms: list[Float[Array, "*part"]]
+) -> Float[Array, "*part"]:
     """The sum of terms times factors, without touching what is multiplied by 0 or 1."""
     total = None
     for factor, term in zip(factors, terms, strict=True):
@@ -155,8 +189,8 @@ def _combined(factors: tuple[float, ...], terms: list[jax.Array]) -> jax.Array:
 
 
 def _winograd_backward(
-    saved: tuple[jax.Array, jax.Array], g: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+    saved: ImagesAndKernel, g: Float[Array, "batch height width filters"]
+) -> ImagesAndKernel:
     x, kernel = saved
     (b, h, w, d), channels = g.shape, x.shape[-1]
     mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)

@@ -8,29 +8,35 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any, NamedTuple, cast
+from types import ModuleType
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float32, Int32, PyTree
 
+from cbundles.arrays import Numbers
 from cbundles.networks import conv, fc
 from cbundles.networks.shape import ConvShape, FcShape, Shape
 from cbundles.readings import ALL
 
-View = Callable[[Any], Any]
+View = Callable[[Float32[Numbers, " numbers"]], PyTree]
 
 
 class Network(NamedTuple):
-    """params: float32 (P,), trainable; statistics: float32 (S,), of batch normalisation, empty for
-    fully connected networks; depth: int32, how many layers of a network padded in depth are real,
-    or None. In a population every array has a leading member axis."""
+    """The numbers of a network, or of the members of a population.
 
-    params: Any
-    statistics: Any
-    depth: Any = None
+    params: those that are trained.
+    statistics: of batch normalisation, empty for fully connected networks.
+    depth: how many layers of a network padded in depth are real.
+    """
+
+    params: Float32[Numbers, "*members params"]
+    statistics: Float32[Numbers, "*members statistics"]
+    depth: Int32[Numbers, "*members"] | None = None
 
 
 def initial(own: Shape, seed: int, padded_to: Shape) -> Network:
@@ -42,7 +48,7 @@ def initial(own: Shape, seed: int, padded_to: Shape) -> Network:
     return Network(flat(params), np.zeros(0, np.float32))
 
 
-def flat(tree: Any) -> np.ndarray:
+def flat(tree: PyTree) -> Float32[np.ndarray, " numbers"]:
     """The vector of a tree of NumPy arrays, in the order of `views`; empty without any."""
     leaves = [np.zeros(0, np.float32), *(leaf.ravel() for leaf in jax.tree.leaves(tree))]
     return np.concatenate(leaves)
@@ -66,27 +72,29 @@ def views(shape: Shape) -> tuple[View, View]:
     return _view(fc.pad(one, to=shape)), lambda none: none
 
 
-def _view(like: Any) -> View:
+def _view(like: PyTree) -> View:
     """Views a vector as a tree like this one; one of NumPy without compiling anything."""
     leaves, kind = jax.tree.flatten(like)
     shapes = [leaf.shape for leaf in leaves]
     *ends, total = itertools.accumulate(leaf.size for leaf in leaves)
 
-    def view(vector: Any) -> Any:
+    def view(vector: Float32[Numbers, " numbers"]) -> PyTree:
         if vector.shape != (total,):
             raise ValueError(f"{vector.shape[0]} numbers for a network that has {total}")
-        library: Any = np if isinstance(vector, np.ndarray) else jnp
+        library: ModuleType = np if isinstance(vector, np.ndarray) else jnp
         parts = zip(library.split(vector, ends), shapes, strict=True)
         return jax.tree.unflatten(kind, [part.reshape(shape) for part, shape in parts])
 
     return view
 
 
-def amplitude(shape: Shape, params: jax.Array, over: str) -> jax.Array:
-    """w, the largest absolute weight of a network, float32 (). params: float32 (P,). over: whether
-    that is `readings.ALL` of them, or `readings.HIDDEN` ones, which is what the paper's revision
-    takes: of a fully connected network all but the output layer, of a VGG or ResNet all but the
-    normalisation of the stem. Padding is zero, so it does not raise it."""
+def amplitude(shape: Shape, params: Float32[Numbers, " params"], over: str) -> Float32[Array, ""]:
+    """w, the largest absolute weight of a network.
+
+    over: whether that is `readings.ALL` of them, or `readings.HIDDEN` ones, which is what the
+    paper's revision takes: of a fully connected network all but the output layer, of a VGG or
+    ResNet all but the normalisation of the stem. Padding is zero, so it does not raise it.
+    """
     if over == ALL:
         return jnp.max(jnp.abs(params))
     tree = views(shape)[0](params)
@@ -106,7 +114,7 @@ def module_of(shape: Shape, norm: str = conv.RUNNING) -> nn.Module:
     return fc.FullyConnected(shape)
 
 
-def variables_of(shape: Shape, network: Network) -> dict[str, Any]:
+def variables_of(shape: Shape, network: Network) -> dict[str, PyTree]:
     """The numbers of a network as the variables of its module."""
     of_params, of_statistics = views(shape)
     params = of_params(network.params)
@@ -115,17 +123,19 @@ def variables_of(shape: Shape, network: Network) -> dict[str, Any]:
     return fc.variables(params)
 
 
-def logits(shape: Shape, network: Network, x: jax.Array, norm: str = conv.RUNNING) -> jax.Array:
-    """Logits (B, outputs) of images, float32 (B, H, W, C), when no statistics are kept."""
+def logits(
+    shape: Shape, network: Network, x: Float32[Array, "batch *pixels"], norm: str = conv.RUNNING
+) -> Float32[Array, "batch outputs"]:
+    """Logits of images, when no statistics are kept."""
     module, variables = module_of(shape, norm), variables_of(shape, network)
     arguments = (x,) if isinstance(shape, ConvShape) else (x, network.depth)
-    return cast(jax.Array, module.apply(variables, *arguments))
+    return cast(Array, module.apply(variables, *arguments))
 
 
 def moving_logits(
-    shape: Shape, network: Network, x: jax.Array, norm: str = conv.TRAIN
-) -> tuple[jax.Array, jax.Array]:
-    """Logits (B, outputs) of a batch, float32 (B, H, W, C), and the statistics (S,) after it."""
+    shape: Shape, network: Network, x: Float32[Array, "batch *pixels"], norm: str = conv.TRAIN
+) -> tuple[Float32[Array, "batch outputs"], Float32[Numbers, " statistics"]]:
+    """Logits of a batch of images, and the statistics after it."""
     if not isinstance(shape, ConvShape):
         return logits(shape, network, x), network.statistics
     module, variables = module_of(shape, norm), variables_of(shape, network)
@@ -135,6 +145,8 @@ def moving_logits(
     return found, ravel_pytree(now)[0]
 
 
-def recalibrated(shape: ConvShape, network: Network, x: jax.Array) -> Network:
-    """The network with the statistics of images, float32 (B, H, W, C), instead of its own."""
+def recalibrated(
+    shape: ConvShape, network: Network, x: Float32[Array, "batch height width channels"]
+) -> Network:
+    """The network with the statistics of images instead of its own."""
     return network._replace(statistics=moving_logits(shape, network, x, conv.RESET)[1])

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Bool
 
 from cbundles.networks import conv, network
 from cbundles.networks.network import Network
@@ -51,9 +51,9 @@ def without(shape: ConvShape, whole: Network, removed: Sequence[int]) -> tuple[C
     return smaller, Network(*map(network.flat, new))
 
 
-def _cut(stage: conv.Stage, halves: bool, kept: np.ndarray) -> conv.Stage:
+def _cut(stage: conv.Stage, halves: bool, kept: Bool[np.ndarray, " blocks"]) -> conv.Stage:
     """The units, or their statistics, of a stage that remain."""
-    first: tuple[Any, ...] = stage.first
+    first = stage.first
     if halves and not kept[0]:
         first = first[-1:]
     return conv.Stage(first, jax.tree.map(lambda a: a[kept[halves:]], stage.rest))

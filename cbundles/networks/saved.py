@@ -31,13 +31,14 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import numpy as np
+from jaxtyping import PyTree
 
 from cbundles import formats
 from cbundles.errors import InputError
 from cbundles.networks.network import Network, module_of, variables_of
 from cbundles.networks.shape import ConvShape, FcShape, Shape
 
-SHAPES: dict[str, Any] = {"fc": FcShape, "conv": ConvShape}
+SHAPES: dict[str, type[Shape]] = {"fc": FcShape, "conv": ConvShape}
 
 
 class Saved(NamedTuple):
@@ -76,7 +77,7 @@ def read(path: Path) -> Saved:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
 
-def load(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
+def load(path: str | Path) -> tuple[nn.Module, dict[str, PyTree]]:
     """A trained network as a Flax module and its variables.
 
     ``module.apply(variables, images)`` gives logits, float32 (N, classes), of images, float32
@@ -112,8 +113,11 @@ def decode(content: bytes, place: str) -> Saved:
             header = json.loads(str(archive["header"]))
             params, statistics = archive["params"], archive["statistics"]
         formats.check(formats.NETWORK, header, place)
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in header["shape"].items()}
-        shape: Shape = SHAPES[header["kind"]](**lists)
+        sizes: dict[str, Any] = {
+            name: tuple(size) if isinstance(size, list) else size
+            for name, size in header["shape"].items()
+        }
+        shape = SHAPES[header["kind"]](**sizes)
         network = Network(params, statistics)
         expected = (shape.parameters, getattr(shape, "statistics", 0))
         if (params.shape, statistics.shape) != tuple((n,) for n in expected):

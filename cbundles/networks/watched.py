@@ -15,7 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jaxtyping import Array, Bool, Float32, Int32, PyTree, Shaped
 
+from cbundles.arrays import Numbers
 from cbundles.networks import conv, fc, network
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape, Shape
@@ -32,9 +34,15 @@ class Watched:
     """
 
     def __init__(
-        self, shape: Shape, subject: Network, x: jax.Array, norm: str = conv.RUNNING
+        self,
+        shape: Shape,
+        subject: Network,
+        x: Float32[Array, "batch *pixels"],
+        norm: str = conv.RUNNING,
     ) -> None:
-        def logits(subject: Network, x: jax.Array) -> jax.Array:
+        def logits(
+            subject: Network, x: Float32[Array, "batch *pixels"]
+        ) -> Float32[Array, "batch outputs"]:
             if norm in (conv.TRAIN, conv.RESET):
                 return network.moving_logits(shape, subject, x, norm)[0]
             return network.logits(shape, subject, x, norm)
@@ -44,14 +52,14 @@ class Watched:
         self._observed: Observed = observe(logits, *self._arguments)
 
     def run(
-        self, *, params: jax.Array | None = None, **effects: Any
-    ) -> tuple[jax.Array, dict[str, Any]]:
-        """Logits (B, outputs), and what was read by the names of sites; see `Observed.run`. params:
+        self, *, params: Float32[Array, " params"] | None = None, **effects: Any
+    ) -> tuple[Float32[Array, "batch outputs"], dict[str, PyTree]]:
+        """Logits, and what was read by the names of sites; effects: see `Observed.run`. params:
         instead of the network's own."""
         subject, x = self._arguments
         if params is not None:
             subject = subject._replace(params=params)
-        logits: jax.Array
+        logits: Array
         logits, found = self._observed.run(subject, x, **effects)
         return logits, found
 
@@ -65,7 +73,9 @@ class Watched:
         return self.sites(conv.BLOCK if isinstance(self.shape, ConvShape) else fc.LAYER)
 
 
-def by_site(sites: Sequence[Site], per_block: Any) -> dict[str, Any]:
+def by_site(
+    sites: Sequence[Site], per_block: Shaped[Numbers, "blocks ..."]
+) -> dict[str, Shaped[Numbers, "..."]]:
     """What belongs to each site, of an array with one row for each block behind the sites.
     ValueError for another number of rows."""
     rows_of, used = {}, 0
@@ -79,23 +89,26 @@ def by_site(sites: Sequence[Site], per_block: Any) -> dict[str, Any]:
     return rows_of
 
 
-def by_block(sites: Sequence[Site], found: Mapping[str, Any]) -> list[Any]:
+def by_block(sites: Sequence[Site], found: Mapping[str, PyTree]) -> list[PyTree]:
     """What was found at sites, one a block."""
-    each: list[Any] = []
+    each: list[PyTree] = []
     for site in sites:
         each += [*found[site.name]] if site.repeats else [found[site.name]]
     return each
 
 
-def stack_blocks(sites: Sequence[Site], found: Mapping[str, Any]) -> jax.Array:
+def stack_blocks(sites: Sequence[Site], found: Mapping[str, PyTree]) -> Shaped[Array, "blocks ..."]:
     """What was found at sites, arrays of one shape, along a first axis of blocks."""
     return jnp.concatenate([found[s.name] if s.repeats else found[s.name][None] for s in sites])
 
 
-def branch_scale(first: jax.Array, second: jax.Array) -> jax.Array:
-    """By which the original code multiplies a branch to measure it, float32 (): 1 / (deviation of
-    the first convolution's output x that of the second's), over all images, pixels and filters. It
-    takes back that batch normalisation makes small differences as large as any."""
+def branch_scale(
+    first: Float32[Array, "batch height width filters"],
+    second: Float32[Array, "batch height width filters"],
+) -> Float32[Array, ""]:
+    """By which the original code multiplies a branch to measure it: 1 / (deviation of the first
+    convolution's output x that of the second's), over all images, pixels and filters. It takes back
+    that batch normalisation makes small differences as large as any."""
     return lax.rsqrt(first.var() + SCALE_EPSILON) * lax.rsqrt(second.var() + SCALE_EPSILON)
 
 
@@ -106,21 +119,21 @@ OUTPUTS, POOLED, BRANCHES = "outputs", "pooled", "branches"
 def visit(
     shape: Shape,
     subject: Network,
-    x: jax.Array,
-    see: Mapping[str, Callable[[jax.Array], jax.Array]],
+    x: Float32[Array, "batch *pixels"],
+    see: Mapping[str, Callable[[Array], Array]],
     norm: str,
-) -> dict[str, jax.Array]:
+) -> dict[str, Shaped[Array, "activations ..."]]:
     """What is seen at each place that `see` names, ``see[place](a)`` of every activation a there,
-    stacked: of `OUTPUTS` those of layers or blocks, (shape.layers, ...); of `POOLED` the features
-    behind the last block, (1, ...); of `BRANCHES` those of a ResNet, scaled."""
+    stacked: of `OUTPUTS` those of layers or blocks, shape.layers; of `POOLED` the features behind
+    the last block, one; of `BRANCHES` those of a ResNet, scaled."""
     traced = Watched(shape, subject, x, norm)
     sites = {OUTPUTS: traced.outputs, POOLED: traced.sites(conv.POOLED)}
-    read: dict[Any, Callable[..., jax.Array]] = {}
+    read: dict[Site | tuple[Site, ...], Callable[..., Array]] = {}
     for place in see.keys() & sites.keys():
         read |= dict.fromkeys(sites[place], see[place])
     if BRANCHES in see:
 
-        def see_scaled(first: jax.Array, second: jax.Array, branch: jax.Array) -> jax.Array:
+        def see_scaled(first: Array, second: Array, branch: Array) -> Array:
             return see[BRANCHES](branch * branch_scale(first, second))
 
         sites[BRANCHES] = traced.sites(conv.BRANCH)
@@ -134,9 +147,14 @@ def groups(traced: Watched, *labels: str) -> list[tuple[Site, ...]]:
     return list(zip(*(traced.sites(label) for label in labels), strict=True))
 
 
-def masked_logits(shape: ConvShape, subject: Network, x: jax.Array, keep: jax.Array) -> jax.Array:
-    """Logits (B, outputs) without some branches of a ResNet, which then cost nothing. keep: bool
-    (blocks,); a block that is not kept is its skip alone, as a bare one is always."""
+def masked_logits(
+    shape: ConvShape,
+    subject: Network,
+    x: Float32[Array, "batch height width channels"],
+    keep: Bool[Array, " blocks"],
+) -> Float32[Array, "batch outputs"]:
+    """Logits without some branches of a ResNet, which then cost nothing. A block that is not kept
+    is its skip alone, as a bare one is always."""
     if len(keep) != shape.layers:
         raise ValueError(f"{len(keep)} rows for {shape.layers} blocks")
     traced = Watched(shape, subject, x)
@@ -146,11 +164,17 @@ def masked_logits(shape: ConvShape, subject: Network, x: jax.Array, keep: jax.Ar
 
 
 def slopes(
-    shape: Shape, subject: Network, x: jax.Array, y: jax.Array, norm: str = conv.RUNNING
-) -> tuple[jax.Array, list[tuple[jax.Array, jax.Array]]]:
-    """Gradients of the mean cross-entropy of a batch x, float32 (B, H, W, C), with classes y, int32
-    (B,): by the parameters, (P,); and at every place where a layer could be inserted, after each
-    hidden layer or block and what has been inserted there, the activation and the gradient by it.
+    shape: Shape,
+    subject: Network,
+    x: Float32[Array, "batch *pixels"],
+    y: Int32[Array, " batch"],
+    norm: str = conv.RUNNING,
+) -> tuple[
+    Float32[Array, " params"], list[tuple[Float32[Array, "batch ..."], Float32[Array, "batch ..."]]]
+]:
+    """Gradients of the mean cross-entropy of a batch x with classes y: by the parameters; and at
+    every place where a layer could be inserted, after each hidden layer or block and what has been
+    inserted there, the activation and the gradient by it.
     """
     traced = Watched(shape, subject, x, norm)
     # Layers that were inserted behind the last block of a site are sites themselves; what counts
@@ -158,7 +182,9 @@ def slopes(
     places = [*traced.outputs, *traced.sites(conv.INSERTED)]
     zeros = {s.name: jnp.zeros((*s.repeats, *s.shape), s.dtype) for s in places}
 
-    def loss(params: jax.Array, zeros: dict[str, jax.Array]) -> tuple[jax.Array, dict[str, Any]]:
+    def loss(
+        params: Float32[Array, " params"], zeros: dict[str, Float32[Array, "..."]]
+    ) -> tuple[Float32[Array, ""], dict[str, Float32[Array, "..."]]]:
         logits, found = traced.run(
             params=params, perturb=zeros, read=dict.fromkeys(places, lambda a: a)
         )
@@ -169,7 +195,7 @@ def slopes(
     return by_params, list(pairs)
 
 
-def _behind(traced: Watched, found: Mapping[str, Any]) -> list[Any]:
+def _behind(traced: Watched, found: Mapping[str, PyTree]) -> list[PyTree]:
     """What was found behind each layer or block, and behind what has been inserted there."""
     each = by_block(traced.outputs, found)
     inserted = getattr(traced.shape, "inserted", ())

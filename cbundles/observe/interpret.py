@@ -15,25 +15,26 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Inexact, PyTree, Shaped
 
 from cbundles.observe import jaxprs
-from cbundles.observe.jaxprs import Block, Step
+from cbundles.observe.jaxprs import Block, Step, Value
 
-Values = dict[int, Any]  # by number
-Readings = dict[str, Any]  # by the name of the (last) site that was read
+Values = dict[int, Value]  # by number
+Readings = dict[str, PyTree]  # by the name of the (last) site that was read
 
 
 class Effects(NamedTuple):
     """What goes into sites, by their names. Inside a scan of length n all arrays have a leading
     axis of n, of which each repetition is given its part."""
 
-    keep: dict[str, jax.Array]  # bool: the value is zero where it is not kept
-    gate: dict[str, jax.Array]  # the value is multiplied by this
-    perturb: dict[str, jax.Array]  # this is added to the value
+    keep: dict[str, Bool[Array, "*repeats"]]  # the value is zero where it is not kept
+    gate: dict[str, Inexact[Array, "..."]]  # the value is multiplied by this
+    perturb: dict[str, Shaped[Array, "..."]]  # this is added to the value
 
     def at(self, names: Iterable[str]) -> Effects:
         """Only those at sites of these names."""
@@ -45,14 +46,14 @@ class Read(NamedTuple):
     """function(values of the sites of these numbers, the last of which is made last)."""
 
     numbers: tuple[int, ...]
-    function: Callable[..., Any]
+    function: Callable[..., PyTree]
 
 
 class _Optional(NamedTuple):
     """A value that may be left out, and the steps that only it needs; the last one makes it."""
 
     number: int
-    keep: jax.Array  # bool
+    keep: Bool[Array, ""]
     steps: list[Step]
 
 
@@ -64,8 +65,8 @@ class Interpreter:
     reads: dict[str, Read]
 
     def evaluate(
-        self, block: Block, arguments: Sequence[Any], effects: Effects
-    ) -> tuple[list[Any], Readings]:
+        self, block: Block, arguments: Sequence[Value], effects: Effects
+    ) -> tuple[list[Value], Readings]:
         """The outputs of a block, and what was read in it."""
         values = dict(zip(block.inputs, arguments, strict=True)) | block.constants
         needed = {operand for operand in block.outputs if isinstance(operand, int)}
@@ -99,7 +100,7 @@ class Interpreter:
         if inner is None or not (any(inside) or names & self.reads.keys()):
             return dict(zip(step.outputs, jaxprs.bind(step, operands), strict=True)), {}
 
-        def body(arguments: list[Any], effects: Effects) -> tuple[list[Any], Readings]:
+        def body(arguments: list[Value], effects: Effects) -> tuple[list[Value], Readings]:
             return self.evaluate(inner, arguments, effects)
 
         rebuilt = jaxprs.bind_scan if step.primitive == "scan" else jaxprs.bind_remat
@@ -215,5 +216,5 @@ def _only_for(target: int, steps: Sequence[Step], needed: set[int]) -> list[Step
     return part[::-1]
 
 
-def _looked_up(operands: Iterable[jaxprs.Operand], values: Values) -> list[Any]:
+def _looked_up(operands: Iterable[jaxprs.Operand], values: Values) -> list[Value]:
     return [values[o] if isinstance(o, int) else o.val for o in operands]

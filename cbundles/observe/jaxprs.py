@@ -16,12 +16,22 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 from jax.extend import core
+from jax.tree_util import PyTreeDef
+from jaxtyping import PyTree
 
-Operand = int | core.Literal
+# What JAX itself gives no type that would hold for all of them.
+Value = Any  # what it computes with: arrays, numbers, keys, references
+Aval = Any  # what is known of a value before it is computed: of an array its shape and dtype
+Dtype = Any  # NumPy's, or of keys JAX's own
+
+Program = core.Jaxpr | core.ClosedJaxpr
+Atom = core.Var | core.Literal  # an input or output of an equation
+Operand = int | core.Literal  # the same where it is written out: the number of a value, or itself
+Body = Callable[[list[Value], PyTree], tuple[list[Value], PyTree]]  # of a scan or remat, see below
 
 
 def words(text: str) -> frozenset[str]:
@@ -75,7 +85,7 @@ class Block:
 
     path: str  # the scopes around the whole block
     inputs: tuple[int, ...]
-    constants: dict[int, Any]
+    constants: dict[int, Value]
     steps: tuple[Step, ...]
     outputs: tuple[Operand, ...]
 
@@ -85,12 +95,12 @@ class Traced:
     """A function that has been traced: what it does, takes and gives."""
 
     block: Block
-    inputs: tuple[tuple[tuple[int, ...], Any], ...]  # shape and dtype of each array
-    input_tree: Any
-    output_tree: Any
+    inputs: tuple[tuple[tuple[int, ...], Dtype], ...]  # shape and dtype of each array
+    input_tree: PyTreeDef
+    output_tree: PyTreeDef
 
 
-def trace(function: Callable[..., Any], *examples: Any) -> Traced:
+def trace(function: Callable[..., PyTree], *examples: PyTree) -> Traced:
     """The program of a function of these arrays, or of arrays of these shapes and dtypes."""
     program, result = jax.make_jaxpr(function, return_shape=True)(*examples)
     inputs = tuple((aval.shape, aval.dtype) for aval in program.in_avals)
@@ -104,24 +114,24 @@ class _Writer:
     def __init__(self, numbers: Iterator[int]) -> None:
         self.numbers = numbers
         self.steps: list[Step] = []
-        self.constants: dict[int, Any] = {}
+        self.constants: dict[int, Value] = {}
 
-    def block(self, program: Any, path: str, *, backward: bool) -> Block:
+    def block(self, program: Program, path: str, *, backward: bool) -> Block:
         inputs = [next(self.numbers) for _ in _open(program).invars]
         outputs = self.write(program, inputs, "", backward)
         return Block(path, tuple(inputs), self.constants, tuple(self.steps), tuple(outputs))
 
     def write(
-        self, program: Any, arguments: Sequence[Operand], path: str, backward: bool
+        self, program: Program, arguments: Sequence[Operand], path: str, backward: bool
     ) -> list[Operand]:
         """Append the steps of a program of these arguments, and return its results."""
         jaxpr = _open(program)
-        known: dict[Any, Operand] = dict(zip(jaxpr.invars, arguments, strict=True))
+        known: dict[core.Var, Operand] = dict(zip(jaxpr.invars, arguments, strict=True))
         for variable, constant in zip(jaxpr.constvars, _constants(program), strict=True):
             number = known[variable] = next(self.numbers)
             self.constants[number] = constant
 
-        def operand(atom: Any) -> Operand:
+        def operand(atom: Atom) -> Operand:
             return atom if isinstance(atom, core.Literal) else known[atom]
 
         results: Sequence[Operand]
@@ -145,12 +155,12 @@ class _Writer:
         return [operand(atom) for atom in jaxpr.outvars]
 
 
-def _open(program: Any) -> Any:
+def _open(program: Program) -> core.Jaxpr:
     """The jaxpr of a closed or an open one; since JAX 0.12 they are one class."""
-    return getattr(program, "jaxpr", program)
+    return cast(core.Jaxpr, getattr(program, "jaxpr", program))
 
 
-def _constants(program: Any) -> Sequence[Any]:
+def _constants(program: Program) -> Sequence[Value]:
     """Those of an open jaxpr, which is only looked at, are not known."""
     return getattr(program, "consts", ()) or [None] * len(_open(program).constvars)
 
@@ -183,7 +193,7 @@ def is_elementwise(equation: core.JaxprEqn) -> bool:
     return name in ELEMENTWISE
 
 
-def _axes(atom: Any) -> int:
+def _axes(atom: Atom) -> int:
     return getattr(atom.aval, "ndim", 0)
 
 
@@ -213,11 +223,11 @@ def hidden_blocks(step: Step) -> list[Block]:
     ]
 
 
-def _programs_in(equation: core.JaxprEqn) -> list[Any]:
+def _programs_in(equation: core.JaxprEqn) -> list[core.Jaxpr]:
     return list(core.jaxprs_in_params(equation.params))
 
 
-def bind(step: Step, values: Sequence[Any]) -> list[Any]:
+def bind(step: Step, values: Sequence[Value]) -> list[Value]:
     """Evaluate a step as JAX itself does, with its derivative rules: relu'(0) is 0. Evaluating
     what is inside a custom derivative instead would lose its rule."""
     primitive, equation = step.equation.primitive, step.equation
@@ -226,14 +236,18 @@ def bind(step: Step, values: Sequence[Any]) -> list[Any]:
     return list(results) if primitive.multiple_results else [results]
 
 
-def bind_scan(step: Step, body: Callable[..., Any], values: Sequence[Any], extra: Any) -> Any:
+def bind_scan(
+    step: Step, body: Body, values: Sequence[Value], extra: PyTree
+) -> tuple[list[Value], PyTree]:
     """A scan with another body: ``body(values, extra) -> (results, collected)``, where extra has a
     leading axis to walk along. Returns the scan's own results, and what was collected, stacked."""
     constants, carried = _scan_sizes(step)
     fixed = values[:constants]
     start, along = values[constants : constants + carried], values[constants + carried :]
 
-    def once(state: Any, inputs: Any) -> Any:
+    def once(
+        state: list[Value], inputs: tuple[list[Value], PyTree]
+    ) -> tuple[list[Value], tuple[list[Value], PyTree]]:
         slices, extra_slices = inputs
         results, collected = body([*fixed, *state, *slices], extra_slices)
         return results[:carried], (results[carried:], collected)
@@ -244,14 +258,16 @@ def bind_scan(step: Step, body: Callable[..., Any], values: Sequence[Any], extra
     return [*end, *stacked], collected
 
 
-def bind_remat(step: Step, body: Callable[..., Any], values: Sequence[Any], extra: Any) -> Any:
+def bind_remat(
+    step: Step, body: Body, values: Sequence[Value], extra: PyTree
+) -> tuple[list[Value], PyTree]:
     """``body(values, extra)``, of which a backward pass keeps as little as it would of the step."""
     how = {name: step.equation.params[name] for name in ("prevent_cse", "policy")}
     with _scope(step):
         return jax.checkpoint(body, **how)(list(values), extra)
 
 
-def _scope(step: Step) -> contextlib.AbstractContextManager[Any]:
+def _scope(step: Step) -> contextlib.AbstractContextManager[None]:
     """Modules' names stay in what is evaluated, and so in profiles."""
     return jax.named_scope(step.path) if step.path else contextlib.nullcontext()
 

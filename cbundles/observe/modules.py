@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Hashable, Iterator
+from typing import TYPE_CHECKING
 
 import jax
+from jaxtyping import PyTree
+
+if TYPE_CHECKING:
+    from flax import nnx
 
 PATH = "_observed_path"
 
 
-def nnx_function(model: Any) -> tuple[Callable[..., Any], Any]:
+def nnx_function(model: nnx.Module) -> tuple[Callable[..., PyTree], PyTree]:
     """A flax.nnx module as a function of its state, for `observe`, and that state.
 
     Returns ``function(state, *inputs) -> outputs``, in which each module's call stands in a scope
@@ -24,7 +28,7 @@ def nnx_function(model: Any) -> tuple[Callable[..., Any], Any]:
 
     definition, state = nnx.split(model)
 
-    def function(state: Any, *inputs: Any) -> Any:
+    def function(state: PyTree, *inputs: PyTree) -> PyTree:
         copy = nnx.merge(definition, state)
         with _scopes(dict(nnx.iter_modules(copy))):
             return copy(*inputs)
@@ -33,7 +37,7 @@ def nnx_function(model: Any) -> tuple[Callable[..., Any], Any]:
 
 
 @contextlib.contextmanager
-def _scopes(modules: dict[tuple[Any, ...], Any]) -> Iterator[None]:
+def _scopes(modules: dict[tuple[Hashable, ...], nnx.Module]) -> Iterator[None]:
     """Inside, calls of these modules, and of copies that nnx makes of them, open scopes."""
     originals = {}
     for path, module in modules.items():
@@ -53,9 +57,9 @@ def _scopes(modules: dict[tuple[Any, ...], Any]) -> Iterator[None]:
             setattr(cls, "__call__", call)  # noqa: B010
 
 
-def _scoped(call: Callable[..., Any], active: list[str]) -> Callable[..., Any]:
+def _scoped(call: Callable[..., PyTree], active: list[str]) -> Callable[..., PyTree]:
     @functools.wraps(call)
-    def scoped(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def scoped(self: nnx.Module, *args: PyTree, **kwargs: PyTree) -> PyTree:
         path = getattr(self, PATH, active[-1])
         # Scopes nest, so only what the caller's path lacks is new; of a super().__call__ nothing.
         new = path.removeprefix(active[-1]).lstrip("/")

@@ -7,20 +7,23 @@ import dataclasses
 import difflib
 import fnmatch
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Inexact, PyTree, Shaped
 
 from cbundles.errors import did_you_mean
 from cbundles.observe import jaxprs, sites
 from cbundles.observe.interpret import Effects, Interpreter, Read
+from cbundles.observe.jaxprs import Aval
 from cbundles.observe.sites import Found, Site, Skipped
 
 Selector = str | Site  # the name of a site, a pattern that names match (`fnmatch`), or a site
+Reader = Callable[..., PyTree]  # a function of the values of sites
 
 
-def observe(function: Callable[..., Any], *examples: Any) -> Observed:
+def observe(function: Callable[..., PyTree], *examples: PyTree) -> Observed:
     """Find the sites of a function of arrays, or of pytrees of arrays.
 
     Args:
@@ -77,19 +80,21 @@ class Observed:
             raise ValueError(f"no site has the name {name!r}: {did_you_mean(name, near)}")
         return tuple(site for site in matching if kind in (None, site.kind))
 
-    def zeros(self, pattern: Selector = "*", *, kind: str | None = None) -> dict[str, jax.Array]:
+    def zeros(
+        self, pattern: Selector = "*", *, kind: str | None = None
+    ) -> dict[str, Shaped[Array, "..."]]:
         """Zeros for `perturb`: the gradient by them is the gradient by the values of the sites."""
         chosen = self.select(pattern, kind=kind)
         return {s.name: jnp.zeros((*s.repeats, *s.shape), s.dtype) for s in chosen}
 
     def run(
         self,
-        *arguments: Any,
-        read: Mapping[Selector | Sequence[Selector], Callable[..., Any]] | None = None,
-        gate: Mapping[Selector, Any] | None = None,
-        keep: Mapping[Selector, Any] | None = None,
-        perturb: Mapping[Selector, Any] | None = None,
-    ) -> tuple[Any, dict[str, Any]]:
+        *arguments: PyTree,
+        read: Mapping[Selector | Sequence[Selector], Reader] | None = None,
+        gate: Mapping[Selector, ArrayLike] | None = None,
+        keep: Mapping[Selector, ArrayLike] | None = None,
+        perturb: Mapping[Selector, ArrayLike] | None = None,
+    ) -> tuple[PyTree, dict[str, PyTree]]:
         """Call the function, and do something at sites. For use inside `jit`, `vmap` and `grad`.
 
         At one site first `keep` acts, then `gate`, then `perturb`; a reader sees the value that the
@@ -129,12 +134,10 @@ class Observed:
         results, readings = interpreter.evaluate(self._traced.block, leaves, effects)
         return jax.tree.unflatten(self._traced.output_tree, results), readings
 
-    def _by_site(self, given: Mapping[Selector, Any] | None) -> list[tuple[Site, Any]]:
+    def _by_site(self, given: Mapping[Selector, ArrayLike] | None) -> list[tuple[Site, ArrayLike]]:
         return [(s, value) for key, value in (given or {}).items() for s in self.select(key)]
 
-    def _reads(
-        self, given: Mapping[Selector | Sequence[Selector], Callable[..., Any]]
-    ) -> dict[str, Read]:
+    def _reads(self, given: Mapping[Selector | Sequence[Selector], Reader]) -> dict[str, Read]:
         """Readers by the name of the last of their sites."""
         reads = {}
         numbers = self._found.numbers
@@ -167,7 +170,7 @@ class Observed:
             names = ", ".join(site.name for site in group)
             raise ValueError(f"{names} are not in one loop body, so they cannot be read together")
 
-    def _check(self, arguments: Sequence[Any]) -> None:
+    def _check(self, arguments: Sequence[PyTree]) -> None:
         tree = jax.tree.structure(arguments)
         if tree != self._traced.input_tree:
             raise ValueError(f"observed for arguments {self._traced.input_tree}, not {tree}")
@@ -181,14 +184,14 @@ class Observed:
                 raise ValueError(f"observed for {place} of {_form(expected)}, not {_form(given)}")
 
 
-def _keep(site: Site, array: Any) -> jax.Array:
+def _keep(site: Site, array: ArrayLike) -> Bool[Array, "*repeats"]:
     keep = jnp.asarray(array)
     if keep.dtype != bool or keep.shape not in ((), site.repeats):
         raise ValueError(f"{site.name} is kept by bools {site.repeats}, not by {_form(keep)}")
     return jnp.broadcast_to(keep, site.repeats)
 
 
-def _gate(site: Site, array: Any) -> jax.Array:
+def _gate(site: Site, array: ArrayLike) -> Inexact[Array, "..."]:
     if not jnp.issubdtype(site.dtype, jnp.inexact):
         raise ValueError(f"{site.name} is {jnp.dtype(site.dtype).name}: it cannot be scaled")
     # In the site's own dtype, so that what comes after it keeps its dtype.
@@ -210,7 +213,7 @@ def _gate(site: Site, array: Any) -> jax.Array:
     return gate
 
 
-def _perturbation(site: Site, array: Any) -> jax.Array:
+def _perturbation(site: Site, array: ArrayLike) -> Shaped[Array, "..."]:
     given = jnp.asarray(array)
     expected = jax.ShapeDtypeStruct((*site.repeats, *site.shape), site.dtype)
     if (given.shape, given.dtype) != (expected.shape, expected.dtype):
@@ -218,5 +221,5 @@ def _perturbation(site: Site, array: Any) -> jax.Array:
     return given
 
 
-def _form(array: Any) -> str:
+def _form(array: Array | Aval) -> str:
     return f"{array.dtype.name}{list(array.shape)}"

@@ -17,12 +17,12 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from cbundles.observe import jaxprs
-from cbundles.observe.jaxprs import Block, Step
+from cbundles.observe.jaxprs import Aval, Block, Dtype, Step
 
 KINDS = ("named", "activation", "sum", "branch", "linear", "convolution")
 
@@ -56,7 +56,7 @@ class Site:
     kind: str  # one of KINDS; "named" if it has a name and was not recognised
     repeats: tuple[int, ...]  # (): once; (n,): in a scan of length n; (m, n): in a scan in a scan
     shape: tuple[int, ...]  # of the value, each time
-    dtype: Any
+    dtype: Dtype
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +86,7 @@ class _Place(NamedTuple):
     label: str
     kind: str
     repeats: tuple[int, ...]
-    aval: Any
+    aval: Aval
 
 
 def find(block: Block) -> Found:
@@ -154,7 +154,7 @@ def _without_doubles(places: list[_Place], absorbed: set[int]) -> list[_Place]:
     return list(kept.values())
 
 
-Recognised = tuple[Any, str, str, Any]  # a value's number, label, kind and aval
+Recognised = tuple[int, str, str, Aval]  # a value's number, label, kind and aval
 
 
 class _Origin(NamedTuple):
@@ -241,7 +241,7 @@ class _Reader:
         elif name == "dot_general" and self._is_linear(step, sources):
             yield number, "linear", "linear", aval
         elif name in ("add", "add_any") and (branch := self._branch(step, sources)) is not None:
-            yield step.inputs[branch], "branch", "branch", aval
+            yield branch, "branch", "branch", aval
             yield number, "sum", "sum", aval
         elif _is_real(aval, 1) and (label := self._activation(step, sources)):
             self.activations[number] = self.origins[number]
@@ -281,9 +281,9 @@ class _Reader:
         return parts
 
     def _branch(self, step: Step, sources: list[_Origin]) -> int | None:
-        """Which operand of a residual sum is the branch; None if it is no residual sum."""
+        """The number of the branch of a residual sum; None if it is no residual sum."""
         left, right = step.inputs
-        avals: list[Any] = [atom.aval for atom in step.equation.invars]
+        avals: list[Aval] = [atom.aval for atom in step.equation.invars]
         if not (isinstance(left, int) and isinstance(right, int)):
             return None
         if not _is_real(avals[0], 2) or avals[0].shape != avals[1].shape:
@@ -292,9 +292,9 @@ class _Reader:
             return None
         # Identity shortcut: the branch is made from the skip.
         if sources[0].above >> right & 1:
-            return 0
+            return left
         if sources[1].above >> left & 1:
-            return 1
+            return right
         # Projection shortcut: both are made from one array, and only the skip is so without a
         # nonlinearity.
         shared = sources[0].above & sources[1].above & self.arrays
@@ -302,7 +302,7 @@ class _Reader:
         only_right = shared & sources[1].straight & ~sources[0].straight
         if bool(only_left) == bool(only_right):
             return None
-        return 1 if only_left else 0
+        return right if only_left else left
 
 
 def _bend(step: Step, sources: list[_Origin]) -> str:
@@ -312,7 +312,7 @@ def _bend(step: Step, sources: list[_Origin]) -> str:
     return min(BENDS & jaxprs.primitives_in(step.equation), default="")
 
 
-def _is_real(aval: Any, at_least: int) -> bool:
+def _is_real(aval: Aval, at_least: int) -> bool:
     """An array of real numbers of at least so many axes."""
     if getattr(aval, "ndim", 0) < at_least:
         return False
