@@ -11,14 +11,17 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.stages import Compiled, Wrapped
+from jaxtyping import Array, Bool, Float32, Int32, Shaped, UInt8, UInt32
 
 from cbundles import bundles
+from cbundles.arrays import Numbers
 from cbundles.data import augment
 from cbundles.data.device import Examples
 from cbundles.data.pipelines import Augmentation
@@ -47,12 +50,12 @@ class Measurement(NamedTuple):
 
 
 class Layers(NamedTuple):
-    """Of measured activations, (members, layers) each."""
+    """Of measured activations; of a population with a leading axis of members."""
 
-    entropy: Any  # float32, nats
-    conflict_rate: Any  # float32
-    num_bundles: Any  # int32
-    finite: Any  # bool, False where an activation is NaN or infinite
+    entropy: Float32[Numbers, "*members layers"]  # nats
+    conflict_rate: Float32[Numbers, "*members layers"]
+    num_bundles: Int32[Numbers, "*members layers"]
+    finite: Bool[Numbers, "*members layers"]  # False where an activation is NaN or infinite
 
 
 class Measured(NamedTuple):
@@ -98,10 +101,10 @@ def _branch_rows(shape: ConvShape, measurement: Measurement) -> Rows:
 
 def accuracy(
     subject: Network, test: Examples, *, shape: Shape, augmentation: Augmentation
-) -> jax.Array:
+) -> Float32[Array, ""]:
     """The share of images that a network classifies correctly."""
 
-    def predict(x: jax.Array) -> jax.Array:
+    def predict(x: Float32[Array, "batch *pixels"]) -> Int32[Array, " batch"]:
         return jnp.argmax(network.logits(shape, subject, x), axis=1)
 
     predicted = in_batches(test.images, predict, augmentation, batch_of(shape))
@@ -110,10 +113,10 @@ def accuracy(
 
 def performance(
     subject: Network, examples: Examples, *, shape: Shape, augmentation: Augmentation
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[Float32[Array, ""], Float32[Array, ""]]:
     """Mean cross-entropy, and the share of images that are classified correctly."""
 
-    def judge(x: jax.Array) -> jax.Array:
+    def judge(x: Float32[Array, "batch *pixels"]) -> Float32[Array, "classes batch"]:
         return jax.nn.log_softmax(network.logits(shape, subject, x)).T
 
     logarithms = in_batches(examples.images, judge, augmentation, batch_of(shape))
@@ -124,14 +127,14 @@ def performance(
 
 def signatures(
     subject: Network,
-    images: jax.Array,
+    images: Shaped[Numbers, "samples *pixels"],
     scale: bundles.Scale,
-    keys: jax.Array,
+    keys: UInt32[Array, " keys"],
     *,
     shape: Shape,
     measurement: Measurement,
-) -> jax.Array:
-    """Signatures of all activations of `rows_of`, in its order, uint32 (rows, 4, N).
+) -> UInt32[Array, "rows 4 samples"]:
+    """Signatures of all activations of `rows_of`, in its order.
 
     scale: its amplitude is replaced by this network's, as each reading says. Padding is zero, so it
     neither raises the amplitude nor tells two samples apart.
@@ -147,14 +150,14 @@ def signatures(
 
 def _signatures_of_norm(
     subject: Network,
-    images: jax.Array,
+    images: Shaped[Numbers, "samples *pixels"],
     scale: bundles.Scale,
-    keys: jax.Array,
+    keys: UInt32[Array, " keys"],
     norm: str,
     rows: tuple[Rows, ...],
     shape: Shape,
     measurement: Measurement,
-) -> jax.Array:
+) -> UInt32[Array, "rows 4 samples"]:
     """Those of the rows that belong to one normalisation: one forward pass serves them all."""
     amplitudes_at: dict[str, list[str]] = {}
     for one in rows:
@@ -164,9 +167,9 @@ def _signatures_of_norm(
         for over in dict.fromkeys(one.amplitude for one in rows)
     }
 
-    def batch(x: jax.Array) -> jax.Array:
-        def see_with(amplitudes: list[str]) -> Callable[[jax.Array], jax.Array]:
-            def see(activations: jax.Array) -> jax.Array:
+    def batch(x: Float32[Array, "batch *pixels"]) -> UInt32[Array, "rows 4 batch"]:
+        def see_with(amplitudes: list[str]) -> Callable[[Array], Array]:
+            def see(activations: Float32[Array, "batch ..."]) -> UInt32[Array, "ways 4 batch"]:
                 signed = [
                     bundles.signature(activations, scale_of[over], keys, measurement.equality)
                     for over in amplitudes
@@ -195,11 +198,11 @@ def batch_of(shape: Shape) -> int:
 
 
 def in_batches(
-    images: jax.Array,
-    evaluate: Callable[[jax.Array], jax.Array],
+    images: Shaped[Numbers, "samples ..."],
+    evaluate: Callable[[Array], Array],
     augmentation: Augmentation,
     at_once: int = IMAGES_AT_ONCE,
-) -> jax.Array:
+) -> Shaped[Array, "*_ samples"]:
     """``evaluate(x)`` of all images, (..., N), where x is a batch, float32 (B, H, W, C), and the
     result (..., B). Batches are of one size; the last may overlap the one before it. augmentation:
     says how images that are still bytes become numbers."""
@@ -207,11 +210,11 @@ def in_batches(
     number = -(-count // at_once)
     size = -(-count // number)
 
-    def at(start: jax.Array) -> jax.Array:
+    def at(start: Int32[Array, ""]) -> Array:
         batch = lax.dynamic_slice_in_dim(images, start, size)
         return evaluate(augment.plain(batch, augmentation) if batch.dtype == jnp.uint8 else batch)
 
-    def one(results: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
+    def one(results: Array, start: Int32[Array, ""]) -> tuple[Array, None]:
         return lax.dynamic_update_slice_in_dim(results, at(start), start, axis=-1), None
 
     starts = jnp.minimum(jnp.arange(number) * size, count - size)
@@ -221,7 +224,7 @@ def in_batches(
 
 
 @functools.cache
-def accuracy_program(shape: Shape, augmentation: Augmentation) -> Any:
+def accuracy_program(shape: Shape, augmentation: Augmentation) -> Wrapped:
     """`accuracy` of a population, float32 (members,), compiled once per shape, for networks with a
     leading member axis and the test set."""
 
@@ -233,7 +236,7 @@ def accuracy_program(shape: Shape, augmentation: Augmentation) -> Any:
 
 
 @functools.cache
-def signatures_program(shape: Shape, measurement: Measurement) -> Any:
+def signatures_program(shape: Shape, measurement: Measurement) -> Wrapped:
     """`signatures` of a population, compiled once per shape. All activations of all members in a
     row, cut into pieces of `LAYERS_AT_ONCE`, (LAYERS_AT_ONCE, 4, N), the last one filled up."""
 
@@ -249,7 +252,7 @@ def signatures_program(shape: Shape, measurement: Measurement) -> Any:
 
 
 @functools.cache
-def partition_program(samples: int, num_classes: int) -> Any:
+def partition_program(samples: int, num_classes: int) -> Compiled:
     """Compiled `bundles.partition_layers` of one piece; bundle ids are not kept.
 
     Kept apart from `signatures_program` because it is the same for networks of every shape: it took
@@ -269,7 +272,7 @@ def partition_program(samples: int, num_classes: int) -> Any:
 
 
 def layers(
-    program: Any,
+    program: Wrapped | Compiled,
     shape: Shape,
     networks: Network,
     probe: Examples,
@@ -319,11 +322,16 @@ def _by_reading(
     return Measured(own, branches, dict(zip(names, further, strict=True)))
 
 
-def latency(shape: Shape, subject: Network, images: jax.Array, augmentation: Augmentation) -> float:
-    """Seconds that one network takes to classify a batch of images, uint8 (B, H, W, C): the median
-    of synchronised calls after a few that do not count."""
+def latency(
+    shape: Shape,
+    subject: Network,
+    images: UInt8[Array, "batch *pixels"],
+    augmentation: Augmentation,
+) -> float:
+    """Seconds that one network takes to classify a batch of images: the median of synchronised
+    calls after a few that do not count."""
 
-    def classify(subject: Network, images: jax.Array) -> jax.Array:
+    def classify(subject: Network, images: Array) -> Array:
         return network.logits(shape, subject, augment.plain(images, augmentation))
 
     program, times = jax.jit(classify), []

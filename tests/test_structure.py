@@ -18,7 +18,7 @@ from cbundles import __version__
 
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
-    ["errors", "provenance"],
+    ["arrays", "errors", "provenance"],
     ["formats", "chance", "keeping"],
     ["identity", "readings"],
     ["config"],

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cbundles import measure
+from cbundles.arrays import Numbers
 from cbundles.bundles import Equality
 from cbundles.config import Cell
 from cbundles.data import augment
@@ -66,7 +67,7 @@ def _numbers_of_member(
     of_member = [values[member, :count] for values in layers]
     entropy, rate, num_bundles, finite = of_member
 
-    def or_none(values: np.ndarray) -> list[float | None]:
+    def or_none(values: Numbers) -> list[float | None]:
         return [short(v) if sound else None for v, sound in zip(values, finite, strict=True)]
 
     return {
