@@ -17,7 +17,7 @@ from cbundles.commands.running import (
     describe_data,
     devices,
     prepare_data,
-    train,
+    run_jobs,
     wall_seconds,
 )
 from cbundles.config import TRAIN, Cell
@@ -83,7 +83,7 @@ class Measure:
             if todo:
                 studies = [self._study(cell, store, facts[cell.data.name]) for cell in todo]
                 done = len(self.cells) - len(todo)
-                failed = train(studies, done, facts, store, options, console, what="to measure")
+                failed = run_jobs(studies, done, facts, store, options, console, what="to measure")
             rows = remeasured.write_readings(store)
         if options.as_json:
             done_event = {"event": "done", "networks": len(rows), "failed": failed, "rows": rows}
