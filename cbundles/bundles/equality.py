@@ -176,13 +176,14 @@ def fingerprint(
     mixed = _mix(rounded_bits(q, resolution), mixing)
     rotated = (mixed << 16) | (mixed >> 16)
     lanes = [mixed * first, mixed * second, rotated * third]
-
-    # One reduction with four results reads q once and is vectorised; four reductions are not.
-    def combine(x: Results, y: Results) -> Results:
-        return *(a + b for a, b in zip(x[:-1], y[:-1], strict=True)), jnp.maximum(x[-1], y[-1])
-
     operands = (*lanes, _bits(q) & ABSOLUTE)
-    return jnp.stack(lax.reduce(operands, (np.uint32(0),) * (LANES + 1), combine, (1,)))
+    # One reduction with four results reads q once and is vectorised; four reductions are not.
+    return jnp.stack(lax.reduce(operands, (np.uint32(0),) * (LANES + 1), _combined, (1,)))
+
+
+def _combined(x: Results, y: Results) -> Results:
+    """Sums of the lanes, and the larger of the last results."""
+    return *(a + b for a, b in zip(x[:-1], y[:-1], strict=True)), jnp.maximum(x[-1], y[-1])
 
 
 def _mix(
