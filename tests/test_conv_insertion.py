@@ -209,7 +209,7 @@ def test_insertion_gradients_are_those_of_the_network_with_the_layer(batch, resi
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_insertion_gradients_are_finite_differences(batch, residual):
+def test_insertion_gradients_are_finite_differences(unchecked, batch, residual):
     """In float64, and from below: a kernel that grows off its centre lets pixels through that are
     0 and have neighbours, and the slope of a ReLU at 0 is taken to be 0."""
     shape = shape_of(residual, (1, 2, 0, 0))
