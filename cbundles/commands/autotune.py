@@ -249,9 +249,9 @@ def _show(chains: list[Chain], run: Run, console: Console) -> None:
         text = f"seed {seed}: {depths} layers, {restarts} restarts"
         console.print(text + ", given up" * chain.given_up, highlight=False)
     for group in groups:
-        line = table1.row(group)
-        text = ", ".join(f"{key} {line[key]}" for key in table1.COLUMNS[3:-1])
+        line = table1.our_row(group)
+        text = ", ".join(f"{key} {line[key]}" for key in table1.MEASURED)
         console.print(f"{line['network']}: {text}", highlight=False, soft_wrap=True)
     if groups:
-        for path in table1.write(groups, run.store.folder):
+        for path in table1.write_table1(groups, run.store.folder):
             console.print(f"table    {path}", highlight=False, soft_wrap=True)

@@ -6,13 +6,12 @@ import json
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from cbundles.commands import sweep
 from cbundles.commands.running import Options
-from cbundles.config import GROW, Experiment
+from cbundles.config import Experiment
 from cbundles.console import duration
-from cbundles.report import arms, growth, tuning
+from cbundles.report import arm_tables, arms
 
 
 def plan(experiment: Experiment, options: Options, console: Console) -> None:
@@ -27,21 +26,16 @@ def run(experiment: Experiment, options: Options, console: Console) -> int:
         done = {"event": "done", "networks": len(records), "failed": failed}
         print(json.dumps({**done, "folder": str(store.folder), "figures": list(map(str, figures))}))
         return 1 if failed else 0
-    stem, told = ("growth", growth) if experiment.cells[0].kind == GROW else ("tuning", tuning)
-    for setting in arms.settings(records):
-        table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left")
-        table.title = told.about(setting)
-        for title in told.COLUMNS.values():
-            table.add_column(title)
-        for row in told.shown(setting):
-            table.add_row(*row)
-        console.print(table, highlight=False)
+    study = arm_tables.study_of(experiment.cells[0].kind)
+    for setting in arms.settings_of(records):
+        table = arm_tables.arms_table([setting])
+        console.print(table.terminal(setting.about), highlight=False)
         console.print()
     if records:
-        console.print(told.ABOUT, style="dim", highlight=False)
+        console.print(study.about, style="dim", highlight=False)
         console.print(_compiled(records), highlight=False)
         for suffix in ("csv", "md"):
-            path = store.folder / f"{stem}.{suffix}"
+            path = store.folder / f"{study.stem}.{suffix}"
             console.print(f"table    {path}", highlight=False, soft_wrap=True)
     for path in figures:
         console.print(f"figure   {path}", highlight=False, soft_wrap=True)

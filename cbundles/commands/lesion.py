@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from cbundles import config, data
 from cbundles.commands import sweep
@@ -198,7 +197,7 @@ def run(
         figures = views.write(found) if found.records else []
     if options.as_json:
         done_ = {"event": "done", "studies": len(found.lesions), "failed": failed}
-        rows = [row for group in lesions.alike(found.lesions) for row in lesions.rows(group)]
+        rows = lesions.removal_rows(found.lesions)
         print(json.dumps({**done_, "folder": str(store.folder), "rows": rows}))
     else:
         _show(found, figures, console)
@@ -212,18 +211,9 @@ def _show(run: runs.Run, figures: list[Path], console: Console) -> None:
     for group in lesions.alike(run.lesions):
         for text in lesions.group_lines(group):
             console.print(text, highlight=False, markup=False, soft_wrap=True)
-        what_can_go = [lesions.shown(row) for row in lesions.rows(group)]
-        for title, lines in (
-            ("mean change of the test accuracy in points, by the share of blocks removed",
-             lesions.course_table(group)),
-            ("what can go", [list(lesions.COLUMNS.values()), *what_can_go]),
-        ):  # fmt: skip
-            table = Table(box=None, header_style="bold", pad_edge=False, title=title)
-            for column in lines[0]:
-                table.add_column(column, justify="right")
-            for line in lines[1:]:
-                table.add_row(*line)
-            console.print(table)
+        course = "mean change of the test accuracy in points, by the share of blocks removed"
+        console.print(lesions.course_table(group).terminal(course))
+        console.print(lesions.removal_table(group).terminal("what can go"))
     if run.lesions:
         console.print(lesions.ABOUT, highlight=False, style="dim")
         console.print(f"\ntable    {run.store.folder / 'lesion.csv'}", soft_wrap=True)

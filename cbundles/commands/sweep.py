@@ -26,7 +26,7 @@ from cbundles.data.dataset import Facts
 from cbundles.executor import planner
 from cbundles.experiments import edits
 from cbundles.networks.shape import Shape, shape_of
-from cbundles.report import runs, summary, tables, views
+from cbundles.report import runs, summary, sweep_tables, views
 from cbundles.store import Store
 
 TABLE_ROWS_SHOWN = 60
@@ -166,19 +166,13 @@ def _show(
     failed: int,
     console: Console,
 ) -> None:
-    rows = [summary.row(record) for record in records]
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    columns = tables.columns(rows)
-    for title in columns.values():
-        table.add_column(title, justify="right")
-    for row in rows[:TABLE_ROWS_SHOWN]:
-        table.add_row(*tables.shown(row, columns))
+    rows = [summary.summary_of(record) for record in records]
     if rows:
-        console.print(table)
+        console.print(sweep_tables.network_table(rows).first(TABLE_ROWS_SHOWN).terminal())
     if len(rows) > TABLE_ROWS_SHOWN:
         console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
     console.print()
-    for line in tables.boundary_lines(records):
+    for line in sweep_tables.boundary_lines(records):
         console.print(line, highlight=False, markup=False)
     if records:
         console.print(f"\ntable    {store.folder / 'table.csv'}", highlight=False, soft_wrap=True)

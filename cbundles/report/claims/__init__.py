@@ -18,31 +18,31 @@ from cbundles.report.runs import Run
 CRITERIA = Path(__file__).with_name("criteria.yaml")
 
 JUDGES: dict[str, Callable[[Sequence[Run]], list[Finding]]] = {
-    "C1": toy.separate,
-    "C2": toy.balanced,
-    "C3": toy.imbalanced,
-    "C4": toy.amplitude,
-    "C5": toy.correlation,
-    "C6": fc.earlier_when_narrow,
-    "C7": fc.same_layer,
-    "C8": fc.fully_conflicting,
-    "C9": fc.slowly_resolved,
-    "C10": fc.boundary,
-    "C11": fc.correlated,
-    "C12": conv.best_depth,
-    "C13": conv.during_training,
-    "C14": conv.residual,
-    "C15": autotune.table,
-    "C16": autotune.restarts,
-    "C17": lesion.removable,
-    "C18": growth.insertion,
-    "C19": resolution.coarser,
-    "C20": fc.stopped,
+    "C1": toy.learns_without_conflict,
+    "C2": toy.becomes_constant_when_balanced,
+    "C3": toy.becomes_constant_when_imbalanced,
+    "C4": toy.gradients_are_as_large,
+    "C5": toy.gradients_are_correlated,
+    "C6": fc.conflicts_earlier_when_narrow,
+    "C7": fc.conflicts_in_the_same_layer,
+    "C8": fc.conflicts_fully,
+    "C9": fc.conflicts_resolve_slowly,
+    "C10": fc.boundary_predicts,
+    "C11": fc.entropy_predicts_accuracy,
+    "C12": conv.best_vgg_is_not_deep,
+    "C13": conv.conflicts_appear_during_training,
+    "C14": conv.resnets_do_not_conflict,
+    "C15": autotune.rows_of_table1,
+    "C16": autotune.three_restarts_at_most,
+    "C17": lesion.most_layers_can_go,
+    "C18": growth.insertion_is_faster_and_cheaper,
+    "C19": resolution.coarser_bundles_more,
+    "C20": fc.stopped_networks_are_not_the_best,
 }
 
 
 def judge(runs: Sequence[Run]) -> list[Claim]:
     """Every claim, with what the records of all runs say about it."""
     entries: list[dict[str, str]] = yaml.safe_load(CRITERIA.read_text())
-    found = {name: tuple(function(runs)) for name, function in JUDGES.items()}
-    return [Claim(**entry, findings=found.get(entry["id"], ())) for entry in entries]
+    findings = {name: tuple(judge_of(runs)) for name, judge_of in JUDGES.items()}
+    return [Claim(**entry, findings=findings.get(entry["id"], ())) for entry in entries]
