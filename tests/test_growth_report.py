@@ -130,11 +130,11 @@ def test_growth_differences_are_paired_by_seed():
 
 def test_growth_networks_that_diverged_or_stopped_have_no_final_loss():
     gone = growth_record("max", diverged=True)
-    assert arms.is_diverged(gone) and math.isnan(arms.final(gone, "test_accuracy"))
+    assert arms.has_no_end(gone) and math.isnan(arms.final(gone, "test_accuracy"))
     short = growth_record("max")
-    assert not arms.is_diverged(short)
+    assert not arms.has_no_end(short)
     short["history"] = short["history"][:-1]
-    assert arms.is_diverged(short)
+    assert arms.has_no_end(short)
 
 
 def test_growth_loss_at_equal_compute():

@@ -28,8 +28,7 @@ def run(experiment: Experiment, options: Options, console: Console) -> int:
         return 1 if failed else 0
     study = arm_tables.study_of(experiment.cells[0].kind)
     for setting in arms.settings_of(records):
-        table = arm_tables.arms_table([setting])
-        console.print(table.terminal(setting.about), highlight=False)
+        console.print(arm_tables.arms_table(setting).terminal(setting.about), highlight=False)
         console.print()
     if records:
         console.print(study.about, style="dim", highlight=False)

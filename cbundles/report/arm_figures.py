@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -83,11 +83,12 @@ def draw_arms(records: Sequence[Record], folder: Path) -> list[Path]:
     if settings[0].kind != GROW:
         return drawing.draw_groups([[tuned_depths(setting)] for setting in settings], folder)
     scored = [setting for setting in settings if _scored_networks(setting)]
-    paths = drawing.draw_groups([[growth_losses(part)] for part in _parts(settings)], folder)
-    return paths + drawing.draw_groups([[sensitivities(part)] for part in _parts(scored)], folder)
+    losses = [[growth_losses(part)] for part in _settings_by_figure(settings)]
+    sensitivity = [[sensitivities(part)] for part in _settings_by_figure(scored)]
+    return drawing.draw_groups(losses, folder) + drawing.draw_groups(sensitivity, folder)
 
 
-def _parts(settings: Sequence[Setting]) -> list[Sequence[Setting]]:
+def _settings_by_figure(settings: Sequence[Setting]) -> list[Sequence[Setting]]:
     starts = range(0, len(settings), SETTINGS_DRAWN)
     return [settings[start : start + SETTINGS_DRAWN] for start in starts]
 
@@ -127,7 +128,6 @@ def _growth_picture(
     settings: Sequence[Setting],
     networks: Sequence[Record],
     text: str,
-    rows_of: Callable[[Setting], list[Row]],
     **picture: Any,
 ) -> Picture:
     """A picture with two panels for each setting, one above the other."""
@@ -136,7 +136,6 @@ def _growth_picture(
     return Picture(
         text=f"{text} {'; '.join(setting.about for setting in settings)}.",
         caption="; ".join(filter(None, parts)),
-        rows=[row for setting in settings for row in rows_of(setting)],
         panels=(2, len(settings)),
         **picture,
     )
@@ -150,6 +149,7 @@ def _title_of_column(name: str, seeds: int) -> str:
 
 def growth_losses(settings: Sequence[Setting]) -> Picture:
     """A column for each setting: the training loss over compute, and over epochs."""
+    rows = [row for one in settings for arm in one.arms for row in losses_of(one, arm)]
     return _growth_picture(
         settings,
         networks=[record for setting in settings for record in setting.records],
@@ -157,31 +157,28 @@ def growth_losses(settings: Sequence[Setting]) -> Picture:
             "Training loss over the FLOPs spent (top) and over epochs (bottom): median and "
             "quartiles over seeds. Triangles: the arm max inserts a layer in at least one seed."
         ),
-        rows_of=_loss_rows,
+        rows=rows,
         stem="fig_growth_loss",
         title="Inserting layers while training",
         size=(1.8 + 3.0 * len(settings), 6.4),
         sharing={"sharey": "col"},
-        draw=lambda figure, panels: _draw_losses(figure, panels, settings),
+        draw=lambda figure, panels: _draw_losses(figure, panels, settings, rows),
     )
-
-
-def _loss_rows(setting: Setting) -> list[Row]:
-    return [row for arm in setting.arms for row in losses_of(setting, arm)]
 
 
 def losses_of(setting: Setting, arm: Arm) -> list[Row]:
     """The training loss of an arm over epochs and over compute: quartiles over seeds, at no more
     than 200 of its evaluations; diverged networks are left out from there on."""
     evaluations = [_by_epoch(record) for record in arm.records]
-    epochs = sorted(set().union(*evaluations))
+    epochs = drawing.spread_evenly(sorted(set().union(*evaluations)), POINTS)
+    evaluated = [[some[epoch] for some in evaluations if epoch in some] for epoch in epochs]
+    compute = [median(flops for flops, _ in here) for here in evaluated]
+    at_equal = np.array([at_compute(record, compute, "train_loss") for record in arm.records])
     rows = []
-    for epoch in drawing.spread_evenly(epochs, POINTS):
-        here = [by_epoch[epoch] for by_epoch in evaluations if epoch in by_epoch]
-        flops = median(flops for flops, _ in here)
+    for point, (epoch, flops) in enumerate(zip(epochs, compute, strict=True)):
         losses = {
-            "epochs": [loss for _, loss in here],
-            "compute": [float(at_compute(r, flops, "train_loss")) for r in arm.records],
+            "epochs": [loss for _, loss in evaluated[point]],
+            "compute": at_equal[:, point].tolist(),
         }
         for over, values in losses.items():
             sound = [loss for loss in values if not math.isnan(loss)]
@@ -209,14 +206,18 @@ def _by_epoch(record: Record) -> dict[int, tuple[float, float]]:
     return dict(zip(course(record, "epoch"), spent_and_lost, strict=True))
 
 
-def _draw_losses(figure: Figure, panels: Panels, settings: Sequence[Setting]) -> None:
+def _draw_losses(
+    figure: Figure, panels: Panels, settings: Sequence[Setting], rows: Sequence[Row]
+) -> None:
     names, _ = told_apart(settings)
     for (upper, lower), setting, name in zip(panels.T, settings, names, strict=True):
         size, unit = _compute_unit(setting)
-        for arm in setting.arms:
-            rows = losses_of(setting, arm)
-            _draw_quartiles(upper, arm, [r for r in rows if r["over"] == "compute"], "flops", size)
-            _draw_quartiles(lower, arm, [r for r in rows if r["over"] == "epochs"], "epoch", 1.0)
+        for arm in setting.arm_names:
+            of_arm = [r for r in rows if (r["setting"], r["arm"]) == (setting.name, arm)]
+            compute = [row for row in of_arm if row["over"] == "compute"]
+            epochs = [row for row in of_arm if row["over"] == "epochs"]
+            _draw_quartiles(upper, arm, [row["flops"] / size for row in compute], compute)
+            _draw_quartiles(lower, arm, [row["epoch"] for row in epochs], epochs)
         _logarithmic(upper)
         for epoch, flops in _insertions(setting):
             _draw_triangle(upper, flops / size)
@@ -239,10 +240,9 @@ def _draw_losses(figure: Figure, panels: Panels, settings: Sequence[Setting]) ->
     drawing.legend_below(figure, handles=handles, ncols=columns, fontsize=8)
 
 
-def _draw_quartiles(axes: Axes, arm: Arm, rows: Sequence[Row], over: str, unit: float) -> None:
+def _draw_quartiles(axes: Axes, arm: str, x: Sequence[float], rows: Sequence[Row]) -> None:
     low, middle, high = (np.array([row[key] for row in rows], float) for key in QUARTILES)
-    x = [row[over] / unit for row in rows]
-    style = _line_of(arm.name)
+    style = _line_of(arm)
     drawing.line_with_band(axes, x, middle, low, high, band=drawing.FAINT, linewidth=1.2, **style)
 
 
@@ -282,7 +282,7 @@ def sensitivities(settings: Sequence[Setting]) -> Picture:
             "at each insertion (of many, six); a ring's area is the share of seeds that chose it. "
             "Bottom: over epochs, beside that of the existing layers."
         ),
-        rows_of=_sensitivity_rows,
+        rows=[row for setting in settings for row in _sensitivity_rows(setting)],
         stem="fig_growth_sensitivity",
         title="Sensitivity of positions, arm max",
         size=(1.8 + 3.0 * len(settings), 6.6),
@@ -408,6 +408,7 @@ def tuned_depths(setting: Setting) -> Picture:
     """A column for each depth at the start: depth and test accuracy over compute."""
     networks = counted(len(setting.records), "network")
     starts = len(setting.starts)
+    rows = [row for arm in setting.arms for row in tuned_means(setting, arm)]
     return Picture(
         stem="fig_tuning_depth",
         title="Removing and inserting layers while training",
@@ -417,11 +418,11 @@ def tuned_depths(setting: Setting) -> Picture:
             "so that none hides another; diverged networks are in no mean from there on."
         ),
         caption=f"{setting.about}, {networks}; {devices(setting.records)}",
-        rows=[row for arm in setting.arms for row in tuned_means(setting, arm)],
+        rows=rows,
         size=(max(5.6, 1.2 + 2.8 * starts), 6.0),
         panels=(2, starts),
         sharing={"sharex": True, "sharey": "row"},
-        draw=lambda figure, panels: _draw_tuned_depths(figure, panels, setting),
+        draw=lambda figure, panels: _draw_tuned_depths(figure, panels, setting, rows),
     )
 
 
@@ -429,15 +430,14 @@ def tuned_means(setting: Setting, arm: Arm) -> list[Row]:
     """What the thick lines show: means over seeds of depth and test accuracy after so many FLOPs,
     at 200 points; a thin line is in the record."""
     points = np.linspace(0, max(map(spent, arm.records)), POINTS)
-    networks = np.array([at_compute(record, points, "test_loss") for record in arm.records])
-    is_sound = ~np.isnan(networks)
+    losses = np.array([at_compute(record, points, "test_loss") for record in arm.records])
     values = {
         quantity: np.array([at_compute(record, points, quantity) for record in arm.records])
         for quantity in TUNED
     }
     rows = []
     for point, flops in enumerate(points):
-        sound = is_sound[:, point]
+        sound = ~np.isnan(losses[:, point])
         row = {
             "setting": setting.name,
             "start": arm.start,
@@ -451,15 +451,18 @@ def tuned_means(setting: Setting, arm: Arm) -> list[Row]:
     return rows
 
 
-def _draw_tuned_depths(figure: Figure, panels: Panels, setting: Setting) -> None:
+def _draw_tuned_depths(
+    figure: Figure, panels: Panels, setting: Setting, rows: Sequence[Row]
+) -> None:
     size, unit = _compute_unit(setting)
     deepest = max(max(course(record, "depth")) for record in setting.records)
     for column, start in zip(panels.T, setting.starts, strict=True):
         arms = [arm for arm in setting.arms if arm.start == start]
         for number, arm in enumerate(arms):
             shift = 0.003 * deepest * (number - 2)  # so that no arm hides another
-            _draw_tuned_arm(column[0], setting, arm, "depth", size, shift)
-            _draw_tuned_arm(column[1], setting, arm, "test_accuracy", size, 0)
+            means = [r for r in rows if (r["start"], r["arm"]) == (start, arm.name)]
+            _draw_tuned_arm(column[0], arm, means, "depth", size, shift)
+            _draw_tuned_arm(column[1], arm, means, "test_accuracy", size, 0)
         seeds = max(len(arm.networks) for arm in arms)
         layers, n = counted(start, "layer"), counted(seeds, "seed")
         column[0].set_title(f"from {layers}, n = {n} an arm", fontsize=8)
@@ -474,7 +477,7 @@ def _draw_tuned_depths(figure: Figure, panels: Panels, setting: Setting) -> None
 
 
 def _draw_tuned_arm(
-    axes: Axes, setting: Setting, arm: Arm, quantity: str, unit: float, shift: float
+    axes: Axes, arm: Arm, means: Sequence[Row], quantity: str, unit: float, shift: float
 ) -> None:
     """A thin line for each network, and a thick one for their mean."""
     factor, _ = TUNED[quantity]
@@ -483,7 +486,6 @@ def _draw_tuned_arm(
         x = np.array(course(record, "flops")) / unit
         y = factor * np.array(course(record, quantity)) + shift
         axes.plot(x, y, color=COLOURS[arm.name], linewidth=0.4, alpha=0.25, drawstyle=steps)
-    rows = tuned_means(setting, arm)
-    x = np.array([row["flops"] for row in rows]) / unit
-    y = factor * np.array([row[quantity] for row in rows], float) + shift
+    x = np.array([row["flops"] for row in means]) / unit
+    y = factor * np.array([row[quantity] for row in means], float) + shift
     axes.plot(x, y, linewidth=1.8, **_line_of(arm.name))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 
 from cbundles.config import GROW
@@ -26,7 +27,7 @@ from cbundles.report.arms import (
     difference,
     difference_at_equal_compute,
     final_depth,
-    is_diverged,
+    has_no_end,
     reach,
     settings_of,
     spent,
@@ -35,6 +36,7 @@ from cbundles.report.records import Record, edits, value_at
 from cbundles.report.statistics import estimate, six_digits
 from cbundles.report.table import Column, Row, Table
 from cbundles.report.words import lowest_to_highest
+from cbundles.store import write_atomically
 
 GROWTH_REFERENCES = (SMALL, *CONTROLS, MATCHED, LARGE)
 GROWTH_QUANTITIES = ("train_loss", "test_loss", "test_accuracy")
@@ -51,7 +53,6 @@ class Study:
     heading: what their networks do
     row_of: the row of an arm
     columns: as people read that row
-    lines_below: sentences below the table of a setting
     about: what the columns mean
     """
 
@@ -59,7 +60,6 @@ class Study:
     heading: str
     row_of: Callable[[Setting, Arm], Row]
     columns: Sequence[Column]
-    lines_below: Callable[[Setting], list[str]]
     about: str
 
 
@@ -68,28 +68,32 @@ def study_of(kind: str) -> Study:
     return GROWTH if kind == GROW else TUNING
 
 
-def arms_table(settings: Sequence[Setting]) -> Table:
-    """A row for each arm, and for each depth at the start, of settings of one run.
+def arms_table(setting: Setting) -> Table:
+    """A row for each arm, and for each depth at the start.
 
     Numbers, None where there are none. QUANTITY_vs_REFERENCE columns are paired differences with
     their intervals, pairs how many, left_out how many had a diverged network.
     """
-    study = study_of(settings[0].kind)
-    rows = [study.row_of(setting, arm) for setting in settings for arm in setting.arms]
-    return Table(rows, study.columns)
+    study = study_of(setting.kind)
+    return Table([study.row_of(setting, arm) for arm in setting.arms], study.columns)
 
 
-def arms_page(name: str, records: Sequence[Record]) -> str:
-    """The tables of a run in Markdown, and where its networks were trained."""
+def write_arms(name: str, records: Sequence[Record], folder: Path) -> None:
+    """Write the tables of a run, and where its networks were trained: growth.* or tuning.*."""
     settings = settings_of(records)
     study = study_of(settings[0].kind)
+    rows: list[Row] = []
     page = f"# {name}: {study.heading}\n"
     for setting in settings:
-        page += f"\n{setting.about}:\n\n{arms_table([setting]).markdown()}"
-        if lines := study.lines_below(setting):
+        table = arms_table(setting)
+        rows += table.rows
+        page += f"\n{setting.about}:\n\n{table.markdown()}"
+        if lines := _max_against_others(setting):
             page += "\n" + "".join(f"- {line}\n" for line in lines)
     origins = "".join(f"- {line}\n" for line in summary.origin_lines(records))
-    return f"{page}\n{study.about}\n\n{origins}"
+    page += f"\n{study.about}\n\n{origins}"
+    Table(rows).write_csv(folder / f"{study.stem}.csv")
+    write_atomically(folder / f"{study.stem}.md", page)
 
 
 def growth_row(setting: Setting, arm: Arm) -> Row:
@@ -128,7 +132,7 @@ def _networks(arm: Arm) -> Row:
     depths = [final_depth(record) for record in arm.records]
     return {
         "networks": len(arm.records),
-        "diverged": sum(map(is_diverged, arm.records)),
+        "diverged": sum(map(has_no_end, arm.records)),
         "depth_mean": _mean(arm, final_depth),
         "depth_min": min(depths),
         "depth_max": max(depths),
@@ -199,7 +203,7 @@ def _difference_from(reference: str, key: str, *, percent: bool = False) -> Call
 
 def _max_against_others(setting: Setting) -> list[str]:
     """What it matters where a layer is inserted, and that it is inserted: a line for each arm that
-    max is compared with."""
+    max is compared with; none of tuned networks."""
     lines = []
     for other in GROWTH_REFERENCES:
         loss, test, accuracy = (difference(setting, MAX, other, q) for q in GROWTH_QUANTITIES)
@@ -214,10 +218,6 @@ def _max_against_others(setting: Setting) -> list[str]:
             line += f", {loss.left_out} with a diverged network left out"
         lines.append(line)
     return lines
-
-
-def _nothing_more(setting: Setting) -> list[str]:
-    return []
 
 
 GROWTH = Study(
@@ -241,7 +241,6 @@ GROWTH = Study(
         ),
         Column("reach", "FLOPs to large's loss / large's", _show_reach),
     ),
-    lines_below=_max_against_others,
     about=(
         "Losses and accuracy after the last epoch: mean over seeds and 95 % t-interval. "
         "Differences are paired by seed; at equal compute: the arm's loss when it had spent as "
@@ -274,7 +273,6 @@ TUNING = Study(
             _difference_from(RANDOM, "test_accuracy_vs_both-random", percent=True),
         ),
     ),
-    lines_below=_nothing_more,
     about=(
         "An arm removes from the first layer on whose H is above that of layer 1, or, where there "
         "is none, inserts where the sensitivity is largest; an edit stays when the held-out loss "

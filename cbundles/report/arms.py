@@ -22,6 +22,7 @@ from cbundles.report.records import (
     cell_of,
     course,
     depth_of,
+    epochs_of,
     experiment_of,
     seed_of,
     value_at,
@@ -182,13 +183,13 @@ def told_apart(settings: Sequence[Setting]) -> tuple[list[str], str]:
 
 def final(record: Record, quantity: str) -> float:
     """When training is over; NaN for a network that diverged, or grew and did not get there."""
-    return math.nan if is_diverged(record) else finite(value_at(record, quantity, -1))
+    return math.nan if has_no_end(record) else finite(value_at(record, quantity, -1))
 
 
-def is_diverged(record: Record) -> bool:
+def has_no_end(record: Record) -> bool:
     """Whether a network has no final loss."""
     last_epoch = value_at(record, "epoch", -1)
-    if experiment_of(record) == GROW and last_epoch < cell_of(record).training.epochs:
+    if experiment_of(record) == GROW and last_epoch < epochs_of(record):
         return True
     losses = (value_at(record, loss, -1) for loss in ("train_loss", "test_loss"))
     return any(math.isnan(finite(loss)) for loss in losses)
@@ -227,7 +228,7 @@ def difference_at_equal_compute(setting: Setting, arm: str) -> Estimate:
     for seed, record in setting.arm(arm).networks.items():
         if seed in small.networks:
             loss = at_compute(record, spent(small.networks[seed]), "train_loss")
-            ours[seed] = math.nan if is_diverged(record) else float(loss)
+            ours[seed] = math.nan if has_no_end(record) else float(loss)
     return paired(ours, small.finals("train_loss"))
 
 

@@ -19,13 +19,14 @@ from cbundles.report.records import (
     course,
     dataset_of,
     depth_of,
+    epochs_of,
     epochs_trained,
     family_of,
     seed_of,
     value_at,
     width_of,
 )
-from cbundles.report.runs import AUTOTUNE, SWEEP, TOY, Run
+from cbundles.report.runs import AUTOTUNE, SWEEP, Run
 from cbundles.report.words import counted
 
 # Settings of the networks that claims are judged on. They are named here, so that neither a changed
@@ -138,11 +139,6 @@ def last_entropies(record: Record) -> list[float]:
     return [float(layers[-1]) for layers in course(record, "entropy")[1:]]
 
 
-def toys(runs: Sequence[Run]) -> list[Run]:
-    """Complete runs of the toy."""
-    return [run for run in runs if run.kind == TOY and not run.unfinished]
-
-
 def tunings(runs: Sequence[Run]) -> list[Run]:
     """Auto-tunings as in the paper: from 120 layers, with its rule and its settings."""
     return [run for run in runs if _is_tuned_as_in_the_paper(run)]
@@ -183,7 +179,7 @@ def collect(runs: Sequence[Run], *, resolutions: bool = False) -> list[Evidence]
 def _is_whole(record: Record, settings: Mapping[str, Any]) -> bool:
     """Whether a network was trained to the end, with these settings."""
     cell = cell_of(record)
-    return epochs_trained(record) == cell.training.epochs and has(cell, settings)
+    return epochs_trained(record) == epochs_of(record) and has(cell, settings)
 
 
 def _is_sound(record: Record) -> bool:

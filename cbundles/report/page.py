@@ -84,12 +84,12 @@ def _claim(claim: Claim) -> Html:
         claim=claim.claim,
         badge=_badge(claim.verdict),
         paper=claim.paper,
-        findings=_one_after_another(map(_finding, claim.findings)),
+        findings=_one_after_another(map(_finding_html, claim.findings)),
         criterion=claim.criterion,
     )
 
 
-def _finding(finding: Finding) -> Html:
+def _finding_html(finding: Finding) -> Html:
     return _filled(
         "finding",
         badge=_badge(finding.verdict),

@@ -50,6 +50,11 @@ def seed_of(record: Record) -> int:
     return int(record["config"]["training"]["seed"])
 
 
+def epochs_of(record: Record) -> int:
+    """How many epochs a network was to be trained for."""
+    return int(record["config"]["training"]["epochs"])
+
+
 def experiment_of(record: Record) -> str | None:
     """The command that a network was trained by, where that is none of ``sweep``'s kind."""
     experiment: str | None = record.get("experiment")

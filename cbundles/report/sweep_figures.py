@@ -15,11 +15,11 @@ from cbundles.report import drawing, select, summary, sweep_tables
 from cbundles.report.drawing import Panels, Picture
 from cbundles.report.records import (
     Record,
-    cell_of,
     course,
     dataset_of,
     depth_of,
     devices,
+    epochs_of,
     epochs_trained,
     family_of,
     seed_of,
@@ -58,7 +58,7 @@ def _caption_of(records: Sequence[Record]) -> str:
     parts = (
         dataset_of(records[0]),
         f"{len(records)} networks",
-        counted(cell_of(records[0]).training.epochs, "epoch"),
+        counted(epochs_of(records[0]), "epoch"),
         counted(select.seeds(records), "seed"),
     )
     return f"{', '.join(parts)}; {summary.probe_of(records[0])}; {devices(records)}"

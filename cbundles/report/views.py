@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cbundles.config import GROW, TUNE
-from cbundles.report import arm_tables, arms, lesions, summary, sweep_tables, table1
+from cbundles.report import arm_tables, lesions, summary, sweep_tables, table1
 from cbundles.report.runs import AUTOTUNE, TOY, Run
 from cbundles.report.table import Table
 from cbundles.store import PRUNED, Store, write_atomically
@@ -13,12 +13,7 @@ from cbundles.store import PRUNED, Store, write_atomically
 
 def write(run: Run) -> list[Path]:
     """Write everything that the records of a run show; returns the paths of its figures."""
-    from cbundles.report import (
-        arm_figures,
-        lesion_figures,
-        sweep_figures,
-        toy_figures,
-    )
+    from cbundles.report import arm_figures, lesion_figures, sweep_figures, toy_figures
 
     folder = run.store.figures
     if run.kind == TOY:
@@ -27,7 +22,7 @@ def write(run: Run) -> list[Path]:
         table1.write_table1(table1.of_run(run), run.store.folder)
         return []
     if run.kind in (GROW, TUNE):
-        _write_arms(run)
+        arm_tables.write_arms(run.name, run.records, run.store.folder)
         return arm_figures.draw_arms(run.records, folder)
     _write_networks(run)
     paths = sweep_figures.draw_sweep(run.records, folder)
@@ -36,13 +31,6 @@ def write(run: Run) -> list[Path]:
         paths += lesion_figures.draw_lesions(run.lesions, folder)
     write_pruned(run.store)
     return paths
-
-
-def _write_arms(run: Run) -> None:
-    """The tables of a run that compares arms: growth.* or tuning.*."""
-    stem, folder = arm_tables.study_of(run.kind).stem, run.store.folder
-    arm_tables.arms_table(arms.settings_of(run.records)).write_csv(folder / f"{stem}.csv")
-    write_atomically(folder / f"{stem}.md", arm_tables.arms_page(run.name, run.records))
 
 
 def _write_lesions(run: Run) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 
 from cbundles.report import evidence, select, table1
@@ -14,21 +15,33 @@ from cbundles.report.runs import Run
 from cbundles.report.summary import accuracy_of
 
 
-def rows_of_table1(runs: Sequence[Run]) -> list[Finding]:
-    """Rows of table 1 that were run at full size, each on its own."""
-    findings = []
+@dataclass(frozen=True)
+class TunedRow:
+    """A row of table 1 that was run at full size.
+
+    baseline: the ResNets that an auto-tuned network is compared with
+    """
+
+    run: str
+    paper: table1.Published
+    records: list[Record]
+    baseline: list[Record]
+
+
+def rows_at_full_size(runs: Sequence[Run]) -> list[TunedRow]:
+    """Rows of table 1 that can be compared with the paper's."""
+    rows = []
     for run in evidence.tunings(runs):
         parts = table1.parts_of(run)
         for records in parts.values():
             paper = table1.published(records[0]) if records else None
             if paper is not None and (paper.network == "resnet" or parts["baseline"]):
-                findings.append(_row_of_table1(run, paper, records, parts["baseline"]))
-    return findings
+                rows.append(TunedRow(run.name, paper, records, parts["baseline"]))
+    return rows
 
 
-def _row_of_table1(
-    run: Run, paper: table1.Published, records: list[Record], baseline: list[Record]
-) -> Finding:
+def row_agrees_with_the_papers(row: TunedRow) -> Finding:
+    paper, records = row.paper, row.records
     accuracy = fmean(100 * accuracy_of(record) for record in records)
     mean, spread = paper.accuracy
     reached = [abs(accuracy - mean) <= max(1.0, 2 * spread)]
@@ -41,34 +54,31 @@ def _row_of_table1(
         layers = fmean(map(depth_of, records))
         reached.append(abs(layers - paper.layers[0]) <= max(3.0, 2 * (paper.layers[1] or 0)))
         ours += f", {layers:.1f} layers (paper {paper.layers[0]:g})"
-        ratio = _latency(records) / _latency(baseline)
+        ratio = _latency(records) / _latency(row.baseline)
         expected = paper.milliseconds[0] / table1.resnet_of(paper).milliseconds[0]
         reached.append(abs(ratio / expected - 1) <= 0.25)
         ours += f", time / ResNet's {ratio:.2f} (paper {expected:.2f})"
-    return finding_on(Evidence(run.name, records), ours, all(reached))
+    return finding_on(Evidence(row.run, records), ours, all(reached))
 
 
 def _latency(records: list[Record]) -> float:
     return fmean(record.get("latency_seconds", math.nan) for record in records)
 
 
-def three_restarts_at_most(runs: Sequence[Run]) -> list[Finding]:
-    findings = []
-    for run in evidence.tunings(runs):
-        known = run.by_cell
-        chains = [[known[cell] for cell in chain] for chain in run.description["attempts"]]
-        firsts = [chain[0] for chain in chains]
-        if select.seeds(firsts) < 3:
-            continue
-        good = [_ends_after_few_restarts(run, chain) for chain in chains]
-        restarts = ", ".join(str(len(chain) - 1) for chain in chains)
-        ours = (
-            f"restarts: {restarts}; {sum(good)} of {len(good)} runs with at most three, "
-            "each after epoch 1"
-        )
-        group = Evidence(run.name, firsts)
-        findings.append(finding_on(group, ours, sum(good) >= 0.8 * len(good)))
-    return findings
+def three_restarts_at_most(run: Run) -> Finding | None:
+    known = run.by_cell
+    chains = [[known[cell] for cell in chain] for chain in run.description["attempts"]]
+    firsts = [chain[0] for chain in chains]
+    if select.seeds(firsts) < 3:
+        return None
+    good = [_ends_after_few_restarts(run, chain) for chain in chains]
+    restarts = ", ".join(str(len(chain) - 1) for chain in chains)
+    ours = (
+        f"restarts: {restarts}; {sum(good)} of {len(good)} runs with at most three, "
+        "each after epoch 1"
+    )
+    group = Evidence(run.name, firsts)
+    return finding_on(group, ours, sum(good) >= 0.8 * len(good))
 
 
 def _ends_after_few_restarts(run: Run, chain: Sequence[Record]) -> bool:

@@ -17,26 +17,17 @@ SEEDS = 20
 NEEDED = (MAX, SMALL, LARGE)
 
 
-def insertion_is_faster_and_cheaper(runs: Sequence[Run]) -> list[Finding]:
-    """Judged on every complete run that has settings with enough seeds, over all of these."""
-    findings = []
-    for run in runs:
-        if run.kind == GROW and not run.unfinished:
-            settings = arms.settings_of(run.records)
-            enough = [setting for setting in settings if _has_enough_seeds(setting)]
-            if enough:
-                findings.append(_finding(run, enough, len(settings) - len(enough)))
-    return findings
+def complete_growths(runs: Sequence[Run]) -> list[Run]:
+    """Complete runs of networks that grow."""
+    return [run for run in runs if run.kind == GROW and not run.unfinished]
 
 
-def _has_enough_seeds(setting: Setting) -> bool:
-    """Whether the three arms share enough seeds, of networks that diverged or not."""
-    seeds = [set(setting.arm(name).networks) for name in NEEDED]
-    return len(set.intersection(*seeds)) >= SEEDS
-
-
-def _finding(run: Run, settings: Sequence[Setting], left_out: int) -> Finding:
-    """left_out: how many settings have too few seeds."""
+def insertion_is_faster_and_cheaper(run: Run) -> Finding | None:
+    """Judged over all settings that have enough seeds."""
+    every = arms.settings_of(run.records)
+    settings = [setting for setting in every if _has_enough_seeds(setting)]
+    if not settings:
+        return None
     names, common = arms.told_apart(settings)
     held, details = 0, []
     for name, setting in zip(names, settings, strict=True):
@@ -45,7 +36,7 @@ def _finding(run: Run, settings: Sequence[Setting], left_out: int) -> Finding:
         details.append(f"{name}: {text}" if name else text)
     number = counted(len(settings), "setting")
     ours = f"(a) and (b) hold in {held} of {number}"
-    if left_out:
+    if left_out := len(every) - len(settings):
         ours += f" ({counted(left_out, 'setting')} with fewer than {SEEDS} seeds left out)"
     records = [r for setting in settings for r in setting.records if arm_of(r) in NEEDED]
     epochs = " or ".join(dict.fromkeys(str(s.cell.training.epochs) for s in settings))
@@ -55,6 +46,12 @@ def _finding(run: Run, settings: Sequence[Setting], left_out: int) -> Finding:
     )
     cells = tuple(record["cell"] for record in records)
     return Finding(scale, ours, 2 * held >= len(settings), (run.name,), cells, tuple(details))
+
+
+def _has_enough_seeds(setting: Setting) -> bool:
+    """Whether the three arms share enough seeds, of networks that diverged or not."""
+    seeds = [set(setting.arm(name).networks) for name in NEEDED]
+    return len(set.intersection(*seeds)) >= SEEDS
 
 
 def _judged_setting(setting: Setting) -> tuple[bool, str]:
@@ -71,7 +68,7 @@ def _judged_setting(setting: Setting) -> tuple[bool, str]:
         f"large's loss {reach.text()}"
     )
     for name in NEEDED:
-        if lost := sum(map(arms.is_diverged, setting.arm(name).records)):
+        if lost := sum(map(arms.has_no_end, setting.arm(name).records)):
             text += f"; {counted(lost, f'{name} network')} diverged"
     if min(whole.n, len(reach.ratios)) < SEEDS:
         text += f"; fewer than {SEEDS} pairs are left"

@@ -23,14 +23,12 @@ BUILT_AND_PROBED = {
 }
 
 
-def most_layers_can_go(runs: Sequence[Run]) -> list[Finding]:
-    """Judged on conflicting blocks, as the claim is; what any blocks and the best ranking allow is
-    told beside it."""
-    return [_finding(group) for run in runs for group in _studies_of(run)]
+def studied_resnets(runs: Sequence[Run]) -> list[Evidence]:
+    """Studies of trained ResNet-120s that differ in their seed alone, of three seeds at least."""
+    return [group for run in runs for group in _studies_of(run)]
 
 
 def _studies_of(run: Run) -> list[Evidence]:
-    """Studies of trained ResNet-120s that differ in their seed alone, of three seeds at least."""
     if run.kind != SWEEP or run.unfinished:
         return []
     classes = {record["cell"]: record["num_classes"] for record in run.records}
@@ -57,7 +55,9 @@ def _has_learned(record: Record, classes: int) -> bool:
     return is_sound and record["correct"] / record["images"] >= 2 / classes
 
 
-def _finding(group: Evidence) -> Finding:
+def most_layers_can_go(group: Evidence) -> Finding:
+    """Judged on conflicting blocks, as the claim is; what any blocks and the best ranking allow is
+    told beside it."""
     records = group.records
     number = lesions.block_count(records[0])
     halves = [_half_can_go(record) for record in records]

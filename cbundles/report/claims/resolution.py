@@ -16,29 +16,31 @@ from cbundles.report.runs import Run
 RESOLUTIONS = ("float32", "float16", "bfloat16", "float8_e4m3fn")
 
 
-def coarser_bundles_more(runs: Sequence[Run]) -> list[Finding]:
-    findings = []
-    for group in evidence.collect(runs, resolutions=True):
-        networks = _measured_at_all(group)
-        if len(networks) < 3:
-            continue
-        # A row for each layer of each network: its bundles from the finest to the coarsest.
-        layers = [row for network in networks for row in _bundles_by_layer(network)]
-        steps = [list(itertools.pairwise(row)) for row in layers]
-        falls = fmean(all(fine >= coarse for fine, coarse in row) for row in steps)
-        strictly = fmean(any(fine > coarse for fine, coarse in row) for row in steps)
-        medians = ", ".join(
-            f"{name} {median(numbers):g}"
-            for name, numbers in zip(RESOLUTIONS, zip(*layers, strict=True), strict=True)
-        )
-        ours = (
-            f"falls or stays equal in {100 * falls:.1f} % of {len(layers)} (network, "
-            f"layer) pairs, strictly falls in {100 * strictly:.1f} %; medians: {medians}"
-        )
-        records = [record for network in networks for record in network.values()]
-        reached = falls >= 0.95 and strictly >= 0.2
-        findings.append(finding_on(group, ours, reached, records))
-    return findings
+def at_several_resolutions(runs: Sequence[Run]) -> list[Evidence]:
+    """All networks, those measured at another resolution in one group with the same at float32."""
+    return evidence.collect(runs, resolutions=True)
+
+
+def coarser_bundles_more(group: Evidence) -> Finding | None:
+    networks = _measured_at_all(group)
+    if len(networks) < 3:
+        return None
+    # A row for each layer of each network: its bundles from the finest to the coarsest.
+    layers = [row for network in networks for row in _bundles_by_layer(network)]
+    steps = [list(itertools.pairwise(row)) for row in layers]
+    falls = fmean(all(fine >= coarse for fine, coarse in row) for row in steps)
+    strictly = fmean(any(fine > coarse for fine, coarse in row) for row in steps)
+    medians = ", ".join(
+        f"{name} {median(numbers):g}"
+        for name, numbers in zip(RESOLUTIONS, zip(*layers, strict=True), strict=True)
+    )
+    ours = (
+        f"falls or stays equal in {100 * falls:.1f} % of {len(layers)} (network, "
+        f"layer) pairs, strictly falls in {100 * strictly:.1f} %; medians: {medians}"
+    )
+    records = [record for network in networks for record in network.values()]
+    reached = falls >= 0.95 and strictly >= 0.2
+    return finding_on(group, ours, reached, records)
 
 
 def _measured_at_all(group: Evidence) -> list[dict[str, Record]]:
