@@ -22,8 +22,8 @@ from cbundles.report.records import (
     epochs_of,
     epochs_trained,
     family_of,
+    last_layer_course,
     seed_of,
-    value_at,
     width_of,
 )
 from cbundles.report.runs import AUTOTUNE, SWEEP, Run
@@ -131,12 +131,12 @@ def scale(records: Sequence[Record]) -> str:
 
 def last_entropy(record: Record, epoch: int) -> float:
     """H^L after an epoch, 0 for the initial weights, of a network that did not diverge."""
-    return float(value_at(record, "entropy", epoch)[-1])
+    return float(last_layer_course(record, "entropy")[epoch])
 
 
 def last_entropies(record: Record) -> list[float]:
     """H^L after each epoch of training, of a network that did not diverge."""
-    return [float(layers[-1]) for layers in course(record, "entropy")[1:]]
+    return [float(entropy) for entropy in last_layer_course(record, "entropy")[1:]]
 
 
 def tunings(runs: Sequence[Run]) -> list[Run]:

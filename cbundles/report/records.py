@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from cbundles import identity
 from cbundles.config import TUNE, Cell
 
 Record = dict[str, Any]
@@ -17,6 +18,15 @@ Record = dict[str, Any]
 def cell_of(record: Record) -> Cell:
     """The settings that a network was trained with."""
     return Cell.fromdict(record["config"])
+
+
+def settings_by_path(record: Record) -> dict[str, Any]:
+    """Every setting of a network by its key path, such as ``training.learning_rate``."""
+    return {
+        f"{section}.{key}": value
+        for section, keys in identity.completed(record["config"]).items()
+        for key, value in keys.items()
+    }
 
 
 def has_settings(record: Record) -> bool:
@@ -86,6 +96,11 @@ def course(record: Record, quantity: str) -> list[Any]:
 def value_at(record: Record, quantity: str, evaluation: int) -> Any:
     """A quantity at one evaluation; see `course`. 0: the initial weights, -1: the last one."""
     return record["history"][evaluation][quantity]
+
+
+def last_layer_course(record: Record, quantity: str) -> list[Any]:
+    """The course of a quantity that is measured in every layer, of the last hidden layer alone."""
+    return [layers[-1] for layers in course(record, quantity)]
 
 
 def edits(record: Record) -> list[Record]:

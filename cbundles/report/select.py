@@ -12,9 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from cbundles import identity
 from cbundles.config import PAPER_BLOCKS, Cell
-from cbundles.report.records import Record, cell_of, depth_of, seed_of, width_of
+from cbundles.report.records import Record, cell_of, depth_of, seed_of, settings_by_path, width_of
 
 SEED = "training.seed"
 # What a setting is called where its own name does not tell.
@@ -85,11 +84,7 @@ def _differs(path: str, settings: Sequence[dict[str, Any]]) -> bool:
 def settings_that_matter(record: Record) -> dict[str, Any]:
     """Every setting of a network by its key path. None stands for one that says nothing about this
     network, and for the blocks that the paper has at its depth."""
-    values = {
-        f"{section}.{key}": value
-        for section, keys in identity.completed(record["config"]).items()
-        for key, value in keys.items()
-    }
+    values = settings_by_path(record)
     if values["model.family"] == "fc":
         values["probe.batch_norm"] = None
     else:

@@ -24,6 +24,7 @@ from cbundles.report.records import (
     depth_of,
     epochs_trained,
     family_of,
+    last_layer_course,
     seed_of,
     value_at,
     width_of,
@@ -55,8 +56,8 @@ def summary_of(record: Record) -> dict[str, Any]:
     bundle_entropy_last after the last. A diverged network
     (NaN or infinity in a measured layer) has no entropy from there on.
     """
-    initial, *entropies = [layers[-1] for layers in course(record, "entropy")]
-    bundles = [layers[-1] for layers in course(record, "num_bundles")[1:]]
+    initial, *entropies = last_layer_course(record, "entropy")
+    bundles = last_layer_course(record, "num_bundles")[1:]
     settings = select.settings_that_matter(record)
     return {
         "dataset": dataset_of(record),
@@ -93,12 +94,13 @@ def accuracy_of(record: Record) -> float:
 
 def is_diverged(record: Record) -> bool:
     """Whether the last layer had a NaN or infinity after some epoch."""
-    return any(layers[-1] is None for layers in course(record, "entropy")[1:])
+    return None in last_layer_course(record, "entropy")[1:]
 
 
 def entropy_of(record: Record) -> float | None:
     """Bundle entropy H^L, mean over the epochs in which it was finite; None without any."""
-    finite = [layers[-1] for layers in course(record, "entropy")[1:] if layers[-1] is not None]
+    entropies = last_layer_course(record, "entropy")[1:]
+    finite = [entropy for entropy in entropies if entropy is not None]
     return round(fmean(finite), 6) if finite else None
 
 

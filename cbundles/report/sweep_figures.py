@@ -22,8 +22,8 @@ from cbundles.report.records import (
     epochs_of,
     epochs_trained,
     family_of,
+    last_layer_course,
     seed_of,
-    value_at,
     width_of,
 )
 from cbundles.report.statistics import finite, spearman
@@ -106,11 +106,6 @@ def accuracy_and_entropy_by_depth(records: Sequence[Record], caption: str) -> Pi
     )
 
 
-def _last_entropy(record: Record, epoch: int) -> float:
-    """H of the last block after an epoch, NaN where it was not finite."""
-    return finite(value_at(record, "entropy", epoch)[-1])
-
-
 def _draw_by_depth(upper: Axes, lower: Axes, records: Sequence[Record]) -> None:
     depths, limit = select.distinct(records, depth_of), summary.largest_entropy(records)
 
@@ -130,9 +125,9 @@ def _draw_by_depth(upper: Axes, lower: Axes, records: Sequence[Record]) -> None:
     upper.set_ylabel("test accuracy [%]")
     upper.set_ylim(0, 100)
     # Smaller and smaller: equal values, which are common, stay visible.
-    draw_range(lower, lambda record: _last_entropy(record, 0), "initial weights", 9)
-    draw_range(lower, lambda record: _last_entropy(record, 1), "after epoch 1", 6)
-    draw_range(lower, lambda record: _last_entropy(record, -1), "after the last", 3)
+    draw_range(lower, lambda r: finite(last_layer_course(r, "entropy")[0]), "initial weights", 9)
+    draw_range(lower, lambda r: finite(last_layer_course(r, "entropy")[1]), "after epoch 1", 6)
+    draw_range(lower, lambda r: finite(last_layer_course(r, "entropy")[-1]), "after the last", 3)
     lower.axhline(limit, **drawing.LIMIT_LINE)
     lower.set_ylabel("bundle entropy $H^L$ [nats]")
     lower.set_xlabel("depth (layers)")
