@@ -20,8 +20,11 @@ from cbundles.report.runs import Run
 
 CRITERIA = Path(__file__).with_name("criteria.yaml")
 
-# Where evidence is found, and what judges each piece of it for which claim.
-JUDGES: list[tuple[Callable[[Sequence[Run]], Sequence[Any]], dict[str, Callable[[Any], Any]]]] = [
+# What a piece of evidence is differs: a run, networks of one scale, a row of table 1.
+Collect = Callable[[Sequence[Run]], Sequence[Any]]
+Judge = Callable[[Any], Finding | None]
+# Where evidence is found, and what judges each piece of it, by claim.
+JUDGES: list[tuple[Collect, dict[str, Judge]]] = [
     (
         toy.complete_toys,
         {
