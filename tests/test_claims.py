@@ -12,8 +12,9 @@ import yaml
 from records import lesion_record, record
 from scipy import stats
 
-from cbundles.report import claims, evidence, page
+from cbundles.report import claims, evidence, statistics
 from cbundles.report.claims.resolution import RESOLUTIONS
+from cbundles.report.claims_table import claims_table
 from cbundles.report.runs import Run
 from cbundles.store import Store
 
@@ -41,7 +42,7 @@ def test_nothing_is_judged_without_records():
     judged = claims.judge([])
     assert len(judged) == 20
     assert all(claim.verdicts == ["not run"] for claim in judged)
-    assert all(row["ours"] == "" for row in page.rows(judged))
+    assert all(row["ours"] == "" for row in claims_table(judged).rows)
 
 
 TOY = {
@@ -298,24 +299,30 @@ def test_c15_rows_of_table_1_need_the_papers_size():
     assert verdicts("C15", run(other, small)) == []
 
 
+def test_the_name_of_a_run_may_hold_spaces():
+    judged = claims.judge([sweep(*grid(), name="my second run")])
+    (row,) = [row for row in claims_table(judged).rows if row["id"] == "C11"]
+    assert row["runs"] == "my second run"
+
+
 def test_other_readings_of_the_metric_are_no_evidence():
-    assert evidence.groups([sweep(record(5, 10, equality="gamma"))]) == []
-    assert evidence.groups([sweep(record(5, 10, resolution="bfloat16"))]) == []
-    assert len(evidence.groups([sweep(record(5, 10), record(5, 10, samples=512))])) == 2
+    assert evidence.collect([sweep(record(5, 10, equality="gamma"))]) == []
+    assert evidence.collect([sweep(record(5, 10, resolution="bfloat16"))]) == []
+    assert len(evidence.collect([sweep(record(5, 10), record(5, 10, samples=512))])) == 2
 
 
 def test_statistics():
-    assert evidence.balanced_accuracy([True, False, True], [True, False, False]) == 0.75
-    assert evidence.area_under_curve([3, 2, 1], [True, True, False]) == 1.0
-    assert evidence.area_under_curve([1, 1], [True, False]) == 0.5
-    assert math.isnan(evidence.area_under_curve([1, 1], [True, True]))
-    assert math.isnan(evidence.balanced_accuracy([True], [True]))
+    assert statistics.balanced_accuracy([True, False, True], [True, False, False]) == 0.75
+    assert statistics.area_under_curve([3, 2, 1], [True, True, False]) == 1.0
+    assert statistics.area_under_curve([1, 1], [True, False]) == 0.5
+    assert math.isnan(statistics.area_under_curve([1, 1], [True, True]))
+    assert math.isnan(statistics.balanced_accuracy([True], [True]))
     x = list(range(50))
-    assert evidence.spearman_interval(x, [-v for v in x]) == pytest.approx((-1, -1))
+    assert statistics.spearman_interval(x, [-v for v in x]) == pytest.approx((-1, -1))
     noisy = [v + w for v, w in zip(x, np.random.default_rng(1).normal(0, 20, 50), strict=True)]
-    low, high = evidence.spearman_interval(x, noisy)
-    assert low < evidence.spearman(x, noisy) < high
-    resampled = stats.bootstrap((x, noisy), evidence.spearman, paired=True, vectorized=False,
+    low, high = statistics.spearman_interval(x, noisy)
+    assert low < statistics.spearman(x, noisy) < high
+    resampled = stats.bootstrap((x, noisy), statistics.spearman, paired=True, vectorized=False,
                                 n_resamples=2000, method="percentile", rng=0)  # fmt: skip
     assert (low, high) == pytest.approx(resampled.confidence_interval, abs=0.02)
 

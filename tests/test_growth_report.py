@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-import statistics
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 import pytest
@@ -15,23 +15,15 @@ from rich.console import Console
 from scipy import stats
 
 from cbundles.commands import report
-from cbundles.report import (
-    arms,
-    claims,
-    growth,
-    growth_figures,
-    page,
-    runs,
-    tuning,
-    tuning_figures,
-    views,
-)
+from cbundles.report import arm_figures, arms, claims, runs, statistics, views
+from cbundles.report.claims_table import counted_verdicts
+from cbundles.report.records import arm_of
 from cbundles.report.runs import Run
 from cbundles.store import VIEWS, Store
 
 
 def the_setting(*records):
-    (setting,) = arms.settings(records)
+    (setting,) = arms.settings_of(records)
     return setting
 
 
@@ -57,8 +49,8 @@ def test_growth_and_tuning_runs_are_of_their_own_kind():
 
 
 def test_no_other_claim_is_judged_on_growth_and_tuning_runs():
-    grown = [growth_record(arm, s) for arm in growth.ARMS for s in range(20)]
-    tuned = [tuning_record(arm, seed=s) for arm in tuning.ARMS for s in range(20)]
+    grown = [growth_record(arm, s) for arm in arms.ARMS["grow"] for s in range(20)]
+    tuned = [tuning_record(arm, seed=s) for arm in arms.ARMS["tune"] for s in range(20)]
     made = [Run(Store(Path("a")), {"cells": []}, list(some)) for some in (grown, tuned)]
     judged = [claim.id for claim in claims.judge(made) if claim.findings]
     assert judged in ([], ["C18"])
@@ -67,11 +59,11 @@ def test_no_other_claim_is_judged_on_growth_and_tuning_runs():
 def test_growth_settings_differ_in_more_than_arm_and_seed():
     records = [growth_record(arm, s, width=w) for w in (5, 9) for arm in ("max", "small")
                for s in (0, 1)]  # fmt: skip
-    first, second = arms.settings(records)
+    first, second = arms.settings_of(records)
     assert first.name == "spirals, plain-relu, width 5, depth 2"
     assert second.name == "spirals, plain-relu, width 9, depth 2"
-    assert len(first.records) == 4 and sorted(first.of("max")) == [0, 1]
-    assert growth.about(first) == "spirals, plain-relu, width 5, depth 2, 4 epochs, 2 seeds"
+    assert len(first.records) == 4 and sorted(first.arm("max").networks) == [0, 1]
+    assert first.about == "spirals, plain-relu, width 5, depth 2, 4 epochs, 2 seeds"
 
 
 def test_growth_settings_are_named_by_what_is_unusual_or_differs():
@@ -79,7 +71,7 @@ def test_growth_settings_are_named_by_what_is_unusual_or_differs():
     names = "spirals, plain-relu, width 5, depth 2, batch_size=8, threshold=2.0, backtrack=3"
     assert the_setting(odd).name == names
     both = [growth_record("max", first_epoch=1), growth_record("max", first_epoch=2)]
-    assert [s.name.split(", ")[-1] for s in arms.settings(both)] == [
+    assert [s.parts[-1] for s in arms.settings_of(both)] == [
         "first_epoch=1", "first_epoch=2",
     ]  # fmt: skip
     conv = growth_record("max")
@@ -94,15 +86,18 @@ def test_tuning_settings_hold_all_depths_at_the_start():
     setting = the_setting(*records)  # although the largest depth follows from that at the start
     assert setting.name == "spirals, plain-relu, width 5" and setting.starts == [2, 4, 20]
     told = "spirals, plain-relu, width 5, compute of 8 epochs at depth 4, 1 seed"
-    assert tuning.about(setting) == told
+    assert setting.about == told
     given = [tuning_record("both", 2, max_depth=depth) for depth in (8, 9)]
-    assert [s.name.split(", ")[-1] for s in arms.settings(given)] == ["max_depth=8", "max_depth=9"]
+    assert [s.parts[-1] for s in arms.settings_of(given)] == [
+        "max_depth=8",
+        "max_depth=9",
+    ]
 
 
 def test_growth_intervals_are_those_of_the_t_distribution():
     chance = np.random.default_rng(0)
     ours, theirs = chance.normal(0, 1, 20), chance.normal(0.5, 1, 20)
-    found = arms.paired(dict(enumerate(ours)), dict(enumerate(theirs)))
+    found = statistics.paired(dict(enumerate(ours)), dict(enumerate(theirs)))
     expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert found.mean == pytest.approx(np.mean(ours - theirs))
@@ -110,35 +105,36 @@ def test_growth_intervals_are_those_of_the_t_distribution():
 
 
 def test_growth_pairs_with_a_diverged_network_are_left_out_and_counted():
-    found = arms.paired({0: 1.0, 1: math.nan, 2: 3.0, 7: 9.0}, {0: 0.5, 1: 1.0, 2: 2.0, 3: 1.0})
+    ours, theirs = {0: 1.0, 1: math.nan, 2: 3.0, 7: 9.0}, {0: 0.5, 1: 1.0, 2: 2.0, 3: 1.0}
+    found = statistics.paired(ours, theirs)
     assert (found.mean, found.n, found.left_out) == (0.75, 2, 1)
     # By hand: differences 0.5 and 1, s = 0.5 / sqrt(2), t(0.975, 1) = 12.706
     assert found.high == pytest.approx(0.75 + 12.706 * 0.25, rel=1e-4)
-    single = arms.estimate([2.0])
+    single = statistics.estimate([2.0])
     assert single.mean == 2 and math.isnan(single.low) and single.text() == "2"
-    nothing = arms.estimate([math.nan])
-    assert nothing.text() == "-" and nothing.row("a") == dict.fromkeys(("a", "a_low", "a_high"))
+    nothing = statistics.estimate([math.nan])
+    assert nothing.text() == "-" and nothing.fields("a") == dict.fromkeys(("a", "a_low", "a_high"))
 
 
 def test_growth_differences_are_paired_by_seed():
     losses = {"max": [0.1, 0.2, 0.3], "small": [0.2, 0.4, 0.3]}
     setting = the_setting(*(growth_record(arm, s, loss=loss) for arm, some in losses.items()
                             for s, loss in reversed(list(enumerate(some)))))  # fmt: skip
-    found = growth.difference(setting, "max", "small", "train_loss")
+    found = arms.difference(setting, "max", "small", "train_loss")
     assert found.mean == pytest.approx(-0.1) and found.n == 3
-    assert growth.difference(setting, "max", "small", "test_loss").mean == pytest.approx(-0.2)
-    accuracy = growth.difference(setting, "max", "small", "test_accuracy")
+    assert arms.difference(setting, "max", "small", "test_loss").mean == pytest.approx(-0.2)
+    accuracy = arms.difference(setting, "max", "small", "test_accuracy")
     assert accuracy.mean == pytest.approx(0.05)
-    assert growth.difference(setting, "max", "large", "train_loss").n == 0
+    assert arms.difference(setting, "max", "large", "train_loss").n == 0
 
 
 def test_growth_networks_that_diverged_or_stopped_have_no_final_loss():
     gone = growth_record("max", diverged=True)
-    assert growth.diverged(gone) and math.isnan(growth.final(gone, "test_accuracy"))
+    assert arms.has_no_end(gone) and math.isnan(arms.final(gone, "test_accuracy"))
     short = growth_record("max")
-    assert not growth.diverged(short)
+    assert not arms.has_no_end(short)
     short["history"] = short["history"][:-1]
-    assert growth.diverged(short)
+    assert arms.has_no_end(short)
 
 
 def test_growth_loss_at_equal_compute():
@@ -146,7 +142,7 @@ def test_growth_loss_at_equal_compute():
     pair = [growth_record("small", loss=0.2), growth_record("large", loss=0.05)]
     large = pair[1]
     assert arms.spent(pair[0]) == 8000 and large["history"][2]["flops"] == 8000
-    found = growth.difference_at_equal_compute(the_setting(*pair), "large")
+    found = arms.difference_at_equal_compute(the_setting(*pair), "large")
     assert found.mean == pytest.approx(large["history"][2]["train_loss"] - 0.2)
     assert arms.at_compute(large, 7999, "depth") == 4
     assert arms.at_compute(large, 7999, "epoch") == 1
@@ -155,10 +151,10 @@ def test_growth_loss_at_equal_compute():
 
 def test_growth_flops_to_the_loss_of_large():
     made = growth_record("max", loss=0.05)
-    assert growth.flops_to(made, made["history"][3]["train_loss"]) == made["history"][3]["flops"]
-    assert growth.flops_to(made, 0.01) == math.inf
-    assert growth.flops_to(made, 10.0) == 2000  # what it has before training is not reached
-    assert growth.flops_to(growth_record("max", diverged=True), 0.1) == math.inf
+    assert arms.flops_to(made, made["history"][3]["train_loss"]) == made["history"][3]["flops"]
+    assert arms.flops_to(made, 0.01) == math.inf
+    assert arms.flops_to(made, 10.0) == 2000  # what it has before training is not reached
+    assert arms.flops_to(growth_record("max", diverged=True), 0.1) == math.inf
     setting = the_setting(
         growth_record("max", 0, loss=0.05), growth_record("large", 0, loss=0.05),
         growth_record("max", 1, loss=0.5), growth_record("large", 1, loss=0.05),
@@ -166,18 +162,18 @@ def test_growth_flops_to_the_loss_of_large():
         growth_record("max", 3, loss=0.5),
     )  # fmt: skip
     # Two epochs at 2 layers and two at 3, instead of four at 4.
-    assert growth.reach(setting, "max") == [pytest.approx(10 / 16), math.inf]
-    assert growth.reach(setting, "large") == [1.0, 1.0]
-    assert growth.reach_text([]) == "-"
-    assert growth.reach_text([0.5, 0.7, math.inf]) == "reached by 2 of 3, median ratio 0.7"
-    assert growth.reach_text([0.5, math.inf]) == "reached by 1 of 2, median ratio infinite"
+    assert arms.reach(setting, "max").ratios == (pytest.approx(10 / 16), math.inf)
+    assert arms.reach(setting, "large").ratios == (1.0, 1.0)
+    assert arms.Reach(()).text() == "-"
+    assert arms.Reach((0.5, 0.7, math.inf)).text() == "reached by 2 of 3, median ratio 0.7"
+    assert arms.Reach((0.5, math.inf)).text() == "reached by 1 of 2, median ratio infinite"
 
 
 def test_large_may_reach_its_loss_before_the_end():
     large = growth_record("large", loss=0.1)
     large["history"][2]["train_loss"] = 0.09
     setting = the_setting(large, growth_record("max", loss=0.1))
-    assert growth.reach(setting, "max") == [10000 / 8000]
+    assert arms.reach(setting, "max").ratios == (10000 / 8000,)
 
 
 ALL = {"max": 0.04, "min": 0.3, "first": 0.2, "random": 0.2, "small": 0.3, "matched": 0.05,
@@ -194,13 +190,13 @@ def test_growth_tables(tmp_path):
     records.append(growth_record("max", 3, diverged=True))
     views.write(stored(tmp_path / "grown", records))
     rows = rows_of(tmp_path / "grown" / "growth.csv")
-    assert [row["arm"] for row in rows] == [*growth.ARMS, "max", "small"]
+    assert [row["arm"] for row in rows] == [*arms.ARMS["grow"], "max", "small"]
     first, small = rows[0], next(row for row in rows if row["arm"] == "small")
     assert (first["networks"], first["diverged"]) == ("4", "1")
     assert (first["depth_mean"], first["depth_max"]) == ("3.0", "3")
-    mean = statistics.fmean(0.04 * (1 + s / 100) for s in range(3))
+    mean = fmean(0.04 * (1 + s / 100) for s in range(3))
     assert float(first["train_loss"]) == pytest.approx(mean, rel=1e-5)
-    gain = statistics.fmean(-0.26 * (1 + s / 100) for s in range(3))
+    gain = fmean(-0.26 * (1 + s / 100) for s in range(3))
     assert float(first["train_loss_vs_small"]) == pytest.approx(gain, rel=1e-5)
     assert (first["pairs_vs_small"], first["left_out_vs_small"]) == ("3", "0")
     assert float(small["train_loss_vs_small"]) == 0.0
@@ -258,7 +254,7 @@ def test_growth_and_tuning_tables_are_views_that_are_cleared(tmp_path):
 
 
 def test_growth_figures(tmp_path):
-    paths = growth_figures.draw_all(grown(insertions=2, epochs=6), tmp_path)
+    paths = arm_figures.draw_arms(grown(insertions=2, epochs=6), tmp_path)
     assert [path.name for path in paths] == ["fig_growth_loss.png", "fig_growth_sensitivity.png"]
     rows = rows_of(tmp_path / "fig_growth_loss.csv")
     assert len(rows) == len(ALL) * 7 * 2
@@ -286,7 +282,7 @@ def test_growth_figures_of_diverged_networks_and_of_many_settings(tmp_path):
     records = [made for width in range(1, 6) for made in grown({"max": 0.1, "small": 0.2},
                                                              width=width)]  # fmt: skip
     records += [growth_record("large", s, diverged=True) for s in range(2)]
-    names = [path.name for path in growth_figures.draw_all(records, tmp_path)]
+    names = [path.name for path in arm_figures.draw_arms(records, tmp_path)]
     assert names == ["fig_growth_loss-1.png", "fig_growth_loss-2.png",
                      "fig_growth_sensitivity-1.png", "fig_growth_sensitivity-2.png"]  # fmt: skip
     rows = [row for row in rows_of(tmp_path / "fig_growth_loss-2.csv") if row["arm"] == "large"]
@@ -295,7 +291,7 @@ def test_growth_figures_of_diverged_networks_and_of_many_settings(tmp_path):
 
 
 def test_growth_without_insertions_has_no_figure_of_sensitivities(tmp_path):
-    paths = growth_figures.draw_all(grown({"small": 0.2}), tmp_path)
+    paths = arm_figures.draw_arms(grown({"small": 0.2}), tmp_path)
     assert [path.name for path in paths] == ["fig_growth_loss.png"]
 
 
@@ -306,14 +302,14 @@ def test_growth_figures_of_nothing_above_zero(tmp_path):
     for entries, value in ((made["history"], 0.0), (lost["history"], None)):
         for entry in entries:
             entry.update(train_loss=value, test_loss=value)
-    assert len(growth_figures.draw_all([made, lost], tmp_path)) == 2
+    assert len(arm_figures.draw_arms([made, lost], tmp_path)) == 2
 
 
 def test_insertions_that_differ_by_seed_are_drawn(tmp_path):
     early, late = growth_record("max", 0, epochs=9), growth_record("max", 1, epochs=9)
     late["events"][0]["epoch"] = late["scores"][0]["epoch"] = 5
     late["scores"][0]["sensitivities"] = [0.1, None, 0.4, 0.2]
-    growth_figures.draw_all([early, late], tmp_path)
+    arm_figures.draw_arms([early, late], tmp_path)
     rows = rows_of(tmp_path / "fig_growth_sensitivity.csv")
     assert [row["networks"] for row in rows if row["position"]] == ["2", "1", "1", "1"]
     assert [row["epoch"] for row in rows if not row["position"]] == ["2", "5"]
@@ -321,11 +317,11 @@ def test_insertions_that_differ_by_seed_are_drawn(tmp_path):
 
 def test_tuning_figures(tmp_path):
     records = [tuning_record(arm, start, s, end=None if arm == "fixed" else 3 + s)
-               for start in (2, 8) for arm in tuning.ARMS for s in range(2)]  # fmt: skip
-    (path,) = tuning_figures.draw_all(records, tmp_path)
+               for start in (2, 8) for arm in arms.ARMS["tune"] for s in range(2)]  # fmt: skip
+    (path,) = arm_figures.draw_arms(records, tmp_path)
     assert path.name == "fig_tuning_depth.png"
     rows = rows_of(tmp_path / "fig_tuning_depth.csv")
-    assert len(rows) == 2 * len(tuning.ARMS) * tuning_figures.POINTS
+    assert len(rows) == 2 * len(arms.ARMS["tune"]) * arm_figures.POINTS
     ended = [r for r in rows if (r["start"], r["arm"], r["flops"]) == ("8", "both", "32000.0")]
     assert [float(row["depth"]) for row in ended] == [3.5]
     assert float(ended[0]["test_accuracy"]) == pytest.approx(0.9)
@@ -335,7 +331,7 @@ def test_tuning_figures(tmp_path):
 
 def test_tuning_figures_by_setting_and_of_diverged_networks(tmp_path):
     records = [tuning_record("both", threshold=t, diverged=t > 1) for t in (1.0, 2.0)]
-    names = [path.name for path in tuning_figures.draw_all(records, tmp_path)]
+    names = [path.name for path in arm_figures.draw_arms(records, tmp_path)]
     assert names == ["fig_tuning_depth-1.png", "fig_tuning_depth-2.png"]
     rows = rows_of(tmp_path / "fig_tuning_depth-2.csv")
     assert rows[0]["networks"] == "1" and rows[-1]["networks"] == "0"
@@ -344,8 +340,8 @@ def test_tuning_figures_by_setting_and_of_diverged_networks(tmp_path):
 
 def test_growth_and_tuning_figures_are_the_same_every_time(tmp_path):
     for name in ("one", "two"):
-        growth_figures.draw_all(grown(), tmp_path / name)
-        tuning_figures.draw_all([tuning_record("both", end=4)], tmp_path / name)
+        arm_figures.draw_arms(grown(), tmp_path / name)
+        arm_figures.draw_arms([tuning_record("both", end=4)], tmp_path / name)
     files = sorted((tmp_path / "one").iterdir())
     assert len(files) == 3 * len((".png", ".pdf", ".csv", ".md"))
     assert all(p.read_bytes() == (tmp_path / "two" / p.name).read_bytes() for p in files)
@@ -415,7 +411,7 @@ def test_c18_growth_needs_an_interval_below_zero():
                       *(growth_record("small", s, loss=0.3 if s < 2 else 0.04)
                         for s in range(20)))  # fmt: skip
     (found,) = c18(wide)
-    assert growth.difference(the_setting(*wide.records), "max", "small", "train_loss").mean < 0
+    assert arms.difference(the_setting(*wide.records), "max", "small", "train_loss").mean < 0
     assert not found.reproduced and "(a) does not hold" in found.text
 
 
@@ -427,7 +423,7 @@ def test_c18_growth_is_judged_on_complete_runs_with_twenty_seeds_and_all_arms():
         others = {name: loss for name, loss in NEEDED.items() if name != arm}
         assert verdicts(growth_run(*grown(others, seeds=20))) == []
         less = [r for r in grown(NEEDED, seeds=20)
-                if (arms.arm_of(r), r["config"]["training"]["seed"]) != (arm, 7)]  # fmt: skip
+                if (arm_of(r), r["config"]["training"]["seed"]) != (arm, 7)]  # fmt: skip
         assert verdicts(growth_run(*less)) == []
     assert verdicts(growth_run(*(tuning_record("both", seed=s) for s in range(20)))) == []
     two = growth_run(*grown(NEEDED, seeds=20)), growth_run(*grown(ALL, seeds=20))
@@ -468,10 +464,10 @@ def test_c18_growth_tells_the_loss_at_equal_compute_and_what_is_unusual():
     (found,) = c18(growth_run(*grown(NEEDED, seeds=20, threshold=1.5, scale="size")))
     assert found.reproduced and "threshold=1.5, scale=size" in found.scale
     setting = the_setting(*grown(NEEDED, seeds=20, threshold=1.5, scale="size"))
-    equal = growth.difference_at_equal_compute(setting, "max")
+    equal = arms.difference_at_equal_compute(setting, "max")
     assert f"at equal compute {equal.text(signed=True)}" in found.text
-    ours = setting.of("max")[0]["history"][3]  # 7,000 of the 8,000 FLOPs of small
-    assert ours["flops"] == 7000 and arms.at_compute(setting.of("max")[0], 8000, "flops") == 7000
+    ours = setting.arm("max").networks[0]  # 7,000 of the 8,000 FLOPs of small
+    assert ours["history"][3]["flops"] == 7000 and arms.at_compute(ours, 8000, "flops") == 7000
 
 
 def test_a_report_tells_of_growth_and_tuning_runs(tmp_path):
@@ -488,4 +484,4 @@ def test_a_report_tells_of_growth_and_tuning_runs(tmp_path):
         assert part in html
     (row,) = [row for row in rows_of(tmp_path / "claims.csv") if row["id"] == "C18"]
     assert row["verdict"] == "reproduced" and row["runs"] == "grown"
-    assert page.counts(claims.judge(runs.load(tmp_path))) == "19 not run, 1 reproduced"
+    assert counted_verdicts(claims.judge(runs.load(tmp_path))) == "19 not run, 1 reproduced"

@@ -30,7 +30,7 @@ from cbundles.experiments import lesion, removal
 from cbundles.networks import conv, lowering, network, pruning, saved, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
-from cbundles.report import lesion_figures, lesions
+from cbundles.report import lesion_figures, lesions, statistics
 from cbundles.store import Store
 
 
@@ -294,11 +294,11 @@ def test_blocks_that_cannot_be_pruned(text):
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_mcnemar(lost, gained):
     if lost + gained == 0:
-        assert lesions.mcnemar(lost, gained) == 1
+        assert statistics.mcnemar(lost, gained) == 1
         return
     expected = stats.binomtest(lost, lost + gained).pvalue
-    assert lesions.mcnemar(lost, gained) == pytest.approx(expected, rel=1e-6, abs=1e-12)
-    assert lesions.rises(lost, gained) == (lost > gained and expected < 0.05)
+    assert statistics.mcnemar(lost, gained) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert statistics.rises(lost, gained) == (lost > gained and expected < 0.05)
 
 
 def test_the_largest_number_of_blocks_that_can_go():
@@ -629,7 +629,7 @@ def test_a_plan_of_a_lesion_study_runs_nothing(cli, tmp_path):
 
 def test_rows_and_figures_of_a_study(tmp_path):
     records = [lesion_record(seed, conflicting=range(20, 59)) for seed in range(3)]
-    rows = {row["remove"]: row for row in lesions.rows(records)}
+    rows = {row["remove"]: row for row in lesions.removal_table(records).rows}
     assert rows["conflicting, drawn"]["blocks_max"] == 39
     assert rows["conflicting, drawn"]["change_mean"] == pytest.approx(0)
     assert rows["conflicting, drawn"]["removable_percent"] == pytest.approx(100 * 39 / 59)
@@ -637,8 +637,8 @@ def test_rows_and_figures_of_a_study(tmp_path):
     assert rows["highest H first"]["spearman"] == pytest.approx(
         stats.spearmanr([0] * 20 + [-1] * 39, lesions.cost(records[0])).statistic
     )
-    assert all(len(lesions.shown(row)) == len(lesions.COLUMNS) for row in rows.values())
-    paths = lesion_figures.draw_all(records, tmp_path)
+    assert all(map(all, lesions.removal_table(records).texts))
+    paths = lesion_figures.draw_lesions(records, tmp_path)
     assert [path.stem for path in paths] == [
         "fig_lesion_curves", "fig_lesion_blocks", "fig_lesion_predictors",
     ]  # fmt: skip
@@ -649,7 +649,7 @@ def test_rows_and_figures_of_a_study(tmp_path):
     none = [lesion_record(seed, conflicting=()) for seed in range(3)]
     assert math.isnan(lesions.predicts(none[0], "entropy"))
     none[0]["blocks"]["entropy"][3] = none[0]["blocks"]["norm"][3] = None  # that one diverged
-    assert len(lesion_figures.draw_all(none, tmp_path / "none")) == 3
+    assert len(lesion_figures.draw_lesions(none, tmp_path / "none")) == 3
     wide = lesion_record(0, conflicting=())
     wide["config"] = {**wide["config"], "model": {**wide["config"]["model"], "base_filters": 16}}
-    assert len(lesion_figures.draw_all([wide, *none], tmp_path / "two")) == 6  # of two scales
+    assert len(lesion_figures.draw_lesions([wide, *none], tmp_path / "two")) == 6  # of two scales

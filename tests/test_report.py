@@ -10,36 +10,37 @@ import math
 import pytest
 from records import record
 
-from cbundles.report import figures, summary, tables
+from cbundles.report import drawing, select, statistics, summary, sweep_figures, sweep_tables
+from cbundles.report.table import Column, Table, formatted
 
 
 def test_accuracy_is_the_mean_of_the_last_epochs():
-    row = summary.row(record(4, 10, accuracy=0.9))
+    row = summary.summary_of(record(4, 10, accuracy=0.9))
     assert row["test_accuracy"] == pytest.approx((0.6 + 0.9) / 2)
     assert row["epochs"] == 3 and row["train_loss"] == pytest.approx(1 / 3)
 
 
 def test_entropy_is_that_of_the_last_layer_over_the_epochs():
-    row = summary.row(record(4, 10, entropy=[0.0, 0.1, 0.2, 0.3]))
+    row = summary.summary_of(record(4, 10, entropy=[0.0, 0.1, 0.2, 0.3]))
     assert row["bundle_entropy"] == pytest.approx(0.3)
     assert row["first_conflicting_layer"] == 2
-    assert summary.row(record(4, 10))["first_conflicting_layer"] is None
+    assert summary.summary_of(record(4, 10))["first_conflicting_layer"] is None
 
 
 def test_a_diverged_network_has_no_entropy():
-    row = summary.row(record(2, 10, entropy=[0.0, None]))
+    row = summary.summary_of(record(2, 10, entropy=[0.0, None]))
     assert row["diverged"] and row["bundle_entropy"] is None
-    assert "diverged" in tables.shown(row, tables.columns([row]))
-    assert ",true," in tables.csv_text([row])
+    assert "diverged" in sweep_tables.network_table([row]).texts[0]
+    assert ",true," in Table([row]).csv()
 
 
 def test_a_network_that_diverges_later_is_marked_too():
     late = record(2, 10)
     late["history"][-1] = {**late["history"][-1], "entropy": [0.0, None]}
-    row = summary.row(late)
+    row = summary.summary_of(late)
     assert row["bundle_entropy"] == 0.0
-    assert "diverged" in tables.shown(row, tables.columns([row]))
-    assert "(1 diverged)" in tables.boundary_lines([late])[0]
+    assert "diverged" in sweep_tables.network_table([row]).texts[0]
+    assert "(1 diverged)" in sweep_tables.boundary_lines([late])[0]
 
 
 def test_a_network_that_diverged_at_once_does_not_set_the_boundary():
@@ -64,19 +65,19 @@ def test_boundary_is_the_median_over_seeds():
 
 
 def test_tables():
-    rows = [summary.row(record(4, 10, first=2)), summary.row(record(2, 10))]
-    parsed = list(csv.DictReader(io.StringIO(tables.csv_text(rows))))
+    rows = [summary.summary_of(record(4, 10, first=2)), summary.summary_of(record(2, 10))]
+    parsed = list(csv.DictReader(io.StringIO(Table(rows).csv())))
     assert [r["first_conflicting_layer"] for r in parsed] == ["2", ""]
     needed = "dataset model depth width seed epochs test_accuracy train_loss bundle_entropy"
     needed += " num_bundles first_conflicting_layer parameters bytes seconds"
     assert set(needed.split()) <= set(parsed[0])
     assert set(summary.TIMING_COLUMNS) <= set(parsed[0])
-    layers = tables.layer_rows(record(4, 10, first=2))
+    layers = sweep_tables.layer_rows(record(4, 10, first=2))
     assert len(layers) == 4 * 4
     assert layers[5] == {**layers[5], "epoch": 1, "layer": 2, "entropy": 0.5, "num_bundles": 2048}
-    text = tables.markdown_text("name", rows, ["a note"])
+    text = sweep_tables.network_page("name", rows, ["a note"])
     assert text.count("\n| ") == 2 + len(rows) and "- a note" in text
-    (line,) = tables.boundary_lines([record(4, 10, first=2), record(1, 10)])
+    (line,) = sweep_tables.boundary_lines([record(4, 10, first=2), record(1, 10)])
     assert line.startswith("width 10: layers conflict from depth 2; accuracy 75.0 % in shallower")
 
 
@@ -85,7 +86,7 @@ def test_the_same_records_give_the_same_figures(tmp_path, grid):
     records = [record(d, w, first=None if w > 10 else 2, accuracy=0.1 * d) for d, w in grid]
     digests = []
     for attempt in ("one", "two"):
-        paths = figures.draw_all(records, tmp_path / attempt)
+        paths = sweep_figures.draw_sweep(records, tmp_path / attempt)
         assert [p.name for p in paths] == [
             "fig1_accuracy_map.png", "fig4_entropy_by_layer.png", "fig4_entropy_profile.png",
             "fig5_accuracy_entropy.png",
@@ -98,49 +99,50 @@ def test_the_same_records_give_the_same_figures(tmp_path, grid):
 
 def test_a_grid_with_holes_is_drawn(tmp_path):
     grid = [record(5, w) for w in range(1, 12)] + [record(9, 4), record(7, 2)]
-    assert len(figures.draw_all(grid, tmp_path)) == 4
+    assert len(sweep_figures.draw_sweep(grid, tmp_path)) == 4
 
 
 def test_a_diverged_network_is_no_network_without_conflicts(tmp_path):
     grid = [record(10, 8, family="vgg"), record(30, 8, family="vgg", entropy=[0.0] * 29 + [None])]
-    figures.draw_all(grid, tmp_path)
+    sweep_figures.draw_sweep(grid, tmp_path)
     rows = rows_of(tmp_path / "fig6_depth.csv")
     assert [row["bundle_entropy_last"] for row in rows] == ["0.0", ""]
 
 
 def test_widths_of_convolutional_networks_are_variants():
     grid = [record(10, 8, family="vgg"), record(10, 16, family="vgg")]
-    assert list(summary.variants(grid)) == ["filters=8", "filters=16"]
+    assert [group.name for group in summary.variants(grid)] == ["filters=8", "filters=16"]
 
 
 def test_conflicts_of_a_convolutional_network_are_told_by_block_and_its_layers(tmp_path):
     """A network of 6 layers has 2 blocks, and its second block holds the layers 4 and 5."""
     conv = {"family": "vgg", "blocks": "1,1,0,0", "entropy": [0.0, 0.5]}
-    row = summary.row(record(6, 8, **conv))
+    row = summary.summary_of(record(6, 8, **conv))
     assert (row["first_conflicting_block"], row["first_conflicting_layer"]) == (2, 4)
-    columns = tables.columns([row])
-    assert "first conflicting layer" not in columns.values()
-    assert "2 (layers 4 and 5)" in tables.shown(row, columns)
-    last = tables.layer_rows(record(6, 8, **conv))[-1]
+    table = sweep_tables.network_table([row])
+    assert "first conflicting layer" not in table.titles
+    assert "2 (layers 4 and 5)" in table.texts[0]
+    last = sweep_tables.layer_rows(record(6, 8, **conv))[-1]
     assert (last["block"], last["layer"], last["entropy"]) == (2, "4-5", 0.5)
-    plain = summary.row(record(6, 8, first=2))
+    plain = summary.summary_of(record(6, 8, first=2))
     assert (plain["first_conflicting_block"], plain["first_conflicting_layer"]) == (None, 2)
-    assert "first conflicting block" not in tables.columns([plain]).values()
+    assert "first conflicting block" not in sweep_tables.network_table([plain]).titles
 
 
 def test_the_largest_entropy_follows_the_classes_of_the_probe_set():
     equal, unequal = record(3, 4), {**record(3, 4), "largest_entropy": 0.2}
     assert summary.largest_entropy([equal]) == math.log(10)
     assert summary.largest_entropy([unequal]) == 0.2
-    (axes, *_) = figures.accuracy_against_entropy([unequal], "").axes
+    (axes, *_) = drawing.drawn(sweep_figures.accuracy_against_entropy([unequal], "")).axes
     assert axes.get_xlim()[1] == pytest.approx(0.21)
 
 
 def test_special_characters_stay_in_their_column():
     odd = ["a|b", "x & y", "50 %", "C:\\d_1", "#{$~^"]
-    assert tables.markdown_row(odd).count(" | ") == len(odd) - 1
-    tex = tables.latex_row(odd)
-    assert tex.count(" & ") == len(odd) - 1 + 0 and r"x \& y" in tex and r"50 \%" in tex
+    table = Table([dict(zip("abcde", odd, strict=True))], [Column(key, key) for key in "abcde"])
+    assert table.markdown().splitlines()[-1].count(" | ") == len(odd) - 1
+    tex = table.latex("lllll").splitlines()[-3]
+    assert tex.count(" & ") == len(odd) - 1 and r"x \& y" in tex and r"50 \%" in tex
     assert r"C:\textbackslash{}d\_1" in tex and r"\#\{\$\textasciitilde{}" in tex
 
 
@@ -150,7 +152,7 @@ def rows_of(path):
 
 def test_a_figure_comes_with_its_numbers_and_its_caption(tmp_path):
     grid = [record(d, w, s, first=3) for d in (5, 9) for w in (5, 10) for s in (0, 1)]
-    figures.draw_all(grid, tmp_path)
+    sweep_figures.draw_sweep(grid, tmp_path)
     numbers = list(
         csv.DictReader(io.StringIO((tmp_path / "fig5_accuracy_entropy.csv").read_text()))
     )
@@ -162,10 +164,54 @@ def test_a_figure_comes_with_its_numbers_and_its_caption(tmp_path):
         assert part in caption
 
 
+def test_groups_agree_in_all_but_the_given_settings_and_are_named_by_what_differs():
+    grid = [record(4, 10, seed, samples=n) for n in (512, 2048) for seed in (0, 1)]
+    few, many = select.groups(grid, across=("training.seed",))
+    assert (few.name, many.name) == ("probe_samples=512", "probe_samples=2048")
+    assert few.records == grid[:2] and many.records == grid[2:]
+    (whole,) = select.groups(grid, across=("training.seed", "probe.samples"))
+    assert whole.name == "" and whole.records == grid
+    assert len(select.groups(grid, across=("training.seed",), also=lambda r: r["cell"])) == 4
+    assert select.groups([], across=()) == []
+
+
+def test_settings_without_a_meaning_for_a_network_tell_no_groups_apart():
+    plain = [record(4, 10, gamma=gamma, batch_norm=norm)
+             for gamma, norm in ((1e-8, "batch"), (1e-3, "running"))]  # fmt: skip
+    assert len(select.groups(plain, across=())) == 1
+    leaders = [record(4, 10, equality="gamma", gamma=gamma) for gamma in (1e-8, 1e-3)]
+    assert [group.name for group in select.groups(leaders, across=())] == [
+        "probe_gamma=1e-08", "probe_gamma=0.001",
+    ]  # fmt: skip
+
+
+def test_one_table_in_every_form():
+    table = Table(
+        [{"who": "a", "loss": 0.25, "bold": True}, {"who": "b", "loss": None, "bold": False}],
+        [Column("who", "network"),
+         Column("loss", "loss", formatted("loss", "{:.1f} %", 100), to_the_right=True)],
+    )  # fmt: skip
+    assert table.csv() == "who,loss,bold\na,0.25,true\nb,,false\n"
+    lines = ["| network | loss |", "| --- | ---: |", "| a | 25.0 % |", "| b | - |", ""]
+    assert table.markdown() == "\n".join(lines)
+    assert table.latex("lr").splitlines()[2:5] == [r"network & loss \\", r"\midrule",
+                                                    r"a & 25.0 \% \\"]  # fmt: skip
+    assert table.latex("Xr").startswith(r"\begin{tabularx}{\textwidth}{Xr}")
+    shown = table.first(1).terminal("title")
+    assert shown.row_count == 1 and [column.justify for column in shown.columns] == [
+        "left",
+        "right",
+    ]
+    estimate = Table([{"loss": statistics.estimate([1.0, 2.0, 3.0])}])
+    assert estimate.csv().startswith("loss,loss_low,loss_high\n2.0,-0.484")
+    assert Table([]).csv() == ""
+
+
 def test_variants_get_their_own_figures(tmp_path):
     one, other = record(4, 10), record(4, 10, epochs=5)
-    assert list(summary.variants([one, other])) == ["epochs=3", "epochs=5"]
-    rows = [summary.row(one), summary.row(other)]
-    assert tables.shown(rows[1], tables.columns(rows))[0] == "5"
-    names = [p.name for p in figures.draw_all([one, other], tmp_path)]
+    groups = summary.variants([one, other])
+    assert [group.name for group in groups] == ["epochs=3", "epochs=5"]
+    rows = [summary.summary_of(one), summary.summary_of(other)]
+    assert sweep_tables.network_table(rows).texts[1][0] == "5"
+    names = [p.name for p in sweep_figures.draw_sweep([one, other], tmp_path)]
     assert len(names) == 8 and "fig1_accuracy_map-2.png" in names

@@ -119,7 +119,7 @@ print(sorted(heavy & set(sys.modules)))
 
 
 def test_report_draws_without_jax():
-    code = "import sys; from cbundles.report import figures, tables; print('jax' in sys.modules)"
+    code = "import sys; from cbundles.report import sweep_figures; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
@@ -143,3 +143,20 @@ def test_hooks_download_nothing():
     (repository,) = hooks["repos"]
     assert repository["repo"] == "local"
     assert all(hook["language"] == "system" for hook in repository["hooks"])
+
+
+def test_a_function_of_the_report_has_its_name_for_itself():
+    homes: dict[str, list[str]] = {}
+    for path in (PACKAGE / "report").rglob("*.py"):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+                homes.setdefault(node.name, []).append(path.name)
+    assert {name: files for name, files in homes.items() if len(files) > 1} == {}
+
+
+def test_one_file_of_the_report_knows_how_a_record_is_laid_out():
+    layout = ('["history"]', '["events"]', '["scores"]', '["config"]')
+    for path in (PACKAGE / "report").rglob("*.py"):
+        if path.name != "records.py":
+            text = path.read_text()
+            assert not [key for key in layout if key in text], path

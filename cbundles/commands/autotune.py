@@ -276,8 +276,8 @@ def _show_chains(chains: Sequence[Chain], console: Console) -> None:
 def _show_table(run: Run, console: Console) -> None:
     groups = table1.of_run(run)
     for group in groups:
-        line = table1.row(group)
-        text = ", ".join(f"{key} {line[key]}" for key in table1.COLUMNS[3:-1])
+        line = table1.our_row(group)
+        text = ", ".join(f"{key} {line[key]}" for key in table1.MEASURED)
         say(console, f"{line['network']}: {text}")
     if groups:
-        list_files(console, "table", table1.write(groups, run.store.folder))
+        list_files(console, "table", table1.write_table1(groups, run.store.folder))

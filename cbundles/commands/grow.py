@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from rich.console import Console
 
 from cbundles.commands.checks import require_kind
-from cbundles.commands.output import list_files, say_failures, table_of
+from cbundles.commands.output import list_files, say_failures
 from cbundles.commands.running import Options
 from cbundles.commands.sweep import Outcome, Sweep, complete
-from cbundles.config import GROW, Experiment, load
+from cbundles.config import Experiment, load
 from cbundles.console import duration
-from cbundles.report import arms, growth, tuning
+from cbundles.report import arm_tables, arms
 
 
 @dataclass(frozen=True)
@@ -48,25 +47,21 @@ class Editing:
         outcome = complete(self.experiment, options, console)
         if options.as_json:
             outcome.print_as_data()
-        elif self.experiment.cells[0].kind == GROW:
-            _show_outcome(outcome, "growth", growth, console)
         else:
-            _show_outcome(outcome, "tuning", tuning, console)
+            _show_outcome(outcome, self.experiment.cells[0].kind, console)
         return outcome.exit_code
 
 
-def _show_outcome(outcome: Outcome, stem: str, told: ModuleType, console: Console) -> None:
-    """stem: of the tables' files; told: the module of the report that tells of such networks."""
-    for setting in arms.settings(outcome.records):
-        titles = list(told.COLUMNS.values())
-        table = table_of(titles, told.shown(setting), title=told.about(setting))
-        table.title_justify = "left"
-        console.print(table, highlight=False)
+def _show_outcome(outcome: Outcome, kind: str, console: Console) -> None:
+    """kind: GROW or TUNE."""
+    study = arm_tables.study_of(kind)
+    for setting in arms.settings_of(outcome.records):
+        console.print(arm_tables.arms_table(setting).terminal(setting.about), highlight=False)
         console.print()
     if outcome.records:
-        console.print(told.ABOUT, style="dim", highlight=False)
+        console.print(study.about, style="dim", highlight=False)
         console.print(_time_of_training_and_compiling(outcome.records), highlight=False)
-        paths = [outcome.store.folder / f"{stem}.{suffix}" for suffix in ("csv", "md")]
+        paths = [outcome.store.folder / f"{study.stem}.{suffix}" for suffix in ("csv", "md")]
         list_files(console, "table", paths)
     list_files(console, "figure", outcome.figures)
     say_failures(console, outcome.failed, outcome.store)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cbundles import config, keeping
 from cbundles.commands.checks import require_kind, require_trained
-from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, table_of
+from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -225,13 +225,12 @@ def _is_studied(store: Store, cell: Cell, settings: Settings, fingerprint: str |
 
 
 def _print_as_data(run: runs.Run, failed: int) -> None:
-    rows = [row for group in lesions.alike(run.lesions) for row in lesions.rows(group)]
     done = {
         "event": "done",
         "studies": len(run.lesions),
         "failed": failed,
         "folder": str(run.store.folder),
-        "rows": rows,
+        "rows": lesions.removal_rows(run.lesions),
     }
     print(json.dumps(done))
 
@@ -241,12 +240,9 @@ def _show_run(run: runs.Run, figures: list[Path], console: Console) -> None:
     for group in lesions.alike(run.lesions):
         for text in lesions.group_lines(group):
             say(console, text)
-        course, *points = lesions.course_table(group)
-        title = "mean change of the test accuracy in points, by the share of blocks removed"
-        console.print(table_of(course, points, right=course, title=title))
-        titles = list(lesions.COLUMNS.values())
-        what_can_go = [lesions.shown(row) for row in lesions.rows(group)]
-        console.print(table_of(titles, what_can_go, right=titles, title="what can go"))
+        course = "mean change of the test accuracy in points, by the share of blocks removed"
+        console.print(lesions.course_table(group).terminal(course))
+        console.print(lesions.removal_table(group).terminal("what can go"))
     if run.lesions:
         console.print(lesions.ABOUT, highlight=False, style="dim")
         console.print()

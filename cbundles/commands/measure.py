@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from cbundles import readings
-from cbundles.commands.output import list_files, say, table_of
+from cbundles.commands.output import list_files, say
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -84,13 +84,12 @@ class Measure:
                 studies = [self._study(cell, store, facts[cell.data.name]) for cell in todo]
                 done = len(self.cells) - len(todo)
                 failed = run_jobs(studies, done, facts, store, options, console, what="to measure")
-            rows = remeasured.write_readings(store)
+            table = remeasured.write_readings(store)
         if options.as_json:
-            done_event = {"event": "done", "networks": len(rows), "failed": failed, "rows": rows}
-            print(json.dumps({**done_event, "folder": str(store.folder)}))
+            counts = {"networks": len(table.rows), "failed": failed, "rows": table.rows}
+            print(json.dumps({"event": "done", **counts, "folder": str(store.folder)}))
         else:
-            titles, lines = remeasured.table_for_people(rows)
-            console.print(table_of(titles, lines, right=titles))
+            console.print(table.terminal())
             console.print()
             list_files(console, "table", [store.folder / "readings.csv"])
         return 1 if failed else 0

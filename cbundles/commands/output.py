@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from cbundles.commands.running import Options
 from cbundles.store import Store
@@ -23,22 +22,6 @@ def list_files(console: Console, what: str, paths: Iterable[Path]) -> None:
     """A line for each file, beginning with what it is: table, figure, network."""
     for path in paths:
         say(console, f"{what:<9}{path}")
-
-
-def table_of(
-    titles: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    *,
-    right: Collection[str] = (),
-    title: str | None = None,
-) -> Table:
-    """A table without lines. right: titles of the columns that are aligned so."""
-    table = Table(box=None, header_style="bold", pad_edge=False, title=title)
-    for column in titles:
-        table.add_column(column, justify="right" if column in right else "left")
-    for row in rows:
-        table.add_row(*row)
-    return table
 
 
 def say_failures(console: Console, failed: int, store: Store) -> None:

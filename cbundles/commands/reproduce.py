@@ -15,7 +15,7 @@ from cbundles.commands import autotune, lesion
 from cbundles.commands.autotune import Autotune
 from cbundles.commands.grow import Editing
 from cbundles.commands.lesion import Lesion
-from cbundles.commands.output import say, say_whose_times, table_of
+from cbundles.commands.output import say, say_whose_times
 from cbundles.commands.report import write_report
 from cbundles.commands.running import Command, Options
 from cbundles.commands.sweep import Sweep
@@ -23,6 +23,7 @@ from cbundles.commands.toy import Toy
 from cbundles.console import duration
 from cbundles.errors import InputError, did_you_mean
 from cbundles.experiments import removal
+from cbundles.report.table import Column, Table
 
 # What each step may say, besides the settings of an experiment behind `set`.
 KEYS: dict[str, dict[str, type]] = {
@@ -116,8 +117,10 @@ class Profile:
             else:
                 left = f"about {duration(seconds)}"
                 total += seconds
-            rows.append((step.title, left, str(step.folder)))
-        console.print(table_of(("step", "time left", "results"), rows))
+            rows.append({"step": step.title, "time left": left, "results": step.folder})
+        titles = ("step", "time left", "results")
+        table = Table(rows, [Column(title, title) for title in titles])
+        console.print(table.terminal())
         say(
             console,
             f"\nProfile {self.name}: about {duration(total)} left in all, then the report in "

@@ -18,7 +18,6 @@ from cbundles.commands.output import (
     list_files,
     say_failures,
     say_whose_times,
-    table_of,
 )
 from cbundles.commands.running import (
     Options,
@@ -37,10 +36,18 @@ from cbundles.executor import planner
 from cbundles.executor.planner import Population
 from cbundles.experiments import edits
 from cbundles.networks.shape import Shape, shape_of
-from cbundles.report import runs, summary, tables, views
+from cbundles.report import runs, summary, sweep_tables, views
+from cbundles.report.table import Column, Table
 from cbundles.store import Store
 
 TABLE_ROWS_SHOWN = 60
+PLAN_COLUMNS = (
+    Column("cell", "cell"),
+    Column("network", "network"),
+    Column("parameters", "parameters", to_the_right=True),
+    Column("core time", "core time", to_the_right=True),
+    Column("state", "state"),
+)
 
 
 @dataclass(frozen=True)
@@ -153,9 +160,16 @@ def _show_forecast(expected: Forecast, options: Options, console: Console) -> No
         parameters = _shape_at_the_start(cell, facts).parameters
         core_time = duration(planner.training_seconds(cell, facts))
         state = "finished" if cell.id in expected.finished else "to do"
-        rows.append((cell.id, cell.label, f"{parameters:,}", core_time, state))
-    titles = ("cell", "network", "parameters", "core time", "state")
-    console.print(table_of(titles, rows, right=("parameters", "core time")))
+        rows.append(
+            {
+                "cell": cell.id,
+                "network": cell.label,
+                "parameters": f"{parameters:,}",
+                "core time": core_time,
+                "state": state,
+            }
+        )
+    console.print(Table(rows, PLAN_COLUMNS).terminal())
     console.print(
         f"\n{len(rows)} networks in {len(expected.populations)} programs, "
         f"{len(expected.finished)} finished already."
@@ -234,16 +248,13 @@ def _finished(
 
 
 def _show_outcome(outcome: Outcome, console: Console) -> None:
-    rows = [summary.row(record) for record in outcome.records]
-    columns = tables.columns(rows)
-    titles = list(columns.values())
-    lines = [tables.shown(row, columns) for row in rows[:TABLE_ROWS_SHOWN]]
+    rows = [summary.summary_of(record) for record in outcome.records]
     if rows:
-        console.print(table_of(titles, lines, right=titles))
+        console.print(sweep_tables.network_table(rows).first(TABLE_ROWS_SHOWN).terminal())
     if len(rows) > TABLE_ROWS_SHOWN:
         console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
     console.print()
-    for line in tables.boundary_lines(outcome.records):
+    for line in sweep_tables.boundary_lines(outcome.records):
         console.print(line, highlight=False, markup=False)
     if outcome.records:
         console.print()

@@ -1,135 +1,162 @@
-"""Runs that compare arms: networks grouped into settings, and compared seed by seed.
+"""Runs of `grow` and `tune`: networks that change their depth while they train, by arm and seed.
 
 A setting holds the networks of one run that differ in their arm and seed alone; of tuned networks
-also in the depth that they start from.
+also in the depth that they start from, since every depth is compared with arms that start there.
 """
 
 from __future__ import annotations
 
-import bisect
-import json
 import math
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from statistics import median
 
-from cbundles.config import TUNE, Cell
-from cbundles.report import evidence
-from cbundles.report.evidence import Record, depth, seed
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
+from cbundles.config import GROW, GROWTH_ARMS, INSERTING, TUNE, TUNING_ARMS, Cell
+from cbundles.report import select
+from cbundles.report.records import (
+    Record,
+    arm_of,
+    cell_of,
+    course,
+    depth_of,
+    epochs_of,
+    experiment_of,
+    seed_of,
+    value_at,
+)
+from cbundles.report.statistics import Estimate, finite, paired, six_digits
+from cbundles.report.table import Row
+from cbundles.report.words import counted
+
+MAX, SMALL, MATCHED, LARGE = "max", "small", "matched", "large"
+FIXED, RANDOM = "fixed", "both-random"
+ARMS = {GROW: GROWTH_ARMS[1:], TUNE: TUNING_ARMS[1:]}
+CONTROLS = INSERTING[1:]  # insert elsewhere than max does
 # Settings of one run are called by these only where they differ in them.
 SCHEDULE = (
-    "training.epochs", "growth.first_epoch", "growth.every", "growth.insertions",
-    "growth.large_depth", "tuning.budget_depth", "tuning.every", "tuning.trial", "tuning.cooldown",
-    "tuning.memory", "tuning.max_depth",
-)  # fmt: skip
+    "training.epochs",
+    "growth.first_epoch",
+    "growth.every",
+    "growth.insertions",
+    "growth.large_depth",
+    "tuning.budget_depth",
+    "tuning.every",
+    "tuning.trial",
+    "tuning.cooldown",
+    "tuning.memory",
+    "tuning.max_depth",
+)
+UNNAMED = (*SCHEDULE, "growth.arm", "tuning.arm", "model.block")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """The networks of a setting that change their depth in the same way.
+
+    start: how many layers tuned ones start with; None of those that grow
+    networks: by seed
+    """
+
+    name: str
+    start: int | None
+    networks: dict[int, Record]
+
+    @property
+    def records(self) -> list[Record]:
+        return list(self.networks.values())
+
+    def finals(self, quantity: str) -> dict[int, float]:
+        """A quantity when training is over, by seed; see `final`."""
+        return {seed: final(record, quantity) for seed, record in self.networks.items()}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """name: what tells it from others, such as ``spirals, plain-relu, width 5, depth 2``."""
+    """Networks that are compared with each other.
 
-    name: str
+    parts: of its name, such as ``spirals``, ``plain-relu``, ``width 5``, ``depth 2``
+    """
+
+    parts: tuple[str, ...]
     records: list[Record]
 
-    def of(self, arm: str, start: int | None = None) -> dict[int, Record]:
-        """The networks of an arm by seed, or those of them that start with so many layers."""
-        return {
-            seed(r): r
-            for r in self.records
-            if arm_of(r) == arm and (start is None or depth(r) == start)
-        }
-
     @property
-    def starts(self) -> list[int]:
-        """Depths that networks start from."""
-        return sorted({depth(record) for record in self.records})
+    def name(self) -> str:
+        return ", ".join(self.parts)
 
     @property
     def cell(self) -> Cell:
         """The configuration of one of its networks."""
-        return Cell.fromdict(self.records[0]["config"])
+        return cell_of(self.records[0])
+
+    @property
+    def kind(self) -> str:
+        """GROW or TUNE."""
+        return str(experiment_of(self.records[0]))
 
     @property
     def seeds(self) -> int:
-        return evidence.seeds(self.records)
+        return select.seeds(self.records)
+
+    @property
+    def starts(self) -> list[int]:
+        """Depths that its networks start from: one, unless they are tuned."""
+        return select.distinct(self.records, depth_of)
+
+    @property
+    def about(self) -> str:
+        """Its name, what its networks were trained for, and its seeds."""
+        cell = self.cell
+        trained = counted(cell.training.epochs, "epoch")
+        if self.kind == TUNE:
+            trained = f"compute of {trained} at depth {cell.tuning.budget_depth}"
+        return f"{self.name}, {trained}, {counted(self.seeds, 'seed')}"
+
+    def arm(self, name: str, start: int | None = None) -> Arm:
+        """The networks of an arm, or those of them that start with so many layers."""
+        networks = {
+            seed_of(record): record
+            for record in self.records
+            if arm_of(record) == name and start in (None, depth_of(record))
+        }
+        return Arm(name, start, networks)
+
+    @property
+    def arms(self) -> list[Arm]:
+        """The arms that it has, for each depth at the start."""
+        starts = self.starts if self.kind == TUNE else [None]
+        arms = [self.arm(name, start) for start in starts for name in ARMS[self.kind]]
+        return [arm for arm in arms if arm.networks]
+
+    @property
+    def arm_names(self) -> list[str]:
+        """The names of the arms that it has."""
+        return list(dict.fromkeys(arm.name for arm in self.arms))
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """mean: of n values, NaN for none; low, high: its 95 % t-interval, NaN for fewer than two.
-    left_out: values, or pairs, that are not among them because a network diverged."""
-
-    mean: float
-    low: float
-    high: float
-    n: int
-    left_out: int = 0
-
-    def row(self, name: str) -> dict[str, float | None]:
-        """As columns NAME, NAME_low and NAME_high."""
-        values = {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
-        return {key: number(value) for key, value in values.items()}
-
-    def text(self, *, factor: float = 1.0, form: str = ".3g", signed: bool = False) -> str:
-        """``mean (low to high)``; a dash without values."""
-        if math.isnan(self.mean):
-            return "-"
-        mean = f"{factor * self.mean:{'+' if signed else ''}{form}}"
-        if math.isnan(self.low):
-            return mean
-        return f"{mean} ({factor * self.low:{form}} to {factor * self.high:{form}})"
-
-
-def told_apart(names: Sequence[str]) -> tuple[list[str], str]:
-    """Of names of settings: what tells each from the others, and what they share."""
-    parts = [name.split(", ") for name in names]
-    shared = [part for part in parts[0] if all(part in other for other in parts)]
-    rest = [", ".join(part for part in one if part not in shared) for one in parts]
-    return rest, ", ".join(shared)
-
-
-def arm_of(record: Record) -> str:
-    section = "tuning" if record["experiment"] == TUNE else "growth"
-    return str(record["config"][section]["arm"])
-
-
-def settings(records: Sequence[Record]) -> list[Setting]:
+def settings_of(records: Sequence[Record]) -> list[Setting]:
     """The settings of one run, in the order of its records."""
-    common = _given_by_depth(records)
-    found: dict[str, list[Record]] = {}
-    for record in records:
-        content = Cell.fromdict(record["config"]).asdict()
-        del content["training"]["seed"], content["growth"]["arm"], content["tuning"]["arm"]
-        if record["experiment"] == TUNE:
-            del content["model"]["depth"]
-            if common:
-                del content["tuning"]["max_depth"]
-        found.setdefault(json.dumps(content, sort_keys=True), []).append(record)
-    groups = list(found.values())
-    cells = [Cell.fromdict(group[0]["config"]) for group in groups]
-    differing = [path for path in SCHEDULE if len({_value(cell, path) for cell in cells}) > 1]
-    if common:
-        differing = [path for path in differing if path != "tuning.max_depth"]
-    return [Setting(_name(cell, differing), group)
-            for cell, group in zip(cells, groups, strict=True)]  # fmt: skip
+    across = [select.SEED, "growth.arm", "tuning.arm"]
+    if any(experiment_of(record) == TUNE for record in records):
+        across.append("model.depth")
+        if _is_largest_depth_given_by_start(records):
+            across.append("tuning.max_depth")
+    groups = select.groups(records, across)
+    return [Setting(_parts_of_name(group), group.records) for group in groups]
 
 
-def _given_by_depth(records: Sequence[Record]) -> bool:
+def _is_largest_depth_given_by_start(records: Sequence[Record]) -> bool:
     """Whether the largest depth is one for each depth at the start, as when it is left out in the
     configuration; it does not tell settings apart then."""
-    pairs = {(depth(r), r["config"].get("tuning", {}).get("max_depth")) for r in records}
+    pairs = {(depth_of(record), cell_of(record).tuning.max_depth) for record in records}
     return len(pairs) == len({start for start, _ in pairs})
 
 
-def _value(cell: Cell, path: str) -> Any:
-    section, key = path.split(".")
-    return getattr(getattr(cell, section), key)
-
-
-def _name(cell: Cell, differing: Sequence[str]) -> str:
-    model = cell.model
+def _parts_of_name(group: select.Group) -> tuple[str, ...]:
+    cell, model = group.cell, group.cell.model
     parts = [cell.data.name]
     if model.family == "fc":
         parts += [model.block, f"width {model.width}"]
@@ -137,61 +164,124 @@ def _name(cell: Cell, differing: Sequence[str]) -> str:
         parts += [model.family, f"{model.base_filters} filters"]
     if cell.kind != TUNE:
         parts.append(f"depth {model.depth}")
-    unnamed = {*SCHEDULE, "growth.arm", "tuning.arm", "model.block"}
-    parts += [f"{path.split('.')[1]}={value}" for path, value in cell.unusual.items()
-              if path not in unnamed]  # fmt: skip
-    parts += [f"{path.split('.')[1]}={_value(cell, path)}" for path in differing]
-    return ", ".join(parts)
+    named = {path: value for path, value in cell.unusual.items() if path not in UNNAMED}
+    named |= {path: value for path, value in group.apart.items() if path in SCHEDULE}
+    parts += [f"{path.split('.')[1]}={value}" for path, value in named.items()]
+    return tuple(parts)
 
 
-def finite(value: float | None) -> float:
-    """The value; NaN where a record has null, because it was not finite."""
-    return math.nan if value is None else float(value)
+def told_apart(settings: Sequence[Setting]) -> tuple[list[str], str]:
+    """Of the names of settings: what tells each from the others, and what they share."""
+    shared = [
+        part for part in settings[0].parts if all(part in setting.parts for setting in settings)
+    ]
+    names = [
+        ", ".join(part for part in setting.parts if part not in shared) for setting in settings
+    ]
+    return names, ", ".join(shared)
 
 
-def number(value: float) -> float | None:
-    """A value for a table, to six digits; None for NaN."""
-    return None if math.isnan(value) else float(f"{value:.6g}")
+def final(record: Record, quantity: str) -> float:
+    """When training is over; NaN for a network that diverged, or grew and did not get there."""
+    return math.nan if has_no_end(record) else finite(value_at(record, quantity, -1))
 
 
-def last(record: Record, key: str) -> float:
-    """A value of the last evaluation; NaN when the network has diverged."""
-    return finite(record["history"][-1][key])
+def has_no_end(record: Record) -> bool:
+    """Whether a network has no final loss."""
+    last_epoch = value_at(record, "epoch", -1)
+    if experiment_of(record) == GROW and last_epoch < epochs_of(record):
+        return True
+    losses = (value_at(record, loss, -1) for loss in ("train_loss", "test_loss"))
+    return any(math.isnan(finite(loss)) for loss in losses)
 
 
 def final_depth(record: Record) -> int:
-    return int(record["history"][-1]["depth"])
+    """Layers when training is over."""
+    return int(value_at(record, "depth", -1))
 
 
 def spent(record: Record) -> float:
     """FLOPs in all."""
-    return float(record["history"][-1]["flops"])
+    return float(value_at(record, "flops", -1))
 
 
-def at_compute(record: Record, flops: float, key: str) -> float:
-    """A value of the last evaluation before more than so many FLOPs were spent."""
-    history = record["history"]
-    index = bisect.bisect_right(history, flops, key=lambda entry: float(entry["flops"]))
-    return finite(history[index - 1][key]) if index else math.nan
+def at_compute(record: Record, flops: ArrayLike, quantity: str) -> NDArray[np.float64]:
+    """A quantity at the last evaluation before more than so many FLOPs were spent; NaN before the
+    first one. flops: a number, or several."""
+    values = [math.nan, *map(finite, course(record, quantity))]
+    evaluated = np.searchsorted(course(record, "flops"), flops, side="right")
+    return np.array(values)[evaluated]
 
 
-def estimate(values: Sequence[float]) -> Estimate:
-    """Mean and 95 % t-interval; NaNs are left out and counted."""
-    from scipy import stats
-
-    sound = [value for value in values if not math.isnan(value)]
-    n, left_out = len(sound), len(values) - len(sound)
-    mean = statistics.fmean(sound) if sound else math.nan
-    if n < 2:
-        return Estimate(mean, math.nan, math.nan, n, left_out)
-    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(sound) / math.sqrt(n)
-    return Estimate(mean, mean - half, mean + half, n, left_out)
+def difference(
+    setting: Setting, arm: str, reference: str, quantity: str, start: int | None = None
+) -> Estimate:
+    """Of an arm's final value from a reference's, paired by seed."""
+    ours, theirs = setting.arm(arm, start), setting.arm(reference, start)
+    return paired(ours.finals(quantity), theirs.finals(quantity))
 
 
-def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate:
-    """Of the difference ours - theirs, by seed; a pair with a NaN is left out and counted."""
-    return estimate([ours[s] - theirs[s] for s in ours if s in theirs])
+def difference_at_equal_compute(setting: Setting, arm: str) -> Estimate:
+    """Of an arm's training loss, when it had spent as much as small in all, from small's."""
+    small = setting.arm(SMALL)
+    ours = {}
+    for seed, record in setting.arm(arm).networks.items():
+        if seed in small.networks:
+            loss = at_compute(record, spent(small.networks[seed]), "train_loss")
+            ours[seed] = math.nan if has_no_end(record) else float(loss)
+    return paired(ours, small.finals("train_loss"))
 
 
-def devices(records: Sequence[Record]) -> str:
-    return ", ".join(sorted({f"{r['device']} ({r['processor']})" for r in records}))
+@dataclass(frozen=True)
+class Reach:
+    """How soon an arm gets to the final training loss of large.
+
+    ratios: for each seed the FLOPs until then, as a share of what large itself takes; infinite
+        where the arm never gets there. Seeds whose large network diverged have none.
+    """
+
+    ratios: tuple[float, ...]
+
+    @property
+    def reached(self) -> int:
+        """In how many seeds it gets there."""
+        return sum(map(math.isfinite, self.ratios))
+
+    def fields(self, name: str) -> Row:
+        """As columns of a table for machines."""
+        has_any = bool(self.ratios)
+        return {
+            f"{name}_reached": self.reached if has_any else None,
+            f"{name}_compared": len(self.ratios),
+            f"{name}_flops_ratio": six_digits(median(self.ratios)) if has_any else None,
+        }
+
+    def text(self) -> str:
+        """``reached by 18 of 20, median ratio 0.63``."""
+        if not self.ratios:
+            return "-"
+        middle = median(self.ratios)
+        ratio = "infinite" if math.isinf(middle) else f"{middle:.3g}"
+        return f"reached by {self.reached} of {len(self.ratios)}, median ratio {ratio}"
+
+
+def reach(setting: Setting, arm: str) -> Reach:
+    """How soon an arm gets to the final training loss of large."""
+    large, ratios = setting.arm(LARGE).networks, []
+    for seed, record in setting.arm(arm).networks.items():
+        target = final(large[seed], "train_loss") if seed in large else math.nan
+        if not math.isnan(target):
+            ratios.append(flops_to(record, target) / flops_to(large[seed], target))
+    return Reach(tuple(ratios))
+
+
+def flops_to(record: Record, loss: float) -> float:
+    """Spent at the first evaluation after some training with a training loss no higher than this;
+    infinite when there is none."""
+    evaluated = zip(
+        course(record, "epoch"), course(record, "train_loss"), course(record, "flops"), strict=True
+    )
+    for epoch, reached, flops in evaluated:
+        if epoch > 0 and finite(reached) <= loss:
+            return float(flops)
+    return math.inf

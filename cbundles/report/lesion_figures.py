@@ -4,18 +4,18 @@ beside its scores, and which score predicts that cost."""
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from cbundles.experiments import removal
 from cbundles.report import drawing, evidence, lesions
-from cbundles.report.evidence import Record
+from cbundles.report.drawing import Panels, Picture
+from cbundles.report.records import Record, cell_of, seed_of
 
 SCORES = {
     "entropy": "H of the branch [nats]",
@@ -23,134 +23,159 @@ SCORES = {
     "norm": "||branch|| / ||skip||",
     "first_order": "|gradient x activation|",
 }
+COLOURS = {
+    removal.CONFLICTING: "#d62728",
+    removal.OTHERS: "#2ca02c",
+    removal.ALL: "#7f7f7f",
+    "entropy": "#d62728",
+    "scaled_norm": "#ff7f0e",
+    "norm": "#1f77b4",
+    "first_order": "#9467bd",
+}
+GREY: Any = {"color": "grey", "linewidth": 0.8}
 
-COLOURS = dict(zip(lesions.NAMES, ("#d62728", "#2ca02c", "#7f7f7f", "#d62728", "#ff7f0e", "#1f77b4",
-                                   "#9467bd"), strict=True))  # fmt: skip
 
-
-def draw_all(records: Sequence[Record], folder: Path) -> list[Path]:
+def draw_lesions(records: Sequence[Record], folder: Path) -> list[Path]:
     """Draw the figures of studies, for each scale its own; returns the PNG paths."""
-    groups = lesions.alike(records)
-    paths = []
-    for number, group in enumerate(groups, start=1):
-        suffix = "" if len(groups) == 1 else f"-{number}"
+    groups = []
+    for group in lesions.alike(records):
         caption = (
             f"{evidence.scale(group)}, {group[0]['images']:,} test images, "
             f"{group[0]['settings']['draws']} draws"
         )
-        with mpl.rc_context(drawing.STYLE):
-            for name, (text, draw, rows) in FIGURES.items():
-                figure, stem = draw(group, caption), folder / f"{name}{suffix}"
-                paths.append(drawing.save(figure, stem, rows(group), f"{text} {caption}."))
-    return paths
+        pictures = [curves(group, caption), blocks(group, caption), predictors(group, caption)]
+        groups.append(pictures)
+    return drawing.draw_groups(groups, folder)
 
 
-def curves(records: Sequence[Record], caption: str) -> Figure:
+def curves(records: Sequence[Record], caption: str) -> Picture:
     """Accuracy over the share of removed blocks: groups on the left, rankings on the right."""
-    figure = Figure(figsize=(8.4, 4.0), layout="constrained")
-    left, right = figure.subplots(1, 2, sharey=True)
+    return Picture(
+        stem="fig_lesion_curves",
+        title="Removing blocks of trained ResNets",
+        text=(
+            "Change of the test accuracy of a trained network by the share of its blocks that are "
+            "removed, without retraining. Left: drawn from a group, mean and standard deviation "
+            "over draws and seeds. Right: in the order of a score, mean and range over seeds. "
+            "Dotted: 60 % of the blocks."
+        ),
+        caption=caption,
+        rows=lesions.curve_rows(records),
+        size=(8.4, 4.0),
+        panels=(1, 2),
+        sharing={"sharey": True},
+        draw=lambda figure, panels: _draw_curves(panels[0, 0], panels[0, 1], records),
+    )
+
+
+def _draw_curves(left: Axes, right: Axes, records: Sequence[Record]) -> None:
     for axes, names in ((left, removal.GROUPS), (right, (removal.ALL, *removal.RANKINGS))):
         for name in names:
-            _curve(axes, records, name)
-        axes.axvline(100 * lesions.SHARE, color="grey", linestyle=":", linewidth=0.8)
-        axes.axhline(0, color="grey", linewidth=0.8)
+            _draw_curve(axes, records, name)
+        axes.axvline(100 * lesions.SHARE, **drawing.LIMIT_LINE)
+        axes.axhline(0, **GREY)
         axes.set_xlabel("removed blocks [% of all]")
         axes.set_xlim(0, 100)
         axes.legend(frameon=False, fontsize=7, loc="upper right")
     left.set_title("drawn from a group")
     right.set_title("in the order of a score")
     left.set_ylabel("change of test accuracy [points]")
-    drawing.entitle(figure, "Removing blocks of trained ResNets", caption)
-    return figure
 
 
-def _curve(axes: Axes, records: Sequence[Record], name: str) -> None:
-    number = len(records[0]["blocks"]["entropy"])
-    courses = [(record, lesions.curve(record, name)) for record in records]
-    sizes = sorted({k for _, course in courses for k in course})
+def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
+    number = lesions.block_count(records[0])
+    courses = [lesions.curve(record, name) for record in records]
+    sizes = sorted({k for course in courses for k in course})
     colour, label = COLOURS[name], lesions.NAMES[name]
-    members = [lesions.groups(record).get(name, ()) for record in records]
-    if not sizes or (name != removal.ALL and all(len(here) == number for here in members)):
+    members = [lesions.branch_groups(record).get(name, ()) for record in records]
+    is_all = name != removal.ALL and all(len(here) == number for here in members)
+    if is_all or not sizes:
         axes.plot([], [], color=colour, label=f"{label}: {'all blocks' if sizes else 'none'}")
         return
-    points = [
-        [100 * c for record, course in courses for c in lesions.change(record, course.get(k, []))]
-        for k in sizes
-    ]
+    middle, low, high = [], [], []
+    for k in sizes:
+        points = [
+            100 * change
+            for record, course in zip(records, courses, strict=True)
+            for change in lesions.accuracy_changes(record, course.get(k, []))
+        ]
+        mean, spread = fmean(points), pstdev(points)
+        middle.append(mean)
+        low.append(mean - spread if name in removal.GROUPS else min(points))
+        high.append(mean + spread if name in removal.GROUPS else max(points))
     share = [100 * k / number for k in sizes]
-    mean = np.array([statistics.fmean(values) for values in points])
-    axes.plot(share, mean, color=colour, label=label, linewidth=1.2)
-    if name in removal.GROUPS:
-        spread = np.array([statistics.pstdev(values) for values in points])
-        low, high = mean - spread, mean + spread
-    else:
-        low, high = np.array([min(v) for v in points]), np.array([max(v) for v in points])
-    axes.fill_between(share, low, high, color=colour, alpha=0.15, linewidth=0)
+    drawing.line_with_band(
+        axes, share, middle, low, high, band=drawing.FAINT, color=colour, label=label, linewidth=1.2
+    )
 
 
-def blocks(records: Sequence[Record], caption: str) -> Figure:
+def blocks(records: Sequence[Record], caption: str) -> Picture:
     """The cost of each block alone, and every score, by block."""
-    figure = Figure(figsize=(7.2, 7.6), layout="constrained")
-    grid = figure.subplots(1 + len(SCORES), 1, sharex=True)
-    values = {"cost": [[100 * c for c in lesions.cost(record)] for record in records]}
-    values |= {name: [record["blocks"][name] for record in records] for name in SCORES}
-    stages = [int(n) for n in records[0]["config"]["model"]["blocks"].split(",")]
-    for axes, (name, rows) in zip(grid, values.items(), strict=True):
-        table = np.array(rows, float)
+    return Picture(
+        stem="fig_lesion_blocks",
+        title="Each block of trained ResNets",
+        text=(
+            "What each block costs when it alone is removed, and its scores: mean and range over "
+            "seeds. Dotted: where a stage begins."
+        ),
+        caption=caption,
+        rows=lesions.block_rows(records),
+        size=(7.2, 7.6),
+        panels=(1 + len(SCORES), 1),
+        sharing={"sharex": True},
+        draw=lambda figure, panels: _draw_blocks(panels[:, 0], records),
+    )
+
+
+def _draw_blocks(panels: Panels, records: Sequence[Record]) -> None:
+    values = {"cost": [[100 * lost for lost in lesions.cost(record)] for record in records]}
+    for name in SCORES:
+        values[name] = [record["blocks"][name] for record in records]
+    last_of_stages = itertools.accumulate(cell_of(records[0]).blocks)
+    borders = [last + 0.5 for last in last_of_stages][:-1]
+    for axes, (name, of_networks) in zip(panels, values.items(), strict=True):
+        table = np.array(of_networks, float)
         measured = np.isfinite(table).any(0)  # a block that diverged in every seed has no point
         numbers, table = 1 + np.flatnonzero(measured), table[:, measured]
         low, high = np.nanmin(table, 0), np.nanmax(table, 0)
         middle = np.clip(np.nanmean(table, 0), low, high)  # whatever rounding does to the mean
-        axes.errorbar(numbers, middle, yerr=(middle - low, high - middle), fmt="o", markersize=3,
-                      linewidth=0.8)  # fmt: skip
-        for start in itertools.accumulate(stages[:-1]):
-            axes.axvline(start + 0.5, color="grey", linestyle=":", linewidth=0.8)
+        ranges = (middle - low, high - middle)
+        axes.errorbar(numbers, middle, yerr=ranges, fmt="o", markersize=3, linewidth=0.8)
+        for border in borders:
+            axes.axvline(border, **drawing.LIMIT_LINE)
         if name == "entropy":
             axes.set_ylim(-0.1, max([*high, 1]) * 1.1)
         axes.set_ylabel(SCORES.get(name, "accuracy lost\nwithout it [points]"), fontsize=8)
-    grid[-1].set_xlabel("block")
-    drawing.entitle(figure, "Each block of trained ResNets", caption)
-    return figure
+    panels[-1].set_xlabel("block")
 
 
-def predictors(records: Sequence[Record], caption: str) -> Figure:
+def predictors(records: Sequence[Record], caption: str) -> Picture:
     """The cost of each block alone against each score."""
-    figure = Figure(figsize=(8.4, 3.0), layout="constrained")
-    row = figure.subplots(1, len(SCORES), sharey=True)
-    for axes, (name, title) in zip(row, SCORES.items(), strict=True):
+    return Picture(
+        stem="fig_lesion_predictors",
+        title="Who predicts the cost of a block?",
+        text=(
+            "The cost of each block alone against its scores, a colour for each seed, and the mean "
+            "over seeds of the rank correlation (1 predicts perfectly)."
+        ),
+        caption=caption,
+        rows=lesions.block_rows(records),
+        size=(8.4, 3.0),
+        panels=(1, len(SCORES)),
+        sharing={"sharey": True},
+        draw=lambda figure, panels: _draw_predictors(panels[0], records),
+    )
+
+
+def _draw_predictors(panels: Panels, records: Sequence[Record]) -> None:
+    for axes, (name, title) in zip(panels, SCORES.items(), strict=True):
         for record in records:
-            scores = [np.nan if s is None else s for s in record["blocks"][name]]
-            costs = [100 * c for c in lesions.cost(record)]
-            axes.plot(scores, costs, "o", markersize=2.5, label=f"seed {evidence.seed(record)}")
-        ranks = [rank for record in records if (rank := lesions.predicts(record, name)) == rank]
-        mean = f"{statistics.fmean(ranks):.2f}" if ranks else "not defined"
+            scores = np.array(record["blocks"][name], float)
+            costs = [100 * lost for lost in lesions.cost(record)]
+            axes.plot(scores, costs, "o", markersize=2.5, label=f"seed {seed_of(record)}")
+        rank = lesions.mean_prediction(records, name)
+        mean = "not defined" if rank is None else f"{rank:.2f}"
         axes.set_title(f"Spearman {mean}", fontsize=8)
         axes.set_xlabel(title, fontsize=8)
-    row[0].set_ylabel("accuracy lost [points]")
-    row[0].legend(frameon=False, fontsize=7)
-    drawing.entitle(figure, "Who predicts the cost of a block?", caption)
-    return figure
-
-
-FIGURES = {
-    "fig_lesion_curves": (
-        "Change of the test accuracy of a trained network by the share of its blocks that are "
-        "removed, without retraining. Left: drawn from a group, mean and standard deviation over "
-        "draws and seeds. Right: in the order of a score, mean and range over seeds. Dotted: 60 % "
-        "of the blocks.",
-        curves,
-        lesions.curve_rows,
-    ),
-    "fig_lesion_blocks": (
-        "What each block costs when it alone is removed, and its scores: mean and range over "
-        "seeds. Dotted: where a stage begins.",
-        blocks,
-        lesions.block_rows,
-    ),
-    "fig_lesion_predictors": (
-        "The cost of each block alone against its scores, a colour for each seed, and the mean "
-        "over seeds of the rank correlation (1 predicts perfectly).",
-        predictors,
-        lesions.block_rows,
-    ),
-}
+    panels[0].set_ylabel("accuracy lost [points]")
+    panels[0].legend(frameon=False, fontsize=7)

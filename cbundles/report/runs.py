@@ -10,20 +10,26 @@ from typing import Any
 from cbundles import formats
 from cbundles.config import GROW, TUNE
 from cbundles.errors import InputError
-from cbundles.store import LESIONS, Store
+from cbundles.report.records import Record, dataset_of, experiment_of, has_settings
+from cbundles.store import CELLS, LESIONS, Store
 
 TOY, AUTOTUNE, SWEEP = "toy", "autotune", "sweep"
 
 
 @dataclass(frozen=True)
 class Run:
-    """One folder. description: its run.json; records: completion records that belong to it (same
-    data; of a sweep or the toy the cells that were asked for last, in that order)."""
+    """One folder.
+
+    description: its run.json
+    records: completion records that belong to it (same data; of a sweep or the toy the cells that
+        were asked for last, in that order)
+    lesions: studies of its trained networks without some blocks
+    """
 
     store: Store
     description: dict[str, Any]
-    records: list[dict[str, Any]]
-    lesions: list[dict[str, Any]] = field(default_factory=list)
+    records: list[Record]
+    lesions: list[Record] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -31,10 +37,15 @@ class Run:
 
     @property
     def kind(self) -> str:
-        experiment = self.records[0].get("experiment")
+        experiment = experiment_of(self.records[0])
         if experiment in (TOY, GROW, TUNE):
-            return str(experiment)
+            return experiment
         return AUTOTUNE if "attempts" in self.description else SWEEP
+
+    @property
+    def by_cell(self) -> dict[str, Record]:
+        """The records by the identity of their cell."""
+        return {record["cell"]: record for record in self.records}
 
     @property
     def unfinished(self) -> int:
@@ -47,8 +58,8 @@ class Run:
 
 def load(root: Path) -> list[Run]:
     """Every run with at least one record, by name. Raises InputError for a damaged one."""
-    found = [read(path.parent) for path in sorted(root.glob("*/run.json"))]
-    return [run for run in found if run.records]
+    runs = [read(path.parent) for path in sorted(root.glob("*/run.json"))]
+    return [run for run in runs if run.records]
 
 
 def read(folder: Path) -> Run:
@@ -67,15 +78,20 @@ def read(folder: Path) -> Run:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
         ) from None
-    found = [store.record(cell) for cell in cells if store.record_path(cell).is_file()]
-    lesions = [store.record(c, LESIONS) for c in cells if store.record_path(c, LESIONS).is_file()]
-    lesions = [record for record in lesions if _of_data(record, data)]
-    return Run(store, description, [r for r in found if _of_data(r, data)], lesions)
+    records = _records_of(store, CELLS, cells, data)
+    return Run(store, description, records, _records_of(store, LESIONS, cells, data))
 
 
-def _of_data(record: dict[str, Any], data: dict[str, str]) -> bool:
+def _records_of(store: Store, kind: str, cells: list[str], data: dict[str, str]) -> list[Record]:
+    """The records of a kind that these cells have, of networks trained on this data."""
+    present = [cell for cell in cells if store.record_path(cell, kind).is_file()]
+    records = [store.record(cell, kind) for cell in present]
+    return [record for record in records if _is_of_data(record, data)]
+
+
+def _is_of_data(record: Record, data: dict[str, str]) -> bool:
     """Whether a record was trained on the images that the run names."""
-    if "config" not in record:
+    if not has_settings(record):
         return True
-    expected = data.get(record["config"]["data"]["name"])
+    expected = data.get(dataset_of(record))
     return expected is None or record.get("data_fingerprint", expected) == expected

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean, stdev
 
-from cbundles.config import Cell
-from cbundles.report import evidence, summary, tables
+from cbundles.report import evidence, summary
+from cbundles.report.records import Record, cell_of, depth_of
 from cbundles.report.runs import Run
+from cbundles.report.table import Column, Row, Table
 from cbundles.store import write_atomically
 
 PAPER_EPOCHS, PAPER_FILTERS = 120, 64
@@ -18,8 +18,12 @@ PAPER_EPOCHS, PAPER_FILTERS = 120, 64
 
 @dataclass(frozen=True)
 class Published:
-    """A row as the paper has it: accuracy in percent, float32 megabytes, milliseconds a step of
-    64 images; mean and spread over three runs, None where it gives none."""
+    """A row as the paper has it: mean and spread over three runs, None where it gives none.
+
+    accuracy: percent
+    megabytes: float32
+    milliseconds: a step of 64 images
+    """
 
     dataset: str
     network: str
@@ -40,109 +44,16 @@ PAPER = (
     Published("mnist", "vgg", (17, 1), (99.3, 0.5), (54, 2.1), (40, None)),
 )
 NETWORKS = {"resnet": "ResNet", "vgg": "auto-tune"}
-COLUMNS = ("data set", "network", "source", "layers", "accuracy [%]", "MB", "ms/step", "parameters",
-           "GFLOP/image", "n", "how")  # fmt: skip
-
-
-def row(records: Sequence[dict[str, Any]]) -> dict[str, str]:
-    """One row from the completion records of the seeds of one network."""
-    rows = [summary.row(record) for record in records]
-    cell = Cell.fromdict(records[0]["config"])
-    times = [1000 * r["latency_seconds"] for r in records if r.get("latency_seconds")]
-    first = records[0]
-    how = (
-        f"{cell.data.name}, {cell.model.base_filters} filters, {cell.training.epochs} epochs, "
-        f"{first['device']} ({first['processor']})"
-    )
-    values = (
-        cell.data.name,
-        NETWORKS[cell.model.family],
-        "ours",
-        _spread([row["depth"] for row in rows], 1),
-        _spread([100 * row["test_accuracy"] for row in rows], 1),
-        _spread([record["bytes"] / 1e6 for record in records], 1 if first["bytes"] > 1e7 else 2),
-        _spread(times, 1) if times else "not measured",
-        _spread([record["parameters"] / 1e6 for record in records], 2) + " M",
-        _spread([record["flops"] / 1e9 for record in records], 3),
-        str(len(records)),
-        how,
-    )
-    return dict(zip(COLUMNS, values, strict=True))
-
-
-def rows(groups: Sequence[Sequence[dict[str, Any]]]) -> list[dict[str, str]]:
-    """The paper's rows, each followed by ours when it was run at full size, then smaller ones."""
-    found, smaller = [], []
-    ours = {}
-    for group in groups:
-        paper = published(group[0])
-        if paper is None or paper in ours:
-            smaller.append(row(group))
-        else:
-            ours[paper] = row(group)
-    for paper in PAPER:
-        found.append(_published(paper))
-        missing = {**_published(paper), **dict.fromkeys(COLUMNS[3:], ""), "source": "ours"}
-        missing["accuracy [%]"] = "not run"
-        found.append(ours.get(paper, missing))
-    return found + smaller
-
-
-def of_run(run: Run) -> list[list[dict[str, Any]]]:
-    """The records of an auto-tuning, a group for each row of the table."""
-    known = {record["cell"]: record for record in run.records}
-    parts = [run.description.get(part, []) for part in ("baseline", "tuned")]
-    groups = [[known[cell] for cell in cells if cell in known] for cells in parts]
-    return [group for group in groups if group]
-
-
-def write(groups: Sequence[Sequence[dict[str, Any]]], folder: Path) -> list[Path]:
-    """The table in three formats; returns their paths."""
-    content = rows(groups)
-    texts = {"csv": tables.csv_text(content), "md": markdown(content), "tex": latex(content)}
-    for kind, text in texts.items():
-        write_atomically(folder / f"table1.{kind}", text)
-    return [folder / f"table1.{kind}" for kind in texts]
-
-
-def published(record: dict[str, Any]) -> Published | None:
-    """The paper's row that a record belongs to; None for another size, data set or recipe."""
-    cell = Cell.fromdict(record["config"])
-    full = cell.training.epochs == PAPER_EPOCHS and cell.model.base_filters == PAPER_FILTERS
-    as_the_paper = evidence.is_as_the_paper_trains(cell)
-    for paper in PAPER:
-        named = (paper.dataset, paper.network) == (cell.data.name, cell.model.family)
-        tuned = paper.network == "vgg" or cell.model.depth == paper.layers[0]
-        if full and as_the_paper and named and tuned:
-            return paper
-    return None
-
-
-def resnet_of(paper: Published) -> Published:
-    """The row of the ResNet that a row is compared with."""
-    return next(p for p in PAPER if (p.dataset, p.network) == (paper.dataset, "resnet"))
-
-
-def _published(paper: Published) -> dict[str, str]:
-    values = (
-        paper.dataset, NETWORKS[paper.network], "paper", _pm(*paper.layers), _pm(*paper.accuracy),
-        _pm(*paper.megabytes), _pm(*paper.milliseconds), "", "", "3", "120 epochs, 64 filters",
-    )  # fmt: skip
-    return dict(zip(COLUMNS, values, strict=True))
-
-
-def _pm(mean: float, spread: float | None) -> str:
-    return f"{mean:g}" if spread is None else f"{mean:g} ± {spread:g}"
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    """Mean and sample standard deviation; a single value stands alone."""
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} ± {statistics.stdev(values):.{digits}f}"
-
-
+MEASURED = (
+    "layers",
+    "accuracy [%]",
+    "MB",
+    "ms/step",
+    "parameters",
+    "GFLOP/image",
+    "n",
+)
+COLUMNS = [Column(key, key) for key in ("data set", "network", "source", *MEASURED, "how")]
 CAPTION = (
     "Accuracy: test set, mean of the last 5 epochs; ± is the standard deviation over n seeds. MB: "
     "float32 parameters and running statistics. ms/step: inference of 64 images, median of "
@@ -151,15 +62,123 @@ CAPTION = (
 )
 
 
-def markdown(content: Sequence[dict[str, str]]) -> str:
-    lines = ["# Table 1", "", CAPTION, "", "| " + " | ".join(COLUMNS) + " |"]
-    lines.append("|" + " --- |" * len(COLUMNS))
-    lines += [tables.markdown_row([line[c] for c in COLUMNS]) for line in content]
-    return "\n".join(lines) + "\n"
+def our_row(records: Sequence[Record]) -> Row:
+    """One row from the completion records of the seeds of one network."""
+    first, cell = records[0], cell_of(records[0])
+    digits = 1 if first["bytes"] > 1e7 else 2
+    milliseconds = [1000 * r["latency_seconds"] for r in records if r.get("latency_seconds")]
+    return {
+        "data set": cell.data.name,
+        "network": NETWORKS[cell.model.family],
+        "source": "ours",
+        "layers": _mean_and_spread([depth_of(record) for record in records], 1),
+        "accuracy [%]": _mean_and_spread([100 * summary.accuracy_of(r) for r in records], 1),
+        "MB": _mean_and_spread([r["bytes"] / 1e6 for r in records], digits),
+        "ms/step": _mean_and_spread(milliseconds, 1) if milliseconds else "not measured",
+        "parameters": _mean_and_spread([r["parameters"] / 1e6 for r in records], 2) + " M",
+        "GFLOP/image": _mean_and_spread([r["flops"] / 1e9 for r in records], 3),
+        "n": str(len(records)),
+        "how": (
+            f"{cell.data.name}, {cell.model.base_filters} filters, {cell.training.epochs} epochs, "
+            f"{first['device']} ({first['processor']})"
+        ),
+    }
 
 
-def latex(content: Sequence[dict[str, str]]) -> str:
-    """A table for `booktabs`."""
-    body = [tables.latex_row([line[c] for c in COLUMNS]) for line in content]
-    head = [r"\begin{tabular}{" + "l" * len(COLUMNS) + "}", r"\toprule", tables.latex_row(COLUMNS)]
-    return "\n".join([*head, r"\midrule", *body, r"\bottomrule", r"\end{tabular}"]) + "\n"
+def _mean_and_spread(values: Sequence[float], digits: int) -> str:
+    """Mean and sample standard deviation; a single value stands alone."""
+    mean = f"{fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {stdev(values):.{digits}f}"
+
+
+def _papers_row(paper: Published) -> Row:
+    return {
+        "data set": paper.dataset,
+        "network": NETWORKS[paper.network],
+        "source": "paper",
+        "layers": _as_printed(*paper.layers),
+        "accuracy [%]": _as_printed(*paper.accuracy),
+        "MB": _as_printed(*paper.megabytes),
+        "ms/step": _as_printed(*paper.milliseconds),
+        "parameters": "",
+        "GFLOP/image": "",
+        "n": "3",
+        "how": "120 epochs, 64 filters",
+    }
+
+
+def _as_printed(mean: float, spread: float | None) -> str:
+    return f"{mean:g}" if spread is None else f"{mean:g} ± {spread:g}"
+
+
+def _row_not_run(paper: Published) -> Row:
+    """In the place of ours, where no network of this size was run."""
+    row = {column.key: "" for column in COLUMNS}
+    identity = {"data set": paper.dataset, "network": NETWORKS[paper.network], "source": "ours"}
+    return {**row, **identity, "accuracy [%]": "not run"}
+
+
+def comparison(groups: Sequence[Sequence[Record]]) -> Table:
+    """The paper's rows, each followed by ours when it was run at full size, then smaller ones."""
+    ours: dict[Published, Row] = {}
+    smaller = []
+    for records in groups:
+        paper = published(records[0])
+        if paper is None or paper in ours:
+            smaller.append(our_row(records))
+        else:
+            ours[paper] = our_row(records)
+    rows = []
+    for paper in PAPER:
+        rows += [_papers_row(paper), ours.get(paper) or _row_not_run(paper)]
+    return Table(rows + smaller, COLUMNS)
+
+
+def parts_of(run: Run) -> dict[str, list[Record]]:
+    """The records of an auto-tuning: the ResNets to compare with (baseline), and the networks that
+    tuning ended at (tuned)."""
+    known = run.by_cell
+    return {
+        part: [known[cell] for cell in run.description.get(part, []) if cell in known]
+        for part in ("baseline", "tuned")
+    }
+
+
+def of_run(run: Run) -> list[list[Record]]:
+    """The records of an auto-tuning, a group for each row of the table."""
+    return [records for records in parts_of(run).values() if records]
+
+
+def write_table1(groups: Sequence[Sequence[Record]], folder: Path) -> list[Path]:
+    """The table in three formats; returns their paths."""
+    table = comparison(groups)
+    texts = {
+        "csv": table.csv(),
+        "md": f"# Table 1\n\n{CAPTION}\n\n{table.markdown()}",
+        "tex": table.latex("l" * len(COLUMNS)),
+    }
+    paths = []
+    for kind, text in texts.items():
+        paths.append(folder / f"table1.{kind}")
+        write_atomically(paths[-1], text)
+    return paths
+
+
+def published(record: Record) -> Published | None:
+    """The paper's row that a record belongs to; None for another size, data set or recipe."""
+    cell = cell_of(record)
+    if cell.training.epochs != PAPER_EPOCHS or cell.model.base_filters != PAPER_FILTERS:
+        return None
+    if not evidence.is_as_the_paper_trains(cell):
+        return None
+    for paper in PAPER:
+        is_named = (paper.dataset, paper.network) == (cell.data.name, cell.model.family)
+        is_as_deep = paper.network == "vgg" or cell.model.depth == paper.layers[0]
+        if is_named and is_as_deep:
+            return paper
+    return None
+
+
+def resnet_of(paper: Published) -> Published:
+    """The row of the ResNet that a row is compared with."""
+    return next(p for p in PAPER if (p.dataset, p.network) == (paper.dataset, "resnet"))

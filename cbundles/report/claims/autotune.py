@@ -3,76 +3,86 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
 
-from cbundles.report import evidence, summary, table1
-from cbundles.report.claims.finding import Finding, of_group
-from cbundles.report.evidence import Group, Record, depth
+from cbundles.report import evidence, select, table1
+from cbundles.report.claims.finding import Finding, finding_on
+from cbundles.report.evidence import Evidence
+from cbundles.report.records import Record, depth_of, epochs_trained
 from cbundles.report.runs import Run
+from cbundles.report.summary import accuracy_of
 
 
-def table(runs: Sequence[Run]) -> list[Finding]:
-    """Rows of table 1 that were run at full size, each on its own."""
-    found = []
+@dataclass(frozen=True)
+class TunedRow:
+    """A row of table 1 that was run at full size.
+
+    baseline: the ResNets that an auto-tuned network is compared with
+    """
+
+    run: str
+    paper: table1.Published
+    records: list[Record]
+    baseline: list[Record]
+
+
+def rows_at_full_size(runs: Sequence[Run]) -> list[TunedRow]:
+    """Rows of table 1 that can be compared with the paper's."""
+    rows = []
     for run in evidence.tunings(runs):
-        known = {record["cell"]: record for record in run.records}
-        groups = {
-            part: [known[cell] for cell in run.description.get(part, []) if cell in known]
-            for part in ("baseline", "tuned")
-        }
-        for records in groups.values():
+        parts = table1.parts_of(run)
+        for records in parts.values():
             paper = table1.published(records[0]) if records else None
-            if paper is not None and (paper.network == "resnet" or groups["baseline"]):
-                found.append(_row(run, paper, records, groups["baseline"]))
-    return found
+            if paper is not None and (paper.network == "resnet" or parts["baseline"]):
+                rows.append(TunedRow(run.name, paper, records, parts["baseline"]))
+    return rows
 
 
-def _row(
-    run: Run, paper: table1.Published, records: list[Record], baseline: list[Record]
-) -> Finding:
-    accuracy = statistics.fmean(100 * summary.row(record)["test_accuracy"] for record in records)
+def row_agrees_with_the_papers(row: TunedRow) -> Finding:
+    paper, records = row.paper, row.records
+    accuracy = fmean(100 * accuracy_of(record) for record in records)
     mean, spread = paper.accuracy
     reached = [abs(accuracy - mean) <= max(1.0, 2 * spread)]
     ours = f"accuracy {accuracy:.1f} % (paper {mean:g})"
     if paper.network == "resnet":
-        size = records[0]["bytes"] / 1e6
-        reached.append(abs(size / paper.megabytes[0] - 1) <= 0.01)
-        ours += f", {size:.0f} MB (paper {paper.megabytes[0]:g})"
+        megabytes = records[0]["bytes"] / 1e6
+        reached.append(abs(megabytes / paper.megabytes[0] - 1) <= 0.01)
+        ours += f", {megabytes:.0f} MB (paper {paper.megabytes[0]:g})"
     else:
-        layers = statistics.fmean(depth(record) for record in records)
+        layers = fmean(map(depth_of, records))
         reached.append(abs(layers - paper.layers[0]) <= max(3.0, 2 * (paper.layers[1] or 0)))
         ours += f", {layers:.1f} layers (paper {paper.layers[0]:g})"
-        ratio = _latency(records) / _latency(baseline)
+        ratio = _latency(records) / _latency(row.baseline)
         expected = paper.milliseconds[0] / table1.resnet_of(paper).milliseconds[0]
         reached.append(abs(ratio / expected - 1) <= 0.25)
         ours += f", time / ResNet's {ratio:.2f} (paper {expected:.2f})"
-    return of_group(Group(run.name, records), ours, all(reached), records)
+    return finding_on(Evidence(row.run, records), ours, all(reached))
 
 
 def _latency(records: list[Record]) -> float:
-    return statistics.fmean(record.get("latency_seconds", math.nan) for record in records)
+    return fmean(record.get("latency_seconds", math.nan) for record in records)
 
 
-def restarts(runs: Sequence[Run]) -> list[Finding]:
-    found = []
-    for run in evidence.tunings(runs):
-        known = {record["cell"]: record for record in run.records}
-        chains = [[known[cell] for cell in chain] for chain in run.description["attempts"]]
-        if evidence.seeds([chain[0] for chain in chains]) < 3:
-            continue
-        ended = set(run.description["tuned"])
-        good = [
-            len(chain) - 1 <= 3
-            and all(len(record["history"]) == 2 for record in chain[:-1])
-            and chain[-1]["cell"] in ended
-            for chain in chains
-        ]
-        restarts = ", ".join(str(len(chain) - 1) for chain in chains)
-        ours = (
-            f"restarts: {restarts}; {sum(good)} of {len(good)} runs with at most three, "
-            "each after epoch 1"
-        )
-        group = Group(run.name, [chain[0] for chain in chains])
-        found.append(of_group(group, ours, sum(good) >= 0.8 * len(good), group.records))
-    return found
+def three_restarts_at_most(run: Run) -> Finding | None:
+    known = run.by_cell
+    chains = [[known[cell] for cell in chain] for chain in run.description["attempts"]]
+    firsts = [chain[0] for chain in chains]
+    if select.seeds(firsts) < 3:
+        return None
+    good = [_ends_after_few_restarts(run, chain) for chain in chains]
+    restarts = ", ".join(str(len(chain) - 1) for chain in chains)
+    ours = (
+        f"restarts: {restarts}; {sum(good)} of {len(good)} runs with at most three, "
+        "each after epoch 1"
+    )
+    group = Evidence(run.name, firsts)
+    return finding_on(group, ours, sum(good) >= 0.8 * len(good))
+
+
+def _ends_after_few_restarts(run: Run, chain: Sequence[Record]) -> bool:
+    """Whether a seed came to its end, with three restarts at most, each after epoch 1."""
+    *stopped, last = chain
+    at_once = all(epochs_trained(record) == 1 for record in stopped)
+    return len(stopped) <= 3 and at_once and last["cell"] in run.description["tuned"]

@@ -3,84 +3,82 @@
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Sequence
+from statistics import fmean
 
-from cbundles.report import evidence, summary
-from cbundles.report.claims.finding import Finding, of_group
-from cbundles.report.evidence import Group, Record, last_entropy
+from cbundles.report import evidence, select
+from cbundles.report.claims.finding import Finding, finding_on
+from cbundles.report.evidence import Evidence, last_entropies, last_entropy
+from cbundles.report.records import Record, cell_of
 from cbundles.report.runs import Run
+from cbundles.report.statistics import finite
+from cbundles.report.summary import accuracy_of, entropy_of
 
 
-def _by_depth(group: Group, value: Callable[[Record], float]) -> dict[int, float]:
+def vggs(runs: Sequence[Run]) -> list[Evidence]:
+    """All VGGs, by scale."""
+    return [group for group in evidence.collect(runs) if group.family == "vgg"]
+
+
+def resnets(runs: Sequence[Run]) -> list[Evidence]:
+    """All ResNets, by scale."""
+    return [group for group in evidence.collect(runs) if group.family == "resnet"]
+
+
+def _by_depth(group: Evidence, value_of: Callable[[Record], float]) -> dict[int, float]:
     """Means over seeds."""
-    return {d: statistics.fmean(value(r) for r in group.only(depth=d)) for d in group.depths}
+    return {depth: fmean(map(value_of, group.only(depth=depth))) for depth in group.depths}
 
 
-def best_depth(runs: Sequence[Run]) -> list[Finding]:
-    found = []
-    for group in evidence.groups(runs):
-        if (
-            group.family != "vgg"
-            or not {4, 50, 100, 120} <= set(group.depths)
-            or group.classes != 10
-        ):
-            continue
-        accuracy = _by_depth(group, lambda r: summary.row(r)["test_accuracy"])
-        entropy = _by_depth(group, lambda r: summary.row(r)["bundle_entropy"])
-        best = max(accuracy, key=lambda d: accuracy[d])
-        deepest_good = 60 if group.dataset == "imagenette" else 40
-        shallow = max(entropy[d] for d in group.depths if d <= 30)
-        ours = (
-            f"best at {best} layers ({100 * accuracy[best]:.1f} %), 4 layers "
-            f"{100 * accuracy[4]:.1f} %; H^L up to 30 layers {shallow:.3f}, at 50 "
-            f"{entropy[50]:.3f}, at 100 {entropy[100]:.3f}, at 120 {entropy[120]:.3f} "
-            f"(accuracy {100 * accuracy[120]:.1f} %)"
-        )
-        reached = (
-            10 <= best <= deepest_good
-            and accuracy[4] < accuracy[best]
-            and shallow == 0
-            and entropy[100] > entropy[50]
-            and entropy[120] >= 0.95 * math.log(10)
-            and accuracy[120] <= 0.15
-        )
-        found.append(of_group(group, ours, reached, group.records))
-    return found
+def best_vgg_is_not_deep(group: Evidence) -> Finding | None:
+    if group.classes != 10 or not {4, 50, 100, 120} <= set(group.depths):
+        return None
+    accuracy = _by_depth(group, accuracy_of)
+    entropy = _by_depth(group, lambda record: finite(entropy_of(record)))
+    best = max(accuracy, key=lambda depth: accuracy[depth])
+    deepest_good = 60 if group.dataset == "imagenette" else 40
+    shallow = max(entropy[depth] for depth in group.depths if depth <= 30)
+    ours = (
+        f"best at {best} layers ({100 * accuracy[best]:.1f} %), 4 layers "
+        f"{100 * accuracy[4]:.1f} %; H^L up to 30 layers {shallow:.3f}, at 50 "
+        f"{entropy[50]:.3f}, at 100 {entropy[100]:.3f}, at 120 {entropy[120]:.3f} "
+        f"(accuracy {100 * accuracy[120]:.1f} %)"
+    )
+    reached = (
+        10 <= best <= deepest_good
+        and accuracy[4] < accuracy[best]
+        and shallow == 0
+        and entropy[100] > entropy[50]
+        and entropy[120] >= 0.95 * math.log(10)
+        and accuracy[120] <= 0.15
+    )
+    return finding_on(group, ours, reached)
 
 
-def during_training(runs: Sequence[Run]) -> list[Finding]:
-    found = []
-    for group in evidence.groups(runs):
-        records = group.only(depth=100)
-        if group.family != "vgg" or evidence.seeds(records) < 3:
-            continue
-        at_first = sum(last_entropy(record, 0) == 0 for record in records)
-        later = sum(
-            any(last_entropy(r, e) > 0 for e in range(1, min(11, len(r["history"]))))
-            for r in records
-        )
-        reading = records[0]["config"]["probe"]["batch_norm"]
-        ours = (
-            f"H^L = 0 at initialisation in {at_first} of {len(records)} seeds, above 0 at some "
-            f"epoch up to 10 in {later} (BatchNorm reading: {reading} statistics)"
-        )
-        enough = 2 / 3 * len(records)
-        found.append(of_group(group, ours, min(at_first, later) >= enough, records))
-    return found
+def conflicts_appear_during_training(group: Evidence) -> Finding | None:
+    records = group.only(depth=100)
+    if select.seeds(records) < 3:
+        return None
+    at_first = sum(last_entropy(record, 0) == 0 for record in records)
+    later = sum(max(last_entropies(record)[:10]) > 0 for record in records)
+    reading = cell_of(records[0]).probe.batch_norm
+    ours = (
+        f"H^L = 0 at initialisation in {at_first} of {len(records)} seeds, above 0 at some "
+        f"epoch up to 10 in {later} (BatchNorm reading: {reading} statistics)"
+    )
+    enough = 2 / 3 * len(records)
+    return finding_on(group, ours, min(at_first, later) >= enough, records)
 
 
-def residual(runs: Sequence[Run]) -> list[Finding]:
-    found = []
-    for group in evidence.groups(runs):
-        depths = [d for d in group.depths if 10 <= d <= 120]
-        if group.family != "resnet" or len(depths) < 3 or not {10, 120} <= set(depths):
-            continue
-        records = [record for d in depths for record in group.only(depth=d)]
-        highest = max(last_entropy(r, e) for r in records for e in range(1, len(r["history"])))
-        accuracy = _by_depth(group, lambda r: summary.row(r)["test_accuracy"])
-        text = ", ".join(f"{d}: {100 * accuracy[d]:.1f}" for d in depths)
-        worst = max(accuracy[d] for d in depths) - min(accuracy[d] for d in depths)
-        ours = f"largest H^L {highest:.3f}; accuracy [%] by depth {text}"
-        found.append(of_group(group, ours, highest == 0 and worst <= 0.03, records))
-    return found
+def resnets_do_not_conflict(group: Evidence) -> Finding | None:
+    depths = [depth for depth in group.depths if 10 <= depth <= 120]
+    if len(depths) < 3 or not {10, 120} <= set(depths):
+        return None
+    records = [record for depth in depths for record in group.only(depth=depth)]
+    highest = max(entropy for record in records for entropy in last_entropies(record))
+    accuracy = _by_depth(group, accuracy_of)
+    text = ", ".join(f"{depth}: {100 * accuracy[depth]:.1f}" for depth in depths)
+    of_depths = [accuracy[depth] for depth in depths]
+    ours = f"largest H^L {highest:.3f}; accuracy [%] by depth {text}"
+    reached = highest == 0 and max(of_depths) - min(of_depths) <= 0.03
+    return finding_on(group, ours, reached, records)

@@ -6,15 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cbundles.report import evidence
-from cbundles.report.evidence import Group, Record
+from cbundles.report.evidence import Evidence
+from cbundles.report.records import Record
 
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
+MIXED = "depends on the scale"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What records of one scale say about a claim: the outcome (ours), and its parts where there
-    are several (details). cells: identities of the records behind it."""
+    """What records of one scale say about a claim.
+
+    ours: the outcome
+    cells: identities of the records behind it
+    details: parts of the outcome, where there are several
+    """
 
     scale: str
     ours: str
@@ -35,7 +41,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Claim:
-    """id, claim, paper's value and criterion as in criteria.yaml; no findings: not run."""
+    """What all records say about a claim; without findings it was not run.
+
+    id, claim, paper (the paper's value), criterion: as in criteria.yaml
+    """
 
     id: str
     claim: str
@@ -44,19 +53,22 @@ class Claim:
     findings: tuple[Finding, ...]
 
     @property
+    def verdict(self) -> str:
+        """The verdict that all scales agree on."""
+        verdicts = set(self.verdicts)
+        return verdicts.pop() if len(verdicts) == 1 else MIXED
+
+    @property
     def verdicts(self) -> list[str]:
         return [finding.verdict for finding in self.findings] or [NOT_RUN]
 
 
-def of_group(group: Group, ours: str, reproduced: bool, records: Sequence[Record]) -> Finding:
-    """A finding on some records of a group."""
+def finding_on(
+    group: Evidence, ours: str, reproduced: bool, records: Sequence[Record] | None = None
+) -> Finding:
+    """A finding on some of the records of a group, or on all."""
+    judged = group.records if records is None else records
     if group.diverged:
         ours += f"; {group.diverged} networks diverged and are left out"
-    cells = tuple(record["cell"] for record in records)
-    return Finding(evidence.scale(records), ours, bool(reproduced), (group.run,), cells)
-
-
-def span(values: Sequence[float]) -> str:
-    """Lowest to highest."""
-    low, high = f"{min(values):.3f}", f"{max(values):.3f}"
-    return low if low == high else f"{low} to {high}"
+    cells = tuple(record["cell"] for record in judged)
+    return Finding(evidence.scale(judged), ours, bool(reproduced), (group.run,), cells)

@@ -2,64 +2,81 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Sequence
+from statistics import fmean
 
-from cbundles.config import PAPER_BLOCKS, Cell
+from cbundles.config import PAPER_BLOCKS
 from cbundles.experiments import removal
-from cbundles.report import evidence, lesions
-from cbundles.report.claims.finding import Finding, of_group
-from cbundles.report.evidence import Group, Record, depth
+from cbundles.report import evidence, lesions, select
+from cbundles.report.claims.finding import Finding, finding_on
+from cbundles.report.evidence import Evidence
+from cbundles.report.records import Record, cell_of
 from cbundles.report.runs import SWEEP, Run
+from cbundles.report.statistics import rises
 
 DEPTH, HALF, SIZES = 120, 0.5, (5, 10, 15)
+COMPARED = (removal.CONFLICTING, removal.OTHERS)
+BUILT_AND_PROBED = {
+    path: value
+    for path, value in evidence.AS_THE_PAPER_TRAINS.items()
+    if path.startswith(("probe.", "model."))
+}
 
 
-def removable(runs: Sequence[Run]) -> list[Finding]:
-    """Judged on conflicting blocks, as the claim is; what any blocks and the best ranking allow is
-    told beside it."""
-    return [_judged(group) for run in runs for group in _groups(run)]
-
-
-def _groups(run: Run) -> list[Group]:
+def studied_resnets(runs: Sequence[Run]) -> list[Evidence]:
     """Studies of trained ResNet-120s that differ in their seed alone, of three seeds at least."""
+    return [group for run in runs for group in _studies_of(run)]
+
+
+def _studies_of(run: Run) -> list[Evidence]:
     if run.kind != SWEEP or run.unfinished:
         return []
     classes = {record["cell"]: record["num_classes"] for record in run.records}
-    found = []
+    groups = []
     for records in lesions.alike(run.lesions):
-        if depth(records[0]) != DEPTH or not _as_judged(records[0]):
+        if not _is_the_papers_network(records[0]):
             continue
-        sound = [r for r in records if None not in r["blocks"]["entropy"]]
-        sound = [r for r in sound if r["correct"] / r["images"] >= 2 / classes[r["cell"]]]
-        if evidence.seeds(sound) >= 3:
-            found.append(Group(run.name, sound, len(records) - len(sound)))
-    return found
+        sound = [r for r in records if _has_learned(r, classes[r["cell"]])]
+        if select.seeds(sound) >= 3:
+            groups.append(Evidence(run.name, sound, len(records) - len(sound)))
+    return groups
 
 
-def _judged(group: Group) -> Finding:
+def _is_the_papers_network(record: Record) -> bool:
+    """Whether it is the paper's network of this depth, probed and measured as claims are judged."""
+    cell = cell_of(record)
+    is_as_deep = cell.model.depth == DEPTH and cell.blocks == PAPER_BLOCKS[DEPTH]
+    return is_as_deep and evidence.has(cell, BUILT_AND_PROBED)
+
+
+def _has_learned(record: Record, classes: int) -> bool:
+    """Whether a network is sound, and twice as good as chance."""
+    is_sound = None not in record["blocks"]["entropy"]
+    return is_sound and record["correct"] / record["images"] >= 2 / classes
+
+
+def most_layers_can_go(group: Evidence) -> Finding:
+    """Judged on conflicting blocks, as the claim is; what any blocks and the best ranking allow is
+    told beside it."""
     records = group.records
-    number = len(records[0]["blocks"]["entropy"])
+    number = lesions.block_count(records[0])
     halves = [_half_can_go(record) for record in records]
-    sizes = [len(lesions.groups(record)[removal.CONFLICTING]) for record in records]
+    sizes = [len(lesions.branch_groups(record)[removal.CONFLICTING]) for record in records]
     ours = f"conflicting blocks: {_listed(sizes)} of {number}"
     ours += f"; half of the blocks, all conflicting, can go in {sum(halves)} of {len(halves)}"
-    cheaper = True
+    is_cheaper = True
     for k in SIZES:
-        compared = [difference for r in records if (difference := _saved(r, k)) is not None]
+        savings = [_saved(record, k) for record in records]
+        compared = [saved for saved in savings if saved is not None]
         if 3 * len(compared) < 2 * len(records):
             ours += f"; k = {k}: {len(compared)} seeds have two groups to compare"
-            cheaper = False
+            is_cheaper = False
         else:
-            mean = statistics.fmean(compared)
+            mean = fmean(compared)
             ours += f"; k = {k}: conflicting ones cost {100 * mean:.1f} points less"
             ours += f" ({len(compared)} seeds)"
-            cheaper &= mean > 0
-    shares = {
-        of: 100 * statistics.fmean(map(lesions.removable, courses)) / number
-        for of in (removal.ALL, *removal.RANKINGS)
-        if all(courses := [lesions.curve(record, of) for record in records])
-    }
+            is_cheaper &= mean > 0
+    shares = _removable_percent(records)
     best = max(shares, key=lambda of: shares[of])
     alone = _listed(map(lesions.harmless, records))
     ours += (
@@ -67,35 +84,39 @@ def _judged(group: Group) -> Finding:
         f"{shares[removal.ALL]:.0f} % of all together when drawn, {shares[best]:.0f} % by the best "
         f"ranking ({lesions.NAMES[best]})"
     )
-    reached = 3 * sum(halves) >= 2 * len(halves) and cheaper
-    return of_group(group, ours, reached, records)
+    return finding_on(group, ours, 3 * sum(halves) >= 2 * len(halves) and is_cheaper)
 
 
 def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _as_judged(record: Record) -> bool:
-    """Whether it is the paper's network of this depth, probed and measured as claims are judged."""
-    cell = Cell.fromdict(record["config"])
-    probed = {key: value for key, value in evidence.AS_THE_PAPER_TRAINS.items()
-              if key.startswith(("probe.", "model."))}  # fmt: skip
-    return cell.blocks == PAPER_BLOCKS[DEPTH] and evidence.has(cell, probed)
-
-
 def _half_can_go(record: Record) -> bool:
     """Whether most draws of half of all blocks from the conflicting ones raise no error."""
     _, draws = lesions.at_share(record, removal.CONFLICTING, HALF)
-    risen = sum(lesions.rises(*draw) for draw in draws)
+    risen = sum(rises(*draw) for draw in draws)
     return bool(draws) and 2 * risen < len(draws)
 
 
 def _saved(record: Record, k: int) -> float | None:
     """How much less accuracy k conflicting blocks cost than k others, mean over draws; None where
     one of the groups is too small."""
-    curves = [lesions.curve(record, of) for of in (removal.CONFLICTING, removal.OTHERS)]
-    small = any(len(lesions.groups(record)[of]) < k for of in (removal.CONFLICTING, removal.OTHERS))
-    if small:
+    groups = lesions.branch_groups(record)
+    if min(len(groups[of]) for of in COMPARED) < k:
         return None
-    conflicting, others = (statistics.fmean(lesions.change(record, c[k])) for c in curves)
+    conflicting, others = (
+        fmean(lesions.accuracy_changes(record, lesions.curve(record, of)[k])) for of in COMPARED
+    )
     return conflicting - others
+
+
+def _removable_percent(records: Sequence[Record]) -> dict[str, float]:
+    """The share of blocks that can go without a significant rise, mean over the networks, when
+    drawn from all and by each ranking that every network has."""
+    shares = {}
+    for of in (removal.ALL, *removal.RANKINGS):
+        courses = [lesions.curve(record, of) for record in records]
+        if all(courses):
+            removable = fmean(map(lesions.removable, courses))
+            shares[of] = 100 * removable / lesions.block_count(records[0])
+    return shares

@@ -3,54 +3,63 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Sequence
-from typing import Any
+from statistics import fmean, median
 
-import numpy as np
-
-from cbundles.report import evidence, summary
-from cbundles.report.claims.finding import Finding, of_group
-from cbundles.report.evidence import Record, depth, seed
+from cbundles.report import evidence, select
+from cbundles.report.claims.finding import Finding, finding_on
+from cbundles.report.evidence import Evidence
+from cbundles.report.records import Record, cell_of, course, value_at
 from cbundles.report.runs import Run
 
 # From fine to coarse, by the bits of their significand: 24, 11, 8, 4.
 RESOLUTIONS = ("float32", "float16", "bfloat16", "float8_e4m3fn")
 
 
-def _same(measured: dict[str, Record]) -> bool:
+def at_several_resolutions(runs: Sequence[Run]) -> list[Evidence]:
+    """All networks, those measured at another resolution in one group with the same at float32."""
+    return evidence.collect(runs, resolutions=True)
+
+
+def coarser_bundles_more(group: Evidence) -> Finding | None:
+    networks = _measured_at_all(group)
+    if len(networks) < 3:
+        return None
+    # A row for each layer of each network: its bundles from the finest to the coarsest.
+    layers = [row for network in networks for row in _bundles_by_layer(network)]
+    steps = [list(itertools.pairwise(row)) for row in layers]
+    falls = fmean(all(fine >= coarse for fine, coarse in row) for row in steps)
+    strictly = fmean(any(fine > coarse for fine, coarse in row) for row in steps)
+    medians = ", ".join(
+        f"{name} {median(numbers):g}"
+        for name, numbers in zip(RESOLUTIONS, zip(*layers, strict=True), strict=True)
+    )
+    ours = (
+        f"falls or stays equal in {100 * falls:.1f} % of {len(layers)} (network, "
+        f"layer) pairs, strictly falls in {100 * strictly:.1f} %; medians: {medians}"
+    )
+    records = [record for network in networks for record in network.values()]
+    reached = falls >= 0.95 and strictly >= 0.2
+    return finding_on(group, ours, reached, records)
+
+
+def _measured_at_all(group: Evidence) -> list[dict[str, Record]]:
+    """The networks that were measured at every resolution: their records by resolution."""
+    networks = []
+    for same in select.groups(group.records, across=("probe.resolution",)):
+        network = {cell_of(record).probe.resolution: record for record in same.records}
+        if set(RESOLUTIONS) <= network.keys() and _is_one_network(same.records):
+            networks.append(network)
+    return networks
+
+
+def _is_one_network(records: Sequence[Record]) -> bool:
     """Whether these are one and the same network, down to the last digit of its losses."""
-    courses = [[e["train_loss"] for e in record["history"]] for record in measured.values()]
-    return all(course == courses[0] for course in courses)
+    losses = [course(record, "train_loss") for record in records]
+    return all(some == losses[0] for some in losses)
 
 
-def coarser(runs: Sequence[Run]) -> list[Finding]:
-    found = []
-    for group in evidence.groups(runs, resolutions=True):
-        networks: dict[Any, dict[str, Record]] = {}
-        for record in group.records:
-            key = (summary.width_of(record), depth(record), seed(record))
-            resolution = record["config"]["probe"].get("resolution", RESOLUTIONS[0])
-            networks.setdefault(key, {})[resolution] = record
-        whole = {k: v for k, v in networks.items() if set(RESOLUTIONS) <= v.keys() and _same(v)}
-        if len(whole) < 3:
-            continue
-        falls, strictly = [], []
-        counts: dict[str, list[int]] = {name: [] for name in RESOLUTIONS}
-        for same in whole.values():
-            layers = [same[name]["history"][-1]["num_bundles"] for name in RESOLUTIONS]
-            for bundles in zip(*layers, strict=True):
-                steps = list(itertools.pairwise(bundles))
-                falls.append(all(fine >= coarse for fine, coarse in steps))
-                strictly.append(any(fine > coarse for fine, coarse in steps))
-                for name, number in zip(RESOLUTIONS, bundles, strict=True):
-                    counts[name].append(number)
-        medians = ", ".join(f"{n} {statistics.median(c):g}" for n, c in counts.items())
-        ours = (
-            f"falls or stays equal in {100 * np.mean(falls):.1f} % of {len(falls)} (network, "
-            f"layer) pairs, strictly falls in {100 * np.mean(strictly):.1f} %; medians: {medians}"
-        )
-        records = [record for same in whole.values() for record in same.values()]
-        reached = np.mean(falls) >= 0.95 and np.mean(strictly) >= 0.2
-        found.append(of_group(group, ours, bool(reached), records))
-    return found
+def _bundles_by_layer(network: dict[str, Record]) -> list[tuple[int, ...]]:
+    """For each layer the number of bundles at each resolution."""
+    columns = [value_at(network[name], "num_bundles", -1) for name in RESOLUTIONS]
+    return list(zip(*columns, strict=True))

@@ -1,0 +1,284 @@
+"""Tables of networks that change their depth: `growth.*` and `tuning.*`.
+
+Both compare arms by how good their networks end, with differences paired by seed. What grows spends
+unequal compute, so it is also compared at equal compute and by the compute until large's loss. What
+is tuned spends the same in every arm, so values of the last evaluation are at equal compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from cbundles.config import GROW
+from cbundles.report import summary
+from cbundles.report.arms import (
+    CONTROLS,
+    FIXED,
+    LARGE,
+    MATCHED,
+    MAX,
+    RANDOM,
+    SMALL,
+    Arm,
+    Setting,
+    difference,
+    difference_at_equal_compute,
+    final_depth,
+    has_no_end,
+    reach,
+    settings_of,
+    spent,
+)
+from cbundles.report.records import Record, edits, value_at
+from cbundles.report.statistics import estimate, six_digits
+from cbundles.report.table import Column, Row, Table
+from cbundles.report.words import lowest_to_highest
+from cbundles.store import write_atomically
+
+GROWTH_REFERENCES = (SMALL, *CONTROLS, MATCHED, LARGE)
+GROWTH_QUANTITIES = ("train_loss", "test_loss", "test_accuracy")
+TUNING_REFERENCES = (FIXED, RANDOM)
+TUNING_QUANTITIES = ("test_accuracy", "test_loss")
+EDITS = {"insert": "inserted", "remove": "removed", "accept": "accepted", "undo": "undone"}
+
+
+@dataclass(frozen=True)
+class Study:
+    """How the runs of one command are told.
+
+    stem: what their files are called
+    heading: what their networks do
+    row_of: the row of an arm
+    columns: as people read that row
+    about: what the columns mean
+    """
+
+    stem: str
+    heading: str
+    row_of: Callable[[Setting, Arm], Row]
+    columns: Sequence[Column]
+    about: str
+
+
+def study_of(kind: str) -> Study:
+    """How runs of this kind are told."""
+    return GROWTH if kind == GROW else TUNING
+
+
+def arms_table(setting: Setting) -> Table:
+    """A row for each arm, and for each depth at the start.
+
+    Numbers, None where there are none. QUANTITY_vs_REFERENCE columns are paired differences with
+    their intervals, pairs how many, left_out how many had a diverged network.
+    """
+    study = study_of(setting.kind)
+    return Table([study.row_of(setting, arm) for arm in setting.arms], study.columns)
+
+
+def write_arms(name: str, records: Sequence[Record], folder: Path) -> None:
+    """Write the tables of a run, and where its networks were trained: growth.* or tuning.*."""
+    settings = settings_of(records)
+    study = study_of(settings[0].kind)
+    rows: list[Row] = []
+    page = f"# {name}: {study.heading}\n"
+    for setting in settings:
+        table = arms_table(setting)
+        rows += table.rows
+        page += f"\n{setting.about}:\n\n{table.markdown()}"
+        if lines := _max_against_others(setting):
+            page += "\n" + "".join(f"- {line}\n" for line in lines)
+    origins = "".join(f"- {line}\n" for line in summary.origin_lines(records))
+    page += f"\n{study.about}\n\n{origins}"
+    Table(rows).write_csv(folder / f"{study.stem}.csv")
+    write_atomically(folder / f"{study.stem}.md", page)
+
+
+def growth_row(setting: Setting, arm: Arm) -> Row:
+    """An arm of networks that grow."""
+    return {
+        "setting": setting.name,
+        "arm": arm.name,
+        **_networks(arm),
+        "parameters": _mean(arm, lambda record: record["parameters"]),
+        "flops": _mean(arm, spent),
+        **_finals(arm, GROWTH_QUANTITIES),
+        "train_loss_vs_small_at_equal_compute": difference_at_equal_compute(setting, arm.name),
+        **_differences(setting, arm, GROWTH_REFERENCES, GROWTH_QUANTITIES),
+        "large_loss": reach(setting, arm.name),
+        "seconds": _mean(arm, lambda record: record["seconds"]),
+    }
+
+
+def tuning_row(setting: Setting, arm: Arm) -> Row:
+    """An arm of tuned networks that start from the same depth."""
+    return {
+        "setting": setting.name,
+        "start": arm.start,
+        "arm": arm.name,
+        **_networks(arm),
+        **{name: _edit_count(arm, kind) for kind, name in EDITS.items()},
+        "epochs": _mean(arm, lambda record: value_at(record, "epoch", -1)),
+        "flops": _mean(arm, spent),
+        **_finals(arm, TUNING_QUANTITIES),
+        **_differences(setting, arm, TUNING_REFERENCES, TUNING_QUANTITIES),
+        "seconds": _mean(arm, lambda record: record["seconds"]),
+    }
+
+
+def _networks(arm: Arm) -> Row:
+    depths = [final_depth(record) for record in arm.records]
+    return {
+        "networks": len(arm.records),
+        "diverged": sum(map(has_no_end, arm.records)),
+        "depth_mean": _mean(arm, final_depth),
+        "depth_min": min(depths),
+        "depth_max": max(depths),
+    }
+
+
+def _mean(arm: Arm, value_of: Callable[[Record], float]) -> float | None:
+    return six_digits(fmean(map(value_of, arm.records)))
+
+
+def _edit_count(arm: Arm, kind: str) -> int:
+    """How often networks were edited, or an edit judged, in this way."""
+    return sum(edit["kind"] == kind for record in arm.records for edit in edits(record))
+
+
+def _finals(arm: Arm, quantities: Sequence[str]) -> Row:
+    return {name: estimate(list(arm.finals(name).values())) for name in quantities}
+
+
+def _differences(
+    setting: Setting, arm: Arm, references: Sequence[str], quantities: Sequence[str]
+) -> Row:
+    row: Row = {}
+    for reference in references:
+        for name in quantities:
+            compared = difference(setting, arm.name, reference, name, arm.start)
+            row[f"{name}_vs_{reference}"] = compared
+        row[f"pairs_vs_{reference}"] = compared.n
+        row[f"left_out_vs_{reference}"] = compared.left_out
+    return row
+
+
+def _show_networks(row: Row) -> str:
+    diverged = f", {row['diverged']} diverged" if row["diverged"] else ""
+    return f"{row['networks']}{diverged}"
+
+
+def _show_depths(row: Row) -> str:
+    return lowest_to_highest([row["depth_min"], row["depth_max"]])
+
+
+def _show_mean_depth(row: Row) -> str:
+    mean = f"{row['depth_mean']:.3g}"
+    return mean if row["depth_min"] == row["depth_max"] else f"{mean} ({_show_depths(row)})"
+
+
+def _show_edits(row: Row) -> str:
+    return f"{row['accepted']} / {row['undone']}"
+
+
+def _show_reach(row: Row) -> str:
+    return str(row["large_loss"].text())
+
+
+def _estimate(key: str, *, percent: bool = False) -> Callable[[Row], str]:
+    """Mean and interval of a quantity."""
+    return lambda row: str(row[key].text(percent=percent))
+
+
+def _difference_from(reference: str, key: str, *, percent: bool = False) -> Callable[[Row], str]:
+    """Mean and interval of a paired difference; a dash in the row of the reference itself."""
+
+    def show(row: Row) -> str:
+        return "-" if row["arm"] == reference else str(row[key].text(percent=percent, signed=True))
+
+    return show
+
+
+def _max_against_others(setting: Setting) -> list[str]:
+    """What it matters where a layer is inserted, and that it is inserted: a line for each arm that
+    max is compared with; none of tuned networks."""
+    lines = []
+    for other in GROWTH_REFERENCES:
+        loss, test, accuracy = (difference(setting, MAX, other, q) for q in GROWTH_QUANTITIES)
+        if not loss.n and not loss.left_out:
+            continue
+        line = (
+            f"max - {other}: train loss {loss.text(signed=True)}, test loss "
+            f"{test.text(signed=True)}, test accuracy "
+            f"{accuracy.text(percent=True, signed=True)} points; {loss.n} pairs"
+        )
+        if loss.left_out:
+            line += f", {loss.left_out} with a diverged network left out"
+        lines.append(line)
+    return lines
+
+
+GROWTH = Study(
+    stem="growth",
+    heading="inserting layers while training",
+    row_of=growth_row,
+    columns=(
+        Column("arm", "arm"),
+        Column("networks", "n", _show_networks),
+        Column("depth", "layers", _show_depths),
+        Column("train_loss", "train loss", _estimate("train_loss")),
+        Column("test_loss", "test loss", _estimate("test_loss")),
+        Column("test_accuracy", "test accuracy [%]", _estimate("test_accuracy", percent=True)),
+        Column(
+            "difference", "train loss - small's", _difference_from(SMALL, "train_loss_vs_small")
+        ),
+        Column(
+            "equal",
+            "the same at equal compute",
+            _difference_from(SMALL, "train_loss_vs_small_at_equal_compute"),
+        ),
+        Column("reach", "FLOPs to large's loss / large's", _show_reach),
+    ),
+    about=(
+        "Losses and accuracy after the last epoch: mean over seeds and 95 % t-interval. "
+        "Differences are paired by seed; at equal compute: the arm's loss when it had spent as "
+        "many FLOPs as small in all. n: networks; diverged ones are in no mean. FLOPs to large's "
+        "loss: the first evaluation with a training loss no higher than the last one of large "
+        "with the same seed, also for large itself; median of the ratios, infinite where it is "
+        "never reached."
+    ),
+)
+TUNING = Study(
+    stem="tuning",
+    heading="removing and inserting layers while training",
+    row_of=tuning_row,
+    columns=(
+        Column("start", "layers at the start"),
+        Column("arm", "arm"),
+        Column("networks", "n", _show_networks),
+        Column("depth", "at the end", _show_mean_depth),
+        Column("test_accuracy", "test accuracy [%]", _estimate("test_accuracy", percent=True)),
+        Column("test_loss", "test loss", _estimate("test_loss")),
+        Column("edits", "edits accepted / undone", _show_edits),
+        Column(
+            "fixed",
+            "accuracy - fixed's [points]",
+            _difference_from(FIXED, "test_accuracy_vs_fixed", percent=True),
+        ),
+        Column(
+            "random",
+            "accuracy - both-random's [points]",
+            _difference_from(RANDOM, "test_accuracy_vs_both-random", percent=True),
+        ),
+    ),
+    about=(
+        "An arm removes from the first layer on whose H is above that of layer 1, or, where there "
+        "is none, inserts where the sensitivity is largest; an edit stays when the held-out loss "
+        "has fallen after a trial. Test accuracy and loss when the compute is spent: mean over "
+        "seeds and 95 % t-interval; differences are paired by seed, with the arm that starts from "
+        "the same depth. Layers at the end: mean (fewest to most). Edits: sums over all networks. "
+        "n: networks; diverged ones are in no mean."
+    ),
+)

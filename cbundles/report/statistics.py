@@ -1,0 +1,147 @@
+"""What is computed over networks: means with intervals, exact tests, ranks and how well they tell.
+
+SciPy does the statistics wherever it has them. Its import takes a second, so each function imports
+it for itself. NaN stands for "not defined" throughout, and for the value of a diverged network.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import numpy as np
+
+RESAMPLES = 2000
+SIGNIFICANT = 0.05
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its uncertainty.
+
+    mean: of n values, NaN for none
+    low, high: its 95 % t-interval, NaN for fewer than two values
+    left_out: values, or pairs, that are not among them because a network diverged
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    left_out: int = 0
+
+    def fields(self, name: str) -> dict[str, float | None]:
+        """As columns NAME, NAME_low and NAME_high of a table for machines."""
+        return {
+            name: six_digits(self.mean),
+            f"{name}_low": six_digits(self.low),
+            f"{name}_high": six_digits(self.high),
+        }
+
+    def text(self, *, percent: bool = False, signed: bool = False) -> str:
+        """``mean (low to high)``; a dash without values."""
+        if math.isnan(self.mean):
+            return "-"
+        factor, form = (100, ".1f") if percent else (1, ".3g")
+        sign = "+" if signed else ""
+        mean = f"{factor * self.mean:{sign}{form}}"
+        if math.isnan(self.low):
+            return mean
+        return f"{mean} ({factor * self.low:{form}} to {factor * self.high:{form}})"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean and 95 % t-interval; NaNs are left out and counted."""
+    from scipy import stats
+
+    sound = [value for value in values if not math.isnan(value)]
+    n, left_out = len(sound), len(values) - len(sound)
+    mean = fmean(sound) if sound else math.nan
+    if n < 2:
+        return Estimate(mean, math.nan, math.nan, n, left_out)
+    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(sound))
+    return Estimate(mean, mean - half, mean + half, n, left_out)
+
+
+def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate:
+    """Of the difference ours - theirs, by seed; a pair with a NaN is left out and counted."""
+    return estimate([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+
+
+@functools.cache
+def mcnemar(lost: int, gained: int) -> float:
+    """Two-sided p of McNemar's exact test: how likely so uneven a split of the images on which two
+    networks differ is by chance."""
+    from scipy import special  # its binomial distribution: 400 times as fast as stats.binomtest
+
+    uneven = special.bdtr(min(lost, gained), lost + gained, 0.5)
+    return min(1.0, 2 * float(uneven))
+
+
+def rises(lost: int, gained: int) -> bool:
+    """Whether the test error rises significantly, when so many images are lost and gained."""
+    return lost > gained and mcnemar(lost, gained) < SIGNIFICANT
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+    """Rank correlation; NaN when it is not defined."""
+    from scipy import stats
+
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return math.nan
+    return float(stats.spearmanr(x, y).statistic)
+
+
+def spearman_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """95 % bootstrap interval of the rank correlation: percentiles of 2,000 resamples of pairs.
+
+    SciPy's `bootstrap` has no interval where one resample has no correlation, which is common where
+    most entropies are zero: those resamples are left out here.
+    """
+    from scipy import stats
+
+    draws = np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))
+    a, b = (stats.rankdata(np.asarray(values, float)[draws], axis=1) for values in (x, y))
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore"):  # a resample of one value has no correlation
+        values = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def area_under_curve(scores: Sequence[float], labels: Sequence[bool]) -> float:
+    """Probability that a positive example scores above a negative one; NaN without both."""
+    from scipy import stats
+
+    positive = [score for score, label in zip(scores, labels, strict=True) if label]
+    negative = [score for score, label in zip(scores, labels, strict=True) if not label]
+    if not positive or not negative:
+        return math.nan
+    wins = stats.mannwhitneyu(positive, negative, method="asymptotic").statistic
+    return float(wins / (len(positive) * len(negative)))
+
+
+def balanced_accuracy(predicted: Sequence[bool], actual: Sequence[bool]) -> float:
+    """Mean of the shares of both classes that are predicted right; NaN without both."""
+    guess, truth = np.array(predicted, bool), np.array(actual, bool)
+    if truth.all() or not truth.any():
+        return math.nan
+    return float((guess[truth].mean() + (~guess[~truth]).mean()) / 2)
+
+
+def finite(value: float | None) -> float:
+    """The value; NaN where a record has null, because it was not finite."""
+    return math.nan if value is None else float(value)
+
+
+def six_digits(value: float) -> float | None:
+    """A value for a table; None for NaN."""
+    return None if math.isnan(value) else float(f"{value:.6g}")
+
+
+def mean_or_none(values: Sequence[float]) -> float | None:
+    """The mean; None of no values."""
+    return fmean(values) if values else None

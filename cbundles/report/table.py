@@ -1,0 +1,166 @@
+"""One kind of table, and the forms in which it is written.
+
+A row holds values by key. Machines get all of them (CSV); people get the columns that were chosen
+for them, each of which says how it shows a row (Markdown, TeX, terminal).
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cbundles.store import write_atomically
+
+if TYPE_CHECKING:
+    from rich.table import Table as TerminalTable
+
+Row = dict[str, Any]
+MISSING = "-"
+TEX = str.maketrans(
+    {
+        **{character: f"\\{character}" for character in "&%$#_{}"},
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        "<": "$<$",
+        ">": "$>$",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column for people.
+
+    key: the value of a row that it tells
+    title: what stands over it
+    show: how a row is told, where that is not just its value
+    to_the_right: whether its texts end at the same place, as numbers do
+    """
+
+    key: str
+    title: str
+    show: Callable[[Row], str] | None = None
+    to_the_right: bool = False
+
+    def text(self, row: Row) -> str:
+        """What stands in this column of a row."""
+        if self.show is not None:
+            return self.show(row)
+        value = row.get(self.key)
+        return MISSING if value is None else str(value)
+
+
+def formatted(key: str, template: str, factor: float | None = None) -> Callable[[Row], str]:
+    """How a number is shown: in a template such as ``{:.1f} %``, multiplied by a factor."""
+
+    def show(row: Row) -> str:
+        value = row.get(key)
+        if value is None:
+            return MISSING
+        return template.format(value if factor is None else factor * value)
+
+    return show
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows, and the columns in which people read them."""
+
+    rows: Sequence[Row]
+    columns: Sequence[Column] = ()
+
+    @property
+    def titles(self) -> list[str]:
+        return [column.title for column in self.columns]
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The rows as people read them."""
+        return [[column.text(row) for column in self.columns] for row in self.rows]
+
+    def first(self, number: int) -> Table:
+        """The same table with no more than so many rows."""
+        return Table(self.rows[:number], self.columns)
+
+    def csv(self) -> str:
+        """Every value of every row, under a header; None, and what a row lacks, is an empty field,
+        booleans are true/false, an `Estimate` takes three columns. Nothing at all for no rows."""
+        if not self.rows:
+            return ""
+        text = io.StringIO()
+        rows = [_fields(row) for row in self.rows]
+        writer = csv.DictWriter(text, fieldnames=distinct_keys(rows), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    def markdown(self) -> str:
+        """Lines of Markdown; each ends with a line break."""
+        rules = ["---:" if column.to_the_right else "---" for column in self.columns]
+        lines = [self.titles, rules, *self.texts]
+        return "".join(f"{_markdown_line(line)}\n" for line in lines)
+
+    def latex(self, layout: str) -> str:
+        """A table for `booktabs`, and for `tabularx` where the layout has flexible columns (X)."""
+        environment, arguments = "tabular", f"{{{layout}}}"
+        if "X" in layout:
+            environment, arguments = "tabularx", rf"{{\textwidth}}{{{layout}}}"
+        lines = [
+            rf"\begin{{{environment}}}{arguments}",
+            r"\toprule",
+            _latex_line(self.titles),
+            r"\midrule",
+            *map(_latex_line, self.texts),
+            r"\bottomrule",
+            rf"\end{{{environment}}}",
+        ]
+        return "".join(f"{line}\n" for line in lines)
+
+    def terminal(self, title: str | None = None) -> TerminalTable:
+        """For the console of `rich`."""
+        from rich.table import Table as TerminalTable
+
+        table = TerminalTable(
+            title=title, title_justify="left", box=None, header_style="bold", pad_edge=False
+        )
+        for column in self.columns:
+            table.add_column(column.title, justify="right" if column.to_the_right else "left")
+        for line in self.texts:
+            table.add_row(*line)
+        return table
+
+    def write_csv(self, path: Path) -> None:
+        """Write every value of every row."""
+        write_atomically(path, self.csv())
+
+
+def distinct_keys(rows: Sequence[Row]) -> list[str]:
+    """All keys, in the order in which they come: rows may lack some of the others'."""
+    return list(dict.fromkeys(key for row in rows for key in row))
+
+
+def _fields(row: Row) -> Row:
+    """A row with a plain value for each column of a file."""
+    fields: Row = {}
+    for key, value in row.items():
+        if isinstance(value, bool):
+            fields[key] = str(value).lower()
+        elif value is None or isinstance(value, (int, float, str)):
+            fields[key] = value  # the writer makes an empty field of None
+        else:
+            fields |= value.fields(key)  # such as an Estimate
+    return fields
+
+
+def _markdown_line(texts: Sequence[str]) -> str:
+    return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |"
+
+
+def _latex_line(texts: Sequence[str]) -> str:
+    return " & ".join(text.translate(TEX) for text in texts) + r" \\"
