@@ -22,14 +22,14 @@ def write_readings(store: Store) -> Table:
     """Write the table of a run's kept networks, when some were measured again; returns that of
     their last layers, which people look at first."""
     records = store.records(MEASURED)
-    layers = [row for record in records for row in _layer_rows(record)]
+    layers = [row for record in records for row in _kept_layer_rows(record)]
     if layers:
         Table(layers).write_csv(store.folder / "readings.csv")
     rows = [row for record in records for row in _network_rows(record)]
     return Table(rows, [_column(key) for key in distinct_keys(rows) if key != "cell"])
 
 
-def _layer_rows(record: Record) -> list[Row]:
+def _kept_layer_rows(record: Record) -> list[Row]:
     """One row for each reading of each layer, or block, of each network that was kept."""
     rows = []
     for evaluation, epoch in enumerate(epochs_kept(record)):
