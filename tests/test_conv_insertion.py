@@ -208,6 +208,7 @@ def test_insertion_gradients_are_those_of_the_network_with_the_layer(batch, resi
         np.testing.assert_allclose(gradient, last[block].kernel, atol=2e-5 * scale)
 
 
+@pytest.mark.usefixtures("unchecked")  # float64 is not what networks are annotated with
 @pytest.mark.parametrize("residual", [False, True])
 def test_insertion_gradients_are_finite_differences(unchecked, batch, residual):
     """In float64, and from below: a kernel that grows off its centre lets pixels through that are
