@@ -150,7 +150,7 @@ def epoch(
 def epoch_program(shape: Shape, recipe: Recipe) -> Any:
     """`epoch` for a population, compiled once per shape: of states, plans and depths (None where no
     member is shallower than `shape`) with a leading member axis. The state is donated: pass it in,
-    use what comes out.
+    use what comes out. (It has no type: callers may keep what they compile of it in its place.)
     """
 
     def population(state, plan, depths, canvas, labels):  # type: ignore[no-untyped-def]

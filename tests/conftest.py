@@ -19,8 +19,8 @@ from beartype import BeartypeConf, beartype
 
 # Annotations of these modules, with the shapes that stand there, are checked at every call in all
 # tests, as mypy reads them (an int is a float too). The rest of `observe` is about programs, not
-# arrays, and is called so often that checking it would take a tenth of the time of the tests. This
-# must come before anything of cbundles is imported.
+# arrays, and its many small calls would slow the tests by another 5 %. This must come before
+# anything of cbundles is imported.
 CHECKED = ("bundles", "measure", "networks", "observe.observed", "optim", "train")
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 jaxtyping.install_import_hook([f"cbundles.{name}" for name in CHECKED], "conftest.check")

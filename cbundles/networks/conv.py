@@ -58,7 +58,7 @@ class Norm(NamedTuple):
     variance: Float32[Numbers, "*blocks filters"]
 
 
-UnitOrNorm = Any  # one or the other in a whole tree, which Python's types cannot say
+UnitOrNorm = Any  # all of one kind in a tree; beartype does not know generic named tuples
 
 
 class Stage(NamedTuple):

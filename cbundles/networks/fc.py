@@ -110,7 +110,7 @@ def cut(params: Params, to: FcShape) -> Params:
         hidden_bias=params.hidden_bias[:layers, :width],
         last=params.last[:width],
         last_bias=params.last_bias,
-        outer=(() if isinstance(params.outer, tuple) else params.outer[:layers, :width, :width]),
+        outer=() if isinstance(params.outer, tuple) else params.outer[:layers, :width, :width],
     )
 
 
