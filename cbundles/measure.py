@@ -236,6 +236,13 @@ def accuracy_program(shape: Shape, augmentation: Augmentation) -> Wrapped:
 
 
 @functools.cache
+def performance_program(shape: Shape, augmentation: Augmentation) -> Wrapped:
+    """`performance` of a population, likewise."""
+    one = functools.partial(performance, shape=shape, augmentation=augmentation)
+    return jax.jit(jax.vmap(one, in_axes=(0, None)))
+
+
+@functools.cache
 def signatures_program(shape: Shape, measurement: Measurement) -> Wrapped:
     """`signatures` of a population, compiled once per shape. All activations of all members in a
     row, cut into pieces of `LAYERS_AT_ONCE`, (LAYERS_AT_ONCE, 4, N), the last one filled up."""

@@ -1,4 +1,4 @@
-"""Training: one step, one epoch as one XLA program, and populations of networks.
+"""Training: one step, any number of steps as one XLA program, and populations of networks.
 
 A network is one flat float32 vector of parameters. The optimizer is elementwise, so on a vector it
 is a handful of fused loops, where a tree of small matrices costs one launch each: for narrow, deep
@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.stages import Wrapped
 from jaxtyping import Array, Float32, Int32
 
 from cbundles.arrays import Numbers
@@ -121,40 +122,50 @@ def plan(recipe: Recipe, seed: int, number: int, examples: int) -> Plan:
     return jax.tree.map(lambda a: a.reshape(steps, recipe.batch_size, *a.shape[1:]), flat)
 
 
-def epoch(
+def advance(
     state: TrainState,
+    losses: Float32[Array, " steps"],
     plan: Plan,
+    start: Int32[Array, ""],
+    stop: Int32[Array, ""],
     depth: Int32[Array, ""] | None,
+    rate: Float32[Array, ""],
     canvas: Float32[Array, "images height width channels"],
     labels: Int32[Array, " images"],
     *,
     shape: Shape,
     recipe: Recipe,
-    rate: float | Float32[Array, ""] = 1.0,
-) -> tuple[TrainState, Float32[Array, ""]]:
-    """One pass over the training set, of one network; also the mean loss over its batches. canvas:
-    see `augment.canvas`."""
+) -> tuple[TrainState, Float32[Array, " steps"]]:
+    """The steps of an epoch from `start` to before `stop`, of one network; also the losses, in which
+    those of these steps are replaced. canvas: see `augment.canvas`.
 
-    def batch(state: TrainState, chosen: Plan) -> tuple[TrainState, Float32[Array, ""]]:
-        images = augment.view(canvas, chosen.order, chosen.draws, recipe.augmentation)
-        chosen_labels = labels[chosen.order]
-        return step(
-            state, images, chosen_labels, shape=shape, recipe=recipe, depth=depth, rate=rate
-        )
+    The bounds are arguments of the program: an epoch in one call or in many gives the same bits,
+    and another number of steps needs no other program.
+    """
 
-    state, losses = lax.scan(batch, state, plan)
-    return state, losses.mean()
+    def one(number: Int32[Array, ""], carried: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+        state, losses = carried
+        chosen = jax.tree.map(lambda a: a[number], plan)
+        x = augment.view(canvas, chosen.order, chosen.draws, recipe.augmentation)
+        y = labels[chosen.order]
+        state, loss = step(state, x, y, shape=shape, recipe=recipe, depth=depth, rate=rate)
+        return state, losses.at[number].set(loss)
+
+    return lax.fori_loop(start, stop, one, (state, losses))
 
 
 @functools.cache
-def epoch_program(shape: Shape, recipe: Recipe) -> Any:
-    """`epoch` for a population, compiled once per shape: of states, plans and depths (None where no
-    member is shallower than `shape`) with a leading member axis. The state is donated: pass it in,
-    use what comes out. (It has no type: callers may keep what they compile of it in its place.)
+def advance_program(shape: Shape, recipe: Recipe) -> Wrapped:
+    """`advance` for a population, compiled once per shape: of states, losses, plans, depths (None
+    where no member is shallower than `shape`) and rates with a leading member axis. States and
+    losses are donated: pass them in, use what comes out.
     """
 
-    def population(state, plan, depths, canvas, labels):  # type: ignore[no-untyped-def]
-        one = functools.partial(epoch, shape=shape, recipe=recipe)
-        return jax.vmap(one, in_axes=(0, 0, 0, None, None))(state, plan, depths, canvas, labels)
+    def population(state, losses, plan, start, stop, depths, rates, canvas, labels):  # type: ignore[no-untyped-def]
+        one = functools.partial(advance, shape=shape, recipe=recipe)
+        axes = (0, 0, 0, None, None, 0, 0, None, None)
+        return jax.vmap(one, in_axes=axes)(
+            state, losses, plan, start, stop, depths, rates, canvas, labels
+        )
 
-    return jax.jit(population, donate_argnums=0)
+    return jax.jit(population, donate_argnums=(0, 1))

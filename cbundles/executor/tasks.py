@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import jax
@@ -16,7 +16,7 @@ from cbundles.config import GROW, TRAIN, TUNE, Cell
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor.planner import LESION, MEASURE, PRUNE, Job, Population, Study
 from cbundles.experiments import grow, lesion, prune, remeasure, removal, sweep, tune
-from cbundles.experiments.history import Moment
+from cbundles.experiments.run_state import RunState
 from cbundles.keeping import LAST
 from cbundles.networks import saved
 from cbundles.networks.network import Network
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from cbundles.executor.worker import Worker  # which is the program that runs us
 
 Result = TypeVar("Result")
+
+POLICIES = {TRAIN: sweep, GROW: grow, TUNE: tune}  # by the kind of a cell
 
 # Writing a checkpoint costs less than a percent at this pace, and a kill costs at most this much.
 CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
@@ -41,26 +43,16 @@ def job_of(task: dict[str, Any]) -> Job:
 
 
 def _train(worker: Worker, job: Job, task: dict[str, Any]) -> None:
-    cells = job.cells
-    data, facts, fingerprint = worker.data(cells[0])
-    key = f"{job.key}-{fingerprint}"  # other images: another network
+    """Train a population to the end, as its command says, and write what became of it."""
+    policy = POLICIES[job.cells[0].kind]
+    data, facts, fingerprint = worker.data(job.cells[0])
+    training = Training(worker, job, fingerprint)
 
-    def train(resume: bytes | None) -> sweep.Moment:
-        return _epochs(worker, job, data, facts, resume, key, fingerprint)
+    def train(resume: bytes | None) -> RunState[Any]:
+        return training.follow(policy.train(job.cells, data, facts, resume), policy, resume)
 
-    moment = _resuming(worker, key, train)
-    extra = {}
-    if cells[0].model.family != "fc" and moment.epoch == cells[0].training.epochs:
-        extra["latency_seconds"] = sweep.latency(cells[0], moment, data, facts)
-    origin = worker.origin(fingerprint)
-    if LAST in _kept_of(worker, job):
-        _keep(worker, job, moment, facts, fingerprint, LAST)
-    for record in sweep.records(cells, moment, data, facts):
-        if not worker.store.is_finished(record["cell"], fingerprint):
-            if not worker.keep:  # what is there was trained on other images
-                worker.store.drop_weights(record["cell"])
-            worker.store.finish({**record, **extra, **origin})
-    worker.store.drop_checkpoint(key)
+    state = _resuming(worker, training.key, train)
+    training.finish(state, policy.records(job.cells, state))
     jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
 
 
@@ -75,118 +67,73 @@ def _resuming(worker: Worker, key: str, attempt: Callable[[bytes | None], Result
         return attempt(None)
 
 
-def _kept_of(worker: Worker, job: Job) -> list[str]:
-    """The epochs of which a population's networks are to be kept."""
-    return keeping.epochs_of(worker.keep, job.cells[0].training.epochs)
+class Training:
+    """A population on its way to its records: checkpoints, kept networks, progress."""
 
+    def __init__(self, worker: Worker, job: Job, fingerprint: str) -> None:
+        self.key = f"{job.key}-{fingerprint}"  # other images: another network
+        self._worker = worker
+        self._job = job
+        self._fingerprint = fingerprint
+        self._kept = keeping.epochs_of(worker.keep, job.cells[0].training.epochs)
 
-def _keep(
-    worker: Worker, job: Job, moment: sweep.Moment, facts: Any, fingerprint: str, epoch: str
-) -> None:
-    """Write the networks of a population as they are now. epoch: see `keeping`."""
-    networks = sweep.networks(job.cells, moment, facts)
-    for cell, (shape, network) in zip(job.cells, networks, strict=True):
-        whence = {
-            "cell": cell.id,
-            "config": cell.asdict(),
-            "epoch": moment.epoch,
-            **worker.origin(fingerprint),
-        }
-        content = saved.encode(Saved(shape, network, whence))
-        write_atomically(worker.store.weights_path(cell.id, epoch), content)
+    def follow(
+        self, states: Iterator[RunState[Any]], policy: Any, resume: bytes | None
+    ) -> RunState[Any]:
+        """Save and report on the way; returns the last state."""
+        saved_at, state = time.monotonic(), None
+        for state in states:
+            if resume is not None:
+                self._require_kept(before=state.epoch)
+                resume = None  # that was the first state after the checkpoint
+            if not state.population.step and str(state.epoch) in self._kept:
+                self._keep(state, str(state.epoch))
+            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                self._worker.store.save_checkpoint(self.key, state.freeze())
+                saved_at = time.monotonic()
+            self._worker.send({"population": self._job.key, **policy.progress(state)})
+        assert state is not None  # there is always one, if only that of the checkpoint
+        return state
 
+    def finish(self, state: RunState[Any], records: Sequence[dict[str, Any]]) -> None:
+        """Write the records of all cells, and the trained networks that are wanted."""
+        store, origin = self._worker.store, self._worker.origin(self._fingerprint)
+        if LAST in self._kept:
+            self._keep(state, LAST)
+        for record in records:
+            if store.is_finished(record["cell"], self._fingerprint):
+                continue
+            if not self._kept:  # what is there was trained on other images
+                store.drop_weights(record["cell"])
+            store.finish({**record, **origin})
+        store.drop_checkpoint(self.key)
 
-def _require_kept(worker: Worker, job: Job, fingerprint: str, before: int) -> None:
-    """DamagedCheckpoint, so that training starts again, when networks of epochs before this one
-    are to be kept and are not there."""
-    for epoch in _kept_of(worker, job):
-        if epoch == LAST or int(epoch) >= before:
-            continue
-        for cell in job.cells:
-            try:
-                saved.read_of_cell(worker.store.weights_path(cell.id, epoch), cell.id, fingerprint)
-            except InputError:
-                raise DamagedCheckpoint(
-                    f"it is past epoch {epoch}, of which the networks are to be kept"
-                ) from None
-
-
-def _epochs(
-    worker: Worker,
-    job: Job,
-    data: Any,
-    facts: Any,
-    resume: bytes | None,
-    key: str,
-    fingerprint: str,
-) -> sweep.Moment:
-    """Train to the end, saving and reporting on the way; returns the last Moment."""
-    saved_at, moment = time.monotonic(), None
-    kept = _kept_of(worker, job)
-    for moment in sweep.run(job.cells, data, facts, resume):
-        if resume is not None:
-            _require_kept(worker, job, fingerprint, before=moment.epoch)
-            resume = None  # that was the first moment after the checkpoint
-        if str(moment.epoch) in kept:
-            _keep(worker, job, moment, facts, fingerprint, str(moment.epoch))
-        last = moment.epoch == job.cells[0].training.epochs
-        if not last and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            worker.store.save_checkpoint(key, sweep.freeze(moment))
-            saved_at = time.monotonic()
-        latest = [history[-1] for history in moment.history]
-        worker.send(
-            {
-                "event": "epoch",
-                "population": job.key,
-                "epoch": moment.epoch,
-                "test_accuracy": [entry["test_accuracy"] for entry in latest],
-                "bundle_entropy": [entry["entropy"][-1] for entry in latest],
+    def _keep(self, state: RunState[Any], epoch: str) -> None:
+        """Write the networks as they are now. epoch: see `keeping`."""
+        for number, cell in enumerate(self._job.cells):
+            whence = {
+                "cell": cell.id,
+                "config": cell.asdict(),
+                "epoch": state.epoch,
+                **self._worker.origin(self._fingerprint),
             }
-        )
-    assert moment is not None  # there is one before the first epoch
-    return moment
+            content = saved.encode(Saved(*state.population.network_of(number), whence))
+            write_atomically(self._worker.store.weights_path(cell.id, epoch), content)
 
-
-def _edit(worker: Worker, job: Job, task: dict[str, Any]) -> None:
-    """Train a population whose networks change their depth."""
-    cells = job.cells
-    data, facts, fingerprint = worker.data(cells[0])
-    key = f"{job.key}-{fingerprint}"
-    moment = _resuming(worker, key, lambda resume: _edited(worker, job, data, facts, resume, key))
-    origin = worker.origin(fingerprint)
-    made = (grow if cells[0].kind == GROW else tune).records(cells, moment)
-    for number, (cell, record) in enumerate(zip(cells, made, strict=True)):
-        if worker.keep:
-            whence = {"cell": cell.id, "config": cell.asdict(), **origin}
-            content = saved.encode(Saved(*moment.subjects.network_of(number), whence))
-            write_atomically(worker.store.weights_path(cell.id), content)
-        if not worker.store.is_finished(cell.id, fingerprint):
-            if not worker.keep:  # what is there was trained on other images
-                worker.store.drop_weights(cell.id)
-            worker.store.finish({**record, **origin})
-    worker.store.drop_checkpoint(key)
-    jax.clear_caches()
-
-
-def _edited(
-    worker: Worker, job: Job, data: Any, facts: Any, resume: bytes | None, key: str
-) -> Moment:
-    """Train to the end, saving and reporting on the way; returns the last Moment."""
-    saved_at = time.monotonic()
-    growing = job.cells[0].kind == GROW
-    run, moment = (grow.run if growing else tune.run), None
-    for moment in run(job.cells, data, facts, resume):
-        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            worker.store.save_checkpoint(key, moment.freeze())
-            saved_at = time.monotonic()
-        if growing:
-            part = {"part": moment.epoch, "of": job.cells[0].training.epochs, "what": "epochs"}
-        else:
-            share = round(100 * tune.progress(moment))
-            part = {"part": share, "of": 100, "what": "% of the compute"}
-        worker.send({"event": "step", "population": job.key, **part})
-    assert moment is not None  # there is always one, if only that of the checkpoint
-    return moment
+    def _require_kept(self, before: int) -> None:
+        """DamagedCheckpoint, so that training starts again, when networks of epochs before this one
+        are to be kept and are not there."""
+        for epoch in self._kept:
+            if epoch == LAST or int(epoch) >= before:
+                continue
+            for cell in self._job.cells:
+                path = self._worker.store.weights_path(cell.id, epoch)
+                try:
+                    saved.read_of_cell(path, cell.id, self._fingerprint)
+                except InputError:
+                    raise DamagedCheckpoint(
+                        f"it is past epoch {epoch}, of which the networks are to be kept"
+                    ) from None
 
 
 def _trained(worker: Worker, cell: Cell) -> tuple[ConvShape, Network, Any, str, str | None]:
@@ -253,8 +200,8 @@ def _measure(worker: Worker, job: Job, task: dict[str, Any]) -> None:
 
 TASKS: dict[str, Callable[[Worker, Job, dict[str, Any]], None]] = {
     TRAIN: _train,
-    GROW: _edit,
-    TUNE: _edit,
+    GROW: _train,
+    TUNE: _train,
     LESION: _lesion,
     PRUNE: _prune,
     MEASURE: _measure,

@@ -20,21 +20,9 @@ import numpy as np
 
 from cbundles import measure
 from cbundles.arrays import Numbers
-from cbundles.bundles import Equality
 from cbundles.config import Cell
-from cbundles.data import augment
 from cbundles.networks.shape import FcShape, Shape
 from cbundles.readings import POOLED
-
-
-def measurement_of(cell: Cell) -> measure.Measurement:
-    probe = cell.probe
-    return measure.Measurement(
-        equality=Equality(probe.equality, probe.gamma, probe.resolution),
-        own=cell.own_reading,
-        further=cell.further_readings,
-        augmentation=augment.pipeline_for(cell.data).without_chance,
-    )
 
 
 def entry_of_member(

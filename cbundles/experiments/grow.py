@@ -2,8 +2,6 @@
 
 All arms and seeds of a setting are one population: arms that insert by sensitivity, their controls,
 and fixed networks. Networks of one seed have the same initial weights and see the same batches.
-`run` yields after the initial evaluation and after each epoch, and continues from anything that
-`freeze` made of what it yielded.
 """
 
 from __future__ import annotations
@@ -13,99 +11,133 @@ from typing import Any
 
 import numpy as np
 
-from cbundles.config import Cell
+from cbundles.config import GROW, Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData
-from cbundles.experiments import edits, history
-from cbundles.experiments.conv_subjects import ConvSubjects
-from cbundles.experiments.history import Moment
-from cbundles.experiments.subjects import Subjects
+from cbundles.decisions import edits
+from cbundles.experiments import editing
+from cbundles.experiments.editing import Edited, EditedRun
+from cbundles.experiments.pace import Pace
+from cbundles.experiments.run_state import RunState, thaw
+from cbundles.population import Population
 
 
-def run(
+def train(
     cells: Sequence[Cell], data: DeviceData, facts: Facts, resume: bytes | None = None
-) -> Iterator[Moment]:
-    """Train cells that differ in arm and seed as one population."""
-    epochs, growth = cells[0].training.epochs, cells[0].growth
-    subjects = _subjects(cells, data, facts)
-    moment = Moment.begin(subjects) if resume is None else Moment.thaw(resume, subjects)
-    everyone = np.ones(len(cells), bool)
-    if moment.epoch >= epochs:  # interrupted after the last epoch
-        yield moment
-    for epoch in range(moment.epoch + 1, epochs + 1):
-        with moment.timed():
-            if epoch > 0:
-                subjects.advance(epoch, everyone)
-                moment.spend(everyone)
-                if growth.backtrack:
-                    _undo_what_did_not_help(moment, epoch)
-            if epoch < epochs:
-                _insert(moment, epoch)
-            look = epoch == epochs or history.shown(epoch, epochs)
-            moment.evaluate(epoch, [look] * len(cells))
-        yield moment
+) -> Iterator[EditedRun]:
+    """Train cells that differ in arm and seed as one population; yields after the initial
+    evaluation, after each epoch, and within long ones. resume: what was frozen of a state."""
+    epochs = cells[0].training.epochs
+    population = _population(cells, data, facts)
+    if resume is None:
+        state = RunState(population, [Edited() for _ in cells])
+        with state.timed():
+            editing.evaluate(state, [True] * len(cells))
+        yield state
+    else:
+        state = thaw(resume, population, editing.member_of)
+        if state.epoch >= epochs:  # interrupted after the last epoch
+            yield state
+    pace = Pace(population)
+    while state.epoch < epochs:
+        with state.timed():
+            pace.advance()
+            if population.step == 0:
+                _after_epoch(state, epochs)
+        yield state
 
 
-def _subjects(cells: Sequence[Cell], data: DeviceData, facts: Facts) -> Subjects:
+def _population(cells: Sequence[Cell], data: DeviceData, facts: Facts) -> Population:
     if cells[0].model.family != "fc":
-        return ConvSubjects(cells, data, facts)
+        return Population(cells, data, facts)
     depths = [edits.start_depth(cell) for cell in cells]
-    return Subjects(cells, depths, max(map(edits.room, cells)), data, facts)
+    return Population(cells, data, facts, depths=depths, room=max(map(edits.room, cells)))
 
 
-def _insert(moment: Moment, epoch: int) -> None:
-    """Insert a layer into every network that is due."""
-    subjects, members = moment.subjects, moment.members
-    growth = subjects.cells[0].growth
-    due = [edits.due(c.growth, epoch, m.made) and m.trial is None
-           for c, m in zip(subjects.cells, members, strict=True)]  # fmt: skip
+def _after_epoch(state: EditedRun, epochs: int) -> None:
+    """Undo, insert, evaluate."""
+    everyone = np.ones(len(state.members), bool)
+    editing.spend_epoch(state, everyone)
+    if state.population.cells[0].growth.backtrack:
+        _undo_what_did_not_help(state)
+    if state.epoch < epochs:
+        _insert_where_due(state)
+    look = state.epoch == epochs or editing.is_shown(state.epoch, epochs)
+    editing.evaluate(state, [look] * len(state.members))
+
+
+def _insert_where_due(state: EditedRun) -> None:
+    population, members, epoch = state.population, state.members, state.epoch
+    growth = population.cells[0].growth
+    due = [
+        edits.due(cell.growth, epoch, member.insertions) and member.pending is None
+        for cell, member in zip(population.cells, members, strict=True)
+    ]
     if not any(due):
         return
-    scores, positions = subjects.scores(), np.full(len(members), -1, np.int32)
-    for i, (cell, member) in enumerate(zip(subjects.cells, members, strict=True)):
-        if not due[i]:
+    scores = population.scores()
+    positions = np.full(len(members), -1, np.int32)
+    for number, (cell, member) in enumerate(zip(population.cells, members, strict=True)):
+        if not due[number]:
             continue
-        sensitivities, existing = scores[i]
-        member.spend(subjects.score_flops(i))
-        member.scored(epoch, sensitivities, existing)
-        place = edits.place(cell.growth.arm, sensitivities, existing, growth.threshold,
-                            seed=cell.training.seed, epoch=epoch)  # fmt: skip
-        positions[i] = -1 if place is None else place
+        member.spend(population.score_flops(number))
+        member.note_scores(epoch, scores[number])
+        place = edits.place(
+            cell.growth.arm,
+            scores[number].positions,
+            scores[number].existing,
+            growth.threshold,
+            seed=cell.training.seed,
+            epoch=epoch,
+        )
+        positions[number] = -1 if place is None else place
+    if (positions >= 0).any():
+        _insert(state, positions)
+
+
+def _insert(state: EditedRun, positions: np.ndarray) -> None:
+    """A layer into every network whose position is not negative, on trial where the setting is
+    `backtrack`."""
+    population, epoch = state.population, state.epoch
+    growth = population.cells[0].growth
     chosen = positions >= 0
-    if not chosen.any():
-        return
-    loss = subjects.performance(subjects.data.probe).loss if growth.backtrack else None
+    loss = population.performance(population.data.probe).loss if growth.backtrack else None
     if growth.backtrack:
-        moment.keep(chosen)
-    subjects.insert(positions, growth.learning_rate_factor)
-    for i, member in enumerate(members):
-        if not chosen[i]:
+        editing.remember(state, chosen)
+    population.insert(positions, growth.learning_rate_factor)
+    for number, member in enumerate(state.members):
+        if not chosen[number]:
             continue
-        edit = edits.Edit(edits.INSERT, int(positions[i]), 1, int(subjects.depths[i]) - 1)
-        member.edited(epoch, edit, int(subjects.depths[i]), None if loss is None else loss[i])
-        if loss is not None:
-            member.spend(subjects.probe_flops(i))
-            member.trial, member.before = (edit, epoch), float(loss[i])
+        depth = int(population.depths[number])
+        edit = edits.Edit(edits.INSERT, int(positions[number]), 1, depth - 1)
+        if loss is None:
+            member.note_edit(epoch, edit, depth)
+        else:
+            member.note_edit(epoch, edit, depth, loss[number])
+            member.spend(population.probe_flops(number))
+            member.put_on_trial(epoch, edit, float(loss[number]))
 
 
-def _undo_what_did_not_help(moment: Moment, epoch: int) -> None:
+def _undo_what_did_not_help(state: EditedRun) -> None:
     """Take back the insertions after which the loss on the probe set is no lower than before."""
-    subjects, members = moment.subjects, moment.members
-    growth = subjects.cells[0].growth
-    ends = [m.trial is not None and epoch - m.trial[1] >= growth.backtrack for m in members]
+    population = state.population
+    wait = population.cells[0].growth.backtrack
+    ends = [member.trial_ends(state.epoch, wait) for member in state.members]
     if not any(ends):
         return
-    loss = subjects.performance(subjects.data.probe).loss
-    for i, member in enumerate(members):
-        if ends[i]:
-            member.spend(subjects.probe_flops(i))
-    undone = np.array([ends[i] and not loss[i] < m.before for i, m in enumerate(members)])
-    moment.restore(undone)
-    for i, member in enumerate(members):
-        if ends[i]:
-            member.judged(epoch, not undone[i], int(subjects.depths[i]))
+    loss = population.performance(population.data.probe).loss
+    for number, member in enumerate(state.members):
+        if ends[number]:
+            member.spend(population.probe_flops(number))
+    editing.judge_trials(state, ends, loss)
 
 
-def records(cells: Sequence[Cell], moment: Moment) -> list[dict[str, Any]]:
+def records(cells: Sequence[Cell], state: EditedRun) -> list[dict[str, Any]]:
     """The completion record of each cell, plain data."""
-    return history.records("grow", cells, moment)
+    return editing.records_of_kind(GROW, cells, state)
+
+
+def progress(state: EditedRun) -> dict[str, Any]:
+    """What to tell of a state while training goes on."""
+    epochs = state.population.cells[0].training.epochs
+    return {"event": "step", "part": state.epoch, "of": epochs, "what": "epochs"}

@@ -8,162 +8,197 @@ same compute, counted in FLOPs: shallow networks train for more epochs than deep
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from cbundles.config import Cell
+from cbundles.config import TUNE, Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData, Examples
-from cbundles.experiments import edits, history
-from cbundles.experiments.edits import INSERT, Edit
-from cbundles.experiments.history import Member, Moment
-from cbundles.experiments.subjects import Subjects
+from cbundles.decisions import edits
+from cbundles.decisions.edits import INSERT, Edit
+from cbundles.experiments import editing
+from cbundles.experiments.editing import Edited, EditedRun
+from cbundles.experiments.pace import Pace
+from cbundles.experiments.run_state import RunState, thaw
+from cbundles.population import Population
 
 
-def budget(cell: Cell, subjects: Subjects) -> float:
-    """FLOPs that each network may spend."""
-    return float(cell.training.epochs * subjects.epoch_flops_at(cell.tuning.budget_depth))
-
-
-def run(
+def train(
     cells: Sequence[Cell], data: DeviceData, facts: Facts, resume: bytes | None = None
-) -> Iterator[Moment]:
+) -> Iterator[EditedRun]:
     """Train cells that differ in arm and seed as one population, until their compute is spent;
-    yields after the initial evaluation and after each epoch."""
-    held_out = data.held_out
-    assert held_out is not None
+    yields after the initial evaluation, after each epoch, and within long ones."""
+    assert data.held_out is not None
     if len(data.labels) < cells[0].training.batch_size:
         raise ValueError("fewer training images than a batch holds")
     depths = [cell.model.depth for cell in cells]
-    deepest = max(*depths, min(edits.ROOM, cells[0].tuning.max_depth))
-    subjects = Subjects(cells, depths, deepest, data, facts)
-    moment = Moment.begin(subjects) if resume is None else Moment.thaw(resume, subjects)
-    limit = budget(cells[0], subjects)
-    resumed = moment if resume is not None else None
-    for epoch in itertools.count(moment.epoch + 1):
-        active = np.array([
-            epoch == 0 or _affords_epoch(m, i, subjects, limit)
-            for i, m in enumerate(moment.members)
-        ])  # fmt: skip
-        if not active.any():
-            break
-        with moment.timed():
-            if epoch > 0:
-                subjects.advance(epoch, active)
-                moment.spend(active)
-                _judge(moment, epoch, active, held_out)
-                _edit(moment, epoch, active, held_out, limit)
-            look = history.shown(epoch, cells[0].training.epochs)
-            moment.evaluate(epoch, [
-                bool(active[i]) and (look or not _affords_epoch(m, i, subjects, limit))
-                for i, m in enumerate(moment.members)
-            ], held_out)  # fmt: skip
-        resumed = None
-        yield moment
-    if resumed is not None:  # interrupted after the last epoch
-        yield resumed
+    room = max(*depths, min(edits.ROOM, cells[0].tuning.max_depth))
+    population = Population(cells, data, facts, depths=depths, room=room)
+    if resume is None:
+        state = RunState(population, [Edited() for _ in cells])
+        with state.timed():
+            editing.evaluate(state, [True] * len(cells), data.held_out)
+        yield state
+    else:
+        state = thaw(resume, population, editing.member_of)
+        if not _can_train(state).any():  # interrupted after the last epoch
+            yield state
+    pace = Pace(population)
+    while (active := _can_train(state)).any():
+        with state.timed():
+            pace.advance(active)
+            if population.step == 0:
+                _after_epoch(state, active)
+        yield state
 
 
-def progress(moment: Moment) -> float:
-    """The share of all compute that has been spent."""
-    limit = budget(moment.subjects.cells[0], moment.subjects)
-    return sum(member.flops for member in moment.members) / (limit * len(moment.members))
+def budget(state: EditedRun) -> float:
+    """FLOPs that each network may spend."""
+    cell = state.population.cells[0]
+    return float(
+        cell.training.epochs * state.population.epoch_flops_at(cell.tuning.budget_depth)
+    )
 
 
-def _affords_epoch(member: Member, i: int, subjects: Subjects, limit: float) -> bool:
-    return member.flops + subjects.epoch_flops(i) <= limit
+def _can_train(state: EditedRun) -> np.ndarray:
+    """Which members can afford another epoch, bool (members,)."""
+    limit = budget(state)
+    return np.array(
+        [
+            member.flops + state.population.epoch_flops(number) <= limit
+            for number, member in enumerate(state.members)
+        ]
+    )
 
 
-def _affords_trial(
-    member: Member, i: int, subjects: Subjects, held_out: Examples, limit: float
-) -> bool:
+def _after_epoch(state: EditedRun, active: np.ndarray) -> None:
+    """Judge, edit, evaluate. active: which members were trained."""
+    population = state.population
+    assert population.data.held_out is not None
+    held_out = population.data.held_out
+    editing.spend_epoch(state, active)
+    _judge(state, active, held_out)
+    if state.epoch % population.cells[0].tuning.every == 0:
+        _try_edits(state, active, held_out)
+    look = editing.is_shown(state.epoch, population.cells[0].training.epochs)
+    editing.evaluate(state, list(active & (look | ~_can_train(state))), held_out)
+
+
+def _affords_trial(state: EditedRun, number: int, held_out: Examples) -> bool:
     """Whether a check, and an insertion with its trial and the judgement, are within the limit: no
     edit is left that has not been judged."""
-    trial, deeper = subjects.cells[0].tuning.trial, int(subjects.depths[i]) + 1
-    epoch = subjects.epoch_flops_at(deeper)
-    judgement = len(held_out.labels) * epoch / (3 * subjects.steps * subjects.recipe.batch_size)
-    check = _check_flops(i, subjects, held_out)
-    return member.flops + check + trial * epoch + judgement <= limit
+    population = state.population
+    trial, deeper = population.cells[0].tuning.trial, int(population.depths[number]) + 1
+    epoch = population.epoch_flops_at(deeper)
+    images = population.steps * population.recipe.batch_size
+    judgement = len(held_out.labels) * epoch / (3 * images)
+    check = _check_flops(population, number, held_out)
+    return state.members[number].flops + check + trial * epoch + judgement <= budget(state)
 
 
-def _check_flops(i: int, subjects: Subjects, held_out: Examples) -> float:
+def _check_flops(population: Population, number: int, held_out: Examples) -> float:
     """Of scoring, measuring H and accuracy on the probe set, and the loss on held-out images."""
-    apart = len(held_out.labels) * subjects.flops(i)
-    return subjects.score_flops(i) + 2 * subjects.probe_flops(i) + apart
+    apart = len(held_out.labels) * population.flops(number)
+    return population.score_flops(number) + 2 * population.probe_flops(number) + apart
 
 
-def _judge(moment: Moment, epoch: int, active: np.ndarray, held_out: Examples) -> None:
+def _judge(state: EditedRun, active: np.ndarray, held_out: Examples) -> None:
     """Keep the edits that lowered the loss on held-out images, take back the others."""
-    subjects, members = moment.subjects, moment.members
-    tuning = subjects.cells[0].tuning
+    population = state.population
+    trial = population.cells[0].tuning.trial
     ends = [
-        bool(active[i]) and m.trial is not None and epoch - m.trial[1] >= tuning.trial
-        for i, m in enumerate(members)
+        bool(active[number]) and member.trial_ends(state.epoch, trial)
+        for number, member in enumerate(state.members)
     ]
     if not any(ends):
         return
-    loss, undone = subjects.performance(held_out).loss, np.zeros(len(members), bool)
-    for i, member in enumerate(members):
-        if ends[i]:
-            member.spend(len(held_out.labels) * subjects.flops(i))
-            undone[i] = not loss[i] < member.before
-    moment.restore(undone)
-    for i, member in enumerate(members):
-        if ends[i]:
-            member.judged(epoch, not undone[i], int(subjects.depths[i]))
+    loss = population.performance(held_out).loss
+    for number, member in enumerate(state.members):
+        if ends[number]:
+            member.spend(len(held_out.labels) * population.flops(number))
+    editing.judge_trials(state, ends, loss)
 
 
-def _edit(moment: Moment, epoch: int, active: np.ndarray, held_out: Examples, limit: float) -> None:
+def _is_due(state: EditedRun, number: int, held_out: Examples) -> bool:
+    """Whether a member may try an edit now."""
+    cell, member = state.population.cells[number], state.members[number]
+    if cell.tuning.arm == "fixed" or member.pending is not None:
+        return False
+    if member.judged and state.epoch - member.judged[-1].epoch < cell.tuning.cooldown:
+        return False
+    return _affords_trial(state, number, held_out)
+
+
+def _try_edits(state: EditedRun, active: np.ndarray, held_out: Examples) -> None:
     """Let every network that is due try an edit."""
-    subjects, members = moment.subjects, moment.members
-    tuning = subjects.cells[0].tuning
-    if epoch % tuning.every:
-        return
-    due = [
-        bool(active[i]) and cell.tuning.arm != "fixed" and m.trial is None
-        and (not m.past or epoch - m.past[-1].epoch >= tuning.cooldown)
-        and _affords_trial(m, i, subjects, held_out, limit)
-        for i, (cell, m) in enumerate(zip(subjects.cells, members, strict=True))
-    ]  # fmt: skip
+    population, members, epoch = state.population, state.members, state.epoch
+    due = [bool(active[n]) and _is_due(state, n, held_out) for n in range(len(members))]
     if not any(due):
         return
-    entropy, scores = subjects.entropy(), subjects.scores()
-    train, apart = subjects.performance(subjects.data.probe), subjects.performance(held_out)
+    entropy, scores = _entropies(population), population.scores()
+    train, apart = population.performance(population.data.probe), population.performance(held_out)
     chosen: list[Edit | None] = [None] * len(members)
-    for i, (cell, member) in enumerate(zip(subjects.cells, members, strict=True)):
-        if not due[i]:
+    for number, (cell, member) in enumerate(zip(population.cells, members, strict=True)):
+        if not due[number]:
             continue
-        sensitivities, existing = scores[i]
-        member.spend(_check_flops(i, subjects, held_out))
-        member.scored(epoch, sensitivities, existing, entropy=entropy[i])
-        chosen[i] = edits.propose(
-            cell.tuning, depth=int(subjects.depths[i]), entropy=entropy[i],
-            sensitivities=sensitivities, existing=existing, accuracy=float(train.accuracy[i]),
-            past=member.past, seed=cell.training.seed, epoch=epoch,
-        )  # fmt: skip
-    if any(chosen):
-        moment.keep(np.array([edit is not None for edit in chosen]))
-        _apply(subjects, chosen)
-        for i, edit in enumerate(chosen):
-            if edit is not None:
-                members[i].edited(epoch, edit, int(subjects.depths[i]), float(apart.loss[i]))
-                members[i].before = float(apart.loss[i])
-                members[i].trial = (edit, epoch)
+        member.spend(_check_flops(population, number, held_out))
+        member.note_scores(epoch, scores[number], entropy=entropy[number])
+        chosen[number] = edits.propose(
+            cell.tuning,
+            depth=int(population.depths[number]),
+            entropy=entropy[number],
+            sensitivities=scores[number].positions,
+            existing=scores[number].existing,
+            accuracy=float(train.accuracy[number]),
+            past=member.judged,
+            seed=cell.training.seed,
+            epoch=epoch,
+        )
+    if not any(chosen):
+        return
+    editing.remember(state, np.array([edit is not None for edit in chosen]))
+    _apply(population, chosen)
+    for number, edit in enumerate(chosen):
+        if edit is not None:
+            loss = float(apart.loss[number])
+            members[number].note_edit(epoch, edit, int(population.depths[number]), loss)
+            members[number].put_on_trial(epoch, edit, loss)
 
 
-def _apply(subjects: Subjects, chosen: Sequence[Edit | None]) -> None:
-    inserted = [e.position if e is not None and e.kind == INSERT else -1 for e in chosen]
-    left = [e.position if e is not None and e.kind != INSERT else int(depth)
-            for e, depth in zip(chosen, subjects.depths, strict=True)]  # fmt: skip
-    if (np.array(left) != subjects.depths).any():
-        subjects.truncate(np.array(left, np.int32))
-    if max(inserted) >= 0:
-        subjects.insert(np.array(inserted, np.int32))
+def _entropies(population: Population) -> list[list[float | None]]:
+    """H of every layer of every member on the probe set, nats; None where it is not finite."""
+    own = population.measured().own
+    entropies = []
+    for number, depth in enumerate(population.depths):
+        values, finite = own.entropy[number, :depth], own.finite[number, :depth]
+        entropies.append([float(h) if ok else None for h, ok in zip(values, finite, strict=True)])
+    return entropies
 
 
-def records(cells: Sequence[Cell], moment: Moment) -> list[dict[str, Any]]:
+def _apply(population: Population, chosen: Sequence[Edit | None]) -> None:
+    inserted = np.full(len(chosen), -1, np.int32)
+    left = population.depths.copy()
+    for number, edit in enumerate(chosen):
+        if edit is None:
+            continue
+        if edit.kind == INSERT:
+            inserted[number] = edit.position
+        else:
+            left[number] = edit.position
+    if (left != population.depths).any():
+        population.truncate(left)
+    population.insert(inserted)
+
+
+def records(cells: Sequence[Cell], state: EditedRun) -> list[dict[str, Any]]:
     """The completion record of each cell, plain data."""
-    return history.records("tune", cells, moment)
+    return editing.records_of_kind(TUNE, cells, state)
+
+
+def progress(state: EditedRun) -> dict[str, Any]:
+    """The share of all compute that has been spent."""
+    spent = sum(member.flops for member in state.members)
+    share = round(100 * spent / (budget(state) * len(state.members)))
+    return {"event": "step", "part": share, "of": 100, "what": "% of the compute"}

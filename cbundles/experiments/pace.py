@@ -1,0 +1,53 @@
+"""How many steps to train at once: a whole epoch where that is short, some seconds where it is not.
+
+An epoch of VGG-120 with 64 filters takes two hours on two cores: without pauses nothing could be
+saved or told for so long. Where the pauses fall changes no bit of the result.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import jax
+import numpy as np
+
+from cbundles.population import Population
+
+PAUSE_SECONDS = float(os.environ.get("CBUNDLES_PAUSE_SECONDS", "10"))  # from one to the next
+FIRST_STEPS = 16  # to learn how long one takes
+
+
+class Pace:
+    """Advances a population from pause to pause."""
+
+    def __init__(self, population: Population) -> None:
+        self._population = population
+        self._seconds_per_step: float | None = None
+
+    def advance(self, active: np.ndarray | None = None) -> None:
+        """Train to the end of the epoch, or for about `PAUSE_SECONDS`; compiling does not count.
+        active: which members, bool (members,)."""
+        left = PAUSE_SECONDS
+        while True:
+            left -= self._train(self._steps_within(left), active)
+            assert self._seconds_per_step is not None
+            if self._population.step == 0 or left < self._seconds_per_step:
+                return
+
+    def _steps_within(self, seconds: float) -> int:
+        if self._seconds_per_step is None:
+            return FIRST_STEPS
+        return max(1, int(seconds / self._seconds_per_step))
+
+    def _train(self, steps: int, active: np.ndarray | None) -> float:
+        """Seconds that these steps took."""
+        population = self._population
+        before, compiled = population.step, population.compile_seconds
+        started = time.perf_counter()
+        population.advance(steps, active)
+        jax.block_until_ready(population.losses)
+        seconds = time.perf_counter() - started - (population.compile_seconds - compiled)
+        done = (population.step or population.steps) - before
+        self._seconds_per_step = seconds / done
+        return seconds

@@ -1,0 +1,436 @@
+"""A population: networks that are trained, measured and changed together, one program for each.
+
+    advance      train for some steps, at most to the end of the epoch
+    accuracy, performance, measured, scores
+                 what is known of each network: on the test set, on any examples, of the bundles of
+                 its layers, and where one more layer would help
+    insert, truncate
+                 change the depth of some of them
+    snapshot, restore, merged
+                 put some back as they were
+    freeze, thaw continue in another process, bit by bit
+
+Its members differ in seed, depth, width and arm only. Each is one row of every array, and none
+knows of the others.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import serialization
+from jax.stages import Compiled, Wrapped
+from jaxtyping import Array, Bool, Float32, Int32
+
+from cbundles import measure, surgery, train
+from cbundles.bundles import Equality, Scale
+from cbundles.config import Cell
+from cbundles.data import augment
+from cbundles.data.dataset import Facts
+from cbundles.data.device import DeviceData, Examples
+from cbundles.networks import network
+from cbundles.networks.network import Network
+from cbundles.networks.shape import ConvShape, FcShape, Shape, shape_of
+
+CHANGING = ("depth", "inserted")  # what edits change of a shape
+
+
+class Performance(NamedTuple):
+    """Of each member."""
+
+    loss: Float32[np.ndarray, " members"]
+    accuracy: Float32[np.ndarray, " members"]
+
+
+class Scores(NamedTuple):
+    """Sensitivities of one member: see `insertion.Scores`."""
+
+    positions: list[float]
+    existing: list[float]
+
+
+class Snapshot(NamedTuple):
+    """What an edit may change: to be put back when it is undone."""
+
+    shape: Shape
+    state: train.TrainState
+    depths: Int32[np.ndarray, " members"]
+    rates: Float32[np.ndarray, " members"]
+
+
+def recipe_of(cell: Cell) -> train.Recipe:
+    return train.Recipe(
+        batch_size=cell.training.batch_size,
+        learning_rate=cell.training.learning_rate,
+        weight_decay=cell.training.weight_decay,
+        augmentation=augment.pipeline_for(cell.data),
+    )
+
+
+def measurement_of(cell: Cell) -> measure.Measurement:
+    probe = cell.probe
+    return measure.Measurement(
+        equality=Equality(probe.equality, probe.gamma, probe.resolution),
+        own=cell.own_reading,
+        further=cell.further_readings,
+        augmentation=augment.pipeline_for(cell.data).without_chance,
+    )
+
+
+class Population:
+    """See above. Networks whose depth may change are given their depths, and the room that there is
+    for more; others have the depths of their cells."""
+
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        data: DeviceData,
+        facts: Facts,
+        *,
+        depths: Sequence[int] | None = None,
+        room: int = 0,
+    ) -> None:
+        self.cells = cells
+        self.data = data
+        self.facts = facts
+        self.recipe = recipe_of(cells[0])
+        self.measurement = measurement_of(cells[0])
+        self.changes_depth = depths is not None
+        own = [shape_of(cell.model, facts) for cell in cells]
+        if depths is None:
+            depths = [shape.depth for shape in own]
+        self.depths = np.array(depths, np.int32)  # layers now
+        self.rates = np.ones(len(cells), np.float32)  # times the learning rate
+        self.shape = self._padded_shape(own, max(room, *depths))
+        starts = [self._start(member) for member in range(len(cells))]
+        self.state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+        self.epoch = 0  # how many are finished
+        self.step = 0  # of the next one
+        self.losses = jnp.zeros((len(cells), self.steps), jnp.float32)  # of the epoch's steps
+        self.compile_seconds = 0.0
+        self._plan: train.Plan | None = None
+        self._compiled: dict[Any, Compiled] = {}
+
+    def _padded_shape(self, own: Sequence[Shape], deepest: int) -> Shape:
+        """The smallest shape that holds every member. Only fully connected networks are padded."""
+        first = own[0]
+        if isinstance(first, ConvShape):
+            return first
+        width = max(shape.width for shape in own if isinstance(shape, FcShape))
+        return dataclasses.replace(first, depth=deepest, width=width)
+
+    def _start(self, member: int) -> train.TrainState:
+        seed = self.cells[member].training.seed
+        return train.start(network.initial(self.shape_of(member), seed, self.shape), self.recipe)
+
+    # What it is now.
+
+    @property
+    def steps(self) -> int:
+        """In one epoch."""
+        return len(self.data.labels) // self.recipe.batch_size
+
+    @property
+    def networks(self) -> Network:
+        """What is measured: the fast weights of all members."""
+        return self.state.network(self._masks)
+
+    @property
+    def _masks(self) -> Int32[np.ndarray, " members"] | None:
+        """Depths as programs need them: where all layers are real, and stay, they need none."""
+        if isinstance(self.shape, ConvShape):
+            return None
+        padded = self.changes_depth or (self.depths < self.shape.depth).any()
+        return self.depths if padded else None
+
+    def shape_of(self, member: int) -> Shape:
+        """A member as it is now, without padding."""
+        if isinstance(self.shape, ConvShape):
+            return self.shape
+        own = shape_of(self.cells[member].model, self.facts)
+        assert isinstance(own, FcShape)
+        return dataclasses.replace(own, depth=int(self.depths[member]))
+
+    def network_of(self, member: int) -> tuple[Shape, Network]:
+        """A member as it is now, without padding, as NumPy arrays."""
+        shape = self.shape_of(member)
+        one = jax.tree.map(lambda leaf: leaf[member], self.state.network())
+        return shape, network.own(shape, self.shape, one)
+
+    @property
+    def programs(self) -> int:
+        """How many have been compiled."""
+        return len(self._compiled)
+
+    # What training costs, in FLOPs.
+
+    def flops(self, member: int) -> int:
+        """Of one sample's forward pass through a member as it is now."""
+        return self.shape_of(member).flops
+
+    def epoch_flops(self, member: int) -> int:
+        """Of an epoch: forward, and backward, which takes twice that."""
+        return 3 * self.steps * self.recipe.batch_size * self.flops(member)
+
+    def epoch_flops_at(self, depth: int) -> int:
+        """Of an epoch of a fully connected network of another depth."""
+        own = shape_of(self.cells[0].model, self.facts)
+        assert isinstance(own, FcShape)
+        return 3 * self.steps * self.recipe.batch_size * dataclasses.replace(own, depth=depth).flops
+
+    def score_flops(self, member: int) -> int:
+        """Of scoring every position: forward, backward and one matrix product each."""
+        return 4 * self._batches_scored[1].size * self.flops(member)
+
+    def probe_flops(self, member: int) -> int:
+        """Of the forward pass of the probe set."""
+        return len(self.data.probe.labels) * self.flops(member)
+
+    # Training.
+
+    def advance(self, steps: int, active: Bool[np.ndarray, " members"] | None = None) -> None:
+        """Train for so many steps, at most to the end of the epoch; only the members that are
+        active. Many calls give the same bits as one."""
+        if self._plan is None:
+            self._plan = self._drawn_plan(self.epoch + 1)
+        before = None
+        if active is not None and not active.all():
+            before = jax.tree.map(jnp.copy, self.state)
+        stop = min(self.step + steps, self.steps)
+        self.state, self.losses = self._run(
+            train.advance_program,
+            (self.shape, self.recipe),
+            self.state,
+            self.losses,
+            self._plan,
+            np.int32(self.step),
+            np.int32(stop),
+            self._masks,
+            self.rates,
+            self.data.canvas,
+            self.data.labels,
+        )
+        if before is not None and active is not None:
+            self.state = surgery.chosen_members(active, self.state, before)
+        self.step = stop
+        if stop == self.steps:
+            self.epoch, self.step, self._plan = self.epoch + 1, 0, None
+
+    def _drawn_plan(self, epoch: int) -> train.Plan:
+        """Members of one seed see the same batches."""
+        seeds = [cell.training.seed for cell in self.cells]
+        of_seed = {
+            seed: train.plan(self.recipe, seed, epoch, len(self.data.labels)) for seed in set(seeds)
+        }
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *(of_seed[seed] for seed in seeds))
+
+    def mean_losses(self) -> Float32[np.ndarray, " members"]:
+        """Over the batches of the last epoch, or of what is done of this one."""
+        done = self.losses[:, : self.step] if self.step else self.losses
+        return np.asarray(done.mean(axis=1))
+
+    # Measuring.
+
+    @property
+    def _plain(self) -> augment.Augmentation:
+        return self.measurement.augmentation
+
+    def accuracy(self) -> Float32[np.ndarray, " members"]:
+        """Share of the test set that each member classifies correctly."""
+        how = (self.shape, self._plain)
+        return np.asarray(
+            self._run(measure.accuracy_program, how, self.networks, self.data.test)
+        )
+
+    def performance(self, examples: Examples) -> Performance:
+        """Mean cross-entropy and accuracy of every member."""
+        how = (self.shape, self._plain)
+        found = self._run(measure.performance_program, how, self.networks, examples)
+        return Performance(*map(np.asarray, found))
+
+    def measured(self) -> measure.Measured:
+        """The bundles of all members' layers on the probe set."""
+        training = self.cells[0].training
+        scale = Scale.of(0.0, training.learning_rate, training.batch_size)
+        arguments = (self.networks, self.data.probe.images, scale, measure.keys_for(self.shape))
+        how = (self.shape, self.measurement)
+        program = self._program(measure.signatures_program, how, *arguments)
+        with self._compiling():  # which `measure.layers` is going to need
+            measure.partition_program(len(self.data.probe.labels), self.shape.outputs)
+        return measure.layers(
+            program, self.shape, self.networks, self.data.probe, scale, self.measurement
+        )
+
+    def scores(self) -> list[Scores]:
+        """Sensitivities of all positions and of all existing layers of every member, over the probe
+        set, in batches as in training. Each divided by the number of its weights where
+        `growth.scale` says so."""
+        growth = self.cells[0].growth
+        how = (self.shape, growth.zero)
+        found = self._run(surgery.scores_program, how, self.networks, *self._batches_scored)
+        virtual, existing = np.asarray(found.virtual, float), np.asarray(found.existing, float)
+        if growth.scale == "size":
+            of_virtual, of_existing = surgery.weights_scored(self.shape)
+            virtual, existing = virtual / of_virtual, existing / of_existing
+        return [self._scores_of(i, virtual[i], existing[i]) for i in range(len(self.cells))]
+
+    def _scores_of(self, member: int, virtual: np.ndarray, existing: np.ndarray) -> Scores:
+        """Without those of padding, which stands before the output layer."""
+        if isinstance(self.shape, ConvShape):
+            return Scores(virtual.tolist(), existing.tolist())
+        depth = self.depths[member]
+        return Scores(virtual[:depth].tolist(), [*existing[:depth].tolist(), float(existing[-1])])
+
+    @functools.cached_property
+    def _batches_scored(
+        self,
+    ) -> tuple[Float32[Array, "batches batch *pixels"], Int32[Array, "batches batch"]]:
+        """The probe set in batches; what is left over is left out."""
+        probe = self.data.probe
+        size = min(self.recipe.batch_size, len(probe.labels))
+        used = len(probe.labels) // size * size
+        images = augment.plain(probe.images[:used], self._plain)
+        labels = jnp.asarray(probe.labels[:used])
+        return images.reshape(-1, size, *images.shape[1:]), labels.reshape(-1, size)
+
+    # Changing.
+
+    def insert(self, positions: Int32[np.ndarray, " members"], factor: float = 1.0) -> None:
+        """Insert a layer into each member at its position; nothing where that is negative. factor:
+        times its learning rate from now on."""
+        inserting = positions >= 0
+        if not inserting.any():
+            return
+        if isinstance(self.shape, ConvShape):
+            (block,) = positions
+            self.shape, self.state = surgery.with_conv_layer(self.shape, self.state, int(block))
+        else:
+            self._make_room(int((self.depths + inserting).max()))
+            how = (self.shape, self.cells[0].growth.zero)
+            self.state = self._run(surgery.insert_program, how, self.state, positions)
+        self.depths = (self.depths + inserting).astype(np.int32)
+        self.rates = np.where(inserting, self.rates * factor, self.rates).astype(np.float32)
+
+    def _make_room(self, depth: int) -> None:
+        """Padding grows in powers of two, which bounds the number of programs by the logarithm of
+        the depth."""
+        assert isinstance(self.shape, FcShape)
+        if depth > self.shape.depth:
+            larger = dataclasses.replace(self.shape, depth=1 << (depth - 1).bit_length())
+            self.state = surgery.padded_state(self.state, self.shape, larger)
+            self.shape = larger
+
+    def truncate(self, depths: Int32[np.ndarray, " members"]) -> None:
+        """Leave each member its first layers."""
+        self.depths = np.minimum(self.depths, depths).astype(np.int32)
+        self.state = self._run(surgery.truncate_program, (self.shape,), self.state, self.depths)
+
+    def snapshot(self) -> Snapshot:
+        """A copy of what an edit may change."""
+        return self._now._replace(state=jax.tree.map(jnp.copy, self.state))
+
+    def restore(self, old: Snapshot, which: Bool[np.ndarray, " members"]) -> None:
+        """Put some members back as they were."""
+        whole = self.merged(which, old, self._now)
+        self.shape, state, self.depths, self.rates = whole
+        self.state = jax.tree.map(jnp.copy, state)  # which the next step consumes
+
+    def merged(
+        self, which: Bool[np.ndarray, " members"], some: Snapshot, others: Snapshot
+    ) -> Snapshot:
+        """Members of `some` where `which` is true; those of `others` elsewhere."""
+        if len(which) == 1:  # a VGG or ResNet may have another shape in each
+            return some if which[0] else others
+        padded = [surgery.padded_state(one.state, one.shape, self.shape) for one in (some, others)]
+        return Snapshot(
+            self.shape,
+            surgery.chosen_members(which, *padded),
+            np.where(which, some.depths, others.depths).astype(np.int32),
+            np.where(which, some.rates, others.rates).astype(np.float32),
+        )
+
+    @property
+    def _now(self) -> Snapshot:
+        return Snapshot(self.shape, self.state, self.depths, self.rates)
+
+    # Interrupting and continuing.
+
+    def freeze(self) -> dict[str, Any]:
+        """What MessagePack can hold of the population; `thaw` puts it back."""
+        place = {"epoch": self.epoch, "step": self.step, "losses": np.asarray(self.losses)}
+        return {**plain(self._now), **place}
+
+    def thaw(self, content: dict[str, Any]) -> None:
+        """Continue from what `freeze` returned. ValueError for anything else."""
+        self.shape, self.state, self.depths, self.rates = self.thawed(content)
+        losses = np.asarray(content["losses"])
+        epoch, step = int(content["epoch"]), int(content["step"])
+        right_losses = losses.shape == self.losses.shape and losses.dtype == np.float32
+        if not right_losses or epoch < 0 or not 0 <= step < self.steps:
+            raise ValueError("it holds another place of the training")
+        self.epoch, self.step, self.losses, self._plan = epoch, step, jnp.asarray(losses), None
+
+    def thawed(self, content: dict[str, Any]) -> Snapshot:
+        """A snapshot from what `plain` made of it. ValueError for anything else."""
+        size = json.loads(content["shape"])
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in size.items()}
+        shape = type(self.shape)(**lists)
+        state = serialization.from_state_dict(self.state, content["state"])
+        depths, rates = np.asarray(content["depths"]), np.asarray(content["rates"])
+        mine, theirs = (
+            {k: v for k, v in dataclasses.asdict(one).items() if k not in CHANGING}
+            for one in (self.shape, shape)
+        )
+        if mine != theirs or not self._is_of(shape, state, depths, rates):
+            raise ValueError("it holds other networks")
+        return Snapshot(shape, jax.tree.map(jnp.asarray, state), depths, rates)
+
+    def _is_of(
+        self, shape: Shape, state: train.TrainState, depths: np.ndarray, rates: np.ndarray
+    ) -> bool:
+        """Whether these are the sizes and number formats of a population of this shape."""
+        members = len(self.cells)
+        if (depths.shape, rates.shape) != ((members,), (members,)):
+            return False
+        like = jax.eval_shape(lambda: train.start(network.initial(shape, 0, shape), self.recipe))
+        expected = jax.tree.map(lambda a: ((members, *a.shape), np.dtype(a.dtype)), like)
+        found = jax.tree.map(lambda a: (np.shape(a), np.asarray(a).dtype), state)
+        return bool(expected == found)
+
+    # Programs.
+
+    def _run(self, build: Callable[..., Wrapped], how: tuple[Any, ...], *arguments: Any) -> Any:
+        return self._program(build, how, *arguments)(*arguments)
+
+    def _program(
+        self, build: Callable[..., Wrapped], how: tuple[Any, ...], *arguments: Any
+    ) -> Compiled:
+        """``build(*how)`` compiled for arguments, once for each of their shapes."""
+        sizes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(arguments))
+        key = (build, how, sizes)
+        if key not in self._compiled:
+            with self._compiling():
+                self._compiled[key] = build(*how).lower(*arguments).compile()
+        return self._compiled[key]
+
+    @contextlib.contextmanager
+    def _compiling(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.compile_seconds += time.perf_counter() - started
+
+
+def plain(snapshot: Snapshot) -> dict[str, Any]:
+    """A snapshot as nested dictionaries of NumPy arrays."""
+    state = serialization.to_state_dict(jax.tree.map(np.asarray, snapshot.state))
+    shape = json.dumps(dataclasses.asdict(snapshot.shape))
+    return {"shape": shape, "state": state, "depths": snapshot.depths, "rates": snapshot.rates}
