@@ -110,7 +110,7 @@ def lesion(
 ) -> None:
     """Remove blocks of trained ResNets: which ones can go, and how many, at no cost?"""
     from cbundles.commands.lesion import DEPTH, Lesion
-    from cbundles.experiments.removal import Settings
+    from cbundles.decisions.removal import Settings
 
     if (run is not None) + (config_file is not None) + (dataset is not None) != 1:
         raise InputError("lesion: name one of RUN, --config FILE or --dataset NAME")

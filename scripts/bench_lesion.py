@@ -39,7 +39,8 @@ def measure(draws: int, every: int) -> dict[str, Any]:
     from cbundles import config, data, provenance
     from cbundles import measure as measuring
     from cbundles.data import augment, device
-    from cbundles.experiments import lesion, removal
+    from cbundles.decisions import removal
+    from cbundles.experiments import lesion
     from cbundles.networks import network, pruning
     from cbundles.networks.network import Network
     from cbundles.networks.shape import shape_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from cbundles import config
-from cbundles.experiments import removal
+from cbundles.decisions import removal
 
 
 def record(

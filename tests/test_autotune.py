@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cbundles import config
-from cbundles.experiments import autotune
+from cbundles.decisions import autotune
 from cbundles.report import table1
 
 

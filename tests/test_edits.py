@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from cbundles.config import Growth, Tuning
-from cbundles.experiments import edits
-from cbundles.experiments.edits import INSERT, REMOVE, Edit, Past
+from cbundles.decisions import edits
+from cbundles.decisions.edits import INSERT, REMOVE, Edit, Past
 
 S = [0.1, 0.4, 0.2, 0.05]
 

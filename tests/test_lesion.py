@@ -26,7 +26,8 @@ from cbundles import config
 from cbundles import data as data_sets
 from cbundles.data import augment, device
 from cbundles.errors import DamagedCheckpoint, InputError
-from cbundles.experiments import lesion, removal
+from cbundles.decisions import removal
+from cbundles.experiments import lesion
 from cbundles.networks import conv, lowering, network, pruning, saved, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape

@@ -28,7 +28,7 @@ from cbundles.data.dataset import Facts
 from cbundles.errors import InputError, did_you_mean
 from cbundles.executor import planner
 from cbundles.executor.planner import Job, Population
-from cbundles.experiments import autotune
+from cbundles.decisions import autotune
 from cbundles.networks.shape import shape_of
 from cbundles.report import table1
 from cbundles.report.runs import Run

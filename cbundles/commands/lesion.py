@@ -29,7 +29,7 @@ from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 from cbundles.executor import planner
 from cbundles.executor.planner import LESION, Study
-from cbundles.experiments.removal import Settings
+from cbundles.decisions.removal import Settings
 from cbundles.report import lesions, runs, views
 from cbundles.store import LESIONS, Store
 

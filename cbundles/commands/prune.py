@@ -21,7 +21,7 @@ from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 from cbundles.executor import planner
 from cbundles.executor.planner import PRUNE, Study
-from cbundles.experiments import removal
+from cbundles.decisions import removal
 from cbundles.report import lesions, runs, views
 from cbundles.store import LESIONS, PRUNED, Store
 

@@ -34,7 +34,7 @@ from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.executor import planner
 from cbundles.executor.planner import Population
-from cbundles.experiments import edits
+from cbundles.decisions import edits
 from cbundles.networks.shape import Shape, shape_of
 from cbundles.report import runs, summary, sweep_tables, views
 from cbundles.report.table import Column, Table

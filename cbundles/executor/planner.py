@@ -14,7 +14,7 @@ from typing import Any
 from cbundles.config import GROW, INSERTING, TRAIN, Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
-from cbundles.experiments import edits
+from cbundles.decisions import edits
 from cbundles.networks.shape import ConvShape, shape_of
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core

@@ -13,9 +13,10 @@ import jax
 
 from cbundles import keeping
 from cbundles.config import GROW, TRAIN, TUNE, Cell
+from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor.planner import LESION, MEASURE, PRUNE, Job, Population, Study
-from cbundles.experiments import grow, lesion, prune, remeasure, removal, sweep, tune
+from cbundles.experiments import grow, lesion, prune, remeasure, sweep, tune
 from cbundles.experiments.run_state import RunState
 from cbundles.keeping import LAST
 from cbundles.networks import saved

@@ -26,7 +26,7 @@ from cbundles.data import augment
 from cbundles.data.device import DeviceData, Examples
 from cbundles.data.pipelines import Augmentation
 from cbundles.errors import DamagedCheckpoint
-from cbundles.experiments import removal
+from cbundles.decisions import removal
 from cbundles.experiments.entries import measurement_of, require_numbers
 from cbundles.networks import conv, watched
 from cbundles.networks.network import Network

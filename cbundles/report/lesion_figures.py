@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from cbundles.experiments import removal
+from cbundles.decisions import removal
 from cbundles.report import drawing, evidence, lesions
 from cbundles.report.drawing import Panels, Picture
 from cbundles.report.records import Record, cell_of, seed_of

@@ -13,7 +13,7 @@ from statistics import fmean, pstdev
 
 import numpy as np
 
-from cbundles.experiments import removal
+from cbundles.decisions import removal
 from cbundles.report import evidence, select
 from cbundles.report.records import Record, cell_of, seed_of
 from cbundles.report.statistics import mcnemar, mean_or_none, rises, spearman

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import fmean
 
 from cbundles.config import PAPER_BLOCKS
-from cbundles.experiments import removal
+from cbundles.decisions import removal
 from cbundles.report import evidence, lesions, select
 from cbundles.report.claims.finding import Finding, finding_on
 from cbundles.report.evidence import Evidence
