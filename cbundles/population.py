@@ -33,15 +33,15 @@ from jaxtyping import Array, Bool, Float32, Int32
 
 from cbundles import measure, surgery, train
 from cbundles.bundles import Equality, Scale
-from cbundles.config import Cell
+from cbundles.config import TRAIN, Cell
 from cbundles.data import augment
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData, Examples
 from cbundles.networks import network
 from cbundles.networks.network import Network
-from cbundles.networks.shape import ConvShape, FcShape, Shape, shape_of
+from cbundles.networks.shape import ConvShape, FcShape, Shape, shape_from_data, shape_of
 
-CHANGING = ("depth", "inserted")  # what edits change of a shape
+CHANGED_BY_EDITS = ("depth", "inserted")  # of a shape
 
 
 class Performance(NamedTuple):
@@ -247,9 +247,7 @@ class Population:
     def accuracy(self) -> Float32[np.ndarray, " members"]:
         """Share of the test set that each member classifies correctly."""
         how = (self.shape, self._plain)
-        return np.asarray(
-            self._run(measure.accuracy_program, how, self.networks, self.data.test)
-        )
+        return np.asarray(self._run(measure.accuracy_program, how, self.networks, self.data.test))
 
     def performance(self, examples: Examples) -> Performance:
         """Mean cross-entropy and accuracy of every member."""
@@ -381,18 +379,19 @@ class Population:
 
     def thawed(self, content: dict[str, Any]) -> Snapshot:
         """A snapshot from what `plain` made of it. ValueError for anything else."""
-        size = json.loads(content["shape"])
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in size.items()}
-        shape = type(self.shape)(**lists)
+        shape = shape_from_data(type(self.shape), json.loads(content["shape"]))
         state = serialization.from_state_dict(self.state, content["state"])
         depths, rates = np.asarray(content["depths"]), np.asarray(content["rates"])
-        mine, theirs = (
-            {k: v for k, v in dataclasses.asdict(one).items() if k not in CHANGING}
-            for one in (self.shape, shape)
-        )
-        if mine != theirs or not self._is_of(shape, state, depths, rates):
+        if not self._may_become(shape) or not self._is_of(shape, state, depths, rates):
             raise ValueError("it holds other networks")
         return Snapshot(shape, jax.tree.map(jnp.asarray, state), depths, rates)
+
+    def _may_become(self, shape: Shape) -> bool:
+        """Whether edits can lead from the shape of now to this one."""
+        if self.cells[0].kind == TRAIN:
+            return shape == self.shape
+        mine, theirs = dataclasses.asdict(self.shape), dataclasses.asdict(shape)
+        return all(mine[name] == theirs[name] for name in mine if name not in CHANGED_BY_EDITS)
 
     def _is_of(
         self, shape: Shape, state: train.TrainState, depths: np.ndarray, rates: np.ndarray

@@ -136,14 +136,16 @@ def advance(
     shape: Shape,
     recipe: Recipe,
 ) -> tuple[TrainState, Float32[Array, " steps"]]:
-    """The steps of an epoch from `start` to before `stop`, of one network; also the losses, in which
-    those of these steps are replaced. canvas: see `augment.canvas`.
+    """The steps of an epoch from `start` to before `stop`, of one network; also the losses, those
+    of these steps anew. canvas: see `augment.canvas`.
 
     The bounds are arguments of the program: an epoch in one call or in many gives the same bits,
     and another number of steps needs no other program.
     """
 
-    def one(number: Int32[Array, ""], carried: tuple[TrainState, Array]) -> tuple[TrainState, Array]:
+    def one(
+        number: Int32[Array, ""], carried: tuple[TrainState, Float32[Array, " steps"]]
+    ) -> tuple[TrainState, Float32[Array, " steps"]]:
         state, losses = carried
         chosen = jax.tree.map(lambda a: a[number], plan)
         x = augment.view(canvas, chosen.order, chosen.draws, recipe.augmentation)
@@ -169,3 +171,13 @@ def advance_program(shape: Shape, recipe: Recipe) -> Wrapped:
         )
 
     return jax.jit(population, donate_argnums=(0, 1))
+
+
+def whole_epoch(
+    state: TrainState, plan: Plan, canvas: Float32[Array, "_ _ _ _"], labels: Int32[Array, " _"]
+) -> tuple[Any, ...]:
+    """The arguments with which `advance_program` does all steps of a plan, of networks that are not
+    padded in depth. state, plan: with a leading member axis."""
+    members, steps = np.shape(plan.order)[:2]
+    losses, rates = jnp.zeros((members, steps)), jnp.ones(members)
+    return state, losses, plan, np.int32(0), np.int32(steps), None, rates, canvas, labels

@@ -112,8 +112,8 @@ def bench_network(depth: int, filters: int, blocks: str) -> dict[str, Any]:
     # Only the loop over the blocks of a stage; those over steps and epochs stay loops.
     unrolled = SimpleNamespace(**{**vars(lax), "scan": functools.partial(lax.scan, unroll=True)})
     with mock.patch.object(conv, "lax", unrolled if blocks == "unrolled" else lax):
-        program = train.epoch_program(shape, recipe)
-        program = program.lower(state, plan, None, canvas, labels).compile()
+        advance = train.advance_program(shape, recipe)
+        program = advance.lower(*train.whole_epoch(state, plan, canvas, labels)).compile()
     line: dict[str, Any] = {
         "network": f"VGG-{depth}", "filters": filters, "blocks": blocks,
         "compile_seconds": time.perf_counter() - started,
@@ -122,7 +122,7 @@ def bench_network(depth: int, filters: int, blocks: str) -> dict[str, Any]:
     times = []
     for _ in range(4 if depth == 50 else 2):
         started = time.perf_counter()
-        state, losses = program(state, plan, None, canvas, labels)
+        state, losses = program(*train.whole_epoch(state, plan, canvas, labels))
         jax.block_until_ready(losses)
         times.append((time.perf_counter() - started) / STEPS)
     line["step_seconds"] = min(times)

@@ -163,11 +163,11 @@ def bench_network(depth: int, width: int) -> dict[str, Any]:
     program = measure.signatures_program(shape, measurement)
     forward = jax.jit(lambda subject: network.logits(shape, subject, images))
     plan = jax.tree.map(lambda a: a[None, :STEPS_TIMED], train.plan(recipe, 0, 1, 10_000))
-    epoch = train.epoch_program(shape, recipe)
+    epoch = train.advance_program(shape, recipe)
 
     def train_steps() -> Any:
         copied = jax.tree.map(lambda a: jnp.array(a)[None], state)  # the program consumes it
-        return epoch(copied, plan, None, placed.canvas, placed.labels)
+        return epoch(*train.whole_epoch(copied, plan, placed.canvas, placed.labels))
 
     layers, passing, steps = best(
         lambda: measure.layers(program, shape, networks, placed.probe, SCALE, measurement),

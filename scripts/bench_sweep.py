@@ -75,13 +75,13 @@ def measure(task: Task, steps: int) -> Timing:
     plan = stack([train.plan(recipe, seed, 1, len(labels)) for seed in seeds])
     plan = jax.tree.map(lambda leaf: leaf[:, :steps], plan)
     started = time.perf_counter()
-    program = train.epoch_program(shape, recipe)
-    program = program.lower(state, plan, None, canvas, labels).compile()
+    advance = train.advance_program(shape, recipe)
+    program = advance.lower(*train.whole_epoch(state, plan, canvas, labels)).compile()
     compiling = time.perf_counter() - started
     times = []
     for _ in range(2):
         started = time.perf_counter()
-        state, losses = program(state, plan, None, canvas, labels)
+        state, losses = program(*train.whole_epoch(state, plan, canvas, labels))
         jax.block_until_ready(losses)
         times.append(time.perf_counter() - started)
     return Timing(min(times) / steps / task.members, compiling)

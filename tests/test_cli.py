@@ -303,7 +303,10 @@ def test_a_checkpoint_that_cannot_be_used_costs_the_checkpoint_only(
         content = formats.seal(b"nonsense")
     elif damage == "another history":
         state = serialization.msgpack_restore(content)
-        state["history"] = [[{"no": "entropy"} for _ in past] for past in state["history"]]
+        members = json.loads(state["members"])
+        for member in members:
+            member["history"] = [{"no": "entropy"} for _ in member["history"]]
+        state["members"] = json.dumps(members)
         content = formats.seal(serialization.msgpack_serialize(state))
     else:
         content = bytearray(formats.seal(content))

@@ -188,11 +188,13 @@ def test_a_checkpoint_of_the_first_format_continues(tmp_path):
     stored = data.load("spirals")
     placed = device.place(stored, cells[0].data, cells[0].probe)
     resume = formats.unseal((FORMAT1 / "checkpoint.msgpack").read_bytes())
-    *_, whole = sweep.run(cells, placed, stored.facts)
-    continued = list(sweep.run(cells, placed, stored.facts, resume))
-    assert [moment.epoch for moment in continued] == [2, 3]
-    for ours, theirs in zip(whole.history, continued[-1].history, strict=True):
-        for entry, other in zip(ours, theirs, strict=True):
+    *_, whole = sweep.train(cells, placed, stored.facts)
+    epochs = []
+    for state in sweep.train(cells, placed, stored.facts, resume):
+        epochs.append(state.epoch)
+    assert epochs == [2, 3]
+    for ours, theirs in zip(whole.members, state.members, strict=True):
+        for entry, other in zip(ours.history, theirs.history, strict=True):
             assert entry["train_loss"] == pytest.approx(other["train_loss"], abs=1e-3)
 
 

@@ -16,9 +16,9 @@ from cbundles.data import device
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor import planner, tasks
 from cbundles.experiments import grow, tune
-from cbundles.experiments.subjects import Subjects
 from cbundles.networks import saved
 from cbundles.networks.shape import FcShape
+from cbundles.population import Population, Scores
 
 GROW = {
     "data": {"name": "spirals"},
@@ -48,8 +48,8 @@ def placed(cells):
 
 
 def last(module, cells, resume=None):
-    *_, moment = module.run(cells, *placed(cells), resume)
-    return module.records(cells, moment), moment
+    *_, state = module.train(cells, *placed(cells), resume)
+    return module.records(cells, state), state
 
 
 def of(records, arm, seed=0):
@@ -117,11 +117,16 @@ def test_grow_in_a_population_is_growing_alone(grown):
 
 
 def test_grow_compiles_one_program_of_each_kind_for_all_depths(grown):
-    _, moment = grown
-    kinds = {key[0].__name__ for key in moment.subjects._compiled}
-    assert kinds == {"_epoch", "_performance", "_scores", "_insert"}
-    assert moment.programs == 5  # the loss is that of two sets of different size
-    assert moment.compile_seconds > 0
+    _, state = grown
+    kinds = {key[0].__name__ for key in state.population._compiled}
+    assert kinds == {
+        "advance_program",
+        "performance_program",
+        "scores_program",
+        "insert_program",
+    }
+    assert state.programs == 5  # the loss is that of two sets of different size
+    assert state.compile_seconds > 0
 
 
 @pytest.mark.parametrize("block", ["plain-relu", "residual1-tanh", "residual2-relu"])
@@ -129,30 +134,30 @@ def test_grow_carries_the_state_of_the_optimizer(block):
     """Of existing weights everything is kept, of new ones it starts at zero; rates are scaled."""
     cells = cells_of(GROW, model={"block": block}, growth={"arm": "max"})
     loaded, facts = placed(cells)
-    subjects = Subjects(cells, [3, 2], 4, loaded, facts)
-    subjects.advance(1, np.ones(2, bool))
-    before = jax.tree.map(np.asarray, subjects.state)
-    loss = subjects.performance(loaded.probe).loss
-    subjects.insert(np.array([1, -1]), factor=0.5)
-    after = jax.tree.map(np.asarray, subjects.state)
-    assert subjects.depths.tolist() == [4, 2] and subjects.rates.tolist() == [0.5, 1.0]
-    np.testing.assert_allclose(subjects.performance(loaded.probe).loss, loss, atol=1e-5)
+    population = Population(cells, loaded, facts, depths=[3, 2], room=4)
+    population.advance(population.steps)
+    before = jax.tree.map(np.asarray, population.state)
+    loss = population.performance(loaded.probe).loss
+    population.insert(np.array([1, -1]), factor=0.5)
+    after = jax.tree.map(np.asarray, population.state)
+    assert population.depths.tolist() == [4, 2] and population.rates.tolist() == [0.5, 1.0]
+    np.testing.assert_allclose(population.performance(loaded.probe).loss, loss, atol=1e-5)
     from cbundles.networks import network
 
-    view = network.views(subjects.shape)[0]
+    view = network.views(population.shape)[0]
     for old, new in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True):
         assert (old[1] == new[1]).all()  # nothing was inserted there
-        if old.ndim == 2 and old.shape[1] == subjects.shape.parameters:
+        if old.ndim == 2 and old.shape[1] == population.shape.parameters:
             one, two = view(old[0]), view(new[0])
             assert (two.hidden[0] == one.hidden[0]).all()
             assert (two.hidden[2] == one.hidden[1]).all()
             assert (two.first == one.first).all() and (two.last == one.last).all()
         else:
             assert (old == new).all()
-    moments = [view(leaf[0]) for leaf in jax.tree.leaves(after.opt_state)
-               if leaf.ndim == 2 and leaf.shape[1] == subjects.shape.parameters]  # fmt: skip
-    assert len(moments) >= 2
-    assert all(not m.hidden[1].any() and m.hidden[2].any() for m in moments)
+    states = [view(leaf[0]) for leaf in jax.tree.leaves(after.opt_state)
+               if leaf.ndim == 2 and leaf.shape[1] == population.shape.parameters]  # fmt: skip
+    assert len(states) >= 2
+    assert all(not m.hidden[1].any() and m.hidden[2].any() for m in states)
 
 
 def test_grow_for_a_hundred_epochs_and_a_checkpoint_of_the_last_one(tmp_path, cli, monkeypatch):
@@ -162,13 +167,13 @@ def test_grow_for_a_hundred_epochs_and_a_checkpoint_of_the_last_one(tmp_path, cl
     path = written(tmp_path, content)
     monkeypatch.setattr(tasks, "CHECKPOINT_SECONDS", 0)
     cells = cells_of(content)
-    *_, moment = grow.run(cells, *placed(cells))
-    whole = grow.records(cells, moment)
+    *_, state = grow.train(cells, *placed(cells))
+    whole = grow.records(cells, state)
     (key,) = [p.key for p in planner.populations(cells, "cpu")]
     fingerprint = data.load("spirals").fingerprint
     folder = tmp_path / "results" / "small" / "checkpoints"
     folder.mkdir(parents=True)
-    (folder / f"{key}-{fingerprint}.msgpack").write_bytes(moment.freeze())
+    (folder / f"{key}-{fingerprint}.msgpack").write_bytes(state.freeze())
     done = cli("grow", path)
     assert done.returncode == 0, done.stdout
     for record in whole:
@@ -188,7 +193,7 @@ def test_grow_takes_back_what_does_not_help():
     given = {"arm": ["max", "small"], "backtrack": 2, "learning_rate_factor": 100.0,
              "first_epoch": 40, "insertions": 1}  # fmt: skip
     training = {"epochs": 44, "learning_rate": 0.03}
-    records, moment = last(grow, cells_of(GROW, growth=given, training=training))
+    records, state = last(grow, cells_of(GROW, growth=given, training=training))
     record = of(records, "max")
     assert [(e["epoch"], e["kind"], e["depth"]) for e in record["events"]] == [
         (40, "insert", 3),
@@ -197,7 +202,7 @@ def test_grow_takes_back_what_does_not_help():
     loss = [entry["train_loss"] for entry in record["history"]]
     assert loss[40] < 0.6 < loss[41]
     assert loss[42] == pytest.approx(loss[40], rel=1e-5) and loss[44] < 0.6
-    assert moment.subjects.rates.tolist() == [1.0] * 4
+    assert state.population.rates.tolist() == [1.0] * 4
 
 
 @pytest.mark.parametrize(("module", "content"), [(grow, GROW), (tune, TUNE)])
@@ -207,10 +212,10 @@ def test_grow_and_tune_resume_bit_identically(module, content):
     cells = cells_of(content)
     whole, _ = last(module, cells)
     for stop in (1, 3, whole[0]["history"][-1]["epoch"]):
-        for moment in module.run(cells, *placed(cells)):
-            if moment.epoch == stop:
+        for state in module.train(cells, *placed(cells)):
+            if state.epoch == stop:
                 break
-        resumed, _ = last(module, cells, moment.freeze())
+        resumed, _ = last(module, cells, state.freeze())
         for one, other in zip(whole, resumed, strict=True):
             for key in ("history", "events", "scores"):
                 assert one[key] == other[key]
@@ -227,14 +232,14 @@ def test_grow_keeps_about_a_hundred_entries_and_all_edits():
 def test_a_checkpoint_with_a_diverged_network_is_whole():
     """Its losses are None, its sensitivities not finite; the others go on from there."""
     cells = cells_of(GROW, growth={"arm": ["max", "small"]}, training={"learning_rate": 10.0})
-    for moment in grow.run(cells, *placed(cells)):
-        if moment.epoch == 3:
+    for state in grow.train(cells, *placed(cells)):
+        if state.epoch == 3:
             break
-    member = moment.members[0]
+    member = state.members[0]
     member.history[-1]["train_loss"] = None
-    member.scored(3, [math.nan], [math.inf])
-    member.before = math.nan
-    (first, *_) = grow.run(cells, *placed(cells), moment.freeze())
+    member.note_scores(3, Scores([math.nan], [math.inf]))
+    member.loss_before_trial = math.nan
+    (first, *_) = grow.train(cells, *placed(cells), state.freeze())
     assert first.epoch >= 3 and math.isnan(first.members[0].scores[-1]["sensitivities"][0])
 
 
@@ -243,9 +248,9 @@ def test_grow_refuses_a_damaged_checkpoint(damage):
     cells = cells_of(GROW, growth={"arm": "max"})
     if damage == "other":
         wider = cells_of(GROW, growth={"arm": "max"}, model={"width": 5})
-        damage = next(grow.run(wider, *placed(wider))).freeze()
+        damage = next(grow.train(wider, *placed(wider))).freeze()
     with pytest.raises(DamagedCheckpoint):
-        next(grow.run(cells, *placed(cells), damage))
+        next(grow.train(cells, *placed(cells), damage))
 
 
 @pytest.fixture(scope="module")
@@ -254,14 +259,14 @@ def tuned():
 
 
 def test_tune_gives_every_network_the_same_compute(tuned):
-    records, moment = tuned
+    records, state = tuned
     budget = 6 * 3 * 350 * FcShape(2, 3, 4, 2).flops  # 360 of 450 images: 7 batches of 50
     for record in records:
         history = record["history"]
         next_epoch = 3 * 350 * FcShape(2, history[-1]["depth"], 4, 2).flops
         assert budget - next_epoch < history[-1]["flops"] <= budget
-    assert all(member.trial is None for member in moment.members)
-    assert tune.progress(moment) == pytest.approx(1.0, abs=0.15)
+    assert all(member.pending is None for member in state.members)
+    assert tune.progress(state)["part"] == pytest.approx(100, abs=15)
 
 
 def test_tune_judges_every_edit_and_undoes_exactly(tuned):
@@ -318,16 +323,16 @@ def test_tune_tells_of_a_network_that_the_compute_is_too_small_for():
 def test_subjects_grow_their_padding_in_powers_of_two():
     cells = cells_of(GROW, growth={"arm": "max"})
     loaded, facts = placed(cells)
-    subjects = Subjects(cells, [4, 3], 4, loaded, facts)
-    loss, old = subjects.performance(loaded.probe).loss, subjects.snapshot()
-    subjects.insert(np.array([0, -1]))
-    assert subjects.shape.depth == 8 and subjects.depths.tolist() == [5, 3]
-    np.testing.assert_allclose(subjects.performance(loaded.probe).loss, loss, atol=1e-5)
-    subjects.restore(old, np.array([True, False]))
-    assert subjects.depths.tolist() == [4, 3] and subjects.shape.depth == 8
-    np.testing.assert_allclose(subjects.performance(loaded.probe).loss, loss, rtol=1e-6)
-    subjects.truncate(np.array([2, 3]))
-    assert subjects.depths.tolist() == [2, 3]
+    population = Population(cells, loaded, facts, depths=[4, 3], room=4)
+    loss, old = population.performance(loaded.probe).loss, population.snapshot()
+    population.insert(np.array([0, -1]))
+    assert population.shape.depth == 8 and population.depths.tolist() == [5, 3]
+    np.testing.assert_allclose(population.performance(loaded.probe).loss, loss, atol=1e-5)
+    population.restore(old, np.array([True, False]))
+    assert population.depths.tolist() == [4, 3] and population.shape.depth == 8
+    np.testing.assert_allclose(population.performance(loaded.probe).loss, loss, rtol=1e-6)
+    population.truncate(np.array([2, 3]))
+    assert population.depths.tolist() == [2, 3]
 
 
 @pytest.mark.parametrize("factor", [1.0, 100.0])
@@ -341,20 +346,20 @@ def test_a_vgg_can_grow(factor):
         "growth": {"arm": "max", "first_epoch": 2, "backtrack": 1, "learning_rate_factor": factor},
     }
     cells = cells_of(content)
-    (record,), moment = last(grow, cells)
+    (record,), state = last(grow, cells)
     position = record["events"][0]["position"]
     assert position == int(np.argmax(record["scores"][0]["sensitivities"]))
     kept = factor == 1.0
     assert record["events"][1]["kind"] == ("accept" if kept else "undo")
     assert [e["depth"] for e in record["history"]] == [6, 6, 7, 7 if kept else 6]
-    assert moment.subjects.shape.inserted == ((position,) if kept else ())
+    assert state.population.shape.inserted == ((position,) if kept else ())
     if not kept:
         before, after = (record["history"][n]["train_loss"] for n in (2, 3))
         assert after == pytest.approx(before, rel=1e-5)
-        for moment in grow.run(cells, *placed(cells)):
-            if moment.epoch == 2:
+        for state in grow.train(cells, *placed(cells)):
+            if state.epoch == 2:
                 break
-        (resumed,), _ = last(grow, cells, moment.freeze())
+        (resumed,), _ = last(grow, cells, state.freeze())
         assert resumed["history"] == record["history"] and resumed["events"] == record["events"]
 
 

@@ -25,8 +25,8 @@ from test_conv import load, of_one_block_a_stage
 from cbundles import config
 from cbundles import data as data_sets
 from cbundles.data import augment, device
-from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.decisions import removal
+from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.experiments import lesion
 from cbundles.networks import conv, lowering, network, pruning, saved, watched
 from cbundles.networks.network import Network

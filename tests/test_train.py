@@ -16,7 +16,7 @@ from cbundles import config, data, train
 from cbundles.data import augment, device
 from cbundles.data.dataset import Facts
 from cbundles.errors import DamagedCheckpoint
-from cbundles.experiments import sweep
+from cbundles.experiments import pace, sweep
 from cbundles.networks import fc, network
 from cbundles.networks.network import Network
 from cbundles.networks.shape import FcShape, shape_of
@@ -82,8 +82,8 @@ def small() -> device.DeviceData:
     return device.place(few, config.Data(), config.Probe(samples=256))
 
 
-def last(moments):
-    return functools.reduce(lambda _, moment: moment, moments)
+def last(states):
+    return functools.reduce(lambda _, state: state, states)
 
 
 @pytest.mark.parametrize(
@@ -95,20 +95,22 @@ def last(moments):
 )
 def test_a_network_in_a_population_equals_the_network_alone(small, models):
     together = cells(*models)
-    shape = sweep.shared_shape(together, FACTS)
-    population = last(sweep.run(together, small, FACTS))
+    together_ended = last(sweep.train(together, small, FACTS))
+    shape = together_ended.population.shape
     for i, cell in enumerate(together):
-        alone = last(sweep.run([cell], small, FACTS))
+        alone = last(sweep.train([cell], small, FACTS))
         depth, width = cell.model.depth, cell.model.width
         own_shape = shape_of(cell.model, FACTS)
-        padded = network.views(shape)[0](population.state.params.fast[i])
+        padded = network.views(shape)[0](together_ended.population.state.params.fast[i])
         ours = cut(padded, depth, width)
-        theirs = network.views(own_shape)[0](alone.state.params.fast[0])
+        theirs = network.views(own_shape)[0](alone.population.state.params.fast[0])
         for a, b in zip(ours, theirs, strict=True):
             np.testing.assert_allclose(a, b, rtol=0, atol=2e-5)
         for a, b in zip(padded, fc.pad(ours, shape), strict=True):
             np.testing.assert_array_equal(a, b)  # padding is still exactly zero
-        for mine, its in zip(population.history[i], alone.history[0], strict=True):
+        for mine, its in zip(
+            together_ended.members[i].history, alone.members[0].history, strict=True
+        ):
             assert mine["test_accuracy"] == pytest.approx(its["test_accuracy"], abs=0.011)
             assert len(mine["entropy"]) == depth
             np.testing.assert_allclose(mine["entropy"], its["entropy"], atol=0.02)
@@ -116,21 +118,47 @@ def test_a_network_in_a_population_equals_the_network_alone(small, models):
 
 def test_resuming_is_bit_identical(small):
     cell = cells((8, 10, 0), epochs=4)
-    whole = last(sweep.run(cell, small, FACTS))
+    whole = last(sweep.train(cell, small, FACTS))
     frozen = None
-    for moment in sweep.run(cell, small, FACTS):
-        if moment.epoch == 2:
-            frozen = sweep.freeze(moment)
+    for state in sweep.train(cell, small, FACTS):
+        if state.epoch == 2:
+            frozen = state.freeze()
             break
-    resumed = last(sweep.run(cell, small, FACTS, resume=frozen))
-    assert resumed.history == whole.history
-    for a, b in zip(jax.tree.leaves(resumed.state), jax.tree.leaves(whole.state), strict=True):
+    resumed = last(sweep.train(cell, small, FACTS, resume=frozen))
+    assert resumed.members == whole.members
+    for a, b in zip(
+        jax.tree.leaves(resumed.population.state),
+        jax.tree.leaves(whole.population.state),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_pauses_within_an_epoch_change_no_bit(small, monkeypatch, steps):
+    """Nor does an interruption at each of them."""
+    cell = cells((8, 10, 0), (8, 10, 1), epochs=2)
+    whole = last(sweep.train(cell, small, FACTS))
+    monkeypatch.setattr(pace, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(pace, "FIRST_STEPS", steps)
+    frozen, pauses = None, 0
+    while True:
+        states = sweep.train(cell, small, FACTS, resume=frozen)
+        state = next(states)
+        pauses += state.population.step > 0
+        frozen = state.freeze()
+        if state.epoch == 2:
+            break
+    assert pauses >= 2 * (whole.population.steps // steps - 1) > 0
+    assert state.members == whole.members
+    ours, theirs = state.population.state, whole.population.state
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "truncated", "other network"])
 def test_a_damaged_checkpoint_is_refused(small, damage):
-    frozen = sweep.freeze(next(iter(sweep.run(cells((4, 10, 0)), small, FACTS))))
+    frozen = next(iter(sweep.train(cells((4, 10, 0)), small, FACTS))).freeze()
     target = cells((4, 10, 0))
     if damage == "truncated":
         frozen = frozen[: len(frozen) // 2]
@@ -139,12 +167,12 @@ def test_a_damaged_checkpoint_is_refused(small, damage):
     else:
         frozen = damage
     with pytest.raises(DamagedCheckpoint):
-        next(iter(sweep.run(target, small, FACTS, resume=frozen)))
+        next(iter(sweep.train(target, small, FACTS, resume=frozen)))
 
 
 def test_training_learns(small):
-    moment = last(sweep.run(cells((2, 32, 0), epochs=40), small, FACTS))
-    accuracy = [entry["test_accuracy"] for entry in moment.history[0]]
-    losses = [entry["train_loss"] for entry in moment.history[0]]
+    state = last(sweep.train(cells((2, 32, 0), epochs=40), small, FACTS))
+    accuracy = [entry["test_accuracy"] for entry in state.members[0].history]
+    losses = [entry["train_loss"] for entry in state.members[0].history]
     assert losses[0] is None and losses[-1] < losses[1]
     assert accuracy[-1] > 0.5 > 0.2 > accuracy[0]

@@ -25,10 +25,10 @@ from cbundles.commands.running import (
 from cbundles.config import Cell, Experiment
 from cbundles.console import Display, duration
 from cbundles.data.dataset import Facts
+from cbundles.decisions import autotune
 from cbundles.errors import InputError, did_you_mean
 from cbundles.executor import planner
 from cbundles.executor.planner import Job, Population
-from cbundles.decisions import autotune
 from cbundles.networks.shape import shape_of
 from cbundles.report import table1
 from cbundles.report.runs import Run

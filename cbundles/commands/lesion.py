@@ -26,10 +26,10 @@ from cbundles.commands.sweep import Sweep
 from cbundles.config import TRAIN, Cell, Experiment
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
+from cbundles.decisions.removal import Settings
 from cbundles.errors import InputError
 from cbundles.executor import planner
 from cbundles.executor.planner import LESION, Study
-from cbundles.decisions.removal import Settings
 from cbundles.report import lesions, runs, views
 from cbundles.store import LESIONS, Store
 

@@ -18,10 +18,10 @@ from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, prepare_data, run_jobs
 from cbundles.config import Cell, Experiment
 from cbundles.data.dataset import Facts
+from cbundles.decisions import removal
 from cbundles.errors import InputError
 from cbundles.executor import planner
 from cbundles.executor.planner import PRUNE, Study
-from cbundles.decisions import removal
 from cbundles.report import lesions, runs, views
 from cbundles.store import LESIONS, PRUNED, Store
 

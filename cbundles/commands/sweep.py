@@ -32,9 +32,9 @@ from cbundles.commands.running import (
 from cbundles.config import GROW, TRAIN, Cell, Experiment, load
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
+from cbundles.decisions import edits
 from cbundles.executor import planner
 from cbundles.executor.planner import Population
-from cbundles.decisions import edits
 from cbundles.networks.shape import Shape, shape_of
 from cbundles.report import runs, summary, sweep_tables, views
 from cbundles.report.table import Column, Table

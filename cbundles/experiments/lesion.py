@@ -25,12 +25,13 @@ from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.device import DeviceData, Examples
 from cbundles.data.pipelines import Augmentation
-from cbundles.errors import DamagedCheckpoint
 from cbundles.decisions import removal
-from cbundles.experiments.entries import measurement_of, require_numbers
+from cbundles.errors import DamagedCheckpoint
+from cbundles.experiments.entries import require_numbers
 from cbundles.networks import conv, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
+from cbundles.population import measurement_of
 
 AT_ONCE = 16  # networks between two checkpoints
 BLOCK_SCORES = ("entropy", "num_bundles", "norm", "scaled_norm", "first_order")

@@ -13,12 +13,11 @@ from cbundles import measure, train
 from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.device import DeviceData
-from cbundles.experiments.entries import measurement_of
 from cbundles.experiments.lesion import predictions_program
-from cbundles.experiments.sweep import recipe_of
 from cbundles.networks import network, pruning, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
+from cbundles.population import measurement_of, recipe_of
 
 
 class Pruned(NamedTuple):
@@ -78,11 +77,11 @@ def _trained(
 ) -> Network:
     recipe, seed = recipe_of(cell), cell.training.seed
     state = jax.tree.map(lambda a: jnp.asarray(a)[None], train.start(start, recipe))
-    program = train.epoch_program(shape, recipe)
+    program = train.advance_program(shape, recipe)
     for number in range(cell.training.epochs + 1, cell.training.epochs + 1 + epochs):
         plan = train.plan(recipe, seed, number, len(data.labels))
         plans = jax.tree.map(lambda a: a[None], plan)
-        state, _ = program(state, plans, None, data.canvas, data.labels)
+        state, _ = program(*train.whole_epoch(state, plans, data.canvas, data.labels))
     return jax.tree.map(lambda a: a[0], state.network())
 
 

@@ -20,6 +20,7 @@ from cbundles.config import Cell
 from cbundles.data.device import DeviceData
 from cbundles.experiments import entries
 from cbundles.networks.saved import Saved
+from cbundles.population import measurement_of
 
 
 def remeasure(
@@ -41,7 +42,7 @@ def remeasure(
 def _entry(cell: Cell, saved: Saved, data: DeviceData) -> dict[str, Any]:
     """What is measured of one network; the loss of the epoch that led to it is not known."""
     shape, training = saved.shape, cell.training
-    measurement = entries.measurement_of(cell)
+    measurement = measurement_of(cell)
     population_of_one = jax.tree.map(lambda a: jnp.asarray(a)[None], saved.network)
     test = measure.accuracy_program(shape, measurement.augmentation)
     accuracy = np.asarray(test(population_of_one, data.test))

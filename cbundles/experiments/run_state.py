@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from flax import serialization
 
@@ -21,7 +21,11 @@ from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments.entries import require_numbers
 from cbundles.population import Population, Snapshot, plain
 
-Member = TypeVar("Member")  # a dataclass: what a policy knows of one network
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+# What a policy knows of one network: a dataclass.
+Member = TypeVar("Member", bound="DataclassInstance")
 
 
 @dataclass
@@ -80,6 +84,8 @@ def thaw(
     of plain data and of its number, and raises some error for what is none: it ends in a record."""
     try:
         content = serialization.msgpack_restore(frozen)
+        if "history" in content:
+            content = _from_first_format(content, population)
         population.thaw(content["population"])
         kept = population.thawed(content["kept"]) if content["kept"] else None
         members = json.loads(content["members"])
@@ -94,3 +100,19 @@ def thaw(
         return RunState(population, made, kept, **clock)
     except Exception as error:  # whatever a damaged file makes the decoder raise
         raise DamagedCheckpoint(str(error)) from error
+
+
+def _from_first_format(content: dict[str, Any], population: Population) -> dict[str, Any]:
+    """A checkpoint of a sweep as it was before populations could pause within an epoch."""
+    times = {name: content[name] for name in ("seconds", "probe_seconds", "compile_seconds")}
+    place = {
+        "state": content["state"],
+        "epoch": len(times["seconds"]) - 1,
+        "step": 0,
+    }
+    return {
+        "population": {**population.freeze(), **place},
+        "kept": {},
+        "members": json.dumps([{"history": history} for history in content["history"]]),
+        "clock": json.dumps({**times, "pending_seconds": 0.0, "programs": 0}),
+    }

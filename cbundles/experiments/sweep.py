@@ -82,9 +82,7 @@ def _measure(state: RunState[Observed]) -> None:
     state.probe_seconds.append(round(spent, 4))
     for number, member in enumerate(state.members):
         shape = population.shape_of(number)
-        entry = entries.entry_of_member(
-            accuracy[number], measured, number, shape, losses[number]
-        )
+        entry = entries.entry_of_member(accuracy[number], measured, number, shape, losses[number])
         member.history.append(entry)
 
 

@@ -57,9 +57,7 @@ def train(
 def budget(state: EditedRun) -> float:
     """FLOPs that each network may spend."""
     cell = state.population.cells[0]
-    return float(
-        cell.training.epochs * state.population.epoch_flops_at(cell.tuning.budget_depth)
-    )
+    return float(cell.training.epochs * state.population.epoch_flops_at(cell.tuning.budget_depth))
 
 
 def _can_train(state: EditedRun) -> np.ndarray:

@@ -36,7 +36,7 @@ from jaxtyping import PyTree
 from cbundles import formats
 from cbundles.errors import InputError
 from cbundles.networks.network import Network, module_of, variables_of
-from cbundles.networks.shape import ConvShape, FcShape, Shape
+from cbundles.networks.shape import ConvShape, FcShape, Shape, shape_from_data
 
 SHAPES: dict[str, type[Shape]] = {"fc": FcShape, "conv": ConvShape}
 
@@ -113,11 +113,7 @@ def decode(content: bytes, place: str) -> Saved:
             header = json.loads(str(archive["header"]))
             params, statistics = archive["params"], archive["statistics"]
         formats.check(formats.NETWORK, header, place)
-        sizes: dict[str, Any] = {
-            name: tuple(size) if isinstance(size, list) else size
-            for name, size in header["shape"].items()
-        }
-        shape = SHAPES[header["kind"]](**sizes)
+        shape = shape_from_data(SHAPES[header["kind"]], header["shape"])
         network = Network(params, statistics)
         expected = (shape.parameters, getattr(shape, "statistics", 0))
         if (params.shape, statistics.shape) != tuple((n,) for n in expected):

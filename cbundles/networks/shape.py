@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cbundles.config import Model, parse_blocks
 from cbundles.data.dataset import Facts
@@ -197,6 +197,15 @@ class ConvShape:
 
 
 Shape = FcShape | ConvShape
+
+
+def shape_from_data(kind: type[Shape], sizes: dict[str, Any]) -> Shape:
+    """A shape from what `dataclasses.asdict` and JSON made of one, which knows lists only. Raises
+    TypeError or ValueError for what is none."""
+    fields: dict[str, Any] = {
+        name: tuple(size) if isinstance(size, list) else size for name, size in sizes.items()
+    }
+    return kind(**fields)
 
 
 def shape_of(model: Model, facts: Facts) -> Shape:
