@@ -13,8 +13,9 @@ from typing import Any
 
 import jax
 
+from cbundles.executor import tasks
+from cbundles.executor.context import Context
 from cbundles.executor.planner import Job
-from cbundles.executor.worker import Worker
 
 
 def run_jobs(
@@ -35,14 +36,14 @@ def run_jobs(
         "compile_cache": jax.config.jax_compilation_cache_dir,
     }
     threshold = jax.config.jax_persistent_cache_min_compile_time_secs
-    worker = Worker(options, lambda message: said.append(json.loads(json.dumps(message))))
+    context = Context(options, lambda message: said.append(json.loads(json.dumps(message))))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", threshold)  # as tests want it
-    yield {"event": "ready", **worker.device}
+    yield {"event": "ready", **context.device}
     waiting = list(reversed(jobs))
     while waiting:
         job = waiting.pop()
         yield {"event": "started", "population": job.key}
-        worker.perform(json.loads(json.dumps(job.task)))
+        tasks.perform(context, json.loads(json.dumps(job.task)))
         if said[-1]["event"] == "finished":
             waiting.extend(then(job))
         yield from said

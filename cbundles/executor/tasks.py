@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import jax
 
@@ -15,6 +16,7 @@ from cbundles import keeping
 from cbundles.config import GROW, TRAIN, TUNE, Cell
 from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint, InputError
+from cbundles.executor.context import Context
 from cbundles.executor.planner import LESION, MEASURE, PRUNE, Job, Population, Study
 from cbundles.experiments import grow, lesion, prune, remeasure, sweep, tune
 from cbundles.experiments.run_state import RunState
@@ -24,9 +26,6 @@ from cbundles.networks.network import Network
 from cbundles.networks.saved import Saved
 from cbundles.networks.shape import ConvShape
 from cbundles.store import LESIONS, MEASURED, PRUNED, write_atomically
-
-if TYPE_CHECKING:
-    from cbundles.executor.worker import Worker  # which is the program that runs us
 
 Result = TypeVar("Result")
 
@@ -43,40 +42,40 @@ def job_of(task: dict[str, Any]) -> Job:
     return Study(Cell.fromdict(task["cell"]), task["task"], (), 0.0)
 
 
-def _train(worker: Worker, job: Job, task: dict[str, Any]) -> None:
+def _train(context: Context, job: Job, task: dict[str, Any]) -> None:
     """Train a population to the end, as its command says, and write what became of it."""
     policy = POLICIES[job.cells[0].kind]
-    data, facts, fingerprint = worker.data(job.cells[0])
-    training = Training(worker, job, fingerprint)
+    data, facts, fingerprint = context.data(job.cells[0])
+    training = Training(context, job, fingerprint)
 
     def train(resume: bytes | None) -> RunState[Any]:
         return training.follow(policy.train(job.cells, data, facts, resume), policy, resume)
 
-    state = _resuming(worker, training.key, train)
+    state = _resuming(context, training.key, train)
     training.finish(state, policy.records(job.cells, state))
     jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
 
 
-def _resuming(worker: Worker, key: str, attempt: Callable[[bytes | None], Result]) -> Result:
+def _resuming(context: Context, key: str, attempt: Callable[[bytes | None], Result]) -> Result:
     """What an attempt makes of the checkpoint that is there; or of None, from the start, when it is
     damaged, or nothing that this version can make sense of. Any other error leaves it in place."""
     try:
-        return attempt(worker.store.load_checkpoint(key))
+        return attempt(context.store.load_checkpoint(key))
     except DamagedCheckpoint as error:
         text = f"{key}: checkpoint unusable ({error}); from the start"
-        worker.send({"event": "note", "text": text})
+        context.send({"event": "note", "text": text})
         return attempt(None)
 
 
 class Training:
     """A population on its way to its records: checkpoints, kept networks, progress."""
 
-    def __init__(self, worker: Worker, job: Job, fingerprint: str) -> None:
+    def __init__(self, context: Context, job: Job, fingerprint: str) -> None:
         self.key = f"{job.key}-{fingerprint}"  # other images: another network
-        self._worker = worker
+        self._context = context
         self._job = job
         self._fingerprint = fingerprint
-        self._kept = keeping.epochs_of(worker.keep, job.cells[0].training.epochs)
+        self._kept = keeping.epochs_of(context.keep, job.cells[0].training.epochs)
 
     def follow(
         self, states: Iterator[RunState[Any]], policy: Any, resume: bytes | None
@@ -90,15 +89,15 @@ class Training:
             if not state.population.step and str(state.epoch) in self._kept:
                 self._keep(state, str(state.epoch))
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                self._worker.store.save_checkpoint(self.key, state.freeze())
+                self._context.store.save_checkpoint(self.key, state.freeze())
                 saved_at = time.monotonic()
-            self._worker.send({"population": self._job.key, **policy.progress(state)})
+            self._context.send({"population": self._job.key, **policy.progress(state)})
         assert state is not None  # there is always one, if only that of the checkpoint
         return state
 
     def finish(self, state: RunState[Any], records: Sequence[dict[str, Any]]) -> None:
         """Write the records of all cells, and the trained networks that are wanted."""
-        store, origin = self._worker.store, self._worker.origin(self._fingerprint)
+        store, origin = self._context.store, self._context.origin(self._fingerprint)
         if LAST in self._kept:
             self._keep(state, LAST)
         for record in records:
@@ -116,10 +115,10 @@ class Training:
                 "cell": cell.id,
                 "config": cell.asdict(),
                 "epoch": state.epoch,
-                **self._worker.origin(self._fingerprint),
+                **self._context.origin(self._fingerprint),
             }
             content = saved.encode(Saved(*state.population.network_of(number), whence))
-            write_atomically(self._worker.store.weights_path(cell.id, epoch), content)
+            write_atomically(self._context.store.weights_path(cell.id, epoch), content)
 
     def _require_kept(self, before: int) -> None:
         """DamagedCheckpoint, so that training starts again, when networks of epochs before this one
@@ -128,7 +127,7 @@ class Training:
             if epoch == LAST or int(epoch) >= before:
                 continue
             for cell in self._job.cells:
-                path = self._worker.store.weights_path(cell.id, epoch)
+                path = self._context.store.weights_path(cell.id, epoch)
                 try:
                     saved.read_of_cell(path, cell.id, self._fingerprint)
                 except InputError:
@@ -137,18 +136,18 @@ class Training:
                     ) from None
 
 
-def _trained(worker: Worker, cell: Cell) -> tuple[ConvShape, Network, Any, str, str | None]:
+def _trained(context: Context, cell: Cell) -> tuple[ConvShape, Network, Any, str, str | None]:
     """The trained network of a cell and its shape; the images; their fingerprint, and its own."""
-    data, _, fingerprint = worker.data(cell)
-    path = worker.store.weights_path(cell.id)
+    data, _, fingerprint = context.data(cell)
+    path = context.store.weights_path(cell.id)
     one = saved.read_of_cell(path, cell.id, fingerprint, must_be_residual=True)
     assert isinstance(one.shape, ConvShape)
-    return one.shape, one.network, data, fingerprint, worker.store.network_digest(cell.id)
+    return one.shape, one.network, data, fingerprint, context.store.network_digest(cell.id)
 
 
-def _lesion(worker: Worker, job: Job, task: dict[str, Any]) -> None:
+def _lesion(context: Context, job: Job, task: dict[str, Any]) -> None:
     (cell,) = job.cells
-    shape, network, data, fingerprint, digest = _trained(worker, cell)
+    shape, network, data, fingerprint, digest = _trained(context, cell)
     settings = removal.Settings(**task["settings"])
     identity = [digest, fingerprint, cell.asdict(), task["settings"]]
     key = f"{job.key}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
@@ -157,37 +156,37 @@ def _lesion(worker: Worker, job: Job, task: dict[str, Any]) -> None:
         state = None if resume is None else lesion.thaw(resume, shape, len(data.test.labels))
         for now in lesion.run(shape, network, cell, data, settings, state):
             state = now.state
-            worker.store.save_checkpoint(key, lesion.freeze(state))
+            context.store.save_checkpoint(key, lesion.freeze(state))
             part = {"part": now.done, "of": now.total, "what": "lesioned networks"}
-            worker.send({"event": "step", "population": job.key, **part})
+            context.send({"event": "step", "population": job.key, **part})
         assert state is not None  # there is one before the first lesion
         return lesion.record(cell, settings, state, images=len(data.test.labels))
 
-    record = _resuming(worker, key, study)
-    origin = {"network": digest, **worker.origin(fingerprint)}
-    worker.store.finish({**record, **origin}, LESIONS)
-    worker.store.drop_checkpoints(job.key)
+    record = _resuming(context, key, study)
+    origin = {"network": digest, **context.origin(fingerprint)}
+    context.store.finish({**record, **origin}, LESIONS)
+    context.store.drop_checkpoints(job.key)
     jax.clear_caches()
 
 
-def _prune(worker: Worker, job: Job, task: dict[str, Any]) -> None:
+def _prune(context: Context, job: Job, task: dict[str, Any]) -> None:
     (cell,) = job.cells
-    shape, network, data, fingerprint, digest = _trained(worker, cell)
+    shape, network, data, fingerprint, digest = _trained(context, cell)
     pruned = prune.prune(shape, network, cell, data, task["removed"], task["epochs"])
-    origin = {"network": digest, **worker.origin(fingerprint)}
+    origin = {"network": digest, **context.origin(fingerprint)}
     of = {"of": cell.id, "config": cell.asdict(), "blocks": task["blocks"], **origin}
     whence = {"cell": cell.id, "removed": task["removed"], "config": cell.asdict(), **origin}
     made = (pruned.small, pruned.recalibrated, pruned.tuned)
-    for path, one in zip(worker.store.pruned_paths(task["name"]), made, strict=True):
+    for path, one in zip(context.store.pruned_paths(task["name"]), made, strict=True):
         write_atomically(path, saved.encode(Saved(pruned.shape, one, whence)))
-    worker.store.finish({"cell": task["name"], **of, **pruned.record}, PRUNED)
+    context.store.finish({"cell": task["name"], **of, **pruned.record}, PRUNED)
     jax.clear_caches()
 
 
-def _measure(worker: Worker, job: Job, task: dict[str, Any]) -> None:
+def _measure(context: Context, job: Job, task: dict[str, Any]) -> None:
     (cell,) = job.cells
-    data, _, fingerprint = worker.data(cell)
-    store = worker.store
+    data, _, fingerprint = context.data(cell)
+    store = context.store
     epochs = store.kept_epochs(cell.id)
     kept = {
         epoch: saved.read_of_cell(store.weights_path(cell.id, epoch), cell.id, fingerprint)
@@ -195,11 +194,25 @@ def _measure(worker: Worker, job: Job, task: dict[str, Any]) -> None:
     }
     record = remeasure.remeasure(cell, kept, data, task["readings"])
     networks = {epoch: store.network_digest(cell.id, epoch) for epoch in epochs}
-    store.finish({**record, "networks": networks, **worker.origin(fingerprint)}, MEASURED)
+    store.finish({**record, "networks": networks, **context.origin(fingerprint)}, MEASURED)
     jax.clear_caches()
 
 
-TASKS: dict[str, Callable[[Worker, Job, dict[str, Any]], None]] = {
+def perform(context: Context, task: dict[str, Any]) -> None:
+    """Do a task and tell how it ended; a failure leaves its traceback in a file."""
+    job = job_of(task)
+    try:
+        TASKS[task["task"]](context, job, task)
+        context.send({"event": "finished", "population": job.key})
+    except Exception as error:
+        reason = traceback.format_exception_only(error)[0].strip().splitlines()[0]
+        log = context.store.logs / f"failed-{job.key}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc())
+        context.send({"event": "failed", "population": job.key, "reason": reason, "log": str(log)})
+
+
+TASKS: dict[str, Callable[[Context, Job, dict[str, Any]], None]] = {
     TRAIN: _train,
     GROW: _train,
     TUNE: _train,

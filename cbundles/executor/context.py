@@ -1,0 +1,54 @@
+"""What the tasks of a worker share. Making one imports JAX and settles how it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from cbundles import provenance
+from cbundles.config import TUNE, Cell
+from cbundles.data import dataset, device, storage_of
+from cbundles.data.dataset import Facts
+from cbundles.data.device import DeviceData
+from cbundles.store import Store
+
+
+class Context:
+    """Where results go, how to tell of progress, what is kept, and the images."""
+
+    def __init__(self, options: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
+        """options: plain data, as `local` gives it to a process; send: tells of progress."""
+        jax.config.update("jax_compilation_cache_dir", options["compile_cache"])
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+        jax.config.update("jax_default_matmul_precision", "highest")  # float32 is not TF32
+        self.store = Store(Path(options["folder"]))
+        self.keep: list[str] = options["keep"]  # epochs, see `keeping`
+        self.send = send
+        self.device = {
+            "platform": jax.devices()[0].platform,
+            "device": jax.devices()[0].device_kind,
+            "processor": provenance.processor(),
+        }
+        self._source = {"versions": provenance.versions(), "commit": provenance.commit()}
+        self._placed: tuple[object, tuple[DeviceData, Facts, str]] | None = None
+
+    def origin(self, fingerprint: str) -> dict[str, Any]:
+        """Where a result comes from, as its record keeps it."""
+        return {**self.device, **self._source, "data_fingerprint": fingerprint}
+
+    def data(self, cell: Cell) -> tuple[DeviceData, Facts, str]:
+        """The device arrays for a cell, the data set's facts and fingerprint; kept until a
+        cell asks for others."""
+        held_out = cell.tuning.held_out if cell.kind == TUNE else 0.0
+        key = (cell.data, cell.probe, held_out)
+        if self._placed is None or self._placed[0] != key:
+            self._placed = None  # free the old arrays before the new ones are made
+            stored = dataset.read(storage_of(cell.data.name), verify=False)
+            if stored is None:
+                raise RuntimeError(f"{cell.data.name}: the decoded data set has disappeared")
+            placed = device.place(stored, cell.data, cell.probe, held_out)
+            self._placed = (key, (placed, stored.facts, stored.fingerprint))
+        return self._placed[1]
