@@ -4,11 +4,13 @@
                 2  with the largest entropy of the probe set, later ones also with conflict rates;
                    `network` is the hash of its numbers
     run         1  run.json; the first ones have no number
-    checkpoint  1  a mark, the SHA-256 of what follows, and that: see `seal`
+    checkpoint  1  a mark, the SHA-256 of what follows, and that: see `seal`; the state of a run, see
+                   `experiments.run_state`, before that of an epoch
     network     1  see `networks.saved`
 
 A number is raised when the meaning of what is there changes. All that were ever written stay
-readable. (Before checkpoints had a number they had no checksum either: those start again.)
+readable, but for checkpoints, which are there only until a run ends: those without a number start
+again, and so do the first ones of networks that change their depth.
 """
 
 from __future__ import annotations

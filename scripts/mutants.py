@@ -177,15 +177,31 @@ FAULTS = (
         ("tests/test_measure.py::test_accuracy_counts_every_test_image",),
     ),
     Fault(
-        "resume: one epoch is trained twice",
+        "resume: an interrupted epoch begins again",
         (
             Edit(
-                "cbundles/experiments/sweep.py",
-                "for number in range(len(moment.seconds), training",
-                "for number in range(max(len(moment.seconds), 1) - 1, training",
+                "cbundles/population.py",
+                'epoch, step = int(content["epoch"]), int(content["step"])',
+                'epoch, step = int(content["epoch"]), 0',
             ),
         ),
-        ("tests/test_train.py::test_resuming_is_bit_identical",),
+        ("tests/test_train.py::test_pauses_within_an_epoch_change_no_bit",),
+    ),
+    Fault(
+        "readings: the weights outside the output layer are all weights",
+        (Edit("cbundles/networks/network.py", "if over == ALL:", "if over:"),),
+        ("tests/test_measure.py::test_which_weights_the_amplitude_is_taken_over",),
+    ),
+    Fault(
+        "readings: those of another normalisation are taken from the same pass",
+        (
+            Edit(
+                "cbundles/measure.py",
+                "seen = watched.visit(shape, subject, x, see, norm)",
+                "seen = watched.visit(shape, subject, x, see, BATCH)",
+            ),
+        ),
+        ("tests/test_measure.py::test_paper_e2e",),
     ),
     Fault(
         "records: written in place, so that half of one can be there",
@@ -218,7 +234,7 @@ FAULTS = (
         "auto-tuning: the first conflicting block stays",
         (
             Edit(
-                "cbundles/experiments/autotune.py",
+                "cbundles/decisions/autotune.py",
                 "left[stage] = first + (",
                 "left[stage] = first + 1 + (",
             ),

@@ -286,6 +286,25 @@ def test_killed_while_training_continues_from_the_checkpoint(process, frozen, ti
     assert not list((tmp_path / "killed" / "checkpoints").iterdir())
 
 
+@pytest.mark.slow
+def test_killed_within_an_epoch_continues_there(process, frozen, tiny, tmp_path, monkeypatch):
+    """A pause, and a checkpoint, after every step; the tables are those of a run without any."""
+    one = [tiny, "--set", "model.width=8", "--set", "model.depth=3", "--set", "training.epochs=3"]
+    assert process("sweep", *one, "--out", "whole").returncode == 0
+    monkeypatch.setenv("CBUNDLES_PAUSE_SECONDS", "0")
+    with frozen("sweep", *one, "--out", "killed", at="killed/checkpoints/*", after=5):
+        pass
+    assert not list((tmp_path / "killed").glob("cells/*.json"))
+    (path,) = (tmp_path / "killed/checkpoints").iterdir()
+    population = serialization.msgpack_restore(formats.unseal(path.read_bytes()))["population"]
+    assert (population["epoch"], population["step"]) == (1, 3)
+    resumed = process("sweep", *one, "--out", "killed", "--json")
+    events = [json.loads(line) for line in resumed.stdout.splitlines()]
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [2, 3]
+    for name in ("table.csv", "layers.csv"):
+        assert untimed(tmp_path / "killed" / name) == untimed(tmp_path / "whole" / name)
+
+
 @pytest.mark.parametrize("damage", ["nonsense", "another history", "a flipped bit"])
 def test_a_checkpoint_that_cannot_be_used_costs_the_checkpoint_only(
     cli, tmp_path, monkeypatch, damage

@@ -21,8 +21,8 @@ from cbundles.commands.running import Command, Options
 from cbundles.commands.sweep import Sweep
 from cbundles.commands.toy import Toy
 from cbundles.console import duration
-from cbundles.errors import InputError, did_you_mean
 from cbundles.decisions import removal
+from cbundles.errors import InputError, did_you_mean
 from cbundles.report.table import Column, Table
 
 # What each step may say, besides the settings of an experiment behind `set`.
