@@ -3,9 +3,9 @@
     record      1  without a number; the `network` of a study is the hash of a file
                 2  with the largest entropy of the probe set, later ones also with conflict rates;
                    `network` is the hash of its numbers
+    records     1  the records of a complete run in one file: see `sealed`
     run         1  run.json; the first ones have no number
-    checkpoint  1  a mark, the SHA-256 of what follows, and that: see `seal`; the state of a run, see
-                   `experiments.run_state`, before that of an epoch
+    checkpoint  1  a mark, the SHA-256 of what follows, and that (see `seal`): the state of a run
     network     1  see `networks.saved`
 
 A number is raised when the meaning of what is there changes. All that were ever written stay
@@ -20,8 +20,8 @@ from typing import Any
 
 from cbundles.errors import DamagedCheckpoint, InputError
 
-RECORD, RUN, NETWORK = "record", "run", "network"
-NEWEST = {RECORD: 2, RUN: 1, NETWORK: 1}
+RECORD, SEALED, RUN, NETWORK = "record", "file of records", "run", "network"
+NEWEST = {RECORD: 2, SEALED: 1, RUN: 1, NETWORK: 1}
 CHECKPOINT_MARK = b"cbundles checkpoint 1\n"
 DIGEST_BYTES = hashlib.sha256().digest_size
 

@@ -2,11 +2,14 @@
 
     results/<name>/
         run.json             what was run: configuration, versions, device, commit, data
-        cells/<id>.json      completion record of one cell
+        records.jsonl        completion records of the cells of a complete run, see `sealed`
+        cells/<id>.json      completion record of one cell, until the run is complete
         checkpoints/<id>     the latest state of a population in training, gone when it ends
         weights/<id>.npz     the trained network of a cell, when it was asked for
         weights/<id>-epoch1.npz   the network after epoch 1, likewise
         measured/<id>.json   what further readings say of the networks of a cell that were kept
+        lesions.jsonl, pruned.jsonl, measured.jsonl
+                             the same, of all cells
         lesions/<id>.json    what became of the trained network of a cell without some blocks
         pruned/              networks without some blocks, .npz, and what was measured of them
         logs/                what the worker processes printed, and tracebacks of failed cells
@@ -28,12 +31,19 @@ from typing import Any
 
 import numpy as np
 
-from cbundles import formats
+from cbundles import formats, sealed
 from cbundles.errors import InputError
 from cbundles.keeping import LAST
 
 # Kinds of records.
 CELLS, LESIONS, PRUNED, MEASURED = "cells", "lesions", "pruned", "measured"
+# All records of a kind, once a run is complete.
+SEALED_FILES = {
+    CELLS: "records.jsonl",
+    LESIONS: "lesions.jsonl",
+    PRUNED: "pruned.jsonl",
+    MEASURED: "measured.jsonl",
+}
 WEIGHTS = "weights"
 VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "pruned.csv",
          "growth.csv", "growth.md", "tuning.csv", "tuning.md", "readings.csv")  # fmt: skip
@@ -70,6 +80,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._read: dict[str, tuple[Any, dict[str, dict[str, Any]]]] = {}
         self.logs = folder / "logs"
         self.figures = folder / "figures"
 
@@ -107,17 +118,65 @@ class Store:
     def record_path(self, cell: str, kind: str = CELLS) -> Path:
         return self.folder / kind / f"{cell}.json"
 
+    def sealed_path(self, kind: str) -> Path:
+        return self.folder / SEALED_FILES[kind]
+
+    def has(self, cell: str, kind: str = CELLS) -> bool:
+        """Whether there is a record, good or damaged."""
+        return self.record_path(cell, kind).is_file() or cell in self._sealed(kind)
+
+    def _sealed(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The records in the file of a complete run, which is read again when it has changed."""
+        path = self.sealed_path(kind)
+        try:
+            now = path.stat()
+        except OSError:
+            return {}
+        version = (now.st_mtime_ns, now.st_size, now.st_ino)
+        if self._read.get(kind, (None, {}))[0] != version:
+            self._read[kind] = (version, sealed.decode(path))
+        return self._read[kind][1]
+
+    def seal(self) -> None:
+        """Put all records of each kind into one file, which then is read back, and remove their
+        own files. What is written later opens the run again, until it is sealed anew."""
+        for kind in SEALED_FILES:
+            loose = self._loose(kind)
+            if not loose:
+                continue
+            records = self.records(kind)
+            write_atomically(self.sealed_path(kind), sealed.encode(records))
+            kept = self._sealed(kind)
+            if any(kept.get(record["cell"]) != record for record in records):
+                raise RuntimeError(f"{self.sealed_path(kind)}: not what was written")
+            for cell in loose:
+                self.record_path(cell, kind).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something else may be there
+                (self.folder / kind).rmdir()
+
+    def _loose(self, kind: str) -> list[str]:
+        """Ids of the records that have a file of their own."""
+        return sorted(path.stem for path in (self.folder / kind).glob("*.json"))
+
+    def ids(self, kind: str = CELLS) -> list[str]:
+        """Of all records of a kind."""
+        return sorted({*self._loose(kind), *self._sealed(kind)})
+
     def is_finished(self, cell: str, fingerprint: str | None) -> bool:
         """True when the cell was trained on the data with this fingerprint; None: on any."""
-        if not self.record_path(cell).is_file():
+        if not self.has(cell):
             return False
         found = self.record(cell).get("data_fingerprint", fingerprint)
         return fingerprint is None or bool(found == fingerprint)
 
     def record(self, cell: str, kind: str = CELLS) -> dict[str, Any]:
+        """A record; its own file comes before that of the whole run, which is older."""
         path = self.record_path(cell, kind)
         try:
-            content: dict[str, Any] = json.loads(path.read_text())
+            if path.is_file():
+                content: dict[str, Any] = json.loads(path.read_text())
+            else:
+                content, path = self._sealed(kind)[cell], self.sealed_path(kind)
             formats.check(formats.RECORD, content, str(path))
             if content["cell"] != cell:
                 raise ValueError(f"it is the record of {content['cell']}")
@@ -131,8 +190,7 @@ class Store:
 
     def records(self, kind: str) -> list[dict[str, Any]]:
         """All records of a kind."""
-        paths = sorted((self.folder / kind).glob("*.json"))
-        return [self.record(path.stem, kind) for path in paths]
+        return [self.record(cell, kind) for cell in self.ids(kind)]
 
     def finish(self, record: dict[str, Any], kind: str = CELLS) -> None:
         content = {"format": formats.NEWEST[formats.RECORD], **record}
@@ -185,10 +243,16 @@ class Store:
 
     def forget(self, cells: list[str]) -> None:
         """Remove the records and weights of cells, and what was made of them; all checkpoints."""
-        kinds = (*NEEDED, WEIGHTS)
-        of_cells = [path for cell in cells for kind in kinds
-                    for path in self.folder.glob(f"{kind}/{cell}*")]  # fmt: skip
-        for path in [*of_cells, *self.folder.glob("checkpoints/*")]:
+        for kind in SEALED_FILES:
+            kept = self._sealed(kind)
+            left = [r for name, r in kept.items() if not name.startswith(tuple(cells))]
+            if len(left) < len(kept):
+                write_atomically(self.sealed_path(kind), sealed.encode(left))
+        for folder in (*SEALED_FILES, WEIGHTS):
+            for cell in cells:
+                for path in self.folder.glob(f"{folder}/{cell}*"):
+                    path.unlink(missing_ok=True)
+        for path in self.folder.glob("checkpoints/*"):
             path.unlink(missing_ok=True)
 
     def clear_views(self) -> None:

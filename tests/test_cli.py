@@ -24,7 +24,7 @@ import cbundles
 from cbundles import formats
 from cbundles.executor import tasks
 from cbundles.report.summary import TIMING_COLUMNS
-from cbundles.store import Store
+from cbundles.store import CELLS, Store
 
 TINY = """
 data: {name: spirals}
@@ -129,9 +129,9 @@ def test_changed_images_are_another_experiment(cli, tmp_path):
     )
     assert "[1/1]" in cli("sweep", "f.yaml").stdout
     assert "[1/1]" not in cli("sweep", "f.yaml").stdout
-    (path,) = (tmp_path / "results/f/cells").iterdir()
+    (record,) = Store(tmp_path / "results/f").records(CELLS)
     largest = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))  # not ln 2: three of four are a
-    assert json.loads(path.read_text())["largest_entropy"] == pytest.approx(largest, abs=1e-4)
+    assert record["largest_entropy"] == pytest.approx(largest, abs=1e-4)
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(
         tmp_path / "images" / "train" / "a" / "0.png"
     )
@@ -156,8 +156,7 @@ def test_every_way_to_measure_the_same_network(process, tmp_path):
         assert ("[probe_resolution=float16]" in done.stdout.replace("\n", "")) == (
             name == "formats"
         )
-        for path in (tmp_path / "results" / name / "cells").iterdir():
-            record = json.loads(path.read_text())
+        for record in Store(tmp_path / "results" / name).records(CELLS):
             probe = record["config"]["probe"]
             histories[name, probe["resolution"]] = record["history"][-1]
     assert len({h["test_accuracy"] for h in histories.values()}) == 1

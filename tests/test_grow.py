@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 
 import jax
@@ -19,6 +18,7 @@ from cbundles.experiments import grow, tune
 from cbundles.networks import saved
 from cbundles.networks.shape import FcShape
 from cbundles.population import Population, Scores
+from cbundles.store import CELLS, Store
 
 GROW = {
     "data": {"name": "spirals"},
@@ -177,8 +177,8 @@ def test_grow_for_a_hundred_epochs_and_a_checkpoint_of_the_last_one(tmp_path, cl
     done = cli("grow", path)
     assert done.returncode == 0, done.stdout
     for record in whole:
-        found = tmp_path / "results" / "small" / "cells" / f"{record['cell']}.json"
-        assert json.loads(found.read_text())["history"] == record["history"]
+        found = Store(tmp_path / "results" / "small").record(record["cell"])
+        assert found["history"] == record["history"]
     assert not list(folder.iterdir())
 
 
@@ -465,7 +465,7 @@ def test_grow_command(cli, tmp_path):
     assert {p.name for p in (folder / "figures").glob("*.png")} == {
         "fig_growth_loss.png", "fig_growth_sensitivity.png"
     }  # fmt: skip
-    records = [json.loads(p.read_text()) for p in (folder / "cells").iterdir()]
+    records = Store(folder).records(CELLS)
     (inserted,) = [r for r in records if r["config"]["growth"]["arm"] == "max"
                    and r["config"]["training"]["seed"] == 0]  # fmt: skip
     kept = saved.read(folder / "weights" / f"{inserted['cell']}.npz")
@@ -484,7 +484,7 @@ def test_tune_command(cli, tmp_path):
     path = written(tmp_path, TUNE)
     done = cli("tune", path)
     assert done.returncode == 0, done.stdout + done.stderr
-    records = [json.loads(p.read_text()) for p in (tmp_path / "results/small/cells").iterdir()]
+    records = Store(tmp_path / "results/small").records(CELLS)
     assert {r["config"]["tuning"]["arm"] for r in records} == set(TUNE["tuning"]["arm"])
     assert (tmp_path / "results/small/tuning.csv").read_text().count("\n") > 1
 

@@ -11,21 +11,25 @@ from conftest import ROOT
 
 from cbundles import config, identity
 from cbundles.errors import InputError
+from cbundles.store import CELLS, LESIONS, Store
 
 # Toys have no configuration; pruned networks are named after the cell that they were made from.
-COMMITTED = sorted(
-    path
-    for kind in ("cells", "lesions")
-    for path in ROOT.glob(f"results/*/{kind}/*.json")
-    if path.parts[-3] != "toy"
-)
+STORES = [
+    Store(path.parent)
+    for path in sorted(ROOT.glob("results/*/run.json"))
+    if path.parent.name != "toy"
+]
 
 
 @pytest.fixture(scope="module")
 def committed():
-    """Of every committed record its path, the cell it says it is of, and its configuration."""
-    records = [(path, json.loads(path.read_text())) for path in COMMITTED]
-    return [(path, record["cell"], record["config"]) for path, record in records]
+    """Of every committed record its folder, the cell it says it is of, and its configuration."""
+    return [
+        (store.folder, record["cell"], record["config"])
+        for store in STORES
+        for kind in (CELLS, LESIONS)
+        for record in store.records(kind)
+    ]
 
 
 def redefined(kind, values=(), **more):
@@ -81,7 +85,7 @@ def test_a_setting_that_is_not_known_is_named():
 def test_committed_records_have_the_identity_of_their_configuration(committed):
     assert len(committed) >= 1500
     for path, cell, settings in committed:
-        assert config.Cell.fromdict(settings).id == cell == path.stem, path
+        assert config.Cell.fromdict(settings).id == cell, path
 
 
 def test_no_two_networks_share_an_identity(committed):

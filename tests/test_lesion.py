@@ -32,7 +32,7 @@ from cbundles.networks import conv, lowering, network, pruning, saved, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
 from cbundles.report import lesion_figures, lesions, statistics
-from cbundles.store import Store
+from cbundles.store import LESIONS, PRUNED, Store
 
 
 @pytest.fixture(scope="module")
@@ -461,7 +461,7 @@ def test_a_population_is_kept_as_networks_of_their_own_shape(cli, tmp_path):
     assert len(paths) == 4
     for path in paths:
         one = saved.read(path)
-        record = json.loads((tmp_path / f"results/a/cells/{path.stem}.json").read_text())
+        record = Store(tmp_path / "results/a").record(path.stem)
         assert one.shape.depth == record["config"]["model"]["depth"]
         assert one.shape.parameters == record["parameters"]
         x = augment.plain(stored.test_images, augment.pipeline_for(config.Data()))
@@ -502,8 +502,7 @@ def test_lesion_and_prune_in_small(cli, tmp_path):
     done = cli("lesion", "--config", "study.yaml", "--draws", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "results/study"
-    (path,) = (run / "lesions").iterdir()
-    record = json.loads(path.read_text())
+    (record,) = Store(run).records(LESIONS)
     assert len(record["blocks"]["entropy"]) == 2 and record["images"] == 16
     assert record["network"] == Store(run).network_digest(record["cell"])
     again = cli("lesion", str(run), "--draws", "2")
@@ -511,8 +510,8 @@ def test_lesion_and_prune_in_small(cli, tmp_path):
     pruned = cli("prune", str(run), "--blocks", "2")
     assert pruned.returncode == 0, pruned.stdout + pruned.stderr
     assert "1 blocks removed, 6 -> 4 layers" in pruned.stdout
-    (path,) = (run / "pruned").glob("*.json")
-    assert json.loads(path.read_text())["difference"] <= 1e-5
+    (record,) = Store(run).records(PRUNED)
+    assert record["difference"] <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -552,20 +551,20 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "to train" not in done.stdout and "5 blocks conflict" in done.stdout
     assert not list((run / "checkpoints").glob("*"))
-    records = [json.loads(path.read_text()) for path in sorted((run / "lesions").glob("*.json"))]
+    records = Store(run).records(LESIONS)
     assert len(records) == 1
     for name in ("lesion.csv", "lesion.md", "figures/fig_lesion_curves.png"):
         assert (run / name).stat().st_size > 100
-    before = {path: path.read_bytes() for path in (run / "lesions").iterdir()}
+    before = (run / "lesions.jsonl").read_bytes()
     again = process("lesion", str(run), "--draws", "4", "--every", "2")
     assert again.returncode == 0 and "to study" not in again.stdout
-    assert {path: path.read_bytes() for path in (run / "lesions").iterdir()} == before
+    assert (run / "lesions.jsonl").read_bytes() == before
 
     done = process("prune", str(run), "--blocks", "2,3,5")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("3 blocks removed, 12 -> 6 layers") == 1
     stored = data_sets.load("mnist_mini")
-    made = [json.loads(path.read_text()) for path in sorted((run / "pruned").glob("*.json"))]
+    made = Store(run).records(PRUNED)
     assert len(made) == 1
     for one in made:
         assert one["difference"] <= 1e-5 and one["removed"] == [1, 2, 4]

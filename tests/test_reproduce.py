@@ -64,7 +64,8 @@ steps:
 def test_reproduce_and_report(cli, tmp_path):
     """Steps run and are not repeated; one without data is left out and named; the report is built
     from records, and again the same after its figures were deleted."""
-    shutil.copytree(ROOT / "results/toy/cells", tmp_path / "results/toy/cells")
+    (tmp_path / "results/toy").mkdir(parents=True)
+    shutil.copy(ROOT / "results/toy/records.jsonl", tmp_path / "results/toy")
     grid = "model: {width: [4, 8], depth: [2, 4]}\ndata: {name: spirals}\n"
     (tmp_path / "grid.yaml").write_text(grid + "probe: {samples: 64}\n")
     missing = "data: {name: 'folder:nowhere'}\nmodel: {width: 4, depth: 2}\n"

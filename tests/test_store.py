@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+import json
+from pathlib import Path
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cbundles.columns import from_columns, to_columns
 from cbundles.errors import InputError
-from cbundles.store import Store, write_atomically
+from cbundles.store import CELLS, LESIONS, NEEDED, Store, write_atomically
 
 
 def test_records_come_back(tmp_path):
@@ -81,3 +87,101 @@ def test_checkpoints_are_kept_until_dropped(tmp_path):
     store.drop_checkpoint("key")
     store.drop_checkpoint("key")
     assert store.load_checkpoint("key") is None
+
+
+def record_of(cell, **more):
+    """With a history and an origin, as sweeps write them."""
+    paper = {"paper": {"entropy": [1.5]}}
+    history = [
+        {"test_accuracy": 0.1 * epoch, "entropy": [0.0, None], "readings": paper}
+        for epoch in range(3)
+    ]
+    origin = {"platform": "cpu", "commit": "abc", "data_fingerprint": "images"}
+    return {"cell": cell, "history": history, **origin, **more}
+
+
+def test_a_complete_run_is_one_file_and_says_the_same(tmp_path):
+    store = Store(tmp_path)
+    for cell in ("b", "a", "c"):
+        store.finish(record_of(cell, commit="other" if cell == "c" else "abc"))
+    store.finish({"cell": "b", **dict.fromkeys(NEEDED[LESIONS], 1), "config": {}}, LESIONS)
+    before = {kind: store.records(kind) for kind in (CELLS, LESIONS)}
+    store.seal()
+    files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {"records.jsonl", "lesions.jsonl"}
+    again = Store(tmp_path)
+    for one in (store, again):
+        assert {kind: one.records(kind) for kind in (CELLS, LESIONS)} == before
+        assert one.is_finished("c", "images") and not one.is_finished("c", "others")
+        assert one.has("b", LESIONS) and not one.has("a", LESIONS)
+    header, *lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    assert len(json.loads(header)["origins"]) == 2 and len(lines) == 3  # shared ones stand once
+    assert "abc" not in "".join(lines)
+
+
+def test_a_run_that_grows_is_opened_and_sealed_again(tmp_path):
+    store = Store(tmp_path)
+    store.finish(record_of("a", value=1))
+    store.seal()
+    store.finish(record_of("a", value=2))  # the newer one counts
+    store.finish(record_of("b", value=3))
+    assert [record["value"] for record in store.records(CELLS)] == [2, 3]
+    store.seal()
+    assert [record["value"] for record in Store(tmp_path).records(CELLS)] == [2, 3]
+    store.forget(["a"])
+    assert store.ids() == Store(tmp_path).ids() == ["b"]
+
+
+def test_a_kill_while_sealing_loses_nothing(tmp_path, monkeypatch):
+    store = Store(tmp_path)
+    for cell in ("a", "b"):
+        store.finish(record_of(cell))
+    before = store.records(CELLS)
+    unlink, calls = Path.unlink, []
+
+    def dying(path, **how):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        unlink(path, **how)
+
+    monkeypatch.setattr(Path, "unlink", dying)
+    with pytest.raises(KeyboardInterrupt):
+        store.seal()
+    monkeypatch.undo()
+    assert len(list(tmp_path.glob("cells/*.json"))) == 1  # the other one is in the file alone
+    again = Store(tmp_path)
+    assert again.records(CELLS) == before
+    again.seal()
+    assert Store(tmp_path).records(CELLS) == before and not (tmp_path / "cells").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "content", "message"),
+    [
+        (0, "", "damaged"),
+        (0, '{"format": 99, "origins": []}', "file of records of format 99"),
+        (2, "{", r"records\.jsonl:3: damaged record"),
+        (2, '{"cell": "b", "origin": 7}', r"records\.jsonl:3: damaged record"),
+    ],
+)
+def test_a_damaged_line_is_named(tmp_path, line, content, message):
+    store = Store(tmp_path)
+    for cell in ("a", "b"):
+        store.finish(record_of(cell))
+    store.seal()
+    lines = (tmp_path / "records.jsonl").read_text().splitlines()
+    lines[line] = content
+    (tmp_path / "records.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=message):
+        Store(tmp_path).record("a")
+
+
+plain = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
+nested = st.dictionaries(st.sampled_from("xy"), plain)
+entry = st.dictionaries(st.sampled_from("abc"), plain | nested)
+
+
+@given(st.lists(entry, max_size=4))
+def test_columns_give_back_what_was_put_in(entries):
+    assert from_columns(json.loads(json.dumps(to_columns(entries)))) == entries

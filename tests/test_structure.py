@@ -19,8 +19,8 @@ from cbundles import __version__
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["arrays", "errors", "provenance"],
-    ["formats", "chance", "keeping"],
-    ["identity", "readings"],
+    ["formats", "chance", "keeping", "columns"],
+    ["identity", "readings", "sealed"],
     ["config"],
     ["data"],
     ["decisions"],

@@ -11,6 +11,7 @@ import pytest
 
 from cbundles.commands import toy as command
 from cbundles.experiments import toy
+from cbundles.store import Store
 
 
 def oracle_loss(weights, x, y):
@@ -102,7 +103,7 @@ def test_one_seed_of_the_command(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(command, "SEEDS", 1)
     done = cli("toy")
     assert done.returncode == 0, done.stderr
-    records = {p.stem for p in (tmp_path / "results/toy/cells").iterdir()}
+    records = set(Store(tmp_path / "results/toy").ids())
     assert records == set(command.record_names()) and "separate-0" in records
     again = cli("toy")
     assert again.returncode == 0 and "trained" not in again.stdout
@@ -115,11 +116,12 @@ def test_the_command(cli, tmp_path):
     for claim in ("C1", "C2", "C3", "C4"):
         assert f"{claim} reproduced" in done.stdout
     assert "C5 not reproduced" in done.stdout  # see ARCHITECTURE.md
-    records = {p.stem for p in (tmp_path / "results/toy/cells").iterdir()}
+    records = set(Store(tmp_path / "results/toy").ids())
     assert records == set(command.record_names())
     again = cli("toy")
     assert "trained" not in again.stdout and "C1 reproduced" in again.stdout
     damaged = tmp_path / "results/toy/cells/separate-0.json"
+    damaged.parent.mkdir()
     damaged.write_text(json.dumps({"cell": "another"}))
     failed = cli("toy")
     assert failed.returncode == 2 and "separate-0.json" in failed.stderr

@@ -166,6 +166,8 @@ class Autotune:
             store.write_run({**run, **state})
             ends = [*state["baseline"], *state["tuned"]]
             records = [store.record(cell) for cell in ends]
+            if not failed and all(chain.ended for chain in chains):
+                store.seal()
             _show_chains(chains, console)
             _show_table(Run(store, state, records), console)
         return 1 if failed else 0

@@ -170,6 +170,8 @@ class Lesion:
                 studies = self._studies(todo, facts)
                 done = len(self.experiment.cells) - len(todo)
                 failed += run_jobs(studies, done, facts, store, options, console, what="to study")
+            if not failed:
+                store.seal()
             run = runs.read(store.folder)
             figures = views.write(run) if run.records else []
         if options.as_json:
@@ -216,7 +218,7 @@ def keeping_weights(options: Options) -> Options:
 
 def _is_studied(store: Store, cell: Cell, settings: Settings, fingerprint: str | None) -> bool:
     """Whether there is a study with these settings, of the network that is there, if one is."""
-    if not store.record_path(cell.id, LESIONS).is_file():
+    if not store.has(cell.id, LESIONS):
         return False
     record = store.record(cell.id, LESIONS)
     same_data = fingerprint in (None, record["data_fingerprint"])

@@ -84,6 +84,8 @@ class Measure:
                 studies = [self._study(cell, store, facts[cell.data.name]) for cell in todo]
                 done = len(self.cells) - len(todo)
                 failed = run_jobs(studies, done, facts, store, options, console, what="to measure")
+            if not failed:
+                store.seal()
             table = remeasured.write_readings(store)
         if options.as_json:
             counts = {"networks": len(table.rows), "failed": failed, "rows": table.rows}
@@ -137,7 +139,7 @@ def _checked_names(names: str, cells: list[Cell]) -> str:
 
 def _record_of_kept(store: Store, cell: Cell, fingerprint: str | None) -> dict[str, Any] | None:
     """The record of the networks that are there now, measured on these data."""
-    if not store.record_path(cell.id, MEASURED).is_file():
+    if not store.has(cell.id, MEASURED):
         return None
     record = store.record(cell.id, MEASURED)
     epochs = store.kept_epochs(cell.id)

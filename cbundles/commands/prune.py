@@ -60,8 +60,10 @@ class Prune:
                 alone = dataclasses.replace(options, workers=1)  # or latencies would be of two
                 finished = len(wanted) - len(todo)
                 failed = run_jobs(studies, finished, facts, store, alone, console, what="to prune")
-            made = [p.name for p in wanted if store.record_path(p.name, PRUNED).is_file()]
+            made = [p.name for p in wanted if store.has(p.name, PRUNED)]
             records = [store.record(name, PRUNED) for name in made]
+            if not failed:
+                store.seal()
             views.write_pruned(store)
         say_what_is_not_trained(runs.read(store.folder), console)
         if records:
@@ -99,7 +101,7 @@ class Pruning:
 
 
 def _chosen_blocks(store: Store, cell: Cell, blocks: str) -> tuple[int, ...]:
-    if not store.record_path(cell.id, LESIONS).is_file():
+    if not store.has(cell.id, LESIONS):
         raise InputError(
             f"{store.folder}: nothing is known of its blocks yet; run "
             f"cbundles lesion {store.folder} first"
@@ -128,7 +130,7 @@ def _why_nothing_is_removed(store: Store, cell: Cell) -> str:
 def _is_pruned(store: Store, pruning: Pruning) -> bool:
     """Whether the network that is there was pruned so; where none is, whether one has been."""
     cell, name = pruning.cell, pruning.name
-    if not store.record_path(name, PRUNED).is_file():
+    if not store.has(name, PRUNED):
         return False
     if not store.weights_path(cell.id).is_file():
         return True

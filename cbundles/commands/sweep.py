@@ -234,6 +234,8 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
             failed = run_jobs(todo, len(finished), facts, store, options, console)
             finished = _finished(experiment.cells, store, fingerprints, options)
         records = [store.record(cell.id) for cell in experiment.cells if cell.id in finished]
+        if len(records) == len(experiment.cells):
+            store.seal()
         made_by = summary.origins(records)
         store.write_run({**run, "finished": len(records), "made_by": made_by})
         figures = views.write(runs.read(store.folder)) if records else []

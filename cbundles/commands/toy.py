@@ -27,7 +27,7 @@ class Toy:
 
     def seconds_left(self, options: Options) -> float:
         store = Store(options.out)
-        finished = all(store.record_path(name).is_file() for name in record_names())
+        finished = all(store.has(name) for name in record_names())
         return 0.0 if finished else SECONDS
 
     def execute(self, options: Options, console: Console) -> int:
@@ -37,11 +37,12 @@ class Toy:
         with store.locked():
             if options.fresh:
                 store.forget(names)
-            todo = [name for name in names if not store.record_path(name).is_file()]
+            todo = [name for name in names if not store.has(name)]
             if todo:
                 _train(store, todo, options.device, console)
             description = {"name": self.name, "cells": names, **origin()}
             store.write_run(description)
+            store.seal()
             run = Run(store, description, [store.record(name) for name in names])
             figures = views.write(run)
         for claim in claims.judge([run]):

@@ -70,7 +70,7 @@ def read(folder: Path) -> Run:
         formats.check(formats.RUN, description, str(path))
         cells = [str(cell) for cell in description["cells"]]
         if "attempts" in description:
-            cells = sorted(p.stem for p in store.folder.glob("cells/*.json"))
+            cells = store.ids()
         data = dict(description.get("data", {}))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: no run here (run.json is missing)") from None
@@ -84,7 +84,7 @@ def read(folder: Path) -> Run:
 
 def _records_of(store: Store, kind: str, cells: list[str], data: dict[str, str]) -> list[Record]:
     """The records of a kind that these cells have, of networks trained on this data."""
-    present = [cell for cell in cells if store.record_path(cell, kind).is_file()]
+    present = [cell for cell in cells if store.has(cell, kind)]
     records = [store.record(cell, kind) for cell in present]
     return [record for record in records if _is_of_data(record, data)]
 
