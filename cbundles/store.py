@@ -25,7 +25,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -208,10 +208,11 @@ class Store:
         last = [LAST] if self.weights_path(cell).is_file() else []
         return [*map(str, numbers), *last]
 
-    def drop_weights(self, cell: str) -> None:
-        """Remove all networks of a cell that are kept."""
+    def drop_weights(self, cell: str, but: Collection[str]) -> None:
+        """Remove the networks of a cell that were kept after other epochs than these."""
         for epoch in self.kept_epochs(cell):
-            self.weights_path(cell, epoch).unlink(missing_ok=True)
+            if epoch not in but:
+                self.weights_path(cell, epoch).unlink(missing_ok=True)
 
     def pruned_paths(self, name: str) -> list[Path]:
         """Of a pruned network: as it is, with its own statistics, and after the fine-tune."""

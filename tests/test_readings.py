@@ -7,10 +7,12 @@ import shutil
 
 import numpy as np
 import pytest
+from flax import serialization
 
 from cbundles import config, keeping, readings
 from cbundles.errors import InputError
 from cbundles.executor import tasks
+from cbundles.experiments import pace
 from cbundles.networks import saved
 from cbundles.readings import canonical
 from cbundles.store import CELLS, MEASURED, Store
@@ -166,9 +168,23 @@ def test_only_what_is_asked_for_is_kept(cli, tmp_path):
 
 
 @pytest.mark.parametrize("kept_before", [False, True])
-def test_a_checkpoint_past_an_epoch_that_is_to_be_kept(cli, tmp_path, monkeypatch, kept_before):
+@pytest.mark.parametrize("within_an_epoch", [False, True])
+def test_a_checkpoint_past_an_epoch_that_is_to_be_kept(
+    cli, tmp_path, monkeypatch, kept_before, within_an_epoch
+):
     """Training starts again where the networks of that epoch are not there, and only there."""
     monkeypatch.setattr(tasks, "CHECKPOINT_SECONDS", 0.0)
+    if within_an_epoch:
+        monkeypatch.setattr(pace, "PAUSE_SECONDS", 0.0)
+        monkeypatch.setattr(pace, "FIRST_STEPS", 1)
+        save = Store.save_checkpoint
+
+        def save_before_the_second_epoch_ends(self, key, content):
+            population = serialization.msgpack_restore(content)["population"]
+            if population["epoch"] < 2 and population["step"] < 3:
+                save(self, key, content)
+
+        monkeypatch.setattr(Store, "save_checkpoint", save_before_the_second_epoch_ends)
     (tmp_path / "dense.yaml").write_text(DENSE)
     drop, store = Store.drop_checkpoint, Store(tmp_path / "results" / "dense")
     monkeypatch.setattr(Store, "drop_checkpoint", lambda self, key: None)

@@ -84,8 +84,10 @@ class Training:
         saved_at, state = time.monotonic(), None
         for state in states:
             if resume is not None:
-                self._require_kept(before=state.epoch)
-                resume = None  # that was the first state after the checkpoint
+                # The first state after the checkpoint; at the end of an epoch that one comes next.
+                at_end = state.population.step == 0
+                self._require_kept(until=state.epoch - 1 if at_end else state.epoch)
+                resume = None
             if not state.population.step and str(state.epoch) in self._kept:
                 self._keep(state, str(state.epoch))
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
@@ -103,8 +105,8 @@ class Training:
         for record in records:
             if store.is_finished(record["cell"], self._fingerprint):
                 continue
-            if not self._kept:  # what is there was trained on other images
-                store.drop_weights(record["cell"])
+            # What else is there was trained on other images.
+            store.drop_weights(record["cell"], but=self._kept)
             store.finish({**record, **origin})
         store.drop_checkpoint(self.key)
 
@@ -120,11 +122,11 @@ class Training:
             content = saved.encode(Saved(*state.population.network_of(number), whence))
             write_atomically(self._context.store.weights_path(cell.id, epoch), content)
 
-    def _require_kept(self, before: int) -> None:
-        """DamagedCheckpoint, so that training starts again, when networks of epochs before this one
+    def _require_kept(self, until: int) -> None:
+        """DamagedCheckpoint, so that training starts again, when networks of epochs up to this one
         are to be kept and are not there."""
         for epoch in self._kept:
-            if epoch == LAST or int(epoch) >= before:
+            if epoch == LAST or int(epoch) > until:
                 continue
             for cell in self._job.cells:
                 path = self._context.store.weights_path(cell.id, epoch)
