@@ -33,7 +33,7 @@ from jaxtyping import Array, Bool, Float32, Int32
 
 from cbundles import measure, surgery, train
 from cbundles.bundles import Equality, Scale
-from cbundles.config import TRAIN, Cell
+from cbundles.config import SWEEP, Cell
 from cbundles.data import augment
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData, Examples
@@ -388,7 +388,7 @@ class Population:
 
     def _may_become(self, shape: Shape) -> bool:
         """Whether edits can lead from the shape of now to this one."""
-        if self.cells[0].kind == TRAIN:
+        if self.cells[0].kind == SWEEP:
             return shape == self.shape
         mine, theirs = dataclasses.asdict(self.shape), dataclasses.asdict(shape)
         return all(mine[name] == theirs[name] for name in mine if name not in CHANGED_BY_EDITS)

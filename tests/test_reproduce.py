@@ -102,7 +102,7 @@ def test_report_needs_records(cli, tmp_path):
     empty = cli("report")
     assert empty.returncode == 2 and "no run with records" in empty.stderr
     (tmp_path / "results/x").mkdir()
-    for content in ("{", "{}", '{"cells": 3}', "[]"):
+    for content in ("{", "{}", '{"cells": 3}', "[]", '{"cells": [], "kind": "sweeep"}'):
         (tmp_path / "results/x/run.json").write_text(content)
         damaged = cli("report")
         assert damaged.returncode == 2 and "run.json" in damaged.stderr

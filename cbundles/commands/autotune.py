@@ -22,7 +22,7 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
-from cbundles.config import Cell, Experiment
+from cbundles.config import AUTOTUNE, Cell, Experiment
 from cbundles.console import Display, duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions import autotune
@@ -139,7 +139,8 @@ class Autotune:
         with store.locked():
             if options.fresh:
                 self._forget(store, fingerprints)
-            run = {**description(self.experiment, fingerprints), "rule": self.rule}
+            described = description(self.experiment, fingerprints)
+            run = {**described, "kind": AUTOTUNE, "rule": self.rule}
             chains = self._chains()
             for chain in chains:
                 for line in chain.advance(store, fingerprints):

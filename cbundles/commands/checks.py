@@ -5,25 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cbundles import keeping
-from cbundles.config import GROW, TRAIN, TUNE, Cell, Experiment
+from cbundles.config import GROW, SWEEP, TUNE, Cell, Experiment
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import require_square
 from cbundles.errors import InputError
 from cbundles.store import Store
 
-COMMANDS = {TRAIN: "sweep", GROW: "grow", TUNE: "tune"}  # by the kind of their cells
 ARMS = {GROW: "growth.arm", TUNE: "tuning.arm"}  # what makes a cell one of this kind
 
 
 def require_kind(experiment: Experiment, kind: str) -> None:
-    """InputError unless all networks of an experiment are for this command: TRAIN, GROW, TUNE."""
+    """InputError unless all networks of an experiment are for this command: SWEEP, GROW, TUNE."""
     for cell in experiment.cells:
         if cell.kind == kind:
             continue
-        reason = f"{ARMS[kind]} is none" if cell.kind == TRAIN else f"{ARMS[cell.kind]} is set"
+        reason = f"{ARMS[kind]} is none" if cell.kind == SWEEP else f"{ARMS[cell.kind]} is set"
         raise InputError(
-            f"{experiment.name}: {reason} for {cell.label}; cbundles {COMMANDS[kind]} cannot run "
-            f"it, cbundles {COMMANDS[cell.kind]} can"
+            f"{experiment.name}: {reason} for {cell.label}; cbundles {kind} cannot run "
+            f"it, cbundles {cell.kind} can"
         )
 
 
@@ -31,7 +30,7 @@ def require_epochs(experiment: Experiment, keep: Sequence[str]) -> None:
     """InputError when networks are to be kept after epochs that there are not."""
     given = f"--keep-weights {','.join(keep)}"
     for cell in experiment.cells:
-        if cell.kind != TRAIN and set(keep) - {keeping.LAST}:
+        if cell.kind != SWEEP and set(keep) - {keeping.LAST}:
             raise InputError(
                 f"{given}: of networks that change their depth the trained ones are kept; "
                 f"nearest valid: {keeping.LAST}"

@@ -23,7 +23,7 @@ from cbundles.commands.running import (
     wall_seconds,
 )
 from cbundles.commands.sweep import Sweep
-from cbundles.config import TRAIN, Cell, Experiment
+from cbundles.config import SWEEP, Cell, Experiment
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions.removal import Settings
@@ -75,7 +75,7 @@ class Lesion:
 
     @classmethod
     def _to_be_trained(cls, experiment: Experiment, settings: Settings) -> Lesion:
-        require_kind(experiment, TRAIN)
+        require_kind(experiment, SWEEP)
         for cell in experiment.cells:
             if cell.model.family != "resnet":
                 raise InputError(

@@ -20,7 +20,7 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
-from cbundles.config import TRAIN, Cell
+from cbundles.config import SWEEP, Cell
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
@@ -43,7 +43,7 @@ class Measure:
         """Raises InputError where no network was kept, and for a reading that one does not have."""
         run = runs.read(folder)
         cells = [Cell.fromdict(record["config"]) for record in run.records if "config" in record]
-        kept = [cell for cell in cells if cell.kind == TRAIN and run.store.kept_epochs(cell.id)]
+        kept = [cell for cell in cells if cell.kind == SWEEP and run.store.kept_epochs(cell.id)]
         if not kept:
             raise InputError(
                 f"{folder}: no network was kept; train with cbundles sweep CONFIG.yaml "

@@ -179,6 +179,7 @@ def description(experiment: Experiment, fingerprints: dict[str, str]) -> dict[st
     """What `run.json` says of a run before any of it was computed."""
     return {
         "name": experiment.name,
+        "kind": experiment.cells[0].kind,
         "config": experiment.grid,
         "cells": [cell.id for cell in experiment.cells],
         "seeds": sorted({cell.training.seed for cell in experiment.cells}),

@@ -29,7 +29,7 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
-from cbundles.config import GROW, TRAIN, Cell, Experiment, load
+from cbundles.config import GROW, SWEEP, Cell, Experiment, load
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions import edits
@@ -59,7 +59,7 @@ class Sweep:
     @classmethod
     def of_file(cls, path: Path, overrides: list[str]) -> Sweep:
         experiment = load(path, overrides)
-        require_kind(experiment, TRAIN)
+        require_kind(experiment, SWEEP)
         return cls(experiment)
 
     @property

@@ -9,6 +9,7 @@ from rich.console import Console
 from cbundles import provenance
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, origin
+from cbundles.config import TOY
 from cbundles.errors import InputError
 from cbundles.report import claims, views
 from cbundles.report.runs import Run
@@ -40,7 +41,7 @@ class Toy:
             todo = [name for name in names if not store.has(name)]
             if todo:
                 _train(store, todo, options.device, console)
-            description = {"name": self.name, "cells": names, **origin()}
+            description = {"name": self.name, "kind": TOY, "cells": names, **origin()}
             store.write_run(description)
             store.seal()
             run = Run(store, description, [store.record(name) for name in names])

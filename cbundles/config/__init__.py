@@ -11,6 +11,7 @@ anything heavy is loaded.
 
 from cbundles.config.grid import Experiment, build, load, override, parse_yaml
 from cbundles.config.schema import (
+    AUTOTUNE,
     DATASETS,
     FOLDER_PREFIX,
     GROW,
@@ -19,7 +20,8 @@ from cbundles.config.schema import (
     PAPER_BLOCKS,
     PIPELINES,
     SECTIONS,
-    TRAIN,
+    SWEEP,
+    TOY,
     TUNE,
     TUNING_ARMS,
     Cell,
@@ -37,6 +39,7 @@ from cbundles.config.schema import (
 )
 
 __all__ = [
+    "AUTOTUNE",
     "DATASETS",
     "FOLDER_PREFIX",
     "GROW",
@@ -45,7 +48,8 @@ __all__ = [
     "PAPER_BLOCKS",
     "PIPELINES",
     "SECTIONS",
-    "TRAIN",
+    "SWEEP",
+    "TOY",
     "TUNE",
     "TUNING_ARMS",
     "Cell",

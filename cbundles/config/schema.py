@@ -24,10 +24,12 @@ ACTIVATIONS = ("relu", "tanh")
 INSERTING = ("max", "min", "first", "random")
 GROWTH_ARMS = ("none", *INSERTING, "small", "matched", "large")
 TUNING_ARMS = ("none", "fixed", "remove", "insert", "both", "both-random")
-# Which command a cell is for: `sweep`, `grow` or `tune`.
-TRAIN = "train"
+# What kind a run is: by the command that makes it. The first three are those of cells, too.
+SWEEP = "sweep"
 GROW = "grow"
 TUNE = "tune"
+AUTOTUNE = "autotune"  # whose cells are those of a sweep
+TOY = "toy"  # which has no cells
 
 
 def setting(
@@ -379,7 +381,7 @@ class Cell:
 
     @property
     def kind(self) -> str:
-        """Which command it is for: TRAIN, GROW or TUNE."""
+        """Which command it is for: SWEEP, GROW or TUNE."""
         if self.growth.arm != "none":
             return GROW
-        return TUNE if self.tuning.arm != "none" else TRAIN
+        return TUNE if self.tuning.arm != "none" else SWEEP

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cbundles.config import GROW, INSERTING, TRAIN, Cell
+from cbundles.config import GROW, INSERTING, SWEEP, Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.decisions import edits
@@ -117,7 +117,7 @@ def populations(cells: Sequence[Cell], device: str) -> list[Population]:
 def _family(cell: Cell, device: str) -> object:
     """Cells may share a program only when this agrees. Seeds always may differ; on a GPU, where
     padding is cheap beside an idle processor, depths and widths may differ too."""
-    if cell.kind != TRAIN:  # arms and seeds of a setting are compared with one another
+    if cell.kind != SWEEP:  # arms and seeds of a setting are compared with one another
         alike = dataclasses.replace(cell.training, seed=0)
         edits = (dataclasses.replace(cell.growth, arm=""), dataclasses.replace(cell.tuning, arm=""))
         return cell.data, cell.model, alike, cell.probe, edits
@@ -135,7 +135,7 @@ def _family(cell: Cell, device: str) -> object:
 
 
 def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
-    if cell.kind != TRAIN:
+    if cell.kind != SWEEP:
         return cell.model.family == "fc"
     if cell.model.family != "fc":
         return False  # a population's convolutions have not been measured to gain anything
@@ -166,7 +166,7 @@ def compile_seconds(cell: Cell) -> float:
 
 def training_seconds(cell: Cell, facts: Facts) -> float:
     """Predicted seconds of one CPU core for a cell: training and measuring, without compiling."""
-    if cell.kind != TRAIN and cell.model.family == "fc":
+    if cell.kind != SWEEP and cell.model.family == "fc":
         return _editing_seconds(cell, facts)
     depth, shape = cell.model.depth, shape_of(cell.model, facts)
     forward = shape.flops

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import jax
 
 from cbundles import keeping
-from cbundles.config import GROW, TRAIN, TUNE, Cell
+from cbundles.config import GROW, SWEEP, TUNE, Cell
 from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor.context import Context
@@ -29,7 +29,7 @@ from cbundles.store import LESIONS, MEASURED, PRUNED, write_atomically
 
 Result = TypeVar("Result")
 
-POLICIES = {TRAIN: sweep, GROW: grow, TUNE: tune}  # by the kind of a cell
+POLICIES = {SWEEP: sweep, GROW: grow, TUNE: tune}  # by the kind of a cell
 
 # Writing a checkpoint costs less than a percent at this pace, and a kill costs at most this much.
 CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
@@ -37,7 +37,7 @@ CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
 
 def job_of(task: dict[str, Any]) -> Job:
     """What the parent calls this task."""
-    if task["task"] in (TRAIN, GROW, TUNE):
+    if task["task"] in (SWEEP, GROW, TUNE):
         return Population(tuple(Cell.fromdict(content) for content in task["cells"]))
     return Study(Cell.fromdict(task["cell"]), task["task"], (), 0.0)
 
@@ -215,7 +215,7 @@ def perform(context: Context, task: dict[str, Any]) -> None:
 
 
 TASKS: dict[str, Callable[[Context, Job, dict[str, Any]], None]] = {
-    TRAIN: _train,
+    SWEEP: _train,
     GROW: _train,
     TUNE: _train,
     LESION: _lesion,

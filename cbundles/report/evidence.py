@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cbundles import identity
-from cbundles.config import PAPER_BLOCKS, Cell
+from cbundles.config import AUTOTUNE, PAPER_BLOCKS, SWEEP, Cell
 from cbundles.report import select
 from cbundles.report.records import (
     Record,
@@ -26,7 +26,7 @@ from cbundles.report.records import (
     seed_of,
     width_of,
 )
-from cbundles.report.runs import AUTOTUNE, SWEEP, Run
+from cbundles.report.runs import Run
 from cbundles.report.words import counted
 
 # Settings of the networks that claims are judged on. They are named here, so that neither a changed

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from cbundles import formats
-from cbundles.config import GROW, TUNE
+from cbundles.config import AUTOTUNE, GROW, SWEEP, TOY, TUNE
 from cbundles.errors import InputError
 from cbundles.report.records import Record, dataset_of, experiment_of, has_settings
 from cbundles.store import CELLS, LESIONS, Store
 
-TOY, AUTOTUNE, SWEEP = "toy", "autotune", "sweep"
+KINDS = (SWEEP, GROW, TUNE, AUTOTUNE, TOY)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,10 @@ class Run:
 
     @property
     def kind(self) -> str:
-        experiment = experiment_of(self.records[0])
+        """One of those of `config`."""
+        if "kind" in self.description:
+            return str(self.description["kind"])
+        experiment = experiment_of(self.records[0])  # the first version did not write it down
         if experiment in (TOY, GROW, TUNE):
             return experiment
         return AUTOTUNE if "attempts" in self.description else SWEEP
@@ -68,6 +71,8 @@ def read(folder: Path) -> Run:
     try:
         description = json.loads(path.read_text())
         formats.check(formats.RUN, description, str(path))
+        if description.get("kind", SWEEP) not in KINDS:
+            raise ValueError(f"kind = {description['kind']!r}; valid: {', '.join(KINDS)}")
         cells = [str(cell) for cell in description["cells"]]
         if "attempts" in description:
             cells = store.ids()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cbundles.config import GROW, TUNE
+from cbundles.config import AUTOTUNE, GROW, TOY, TUNE
 from cbundles.report import arm_tables, lesions, summary, sweep_tables, table1
-from cbundles.report.runs import AUTOTUNE, TOY, Run
+from cbundles.report.runs import Run
 from cbundles.report.table import Table
 from cbundles.store import PRUNED, Store, write_atomically
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from cbundles.config import PAPER_BLOCKS
+from cbundles.config import PAPER_BLOCKS, SWEEP
 from cbundles.decisions import removal
 from cbundles.report import evidence, lesions, select
 from cbundles.report.claims.finding import Finding, finding_on
 from cbundles.report.evidence import Evidence
 from cbundles.report.records import Record, cell_of
-from cbundles.report.runs import SWEEP, Run
+from cbundles.report.runs import Run
 from cbundles.report.statistics import rises
 
 DEPTH, HALF, SIZES = 120, 0.5, (5, 10, 15)

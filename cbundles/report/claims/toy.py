@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
+from cbundles.config import TOY
 from cbundles.report.claims.finding import Finding
 from cbundles.report.records import Record, course, value_at
-from cbundles.report.runs import TOY, Run
+from cbundles.report.runs import Run
 from cbundles.report.words import counted, lowest_to_highest
 
 TRAINED = ("separate", "conflicting", "conflicting-imbalanced")
