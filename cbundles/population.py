@@ -234,9 +234,9 @@ class Population:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *(of_seed[seed] for seed in seeds))
 
     def mean_losses(self) -> Float32[np.ndarray, " members"]:
-        """Over the batches of the last epoch, or of what is done of this one."""
-        done = self.losses[:, : self.step] if self.step else self.losses
-        return np.asarray(done.mean(axis=1))
+        """Over the batches of the last epoch, which has ended."""
+        assert self.step == 0
+        return np.asarray(self.losses.mean(axis=1))
 
     # Measuring.
 
@@ -275,9 +275,9 @@ class Population:
         growth = self.cells[0].growth
         how = (self.shape, growth.zero)
         found = self._run(surgery.scores_program, how, self.networks, *self._batches_scored)
-        virtual, existing = np.asarray(found.virtual, float), np.asarray(found.existing, float)
+        virtual, existing = np.asarray(found.virtual), np.asarray(found.existing)
         if growth.scale == "size":
-            of_virtual, of_existing = surgery.weights_scored(self.shape)
+            of_virtual, of_existing = map(np.array, surgery.weights_scored(self.shape))
             virtual, existing = virtual / of_virtual, existing / of_existing
         return [self._scores_of(i, virtual[i], existing[i]) for i in range(len(self.cells))]
 
@@ -346,7 +346,7 @@ class Population:
         self, which: Bool[np.ndarray, " members"], some: Snapshot, others: Snapshot
     ) -> Snapshot:
         """Members of `some` where `which` is true; those of `others` elsewhere."""
-        if len(which) == 1:  # a VGG or ResNet may have another shape in each
+        if isinstance(self.shape, ConvShape):  # alone, and perhaps of another shape in each
             return some if which[0] else others
         padded = [surgery.padded_state(one.state, one.shape, self.shape) for one in (some, others)]
         return Snapshot(

@@ -8,10 +8,10 @@
         weights/<id>.npz     the trained network of a cell, when it was asked for
         weights/<id>-epoch1.npz   the network after epoch 1, likewise
         measured/<id>.json   what further readings say of the networks of a cell that were kept
-        lesions.jsonl, pruned.jsonl, measured.jsonl
-                             the same, of all cells
         lesions/<id>.json    what became of the trained network of a cell without some blocks
         pruned/              networks without some blocks, .npz, and what was measured of them
+        lesions.jsonl, pruned.jsonl, measured.jsonl
+                             these records of all cells, once a run is complete
         logs/                what the worker processes printed, and tracebacks of failed cells
         table.csv, ...       views, computed from the records alone
 
@@ -47,14 +47,45 @@ SEALED_FILES = {
 WEIGHTS = "weights"
 VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "pruned.csv",
          "growth.csv", "growth.md", "tuning.csv", "tuning.md", "readings.csv")  # fmt: skip
+# Keys without which a record of a kind is damaged.
 NEEDED = {
     CELLS: (),
-    LESIONS: ("blocks", "config", "correct", "curves", "data_fingerprint", "images", "network",
-              "settings"),
-    PRUNED: ("blocks", "bytes", "config", "correct", "epochs", "flops", "gained", "images",
-             "latency_seconds", "layers", "lost", "network", "parameters", "removed"),
-    MEASURED: ("config", "data_fingerprint", "epochs", "history", "networks", "readings"),
-}  # fmt: skip
+    LESIONS: (
+        "blocks",
+        "config",
+        "correct",
+        "curves",
+        "data_fingerprint",
+        "images",
+        "network",
+        "settings",
+    ),
+    PRUNED: (
+        "blocks",
+        "bytes",
+        "config",
+        "correct",
+        "epochs",
+        "flops",
+        "gained",
+        "images",
+        "latency_seconds",
+        "layers",
+        "lost",
+        "network",
+        "parameters",
+        "removed",
+    ),
+    MEASURED: (
+        "config",
+        "data_fingerprint",
+        "epochs",
+        "epochs_trained",
+        "history",
+        "networks",
+        "readings",
+    ),
+}
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -103,8 +134,9 @@ class Store:
                     "wait for it, or choose another folder with --out"
                 ) from None
             self._refuse_what_is_newer()
-            for litter in self.folder.glob("*/.*.????????"):  # staging files of a killed process
-                litter.unlink(missing_ok=True)
+            for pattern in (".*.????????", "*/.*.????????"):  # staging files of a killed process
+                for litter in self.folder.glob(pattern):
+                    litter.unlink(missing_ok=True)
             yield
 
     def _refuse_what_is_newer(self) -> None:
@@ -144,12 +176,14 @@ class Store:
             loose = self._loose(kind)
             if not loose:
                 continue
-            records = self.records(kind)
-            write_atomically(self.sealed_path(kind), sealed.encode(records))
-            kept = self._sealed(kind)
-            if any(kept.get(record["cell"]) != record for record in records):
-                raise RuntimeError(f"{self.sealed_path(kind)}: not what was written")
+            records = dict(self._sealed(kind))
             for cell in loose:
+                with contextlib.suppress(InputError):  # a damaged one stays for people to see
+                    records[cell] = self.record(cell, kind)
+            write_atomically(self.sealed_path(kind), sealed.encode(list(records.values())))
+            if self._sealed(kind) != records:
+                raise RuntimeError(f"{self.sealed_path(kind)}: not what was written")
+            for cell in set(loose) & records.keys():
                 self.record_path(cell, kind).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # something else may be there
                 (self.folder / kind).rmdir()
@@ -183,6 +217,10 @@ class Store:
             if missing := set(NEEDED[kind]) - content.keys():
                 raise ValueError(f"without {', '.join(sorted(missing))}")
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            if path == self.sealed_path(kind):
+                raise InputError(
+                    f"{path}: damaged record of {cell} ({error}); delete its line to make it again"
+                ) from None
             raise InputError(
                 f"{path}: damaged record ({error}); delete it to make it again"
             ) from None
@@ -204,7 +242,8 @@ class Store:
     def kept_epochs(self, cell: str) -> list[str]:
         """The epochs of which there is a file, in order."""
         stems = [path.stem for path in self.folder.glob(f"{WEIGHTS}/{cell}-epoch*.npz")]
-        numbers = sorted(int(stem.rpartition("-epoch")[2]) for stem in stems)
+        suffixes = [stem.rpartition("-epoch")[2] for stem in stems]
+        numbers = sorted(int(suffix) for suffix in suffixes if suffix.isdecimal())
         last = [LAST] if self.weights_path(cell).is_file() else []
         return [*map(str, numbers), *last]
 
@@ -247,7 +286,9 @@ class Store:
         for kind in SEALED_FILES:
             kept = self._sealed(kind)
             left = [r for name, r in kept.items() if not name.startswith(tuple(cells))]
-            if len(left) < len(kept):
+            if not left:
+                self.sealed_path(kind).unlink(missing_ok=True)
+            elif len(left) < len(kept):
                 write_atomically(self.sealed_path(kind), sealed.encode(left))
         for folder in (*SEALED_FILES, WEIGHTS):
             for cell in cells:

@@ -51,7 +51,7 @@ class TrainState(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is compiled into the epoch program, besides the network's shape."""
+    """What is compiled into the program, besides the network's shape."""
 
     batch_size: int
     learning_rate: float
@@ -159,8 +159,8 @@ def advance(
 @functools.cache
 def advance_program(shape: Shape, recipe: Recipe) -> Wrapped:
     """`advance` for a population, compiled once per shape: of states, losses, plans, depths (None
-    where no member is shallower than `shape`) and rates with a leading member axis. States and
-    losses are donated: pass them in, use what comes out.
+    where none is, or becomes, shallower than `shape`) and rates with a leading member axis. States
+    and losses are donated: pass them in, use what comes out.
     """
 
     def population(state, losses, plan, start, stop, depths, rates, canvas, labels):  # type: ignore[no-untyped-def]

@@ -96,7 +96,7 @@ def bench_forms(size: int, filters: int) -> list[dict[str, Any]]:
 
 
 def bench_network(depth: int, filters: int, blocks: str) -> dict[str, Any]:
-    """Compile time of the epoch program, and seconds a training step in it."""
+    """Compile time of the training program, and seconds a training step in it."""
     shape = ConvShape((32, 32, 3), PAPER_BLOCKS[depth], filters, False, 10)
     recipe = train.Recipe(BATCH, 1e-3, 1e-2, augment.ORIGINAL["cifar10"])
     examples = BATCH * STEPS

@@ -2,7 +2,7 @@
 
     python scripts/bench_sweep.py [--steps 150] [--json FILE]
 
-Measures the epoch program of `cbundles.train` on MNIST-sized data (60,000 images with augmentation,
+Measures the program of `cbundles.train` on MNIST-sized data (60,000 images with augmentation,
 937 steps of 64 an epoch) and prints, per network and epoch at full throughput of the machine:
 
 - one process a core, one network at a time (what sweeps do on a CPU), beside the time that the
@@ -51,7 +51,7 @@ class Timing(NamedTuple):
 
 
 def measure(task: Task, steps: int) -> Timing:
-    """Time the real epoch program, shortened to `steps`; the best of two epochs."""
+    """Time the real training program, shortened to `steps`; the best of two epochs."""
     import jax
     import jax.numpy as jnp
 
@@ -158,7 +158,7 @@ def bench_cpu(steps: int) -> dict[str, Any]:
         print(f"{f'width {width}, 16 depths':>22} {mean:8.2f}   (mean)")
         report.append({"width": width, "depth": "mean of 16", "epoch": mean})
     compiling = statistics.fmean(t.compiling for t in timings)
-    print(f"compiling an epoch program: {compiling:.1f} s on one core (mean)\n")
+    print(f"compiling a training program: {compiling:.1f} s on one core (mean)\n")
 
     print("the same, done otherwise (ratio above 1: slower than one process a core)")
     print(f"{'network':>22} {'a core each':>12} {'one process':>12} {'population of 4':>16}")

@@ -47,6 +47,18 @@ def test_another_seed_leaves_the_populations_of_the_others_as_they_are():
     assert seeds(6) == {(0, 1, 2, 3), (4, 5)}
 
 
+def test_networks_that_may_stop_early_are_alone():
+    """One that conflicts would stop the others, or go on with them."""
+    overrides = ["model.width=10", "model.depth=5", "training.conflict_checks=[0,3]"]
+    cells = config.load(
+        ROOT / "configs" / "mnist_fc.yaml", [*overrides, "training.seed=[0,1,2]"]
+    ).cells
+    for device in ("cpu", "gpu"):
+        for population in planner.populations(cells, device):
+            checks = {cell.training.conflict_checks for cell in population.cells}
+            assert checks == {0} or len(population.cells) == 1
+
+
 def test_on_a_gpu_padding_is_bounded():
     for population in planner.populations(GRID, "gpu"):
         shapes = [(c.model.depth, c.model.width) for c in population.cells]

@@ -146,6 +146,10 @@ def test_measured_again_is_what_training_measured(cli, tmp_path, name, text):
     assert done.returncode == 0, done.stderr
     for record in store.records(MEASURED):  # what was known stays
         assert record["readings"] == canonical(f"{asked},{more}")
+    table = (store.folder / "readings.csv").read_bytes()
+    cli("sweep", f"{name}.yaml", "--set", f"probe.readings={asked}")  # views are written anew
+    assert (store.folder / "readings.csv").read_bytes() == table
+    for record in store.records(MEASURED):
         assert record["history"][0]["readings"].keys() == {*asked.split(","), more}
 
 
@@ -212,6 +216,7 @@ def store_cells(store: Store) -> list[str]:
     [
         (["sweep", "dense.yaml", "--keep-weights", "9"], "nearest valid: last instead of 9"),
         (["sweep", "dense.yaml", "--keep-weights=first"], "'first' is no epoch"),
+        (["sweep", "dense.yaml", "--keep-weights", "0,one"], "'one' is no epoch"),
         (["measure", "results/dense", "--readings", "hidden"], "no network was kept"),
         (["measure", "results/nowhere", "--readings", "hidden"], "no run here"),
     ],
@@ -249,6 +254,28 @@ def test_measuring_names_what_it_cannot_read(cli, tmp_path):
     (record,) = store.records(MEASURED)
     assert record["cell"] == first.stem
     assert record["history"][0]["readings"].keys() == {"hidden"}
+
+
+def test_a_network_that_ended_early_or_diverged_is_measured(cli, tmp_path):
+    """The last epoch is the one that the file says; what is not finite has no entropy."""
+    (tmp_path / "deep.yaml").write_text(
+        "data: {name: spirals}\nmodel: {width: 2, depth: 40}\nprobe: {samples: 300}\n"
+        "training: {epochs: 9, conflict_checks: 3}\n"
+    )
+    assert cli("sweep", "deep.yaml", "--keep-weights", "0,last").returncode == 0
+    store = Store(tmp_path / "results" / "deep")
+    (cell,) = store_cells(store)
+    ended = len(store.record(cell)["history"]) - 1
+    assert ended < 9  # it conflicts
+    first = saved.read(store.weights_path(cell, "0"))
+    params = np.full_like(first.network.params, np.nan)
+    diverged = first._replace(network=first.network._replace(params=params))
+    store.weights_path(cell, "0").write_bytes(saved.encode(diverged))
+    done = cli("measure", "results/deep", "--readings", "hidden")
+    assert done.returncode == 0, done.stderr
+    (record,) = store.records(MEASURED)
+    assert record["epochs_trained"] == [0, ended]
+    assert record["history"][0]["entropy"] == [None] * 40 != record["history"][1]["entropy"]
 
 
 def test_the_settings_of_every_word_are_known():

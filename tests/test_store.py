@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cbundles.columns import from_columns, to_columns
@@ -132,6 +132,18 @@ def test_a_run_that_grows_is_opened_and_sealed_again(tmp_path):
     assert store.ids() == Store(tmp_path).ids() == ["b"]
 
 
+def test_a_damaged_record_stays_for_people_to_see(tmp_path):
+    store = Store(tmp_path)
+    store.finish(record_of("a"))
+    write_atomically(store.record_path("b"), "{")
+    store.seal()
+    assert (
+        store.has("a") and not store.record_path("a").exists() and store.record_path("b").exists()
+    )
+    with pytest.raises(InputError, match=r"cells/b\.json: damaged record"):
+        store.records(CELLS)
+
+
 def test_a_kill_while_sealing_loses_nothing(tmp_path, monkeypatch):
     store = Store(tmp_path)
     for cell in ("a", "b"):
@@ -182,6 +194,7 @@ nested = st.dictionaries(st.sampled_from("xy"), plain)
 entry = st.dictionaries(st.sampled_from("abc"), plain | nested)
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.lists(entry, max_size=4))
 def test_columns_give_back_what_was_put_in(entries):
     assert from_columns(json.loads(json.dumps(to_columns(entries)))) == entries

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,11 +50,11 @@ class Flags:
     ] = None
     plan: Annotated[
         bool,
-        typer.Option("--plan", help="Print cells and cost; run nothing."),
+        typer.Option("--plan", help="Print what would be done, and the cost; run nothing."),
     ] = False
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Train again what is finished already."),
+        typer.Option("--fresh", help="Do again what is finished already."),
     ] = False
     data_dir: Annotated[
         Path | None,
@@ -104,7 +103,12 @@ class Flags:
         )
 
 
-_EPOCHS = re.compile(rf"(\d+|{LAST})(,(\d+|{LAST}))*")
+def _is_value(following: list[str]) -> bool:
+    """Whether what follows a flag is meant as its value: no other flag, and no file."""
+    if not following or following[0].startswith("-"):
+        return False
+    path = Path(following[0])
+    return path.suffix not in (".yaml", ".yml") and not path.exists()
 
 
 class CommandsWithFlags(typer.core.TyperGroup):
@@ -114,8 +118,7 @@ class CommandsWithFlags(typer.core.TyperGroup):
         completed: list[str] = []
         for place, argument in enumerate(args):
             completed.append(argument)
-            following = args[place + 1 : place + 2]
-            if argument == KEEP_WEIGHTS and not (following and _EPOCHS.fullmatch(following[0])):
+            if argument == KEEP_WEIGHTS and not _is_value(args[place + 1 : place + 2]):
                 completed.append(LAST)
         return super().parse_args(ctx, completed)
 

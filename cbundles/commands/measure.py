@@ -86,7 +86,7 @@ class Measure:
                 failed = run_jobs(studies, done, facts, store, options, console, what="to measure")
             if not failed:
                 store.seal()
-            table = remeasured.write_readings(store)
+            table = remeasured.write_readings(runs.read(store.folder))
         if options.as_json:
             counts = {"networks": len(table.rows), "failed": failed, "rows": table.rows}
             print(json.dumps({"event": "done", **counts, "folder": str(store.folder)}))
@@ -160,4 +160,4 @@ def _require_readable(cells: list[Cell], store: Store, fingerprints: dict[str, s
     for cell in cells:
         for epoch in store.kept_epochs(cell.id):
             path = store.weights_path(cell.id, epoch)
-            saved.read_of_cell(path, cell.id, fingerprints[cell.data.name])
+            saved.read_of_cell(path, cell.id, fingerprints[cell.data.name], or_diverged=True)

@@ -128,6 +128,7 @@ def _family(cell: Cell, device: str) -> object:
         cell.training.batch_size,
         cell.training.learning_rate,
         cell.training.weight_decay,
+        cell.training.conflict_checks,
     )
     if device == "gpu" and cell.model.family == "fc":
         return must_match, cell.model.block
@@ -139,6 +140,8 @@ def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
         return cell.model.family == "fc"
     if cell.model.family != "fc":
         return False  # a population's convolutions have not been measured to gain anything
+    if cell.training.conflict_checks:
+        return False  # one that conflicts would stop the others, or go on with them
     if device == "cpu":
         # Fixed blocks of seeds: another seed in the grid leaves the other populations as they are.
         blocks = {c.training.seed // CPU_POPULATION for c in [*group, cell]}
@@ -234,7 +237,8 @@ def worker_bytes(population: Population, facts: Facts) -> int:
     samples = cell.probe.count(facts.train)
     probe = samples * facts.inputs * (1 if cell.probe.images == "plain" else 4)
     images = 4 * facts.train * canvas + (facts.train + facts.test) * facts.inputs + probe
-    layers = sum(c.model.depth for c in population.cells)
+    readings = 1 + len(cell.further_readings)
+    layers = readings * sum(c.model.depth for c in population.cells)
     measuring = 2 * SIGNATURE_BYTES * samples * layers + PARTITION_BYTES * samples
     networks = sum(8 * shape_of(c.model, facts).bytes for c in population.cells)
     return 400_000_000 + images + measuring + networks
@@ -242,7 +246,8 @@ def worker_bytes(population: Population, facts: Facts) -> int:
 
 def record_bytes(cell: Cell) -> int:
     """Predicted bytes of a cell's record and of its rows in the tables."""
-    return (cell.training.epochs + 1) * cell.model.depth * (18 + 33) + 2000
+    readings = 1 + len(cell.further_readings)
+    return (cell.training.epochs + 1) * readings * cell.model.depth * (18 + 33) + 2000
 
 
 def checkpoint_bytes(cell: Cell, facts: Facts) -> int:

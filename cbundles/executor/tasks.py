@@ -131,7 +131,7 @@ class Training:
             for cell in self._job.cells:
                 path = self._context.store.weights_path(cell.id, epoch)
                 try:
-                    saved.read_of_cell(path, cell.id, self._fingerprint)
+                    saved.read_of_cell(path, cell.id, self._fingerprint, or_diverged=True)
                 except InputError:
                     raise DamagedCheckpoint(
                         f"it is past epoch {epoch}, of which the networks are to be kept"
@@ -191,7 +191,9 @@ def _measure(context: Context, job: Job, task: dict[str, Any]) -> None:
     store = context.store
     epochs = store.kept_epochs(cell.id)
     kept = {
-        epoch: saved.read_of_cell(store.weights_path(cell.id, epoch), cell.id, fingerprint)
+        epoch: saved.read_of_cell(
+            store.weights_path(cell.id, epoch), cell.id, fingerprint, or_diverged=True
+        )
         for epoch in epochs
     }
     record = remeasure.remeasure(cell, kept, data, task["readings"])

@@ -19,6 +19,7 @@ from cbundles.bundles import Scale, largest_entropy
 from cbundles.config import Cell
 from cbundles.data.device import DeviceData
 from cbundles.experiments import entries
+from cbundles.keeping import LAST
 from cbundles.networks.saved import Saved
 from cbundles.population import measurement_of
 
@@ -34,9 +35,16 @@ def remeasure(
         "config": cell.asdict(),
         "readings": readings,
         "epochs": list(kept),
+        "epochs_trained": [_epochs_trained(saved, epoch) for epoch, saved in kept.items()],
         "largest_entropy": round(largest_entropy(np.asarray(data.probe.labels)), 6),
         "history": [_entry(asking, saved, data) for saved in kept.values()],
     }
+
+
+def _epochs_trained(saved: Saved, epoch: str) -> int:
+    """What the file says; training may have ended early. The first files do not say it."""
+    trained: int = saved.origin["config"]["training"]["epochs"]
+    return int(saved.origin.get("epoch", trained if epoch == LAST else epoch))
 
 
 def _entry(cell: Cell, saved: Saved, data: DeviceData) -> dict[str, Any]:

@@ -143,9 +143,12 @@ def _latency(cell: Cell, state: RunState[Observed], shape: Shape) -> dict[str, f
 def progress(state: RunState[Observed]) -> dict[str, Any]:
     """What to tell of a state while training goes on."""
     latest = [member.history[-1] for member in state.members]
-    if state.population.step:
-        share = round(100 * state.population.step / state.population.steps)
-        return {"event": "step", "part": share, "of": 100, "what": f"% of epoch {state.epoch + 1}"}
+    population = state.population
+    if population.step:
+        # On the scale of the events after epochs: the initial measurement counts as one.
+        steps, epochs = population.steps, population.cells[0].training.epochs
+        done = (state.epoch + 1) * steps + population.step
+        return {"event": "step", "part": done, "of": (epochs + 1) * steps, "what": "steps"}
     return {
         "event": "epoch",
         "epoch": state.epoch,

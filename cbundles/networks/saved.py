@@ -69,10 +69,11 @@ def encode(saved: Saved) -> bytes:
     return file.getvalue()
 
 
-def read(path: Path) -> Saved:
-    """Read a network from a file. Raises InputError, which names it, when that cannot be."""
+def read(path: Path, *, or_diverged: bool = False) -> Saved:
+    """Read a network from a file. Raises InputError, which names it, when that cannot be, and for a
+    network that diverged unless such a one will do."""
     try:
-        return decode(path.read_bytes(), str(path))
+        return decode(path.read_bytes(), str(path), or_diverged=or_diverged)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
@@ -91,11 +92,16 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, PyTree]]:
 
 
 def read_of_cell(
-    path: Path, cell: str, fingerprint: str, *, must_be_residual: bool = False
+    path: Path,
+    cell: str,
+    fingerprint: str,
+    *,
+    must_be_residual: bool = False,
+    or_diverged: bool = False,
 ) -> Saved:
     """Read a network of a cell. Raises InputError for that of another cell, for one that was
     trained on images of another fingerprint, and for what is left of a pruned one."""
-    one = read(path)
+    one = read(path, or_diverged=or_diverged)
     known = (one.origin.get("cell"), one.origin.get("data_fingerprint"))
     fits = not must_be_residual or getattr(one.shape, "residual", False)
     if known != (cell, fingerprint) or "removed" in one.origin or not fits:
@@ -105,7 +111,7 @@ def read_of_cell(
     return one
 
 
-def decode(content: bytes, place: str) -> Saved:
+def decode(content: bytes, place: str, *, or_diverged: bool = False) -> Saved:
     """Read what `encode` wrote, as NumPy arrays. Raises InputError, which names the place, for
     anything else."""
     try:
@@ -122,7 +128,7 @@ def decode(content: bytes, place: str) -> Saved:
         for name, numbers in (("params", params), ("statistics", statistics)):
             if numbers.dtype != np.float32:
                 raise ValueError(f"{name} are {numbers.dtype}, not float32")
-            if not np.isfinite(numbers).all():
+            if not or_diverged and not np.isfinite(numbers).all():
                 raise ValueError(f"{name} hold NaN or infinity: the network diverged")
         return Saved(shape, network, dict(header["origin"]))
     except InputError:

@@ -11,7 +11,6 @@ from typing import Any
 
 from cbundles import identity
 from cbundles.config import TUNE, Cell
-from cbundles.keeping import LAST
 
 Record = dict[str, Any]
 
@@ -79,8 +78,8 @@ def arm_of(record: Record) -> str:
 
 
 def epochs_kept(record: Record) -> list[int]:
-    """After which epochs the networks of a cell were kept that were measured again."""
-    return [epochs_of(record) if epoch == LAST else int(epoch) for epoch in record["epochs"]]
+    """After how many epochs each network of a cell was kept that was measured again."""
+    return [int(epochs) for epochs in record["epochs_trained"]]
 
 
 def evaluations(record: Record) -> int:

@@ -13,19 +13,18 @@ from cbundles.report.records import (
     value_at,
     width_of,
 )
+from cbundles.report.runs import Run
 from cbundles.report.sweep_tables import measured_rows
 from cbundles.report.table import Column, Row, Table, distinct_keys, formatted
-from cbundles.store import MEASURED, Store
 
 
-def write_readings(store: Store) -> Table:
+def write_readings(run: Run) -> Table:
     """Write the table of a run's kept networks, when some were measured again; returns that of
     their last layers, which people look at first."""
-    records = store.records(MEASURED)
-    layers = [row for record in records for row in _kept_layer_rows(record)]
+    layers = [row for record in run.measured for row in _kept_layer_rows(record)]
     if layers:
-        Table(layers).write_csv(store.folder / "readings.csv")
-    rows = [row for record in records for row in _network_rows(record)]
+        Table(layers).write_csv(run.store.folder / "readings.csv")
+    rows = [row for record in run.measured for row in _network_rows(record)]
     return Table(rows, [_column(key) for key in distinct_keys(rows) if key != "cell"])
 
 

@@ -11,7 +11,7 @@ from cbundles import formats
 from cbundles.config import AUTOTUNE, GROW, SWEEP, TOY, TUNE
 from cbundles.errors import InputError
 from cbundles.report.records import Record, dataset_of, experiment_of, has_settings
-from cbundles.store import CELLS, LESIONS, Store
+from cbundles.store import CELLS, LESIONS, MEASURED, Store
 
 KINDS = (SWEEP, GROW, TUNE, AUTOTUNE, TOY)
 
@@ -24,12 +24,14 @@ class Run:
     records: completion records that belong to it (same data; of a sweep or the toy the cells that
         were asked for last, in that order)
     lesions: studies of its trained networks without some blocks
+    measured: what further readings say of networks that were kept
     """
 
     store: Store
     description: dict[str, Any]
     records: list[Record]
     lesions: list[Record] = field(default_factory=list)
+    measured: list[Record] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -83,8 +85,8 @@ def read(folder: Path) -> Run:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
         ) from None
-    records = _records_of(store, CELLS, cells, data)
-    return Run(store, description, records, _records_of(store, LESIONS, cells, data))
+    kinds = (CELLS, LESIONS, MEASURED)
+    return Run(store, description, *(_records_of(store, kind, cells, data) for kind in kinds))
 
 
 def _records_of(store: Store, kind: str, cells: list[str], data: dict[str, str]) -> list[Record]:

@@ -115,9 +115,10 @@ def largest_entropy(records: Sequence[Record]) -> float:
 
 
 def _mean_of_known(values: Sequence[float | None]) -> float | None:
-    """Of those that are finite, and were measured."""
+    """Of those that are finite, and were measured, to six digits: one pair among many samples is a
+    rate of 1e-9."""
     known = [value for value in values if value is not None]
-    return round(fmean(known), 6) if known else None
+    return float(f"{fmean(known):.6g}") if known else None
 
 
 def _further_readings(record: Record) -> dict[str, float | None]:

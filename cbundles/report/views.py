@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cbundles.config import AUTOTUNE, GROW, TOY, TUNE
-from cbundles.report import arm_tables, lesions, summary, sweep_tables, table1
+from cbundles.report import arm_tables, lesions, remeasured, summary, sweep_tables, table1
 from cbundles.report.runs import Run
 from cbundles.report.table import Table
 from cbundles.store import PRUNED, Store, write_atomically
@@ -30,6 +30,7 @@ def write(run: Run) -> list[Path]:
         _write_lesions(run)
         paths += lesion_figures.draw_lesions(run.lesions, folder)
     write_pruned(run.store)
+    remeasured.write_readings(run)
     return paths
 
 
