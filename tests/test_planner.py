@@ -87,7 +87,7 @@ def test_memory_follows_the_enlargement_of_the_pipeline():
         named = ["model.width=8", "model.depth=2", "data.name=folder:photos"]
         (cell,) = config.load(path, [*named, *overrides]).cells
         return planner.worker_bytes(
-            planner.Population((cell,)), Facts(1000, 100, (128, 128, 3), 10)
+            planner.PopulationJob((cell,)), Facts(1000, 100, (128, 128, 3), 10)
         )
 
     plain = memory()

@@ -78,12 +78,12 @@ def test_an_epoch_is_plain_gradient_descent():
 
 def test_a_fully_conflicting_bundle_stops_learning():
     """Hypothesis 1: outputs go to the classes' shares, while all weights are being trained."""
-    record = toy.train("conflicting-imbalanced", 5)
+    record = toy.train_toy("conflicting-imbalanced", 5)
     history = record["history"]
     assert {entry["num_bundles"] for entry in history} == {1}
     assert history[0]["deviation"] > 0.05 and history[-1]["deviation"] < 0.02
     assert history[-1]["gradient_norm"] > 0.1
-    free = toy.train("separate", 5)["history"]
+    free = toy.train_toy("separate", 5)["history"]
     assert free[0]["accuracy"] < 0.1 and free[-1]["accuracy"] > 0.99
 
 

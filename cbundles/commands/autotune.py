@@ -28,7 +28,7 @@ from cbundles.data.dataset import Facts
 from cbundles.decisions import autotune
 from cbundles.errors import InputError, did_you_mean
 from cbundles.executor import planner
-from cbundles.executor.planner import Job, Population
+from cbundles.executor.planner import Job, PopulationJob
 from cbundles.networks.shape import shape_of
 from cbundles.report import table1
 from cbundles.report.runs import Run
@@ -103,7 +103,7 @@ class Autotune:
             whole = planner.training_seconds(latest, facts[first.data.name])
             restart = compiling + whole / first.training.epochs
             times.append(2 * restart + compiling + whole / 4)
-        left = [Population((c,)) for c in self.baseline if not store.is_finished(c.id, None)]
+        left = [PopulationJob((c,)) for c in self.baseline if not store.is_finished(c.id, None)]
         times += costs(left, facts).values()
         return wall_seconds(times, options.workers)
 
@@ -115,7 +115,7 @@ class Autotune:
             say(console, _size_and_time(cell, facts[cell.data.name]))
         first = self.experiment.cells[0]
         largest = max(
-            planner.worker_bytes(Population((c,)), facts[c.data.name]) for c in self.cells
+            planner.worker_bytes(PopulationJob((c,)), facts[c.data.name]) for c in self.cells
         )
         memory = options.workers * largest
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.name])
@@ -159,7 +159,7 @@ class Autotune:
             for chain in chains:
                 todo += chain.next_population()
             finished = self._finished_baseline(store, fingerprints)
-            todo += [Population((cell,)) for cell in self.baseline if cell not in finished]
+            todo += [PopulationJob((cell,)) for cell in self.baseline if cell not in finished]
             failed = 0
             if todo:
                 failed = run_jobs(todo, 0, facts, store, options, console, following)
@@ -254,7 +254,7 @@ class Chain:
 
     def next_population(self) -> list[Job]:
         """What has to be trained before the chain can go on, if anything."""
-        return [] if self.ended else [Population((self.attempts[-1],))]
+        return [] if self.ended else [PopulationJob((self.attempts[-1],))]
 
 
 def _size_and_time(cell: Cell, facts: Facts) -> str:

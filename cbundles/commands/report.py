@@ -23,7 +23,7 @@ COLUMNS = (
 
 def write_report(root: Path, console: Console) -> int:
     """Write every view of every run under a results folder. Returns the exit code."""
-    loaded = runs.load(root)
+    loaded = runs.read_all(root)
     if not loaded:
         raise InputError(
             f"{root}: no run with records here; make one, e.g. with "

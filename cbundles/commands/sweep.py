@@ -34,7 +34,7 @@ from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions import edits
 from cbundles.executor import planner
-from cbundles.executor.planner import Population
+from cbundles.executor.planner import PopulationJob
 from cbundles.networks.shape import Shape, shape_of
 from cbundles.report import runs, summary, sweep_tables, views
 from cbundles.report.table import Column, Table
@@ -94,7 +94,7 @@ class Sweep:
 class Forecast:
     """What a grid is going to need."""
 
-    populations: list[Population]
+    populations: list[PopulationJob]
     cells: list[Cell]  # in the order in which they are trained
     facts: dict[str, Facts]  # of the data sets, by name
     finished: set[str]  # identities of the cells that have all that is wanted
@@ -127,7 +127,7 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     )
 
 
-def _unfinished(populations: list[Population], finished: set[str]) -> list[Population]:
+def _unfinished(populations: list[PopulationJob], finished: set[str]) -> list[PopulationJob]:
     """Populations with a member that is not finished: they are trained, whole, again."""
     return [p for p in populations if not all(cell.id in finished for cell in p.cells)]
 

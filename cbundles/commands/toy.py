@@ -78,7 +78,7 @@ def _train(store: Store, names: list[str], device: str, console: Console) -> Non
     for name in names:
         case, _, seed = name.rpartition("-")
         if case in toy.CASES:
-            record = toy.train(case, int(seed))
+            record = toy.train_toy(case, int(seed))
         else:
             record = toy.plain(int(seed), standardised=case == "standardised")
         store.finish({**record, **made_by})

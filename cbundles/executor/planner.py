@@ -48,7 +48,7 @@ GPU_PADDING_LIMIT = 2.0
 
 
 @dataclass(frozen=True)
-class Population:
+class PopulationJob:
     """Cells that one program trains together."""
 
     cells: tuple[Cell, ...]
@@ -88,10 +88,10 @@ class Study:
         return {"task": self.kind, "cell": self.cell.asdict(), **dict(self.settings)}
 
 
-Job = Population | Study
+Job = PopulationJob | Study
 
 
-def populations(cells: Sequence[Cell], device: str) -> list[Population]:
+def populations(cells: Sequence[Cell], device: str) -> list[PopulationJob]:
     """Group cells, the most expensive group first: long ones last would leave cores idle.
 
     The grouping depends on the whole grid and not on what is finished already, so that a resumed
@@ -111,7 +111,7 @@ def populations(cells: Sequence[Cell], device: str) -> list[Population]:
             group.append(cell)
         groups.append(group)
     groups.sort(key=lambda g: (-sum(_work(c) * c.training.epochs for c in g), g[0].id))
-    return [Population(tuple(group)) for group in groups]
+    return [PopulationJob(tuple(group)) for group in groups]
 
 
 def _family(cell: Cell, device: str) -> object:
@@ -227,7 +227,7 @@ def job_seconds(job: Job, facts: dict[str, Facts]) -> float:
     return compile_seconds(cells[0]) + sum(training_seconds(c, facts[c.data.name]) for c in cells)
 
 
-def worker_bytes(population: Population, facts: Facts) -> int:
+def worker_bytes(population: PopulationJob, facts: Facts) -> int:
     """Predicted bytes of a worker: the interpreter with XLA, the images, the networks, and what
     measuring them needs."""
     cell = population.cells[0]

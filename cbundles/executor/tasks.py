@@ -17,7 +17,7 @@ from cbundles.config import GROW, SWEEP, TUNE, Cell
 from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor.context import Context
-from cbundles.executor.planner import LESION, MEASURE, PRUNE, Job, Population, Study
+from cbundles.executor.planner import LESION, MEASURE, PRUNE, Job, PopulationJob, Study
 from cbundles.experiments import grow, lesion, prune, remeasure, sweep, tune
 from cbundles.experiments.run_state import RunState
 from cbundles.keeping import LAST
@@ -38,7 +38,7 @@ CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
 def job_of(task: dict[str, Any]) -> Job:
     """What the parent calls this task."""
     if task["task"] in (SWEEP, GROW, TUNE):
-        return Population(tuple(Cell.fromdict(content) for content in task["cells"]))
+        return PopulationJob(tuple(Cell.fromdict(content) for content in task["cells"]))
     return Study(Cell.fromdict(task["cell"]), task["task"], (), 0.0)
 
 

@@ -91,7 +91,7 @@ def epoch(params: Params, x: jax.Array, y: jax.Array) -> tuple[Params, jax.Array
     return lax.scan(step, params, (x, y))
 
 
-def train(case: str, seed: int) -> dict[str, Any]:
+def train_toy(case: str, seed: int) -> dict[str, Any]:
     """Train one case; its record, plain data, with one entry an epoch, the first untrained."""
     inputs, classes = points(case, seed)
     x, y = jnp.asarray(inputs), jnp.asarray(classes)

@@ -61,7 +61,7 @@ class Run:
         return len(self.description["cells"]) - len(self.records)
 
 
-def load(root: Path) -> list[Run]:
+def read_all(root: Path) -> list[Run]:
     """Every run with at least one record, by name. Raises InputError for a damaged one."""
     runs = [read(path.parent) for path in sorted(root.glob("*/run.json"))]
     return [run for run in runs if run.records]
