@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from cbundles import config
 from cbundles.decisions import autotune
 from cbundles.report import table1
+from cbundles.store import Store
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_autotune_for_real(process, tmp_path):
     for chain in run["attempts"]:
         depths = []
         for name in chain:
-            content = json.loads((tmp_path / f"out/cells/{name}.json").read_text())
+            content = Store(tmp_path / "out").record(name)
             depths.append(content["config"]["model"]["depth"])
             assert len(content["history"][-1]["entropy"]) == (depths[-1] - 2) // 2
         assert depths == sorted(depths, reverse=True) and len(set(depths)) == len(depths)
