@@ -176,14 +176,15 @@ class Store:
             loose = self._loose(kind)
             if not loose:
                 continue
-            records = dict(self._sealed(kind))
+            readable: dict[str, dict[str, Any]] = {}
             for cell in loose:
                 with contextlib.suppress(InputError):  # a damaged one stays for people to see
-                    records[cell] = self.record(cell, kind)
+                    readable[cell] = self.record(cell, kind)
+            records = {**self._sealed(kind), **readable}
             write_atomically(self.sealed_path(kind), sealed.encode(list(records.values())))
             if self._sealed(kind) != records:
                 raise RuntimeError(f"{self.sealed_path(kind)}: not what was written")
-            for cell in set(loose) & records.keys():
+            for cell in readable:
                 self.record_path(cell, kind).unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # something else may be there
                 (self.folder / kind).rmdir()

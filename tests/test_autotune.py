@@ -136,10 +136,10 @@ def test_autotune_for_real(process, tmp_path):
     table = (tmp_path / "out/table1.md").read_text()
     assert "not run" in table and "mnist_mini, 2 filters" in table
     assert len(run["tuned"]) == 2 and run["tuned"][0] == run["attempts"][0][-1]
-    before = {p: p.read_bytes() for p in (tmp_path / "out/cells").iterdir()}
+    before = (tmp_path / "out/records.jsonl").read_bytes()
     again = process(*SMALL, "--out", "out")
     assert again.returncode == 0 and "to train" not in again.stdout
-    assert {p: p.read_bytes() for p in (tmp_path / "out/cells").iterdir()} == before
+    assert (tmp_path / "out/records.jsonl").read_bytes() == before
 
 
 @pytest.mark.parametrize(
