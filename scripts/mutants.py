@@ -99,9 +99,9 @@ FAULTS = (
         "amplitude: the largest weight, not the largest absolute weight",
         (
             Edit(
-                "cbundles/measure.py",
-                "amplitude=jnp.max(jnp.abs(subject.params))",
-                "amplitude=jnp.max(subject.params)",
+                "cbundles/networks/network.py",
+                "return jnp.max(jnp.abs(params))",
+                "return jnp.max(params)",
             ),
         ),
         ("tests/test_measure.py::test_the_amplitude_is_the_largest_absolute_weight",),
