@@ -182,7 +182,7 @@ class Probe:
     batch_norm: str = setting(
         "batch",
         choices=("batch", "running"),
-        why="vgg, resnet: by the statistics of the probe set, or running ones (ARCHITECTURE.md)",
+        why="vgg, resnet: by the probe set's statistics, or running ones (docs/measurements.md)",
     )
     readings: str = setting(
         readings.NONE,

@@ -18,7 +18,7 @@ from cbundles.decisions import edits
 from cbundles.networks.shape import ConvShape, shape_of
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
-# of a 2.4 GHz server processor, batches of 64 (see ARCHITECTURE.md, "Speed").
+# of a 2.4 GHz server processor, batches of 64 (see docs/measurements.md).
 STEP_OVERHEAD = 1.0e-4
 LAYER_OVERHEAD = 1.1e-5
 FLOPS_PER_SECOND = 2.8e10

@@ -3,7 +3,7 @@
 On accelerators XLA's own convolution is the right choice. On a CPU it falls to a hundredth of the
 speed of a matrix product where images are small and channels many, and inside a compiled loop
 nearly everywhere. There a convolution is written as products of matrices; which form wins was
-measured (see ARCHITECTURE.md). All compute the same function up to rounding.
+measured (see docs/measurements.md). All compute the same function up to rounding.
 """
 
 from __future__ import annotations
