@@ -109,7 +109,7 @@ def _save(picture: Picture, stem: Path) -> Path:
     figure = drawn(picture)
     stem.parent.mkdir(parents=True, exist_ok=True)
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, instead of twice for each format
+    figure.set_layout_engine(None)  # laid out once, not again for each format
     png = stem.with_suffix(".png")
     figure.savefig(png, metadata={"Software": None})
     figure.savefig(
