@@ -3,7 +3,9 @@
     record      1  without a number; the `network` of a study is the hash of a file
                 2  with the largest entropy of the probe set, later ones also with conflict rates;
                    `network` is the hash of its numbers
-    records     1  the records of a complete run in one file: see `sealed`
+                3  by columns, with its kind: see `records.earlier` for what was before
+    records     1  the records of a complete run in one file
+                2  those of format 3: see `records.sealed`
     run         1  run.json; the first ones have no number
     checkpoint  1  a mark, the SHA-256 of what follows, and that (see `seal`): the state of a run
     network     1  see `networks.saved`
@@ -21,7 +23,7 @@ from typing import Any
 from cbundles.errors import DamagedCheckpoint, InputError
 
 RECORD, SEALED, RUN, NETWORK = "record", "file of records", "run", "network"
-NEWEST = {RECORD: 2, SEALED: 1, RUN: 1, NETWORK: 1}
+NEWEST = {RECORD: 3, SEALED: 2, RUN: 1, NETWORK: 1}
 CHECKPOINT_MARK = b"cbundles checkpoint 1\n"
 DIGEST_BYTES = hashlib.sha256().digest_size
 

@@ -2,7 +2,7 @@
 
     results/<name>/
         run.json             what was run: configuration, versions, device, commit, data
-        records.jsonl        completion records of the cells of a complete run, see `sealed`
+        records.jsonl        completion records of the cells of a complete run, see `records`
         cells/<id>.json      completion record of one cell, until the run is complete
         checkpoints/<id>     the latest state of a population in training, gone when it ends
         weights/<id>.npz     the trained network of a cell, when it was asked for
@@ -23,87 +23,64 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from cbundles import formats, sealed
+from cbundles import formats
+from cbundles.config import LESION, MEASURE, PRUNE, SWEEP
 from cbundles.errors import InputError
+from cbundles.files import clear_staging_files, write_atomically
 from cbundles.keeping import LAST
+from cbundles.records import (
+    HASH_OF_FILE,
+    AnyRecord,
+    CellRecord,
+    GrowRecord,
+    LesionRecord,
+    MeasuredRecord,
+    PrunedRecord,
+    SweepRecord,
+    ToyRecord,
+    TuneRecord,
+    reading,
+    sealed,
+)
 
-# Kinds of records.
-CELLS, LESIONS, PRUNED, MEASURED = "cells", "lesions", "pruned", "measured"
-# All records of a kind, once a run is complete.
-SEALED_FILES = {
-    CELLS: "records.jsonl",
-    LESIONS: "lesions.jsonl",
-    PRUNED: "pruned.jsonl",
-    MEASURED: "measured.jsonl",
-}
+Version = tuple[int, int, int]  # of a file, see `_version_of`
+Kept = TypeVar("Kept", bound=AnyRecord, covariant=True)
+
+
+@dataclass(frozen=True)
+class Kind(Generic[Kept]):
+    """Records that are kept together.
+
+    folder: of their files until the run is complete
+    sealed_file: in which all are then
+    types: which records these may be
+    unsaid: of what kind those are that do not say it, as the first ones do not
+    """
+
+    folder: str
+    sealed_file: str
+    types: tuple[type[Kept], ...]
+    unsaid: str
+
+
+CELLS: Kind[CellRecord] = Kind(
+    "cells", "records.jsonl", (SweepRecord, GrowRecord, TuneRecord, ToyRecord), SWEEP
+)
+SWEEPS: Kind[SweepRecord] = Kind("cells", "records.jsonl", (SweepRecord,), SWEEP)  # of CELLS
+LESIONS: Kind[LesionRecord] = Kind("lesions", "lesions.jsonl", (LesionRecord,), LESION)
+PRUNED: Kind[PrunedRecord] = Kind("pruned", "pruned.jsonl", (PrunedRecord,), PRUNE)
+MEASURED: Kind[MeasuredRecord] = Kind("measured", "measured.jsonl", (MeasuredRecord,), MEASURE)
+KINDS: tuple[Kind[AnyRecord], ...] = (CELLS, LESIONS, PRUNED, MEASURED)
 WEIGHTS = "weights"
 VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "pruned.csv",
          "growth.csv", "growth.md", "tuning.csv", "tuning.md", "readings.csv")  # fmt: skip
-# Keys without which a record of a kind is damaged.
-NEEDED = {
-    CELLS: (),
-    LESIONS: (
-        "blocks",
-        "config",
-        "correct",
-        "curves",
-        "data_fingerprint",
-        "images",
-        "network",
-        "settings",
-    ),
-    PRUNED: (
-        "blocks",
-        "bytes",
-        "config",
-        "correct",
-        "epochs",
-        "flops",
-        "gained",
-        "images",
-        "latency_seconds",
-        "layers",
-        "lost",
-        "network",
-        "parameters",
-        "removed",
-    ),
-    MEASURED: (
-        "config",
-        "data_fingerprint",
-        "epochs",
-        "epochs_trained",
-        "history",
-        "networks",
-        "readings",
-    ),
-}
-
-
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is, at every moment, absent, the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, staging = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(staging).chmod(0o644)
-        Path(staging).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(staging).unlink()
-        raise
 
 
 class Store:
@@ -111,7 +88,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._read: dict[str, tuple[Any, dict[str, dict[str, Any]]]] = {}
+        self._read: dict[str, tuple[Version, dict[str, AnyRecord]]] = {}
         self.logs = folder / "logs"
         self.figures = folder / "figures"
 
@@ -134,9 +111,7 @@ class Store:
                     "wait for it, or choose another folder with --out"
                 ) from None
             self._refuse_what_is_newer()
-            for pattern in (".*.????????", "*/.*.????????"):  # staging files of a killed process
-                for litter in self.folder.glob(pattern):
-                    litter.unlink(missing_ok=True)
+            clear_staging_files(self.folder)
             yield
 
     def _refuse_what_is_newer(self) -> None:
@@ -147,53 +122,56 @@ class Store:
             if isinstance(content, dict):
                 formats.check(formats.RUN, content, str(path))
 
-    def record_path(self, cell: str, kind: str = CELLS) -> Path:
-        return self.folder / kind / f"{cell}.json"
+    def record_path(self, cell: str, kind: Kind[AnyRecord] = CELLS) -> Path:
+        return self.folder / kind.folder / f"{cell}.json"
 
-    def sealed_path(self, kind: str) -> Path:
-        return self.folder / SEALED_FILES[kind]
+    def sealed_path(self, kind: Kind[AnyRecord]) -> Path:
+        return self.folder / kind.sealed_file
 
-    def has(self, cell: str, kind: str = CELLS) -> bool:
+    def has(self, cell: str, kind: Kind[AnyRecord] = CELLS) -> bool:
         """Whether there is a record, good or damaged."""
         return self.record_path(cell, kind).is_file() or cell in self._sealed(kind)
 
-    def _sealed(self, kind: str) -> dict[str, dict[str, Any]]:
+    def _sealed(self, kind: Kind[AnyRecord]) -> dict[str, AnyRecord]:
         """The records in the file of a complete run, which is read again when it has changed."""
         path = self.sealed_path(kind)
-        try:
-            now = path.stat()
-        except OSError:
+        now = _version_of(path)
+        if now is None:
             return {}
-        version = (now.st_mtime_ns, now.st_size, now.st_ino)
-        if self._read.get(kind, (None, {}))[0] != version:
-            self._read[kind] = (version, sealed.decode(path))
-        return self._read[kind][1]
+        known = self._read.get(kind.folder)
+        if known is None or known[0] != now:
+            known = self._read[kind.folder] = (now, sealed.decode(path, kind.unsaid))
+        return known[1]
 
     def seal(self) -> None:
         """Put all records of each kind into one file, which then is read back, and remove their
-        own files. What is written later opens the run again, until it is sealed anew."""
-        for kind in SEALED_FILES:
-            loose = self._loose(kind)
-            if not loose:
-                continue
-            readable: dict[str, dict[str, Any]] = {}
-            for cell in loose:
+        own files. What is written later, or meanwhile by another process, opens the run again,
+        until it is sealed anew."""
+        for kind in KINDS:
+            own_files, readable = {}, {}
+            for cell in self._loose(kind):
+                path = self.record_path(cell, kind)
+                own_files[path] = _version_of(path)
                 with contextlib.suppress(InputError):  # a damaged one stays for people to see
                     readable[cell] = self.record(cell, kind)
+            if not own_files:
+                continue
             records = {**self._sealed(kind), **readable}
             write_atomically(self.sealed_path(kind), sealed.encode(list(records.values())))
             if self._sealed(kind) != records:
                 raise RuntimeError(f"{self.sealed_path(kind)}: not what was written")
             for cell in readable:
-                self.record_path(cell, kind).unlink(missing_ok=True)
+                path = self.record_path(cell, kind)
+                if _version_of(path) == own_files[path]:  # else it is newer than what was sealed
+                    path.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # something else may be there
-                (self.folder / kind).rmdir()
+                (self.folder / kind.folder).rmdir()
 
-    def _loose(self, kind: str) -> list[str]:
+    def _loose(self, kind: Kind[AnyRecord]) -> list[str]:
         """Ids of the records that have a file of their own."""
-        return sorted(path.stem for path in (self.folder / kind).glob("*.json"))
+        return sorted(path.stem for path in (self.folder / kind.folder).glob("*.json"))
 
-    def ids(self, kind: str = CELLS) -> list[str]:
+    def ids(self, kind: Kind[AnyRecord] = CELLS) -> list[str]:
         """Of all records of a kind."""
         return sorted({*self._loose(kind), *self._sealed(kind)})
 
@@ -201,39 +179,42 @@ class Store:
         """True when the cell was trained on the data with this fingerprint; None: on any."""
         if not self.has(cell):
             return False
-        found = self.record(cell).get("data_fingerprint", fingerprint)
-        return fingerprint is None or bool(found == fingerprint)
+        trained_on = self.record(cell).origin.data_fingerprint
+        return None in (fingerprint, trained_on) or trained_on == fingerprint
 
-    def record(self, cell: str, kind: str = CELLS) -> dict[str, Any]:
-        """A record; its own file comes before that of the whole run, which is older."""
-        path = self.record_path(cell, kind)
+    @overload
+    def record(self, cell: str) -> CellRecord: ...
+
+    @overload
+    def record(self, cell: str, kind: Kind[Kept]) -> Kept: ...
+
+    def record(self, cell: str, kind: Kind[AnyRecord] = CELLS) -> AnyRecord:
+        """A record; its own file comes before that of the whole run, which is older. InputError for
+        one that is damaged, or of another kind."""
+        path, way_out = self.record_path(cell, kind), "delete it to make it again"
         try:
-            if path.is_file():
-                content: dict[str, Any] = json.loads(path.read_text())
+            own_file = _content_of(path)
+            if own_file is not None:
+                record = reading.decode(own_file, kind.unsaid, str(path))
             else:
-                content, path = self._sealed(kind)[cell], self.sealed_path(kind)
-            formats.check(formats.RECORD, content, str(path))
-            if content["cell"] != cell:
-                raise ValueError(f"it is the record of {content['cell']}")
-            if missing := set(NEEDED[kind]) - content.keys():
-                raise ValueError(f"without {', '.join(sorted(missing))}")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            if path == self.sealed_path(kind):
-                raise InputError(
-                    f"{path}: damaged record of {cell} ({error}); delete its line to make it again"
-                ) from None
-            raise InputError(
-                f"{path}: damaged record ({error}); delete it to make it again"
-            ) from None
-        return content
+                path, way_out = self.sealed_path(kind), "delete its line to make it again"
+                record = self._sealed(kind)[cell]
+            if record.id != cell:
+                raise ValueError(f"it is the record of {record.id}")
+            if not isinstance(record, kind.types):
+                raise ValueError(f"its kind is {record.kind}")
+        except KeyError:
+            raise InputError(f"{path}: no record of {cell}") from None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: damaged record ({error}); {way_out}") from None
+        return record
 
-    def records(self, kind: str) -> list[dict[str, Any]]:
+    def records(self, kind: Kind[Kept]) -> list[Kept]:
         """All records of a kind."""
         return [self.record(cell, kind) for cell in self.ids(kind)]
 
-    def finish(self, record: dict[str, Any], kind: str = CELLS) -> None:
-        content = {"format": formats.NEWEST[formats.RECORD], **record}
-        write_atomically(self.record_path(record["cell"], kind), json.dumps(content) + "\n")
+    def finish(self, record: AnyRecord, kind: Kind[AnyRecord] = CELLS) -> None:
+        write_atomically(self.record_path(record.id, kind), reading.encode(record))
 
     def weights_path(self, cell: str, epoch: str = LAST) -> Path:
         """The file of a network as it was after an epoch, see `keeping`."""
@@ -256,7 +237,7 @@ class Store:
 
     def pruned_paths(self, name: str) -> list[Path]:
         """Of a pruned network: as it is, with its own statistics, and after the fine-tune."""
-        folder = self.folder / PRUNED
+        folder = self.folder / PRUNED.folder
         return [folder / f"{name}{kind}.npz" for kind in ("", "-recalibrated", "-tuned")]
 
     def network_digest(self, cell: str, epoch: str = LAST) -> str | None:
@@ -271,27 +252,31 @@ class Store:
             return "damaged"
         return hashlib.sha256(b"".join(numbers)).hexdigest()[:16]
 
-    def is_network_of(self, record: dict[str, Any], cell: str) -> bool:
+    def network_digests(self, cell: str) -> dict[str, str]:
+        """What identifies each network of a cell that is there, by its epoch."""
+        digests = {epoch: self.network_digest(cell, epoch) for epoch in self.kept_epochs(cell)}
+        return {epoch: digest for epoch, digest in digests.items() if digest is not None}
+
+    def is_network_of(self, record: LesionRecord | PrunedRecord, cell: str) -> bool:
         """Whether a study was made of the trained network of a cell that is there now; also when
         none is there."""
-        if record.get("format", 1) > 1:
-            return self.network_digest(cell) in (None, record["network"])
-        try:  # the first format hashed the file
-            file = self.weights_path(cell).read_bytes()
-        except FileNotFoundError:
+        if not record.network.startswith(HASH_OF_FILE):
+            return self.network_digest(cell) in (None, record.network)
+        file = _content_of(self.weights_path(cell))
+        if file is None:
             return True
-        return bool(hashlib.sha256(file).hexdigest()[:16] == record["network"])
+        return record.network == f"{HASH_OF_FILE}{hashlib.sha256(file).hexdigest()[:16]}"
 
     def forget(self, cells: list[str]) -> None:
         """Remove the records and weights of cells, and what was made of them; all checkpoints."""
-        for kind in SEALED_FILES:
+        for kind in KINDS:
             kept = self._sealed(kind)
             left = [r for name, r in kept.items() if not name.startswith(tuple(cells))]
             if not left:
                 self.sealed_path(kind).unlink(missing_ok=True)
             elif len(left) < len(kept):
                 write_atomically(self.sealed_path(kind), sealed.encode(left))
-        for folder in (*SEALED_FILES, WEIGHTS):
+        for folder in (*(kind.folder for kind in KINDS), WEIGHTS):
             for cell in cells:
                 for path in self.folder.glob(f"{folder}/{cell}*"):
                     path.unlink(missing_ok=True)
@@ -312,10 +297,8 @@ class Store:
 
     def load_checkpoint(self, key: str) -> bytes | None:
         """What was saved last; None without a checkpoint. DamagedCheckpoint when it has changed."""
-        try:
-            return formats.unseal(self._checkpoint(key).read_bytes())
-        except FileNotFoundError:
-            return None
+        content = _content_of(self._checkpoint(key))
+        return None if content is None else formats.unseal(content)
 
     def drop_checkpoint(self, key: str) -> None:
         self._checkpoint(key).unlink(missing_ok=True)
@@ -328,3 +311,20 @@ class Store:
     def write_run(self, content: dict[str, Any]) -> None:
         numbered = {"format": formats.NEWEST[formats.RUN], **content}
         write_atomically(self.folder / "run.json", json.dumps(numbered, indent=1) + "\n")
+
+
+def _version_of(path: Path) -> Version | None:
+    """What changes when another file comes into this place; None without any."""
+    try:
+        now = path.stat()
+    except OSError:
+        return None
+    return now.st_mtime_ns, now.st_size, now.st_ino
+
+
+def _content_of(path: Path) -> bytes | None:
+    """None without a file, which another process may have removed a moment ago."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None

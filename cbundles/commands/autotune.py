@@ -32,7 +32,7 @@ from cbundles.executor.planner import Job, PopulationJob
 from cbundles.networks.shape import shape_of
 from cbundles.report import table1
 from cbundles.report.runs import Run
-from cbundles.store import Store
+from cbundles.store import SWEEPS, Store
 
 BLOCKS, SEEDS, RULE = "3,12,41,3", 3, "stage"
 EPOCHS = 120  # sec. 3.6
@@ -240,7 +240,9 @@ class Chain:
             fingerprint = fingerprints[cell.data.name] if fingerprints else None
             if not store.is_finished(cell.id, fingerprint):
                 break
-            decision = autotune.decide(cell, store.record(cell.id), self.rule)
+            record = store.record(cell.id, SWEEPS)
+            entropies = record.history.entropy[-1]
+            decision = autotune.decide(cell, record.epochs_trained, entropies, self.rule)
             said.append(f"seed {cell.training.seed}, {decision}")
             following = autotune.following(cell, decision)
             if following is not None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -14,6 +14,7 @@ from cbundles.commands.running import Options
 from cbundles.commands.sweep import Outcome, Sweep, complete
 from cbundles.config import Experiment, load
 from cbundles.console import duration
+from cbundles.records import EditedRecord
 from cbundles.report import arm_tables, arms
 
 
@@ -55,22 +56,23 @@ class Editing:
 def _show_outcome(outcome: Outcome, kind: str, console: Console) -> None:
     """kind: GROW or TUNE."""
     study = arm_tables.study_of(kind)
-    for setting in arms.settings_of(outcome.records):
+    networks, store = outcome.run.edited, outcome.run.store
+    for setting in arms.settings_of(networks):
         console.print(arm_tables.arms_table(setting).terminal(setting.about), highlight=False)
         console.print()
-    if outcome.records:
+    if networks:
         console.print(study.about, style="dim", highlight=False)
-        console.print(_time_of_training_and_compiling(outcome.records), highlight=False)
-        paths = [outcome.store.folder / f"{study.stem}.{suffix}" for suffix in ("csv", "md")]
+        console.print(_time_of_training_and_compiling(networks), highlight=False)
+        paths = [store.folder / f"{study.stem}.{suffix}" for suffix in ("csv", "md")]
         list_files(console, "table", paths)
     list_files(console, "figure", outcome.figures)
-    say_failures(console, outcome.failed, outcome.store)
+    say_failures(console, outcome.failed, store)
 
 
-def _time_of_training_and_compiling(records: list[dict[str, Any]]) -> str:
-    seconds = sum(record["seconds"] for record in records)
-    compiling = sum(record["compile_seconds"] for record in records)
-    programs = max(record["programs"] for record in records)
+def _time_of_training_and_compiling(records: Sequence[EditedRecord]) -> str:
+    seconds = sum(record.seconds for record in records)
+    compiling = sum(record.compile_seconds for record in records)
+    programs = max(record.programs for record in records)
     return (
         f"{len(records)} networks took {duration(seconds)} of a core, and {duration(compiling)} to "
         f"compile, at most {programs} programs for a population"

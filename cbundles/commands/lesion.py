@@ -23,13 +23,14 @@ from cbundles.commands.running import (
     wall_seconds,
 )
 from cbundles.commands.sweep import Sweep
-from cbundles.config import SWEEP, Cell, Experiment
+from cbundles.config import LESION, SWEEP, Cell, Experiment
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions.removal import Settings
 from cbundles.errors import InputError
 from cbundles.executor import planner
-from cbundles.executor.planner import LESION, Study
+from cbundles.executor.planner import Study
+from cbundles.records import NetworkRecord
 from cbundles.report import lesions, runs, views
 from cbundles.store import LESIONS, Store
 
@@ -204,7 +205,7 @@ class Lesion:
 def trained_resnets(folder: Path) -> Experiment:
     """The trained ResNets of a run. Raises InputError where there are none."""
     run = runs.read(folder)
-    cells = [Cell.fromdict(record["config"]) for record in run.records if "config" in record]
+    cells = [record.cell for record in run.records if isinstance(record, NetworkRecord)]
     cells = [cell for cell in cells if cell.model.family == "resnet"]
     if not cells or "attempts" in run.description:
         raise InputError(f"{folder}: no sweep with trained ResNets; lesions need one")
@@ -221,9 +222,9 @@ def _is_studied(store: Store, cell: Cell, settings: Settings, fingerprint: str |
     if not store.has(cell.id, LESIONS):
         return False
     record = store.record(cell.id, LESIONS)
-    same_data = fingerprint in (None, record["data_fingerprint"])
+    same_data = fingerprint in (None, record.origin.data_fingerprint)
     same_network = store.is_network_of(record, cell.id)
-    return same_data and same_network and Settings(**record["settings"]).cover(settings)
+    return same_data and same_network and record.settings.cover(settings)
 
 
 def _print_as_data(run: runs.Run, failed: int) -> None:

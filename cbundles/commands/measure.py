@@ -6,7 +6,6 @@ import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -20,12 +19,13 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
-from cbundles.config import SWEEP, Cell
+from cbundles.config import MEASURE, SWEEP, Cell
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 from cbundles.executor import planner
-from cbundles.executor.planner import MEASURE, Study
+from cbundles.executor.planner import Study
+from cbundles.records import MeasuredRecord, NetworkRecord
 from cbundles.report import remeasured, runs
 from cbundles.store import MEASURED, Store
 
@@ -42,7 +42,7 @@ class Measure:
     def of_run(cls, folder: Path, names: str) -> Measure:
         """Raises InputError where no network was kept, and for a reading that one does not have."""
         run = runs.read(folder)
-        cells = [Cell.fromdict(record["config"]) for record in run.records if "config" in record]
+        cells = [record.cell for record in run.records if isinstance(record, NetworkRecord)]
         kept = [cell for cell in cells if cell.kind == SWEEP and run.store.kept_epochs(cell.id)]
         if not kept:
             raise InputError(
@@ -106,7 +106,7 @@ class Measure:
         for cell in self.cells:
             fingerprint = fingerprints[cell.data.name] if fingerprints else None
             record = _record_of_kept(store, cell, fingerprint)
-            if record is None or not _set_of(self.names) <= _set_of(record["readings"]):
+            if record is None or not _set_of(self.names) <= _set_of(record.readings):
                 todo.append(cell)
         return todo
 
@@ -114,7 +114,7 @@ class Measure:
         """What a worker is told. Readings that are known already are measured with the new ones: a
         record holds all of them."""
         record = _record_of_kept(store, cell, None)
-        known = _set_of(record["readings"]) if record else set()
+        known = _set_of(record.readings) if record else set()
         wanted = readings.canonical(sorted(_set_of(self.names) | known))
         probe = dataclasses.replace(cell.probe, readings=wanted)
         once = planner.measuring_seconds(dataclasses.replace(cell, probe=probe), facts)
@@ -137,14 +137,13 @@ def _checked_names(names: str, cells: list[Cell]) -> str:
     return canonical
 
 
-def _record_of_kept(store: Store, cell: Cell, fingerprint: str | None) -> dict[str, Any] | None:
+def _record_of_kept(store: Store, cell: Cell, fingerprint: str | None) -> MeasuredRecord | None:
     """The record of the networks that are there now, measured on these data."""
     if not store.has(cell.id, MEASURED):
         return None
     record = store.record(cell.id, MEASURED)
-    epochs = store.kept_epochs(cell.id)
-    same_networks = record["networks"] == {e: store.network_digest(cell.id, e) for e in epochs}
-    same_data = fingerprint in (None, record["data_fingerprint"])
+    same_networks = record.networks == store.network_digests(cell.id)
+    same_data = fingerprint in (None, record.origin.data_fingerprint)
     return record if same_networks and same_data else None
 
 

@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -16,12 +15,13 @@ from cbundles.commands.checks import require_trained
 from cbundles.commands.lesion import say_what_is_not_trained, trained_resnets
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, prepare_data, run_jobs
-from cbundles.config import Cell, Experiment
+from cbundles.config import PRUNE, Cell, Experiment
 from cbundles.data.dataset import Facts
 from cbundles.decisions import removal
 from cbundles.errors import InputError
 from cbundles.executor import planner
-from cbundles.executor.planner import PRUNE, Study
+from cbundles.executor.planner import Study
+from cbundles.records import PrunedRecord
 from cbundles.report import lesions, runs, views
 from cbundles.store import LESIONS, PRUNED, Store
 
@@ -107,7 +107,7 @@ def _chosen_blocks(store: Store, cell: Cell, blocks: str) -> tuple[int, ...]:
             f"cbundles lesion {store.folder} first"
         )
     try:
-        return removal.choose(blocks, store.record(cell.id, LESIONS)["blocks"])
+        return removal.choose(blocks, store.record(cell.id, LESIONS).blocks.by_ranking)
     except ValueError as error:
         raise InputError(f"--blocks {blocks}: {error}") from None
 
@@ -138,20 +138,20 @@ def _is_pruned(store: Store, pruning: Pruning) -> bool:
     return files and store.is_network_of(store.record(name, PRUNED), cell.id)
 
 
-def _show_records(records: Sequence[dict[str, Any]], store: Store, console: Console) -> None:
+def _show_records(records: Sequence[PrunedRecord], store: Store, console: Console) -> None:
     for record in records:
         say(console, _what_became_of_it(record))
     for record in records:
-        made = [path for path in store.pruned_paths(record["cell"]) if path.is_file()]
+        made = [path for path in store.pruned_paths(record.id) if path.is_file()]
         list_files(console, "network", made)
     list_files(console, "table", [store.folder / "pruned.csv"])
 
 
-def _what_became_of_it(record: dict[str, Any]) -> str:
+def _what_became_of_it(record: PrunedRecord) -> str:
     one = lesions.pruned_row(record)
     time = one["latency_seconds_pruned"] / one["latency_seconds"]
     return (
-        f"{Cell.fromdict(record['config']).label}: {one['removed']} blocks removed, "
+        f"{record.cell.label}: {one['removed']} blocks removed, "
         f"{one['layers']} -> {one['layers_pruned']} layers"
         f"\n  accuracy {100 * one['accuracy']:.1f} -> {100 * one['accuracy_pruned']:.1f} % "
         f"(p = {one['p_pruned']:.2g}); with its own statistics of batch normalisation "

@@ -16,7 +16,7 @@ from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
 from cbundles.executor import local, planner
 from cbundles.executor.planner import Job
-from cbundles.store import Store
+from cbundles.store import SWEEPS, Store
 
 # What follows from a finished population; it may tell the display why.
 Following = Callable[[Job, Display], list[Job]]
@@ -41,7 +41,7 @@ class Options:
             return False
         wanted = keeping.epochs_of(self.keep, cell.training.epochs)
         if cell.training.conflict_checks and wanted:  # it may have ended early
-            reached = len(store.record(cell.id)["history"]) - 1
+            reached = store.record(cell.id, SWEEPS).epochs_trained
             wanted = [epoch for epoch in wanted if epoch == keeping.LAST or int(epoch) <= reached]
         return all(store.weights_path(cell.id, epoch).is_file() for epoch in wanted)
 

@@ -37,6 +37,7 @@ from cbundles.executor import planner
 from cbundles.executor.planner import PopulationJob
 from cbundles.networks.shape import Shape, shape_of
 from cbundles.report import runs, summary, sweep_tables, views
+from cbundles.report.runs import Run
 from cbundles.report.table import Column, Table
 from cbundles.store import Store
 
@@ -194,8 +195,7 @@ def _shape_at_the_start(cell: Cell, facts: Facts) -> Shape:
 class Outcome:
     """What there is after a grid has been run."""
 
-    records: list[dict[str, Any]]  # of the finished cells, in the order of the grid
-    store: Store
+    run: Run  # the finished cells, in the order of the grid
     figures: list[Path]
     failed: int  # how many networks
 
@@ -206,9 +206,9 @@ class Outcome:
     def print_as_data(self) -> None:
         done = {
             "event": "done",
-            "networks": len(self.records),
+            "networks": len(self.run.records),
             "failed": self.failed,
-            "folder": str(self.store.folder),
+            "folder": str(self.run.store.folder),
             "figures": [str(path) for path in self.figures],
         }
         print(json.dumps(done))
@@ -239,7 +239,7 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
         made_by = summary.origins(records)
         store.write_run({**run, "finished": len(records), "made_by": made_by})
         figures = views.write(runs.read(store.folder)) if records else []
-    return Outcome(records, store, figures, failed)
+    return Outcome(Run(store, run, records), figures, failed)
 
 
 def _finished(
@@ -250,16 +250,17 @@ def _finished(
 
 
 def _show_outcome(outcome: Outcome, console: Console) -> None:
-    rows = [summary.summary_of(record) for record in outcome.records]
+    networks, store = outcome.run.sweeps, outcome.run.store
+    rows = [summary.summary_of(record) for record in networks]
     if rows:
         console.print(sweep_tables.network_table(rows).first(TABLE_ROWS_SHOWN).terminal())
     if len(rows) > TABLE_ROWS_SHOWN:
         console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
     console.print()
-    for line in sweep_tables.boundary_lines(outcome.records):
+    for line in sweep_tables.boundary_lines(networks):
         console.print(line, highlight=False, markup=False)
-    if outcome.records:
+    if networks:
         console.print()
-        list_files(console, "table", [outcome.store.folder / "table.csv"])
+        list_files(console, "table", [store.folder / "table.csv"])
     list_files(console, "figure", outcome.figures)
-    say_failures(console, outcome.failed, outcome.store)
+    say_failures(console, outcome.failed, store)

@@ -7,16 +7,18 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from cbundles import provenance
+from cbundles.commands import running
 from cbundles.commands.output import list_files, say
-from cbundles.commands.running import Options, origin
+from cbundles.commands.running import Options
 from cbundles.config import TOY
 from cbundles.errors import InputError
+from cbundles.records import PLAIN_CASES, TRAINED_CASES, Origin
 from cbundles.report import claims, views
 from cbundles.report.runs import Run
 from cbundles.store import Store
 
 SEEDS = 5
-CASES = ("separate", "conflicting", "conflicting-imbalanced", "plain", "standardised")
+CASES = (*TRAINED_CASES, *PLAIN_CASES)
 SECONDS = 20.0  # that all of it takes
 
 
@@ -41,7 +43,7 @@ class Toy:
             todo = [name for name in names if not store.has(name)]
             if todo:
                 _train(store, todo, options.device, console)
-            description = {"name": self.name, "kind": TOY, "cells": names, **origin()}
+            description = {"name": self.name, "kind": TOY, "cells": names, **running.origin()}
             store.write_run(description)
             store.seal()
             run = Run(store, description, [store.record(name) for name in names])
@@ -68,18 +70,19 @@ def _train(store: Store, names: list[str], device: str, console: Console) -> Non
     jax.config.update("jax_default_matmul_precision", "highest")
     from cbundles.experiments import toy
 
-    made_by = {
-        "platform": jax.devices()[0].platform,
-        "device": jax.devices()[0].device_kind,
-        "processor": provenance.processor(),
-        "versions": provenance.versions(),
-        "commit": provenance.commit(),
-    }
+    origin = Origin(
+        platform=jax.devices()[0].platform,
+        device=jax.devices()[0].device_kind,
+        processor=provenance.processor(),
+        versions=provenance.versions(),
+        commit=provenance.commit(),
+        data_fingerprint=None,
+    )
     for name in names:
         case, _, seed = name.rpartition("-")
-        if case in toy.CASES:
-            record = toy.train_toy(case, int(seed))
+        if case in TRAINED_CASES:
+            record = toy.train_toy(case, int(seed), origin)
         else:
-            record = toy.plain(int(seed), standardised=case == "standardised")
-        store.finish({**record, **made_by})
+            record = toy.plain(int(seed), origin, standardised=case == "standardised")
+        store.finish(record)
         console.print(f"trained  {name}", highlight=False)

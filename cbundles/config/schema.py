@@ -30,6 +30,10 @@ GROW = "grow"
 TUNE = "tune"
 AUTOTUNE = "autotune"  # whose cells are those of a sweep
 TOY = "toy"  # which has no cells
+# What kind a study of trained networks is, likewise.
+LESION = "lesion"
+PRUNE = "prune"
+MEASURE = "measure"
 
 
 def setting(

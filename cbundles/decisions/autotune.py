@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from cbundles.config import Cell, layers_of_block
 
@@ -78,10 +77,9 @@ def _named(blocks: Sequence[int]) -> str:
     return f"{2 + 2 * sum(blocks)} layers {list(blocks)}"
 
 
-def decide(cell: Cell, record: dict[str, Any], rule: str) -> Decision:
-    """What the record of an attempt says."""
-    history, blocks = record["history"], cell.blocks
-    epoch, entropies = len(history) - 1, history[-1]["entropy"]
+def decide(cell: Cell, epoch: int, entropies: Sequence[float | None], rule: str) -> Decision:
+    """What an attempt leads to that ended after an epoch. entropies: H^l of each block then."""
+    blocks = cell.blocks
     ends = [sum(blocks[: i + 1]) - 1 for i, count in enumerate(blocks) if count]
     stages = tuple(entropies[end] for end in ends)
     last = entropies[-1]

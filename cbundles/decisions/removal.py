@@ -8,9 +8,9 @@ the controls: from the block that a score calls the least important on. Blocks a
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from cbundles.chance import REMOVED_BLOCKS, generator
 CONFLICTING, OTHERS, ALL = "conflicting", "non-conflicting", "all"
 GROUPS = (CONFLICTING, OTHERS, ALL)
 SINGLE = "single"
-# A block's score, and whether high ones go first. See `experiments.lesion.Blocks`.
+# A block's score, and whether high ones go first. See `records.Blocks`.
 RANKINGS = {"entropy": True, "scaled_norm": False, "norm": False, "first_order": False}
 ASKED, ASKED_SHARES = (5, 10, 15), (0.5, 0.6)  # always among the counts: claim C17
 
@@ -77,9 +77,9 @@ def ranking(scores: Sequence[float | None], high_first: bool) -> tuple[int, ...]
     return tuple(sorted(range(len(key)), key=key.__getitem__))
 
 
-def variants(blocks: dict[str, Sequence[float | None]], settings: Settings) -> list[Variant]:
+def variants(blocks: Mapping[str, Sequence[float | None]], settings: Settings) -> list[Variant]:
     """Every network that is evaluated: each block alone; draws of each group and k; each ranking
-    and k. A group that is empty, or all, adds nothing. blocks: see `Blocks`, a list a score."""
+    and k. A group that is empty, or all, adds nothing. blocks: the scores of all, by name."""
     total = len(blocks["entropy"])
     found = [Variant(SINGLE, (block,)) for block in range(total)]
     for place, (name, members) in enumerate(groups(blocks["entropy"]).items()):
@@ -98,7 +98,7 @@ def variants(blocks: dict[str, Sequence[float | None]], settings: Settings) -> l
     return found
 
 
-def choose(text: str, blocks: dict[str, Sequence[float | None]]) -> tuple[int, ...]:
+def choose(text: str, blocks: Mapping[str, Sequence[float | None]]) -> tuple[int, ...]:
     """The blocks that ``conflicting``, ``RANKING:COUNT`` or ``1,4,7`` (numbered from 1) names.
     ValueError, with what is valid, for anything else."""
     number = len(blocks["entropy"])
@@ -128,14 +128,30 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit()
 
 
-def curves(evaluated: Sequence[tuple[Variant, int, int]]) -> list[dict[str, Any]]:
-    """Outcomes of all draws of a group or ranking and k together, as a record keeps them: of, k,
-    and for each draw how many test images were lost and gained."""
-    found: dict[tuple[str, int], dict[str, Any]] = {}
+@dataclass(frozen=True)
+class Curve:
+    """What removing several blocks at once costs.
+
+    of: the group that they are drawn from, or the ranking that they are the first of
+    k: how many
+    lost: for each draw, test images that only the whole network classifies correctly
+    gained: likewise, those that only the network without the blocks does
+    """
+
+    of: str
+    k: int
+    lost: list[int]
+    gained: list[int]
+
+
+def curves(evaluated: Sequence[tuple[Variant, int, int]]) -> list[Curve]:
+    """Outcomes of all draws of a group or ranking and k together, as a record keeps them.
+    evaluated: each network, how many images it lost and how many it gained."""
+    found: dict[tuple[str, int], Curve] = {}
     for variant, lost, gained in evaluated:
         if variant.of != SINGLE:
             key = (variant.of, len(variant.removed))
-            entry = found.setdefault(key, {"of": key[0], "k": key[1], "lost": [], "gained": []})
-            entry["lost"].append(lost)
-            entry["gained"].append(gained)
+            curve = found.setdefault(key, Curve(*key, lost=[], gained=[]))
+            curve.lost.append(lost)
+            curve.gained.append(gained)
     return list(found.values())

@@ -13,6 +13,7 @@ from cbundles.config import TUNE, Cell
 from cbundles.data import dataset, device, storage_of
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData
+from cbundles.records import Origin
 from cbundles.store import Store
 
 
@@ -32,12 +33,19 @@ class Context:
             "device": jax.devices()[0].device_kind,
             "processor": provenance.processor(),
         }
-        self._source = {"versions": provenance.versions(), "commit": provenance.commit()}
+        self._versions, self._commit = provenance.versions(), provenance.commit()
         self._placed: tuple[object, tuple[DeviceData, Facts, str]] | None = None
 
-    def origin(self, fingerprint: str) -> dict[str, Any]:
+    def origin(self, fingerprint: str) -> Origin:
         """Where a result comes from, as its record keeps it."""
-        return {**self.device, **self._source, "data_fingerprint": fingerprint}
+        return Origin(
+            platform=self.device["platform"],
+            device=self.device["device"],
+            processor=self.device["processor"],
+            versions=self._versions,
+            commit=self._commit,
+            data_fingerprint=fingerprint,
+        )
 
     def data(self, cell: Cell) -> tuple[DeviceData, Facts, str]:
         """The device arrays for a cell, the data set's facts and fingerprint; kept until a

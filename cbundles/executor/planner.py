@@ -37,7 +37,6 @@ EDITING_LAYER_OVERHEAD = 1.2e-7  # of a sample, in populations whose depth chang
 SIGNATURE_BYTES = 16
 PARTITION_BYTES = 1600
 
-LESION, PRUNE, MEASURE = "lesion", "prune", "measure"  # kinds of studies
 
 # A population pays on a CPU only while a product of two layers is smaller than the cost of calling
 # it. On a GPU it always pays, until memory or the padding eats the gain.

@@ -11,21 +11,24 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
+import msgspec
 
 from cbundles import keeping
-from cbundles.config import GROW, SWEEP, TUNE, Cell
+from cbundles.config import GROW, LESION, MEASURE, PRUNE, SWEEP, TUNE, Cell
 from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor.context import Context
-from cbundles.executor.planner import LESION, MEASURE, PRUNE, Job, PopulationJob, Study
+from cbundles.executor.planner import Job, PopulationJob, Study
 from cbundles.experiments import grow, lesion, prune, remeasure, sweep, tune
 from cbundles.experiments.run_state import RunState
+from cbundles.files import write_atomically
 from cbundles.keeping import LAST
 from cbundles.networks import saved
 from cbundles.networks.network import Network
 from cbundles.networks.saved import Saved
 from cbundles.networks.shape import ConvShape
-from cbundles.store import LESIONS, MEASURED, PRUNED, write_atomically
+from cbundles.records import CellRecord, LesionRecord, PrunedRecord
+from cbundles.store import LESIONS, MEASURED, PRUNED
 
 Result = TypeVar("Result")
 
@@ -52,7 +55,7 @@ def _train(context: Context, job: Job, task: dict[str, Any]) -> None:
         return training.follow(policy.train(job.cells, data, facts, resume), policy, resume)
 
     state = _resuming(context, training.key, train)
-    training.finish(state, policy.records(job.cells, state))
+    training.finish(state, policy.records(job.cells, state, context.origin(fingerprint)))
     jax.clear_caches()  # compiled programs of this shape: 20 MB each, and rarely wanted again
 
 
@@ -97,17 +100,17 @@ class Training:
         assert state is not None  # there is always one, if only that of the checkpoint
         return state
 
-    def finish(self, state: RunState[Any], records: Sequence[dict[str, Any]]) -> None:
+    def finish(self, state: RunState[Any], records: Sequence[CellRecord]) -> None:
         """Write the records of all cells, and the trained networks that are wanted."""
-        store, origin = self._context.store, self._context.origin(self._fingerprint)
+        store = self._context.store
         if LAST in self._kept:
             self._keep(state, LAST)
         for record in records:
-            if store.is_finished(record["cell"], self._fingerprint):
+            if store.is_finished(record.id, self._fingerprint):
                 continue
             # What else is there was trained on other images.
-            store.drop_weights(record["cell"], but=self._kept)
-            store.finish({**record, **origin})
+            store.drop_weights(record.id, but=self._kept)
+            store.finish(record)
         store.drop_checkpoint(self.key)
 
     def _keep(self, state: RunState[Any], epoch: str) -> None:
@@ -117,7 +120,7 @@ class Training:
                 "cell": cell.id,
                 "config": cell.asdict(),
                 "epoch": state.epoch,
-                **self._context.origin(self._fingerprint),
+                **msgspec.structs.asdict(self._context.origin(self._fingerprint)),
             }
             content = saved.encode(Saved(*state.population.network_of(number), whence))
             write_atomically(self._context.store.weights_path(cell.id, epoch), content)
@@ -138,13 +141,14 @@ class Training:
                     ) from None
 
 
-def _trained(context: Context, cell: Cell) -> tuple[ConvShape, Network, Any, str, str | None]:
+def _trained(context: Context, cell: Cell) -> tuple[ConvShape, Network, Any, str, str]:
     """The trained network of a cell and its shape; the images; their fingerprint, and its own."""
     data, _, fingerprint = context.data(cell)
     path = context.store.weights_path(cell.id)
     one = saved.read_of_cell(path, cell.id, fingerprint, must_be_residual=True)
-    assert isinstance(one.shape, ConvShape)
-    return one.shape, one.network, data, fingerprint, context.store.network_digest(cell.id)
+    digest = context.store.network_digest(cell.id)
+    assert isinstance(one.shape, ConvShape) and digest is not None  # it has just been read
+    return one.shape, one.network, data, fingerprint, digest
 
 
 def _lesion(context: Context, job: Job, task: dict[str, Any]) -> None:
@@ -154,7 +158,7 @@ def _lesion(context: Context, job: Job, task: dict[str, Any]) -> None:
     identity = [digest, fingerprint, cell.asdict(), task["settings"]]
     key = f"{job.key}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
 
-    def study(resume: bytes | None) -> dict[str, Any]:
+    def study(resume: bytes | None) -> LesionRecord:
         state = None if resume is None else lesion.thaw(resume, shape, len(data.test.labels))
         for now in lesion.run(shape, network, cell, data, settings, state):
             state = now.state
@@ -162,11 +166,10 @@ def _lesion(context: Context, job: Job, task: dict[str, Any]) -> None:
             part = {"part": now.done, "of": now.total, "what": "lesioned networks"}
             context.send({"event": "step", "population": job.key, **part})
         assert state is not None  # there is one before the first lesion
-        return lesion.record(cell, settings, state, images=len(data.test.labels))
+        images, origin = len(data.test.labels), context.origin(fingerprint)
+        return lesion.record(cell, settings, state, images, digest, origin)
 
-    record = _resuming(context, key, study)
-    origin = {"network": digest, **context.origin(fingerprint)}
-    context.store.finish({**record, **origin}, LESIONS)
+    context.store.finish(_resuming(context, key, study), LESIONS)
     context.store.drop_checkpoints(job.key)
     jax.clear_caches()
 
@@ -175,13 +178,27 @@ def _prune(context: Context, job: Job, task: dict[str, Any]) -> None:
     (cell,) = job.cells
     shape, network, data, fingerprint, digest = _trained(context, cell)
     pruned = prune.prune(shape, network, cell, data, task["removed"], task["epochs"])
-    origin = {"network": digest, **context.origin(fingerprint)}
-    of = {"of": cell.id, "config": cell.asdict(), "blocks": task["blocks"], **origin}
-    whence = {"cell": cell.id, "removed": task["removed"], "config": cell.asdict(), **origin}
+    origin = context.origin(fingerprint)
+    whence = {
+        "cell": cell.id,
+        "removed": task["removed"],
+        "config": cell.asdict(),
+        "network": digest,
+        **msgspec.structs.asdict(origin),
+    }
     made = (pruned.small, pruned.recalibrated, pruned.tuned)
     for path, one in zip(context.store.pruned_paths(task["name"]), made, strict=True):
         write_atomically(path, saved.encode(Saved(pruned.shape, one, whence)))
-    context.store.finish({"cell": task["name"], **of, **pruned.record}, PRUNED)
+    record = PrunedRecord(
+        id=task["name"],
+        origin=origin,
+        config=cell.asdict(),
+        of=cell.id,
+        blocks=task["blocks"],
+        network=digest,
+        compared=pruned.compared,
+    )
+    context.store.finish(record, PRUNED)
     jax.clear_caches()
 
 
@@ -196,9 +213,10 @@ def _measure(context: Context, job: Job, task: dict[str, Any]) -> None:
         )
         for epoch in epochs
     }
-    record = remeasure.remeasure(cell, kept, data, task["readings"])
-    networks = {epoch: store.network_digest(cell.id, epoch) for epoch in epochs}
-    store.finish({**record, "networks": networks, **context.origin(fingerprint)}, MEASURED)
+    networks = store.network_digests(cell.id)
+    origin = context.origin(fingerprint)
+    record = remeasure.remeasure(cell, kept, data, task["readings"], networks, origin)
+    store.finish(record, MEASURED)
     jax.clear_caches()
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import numpy as np
 
 from cbundles.config import Cell
@@ -19,8 +20,10 @@ from cbundles.decisions.edits import Edit, Past
 from cbundles.experiments.entries import require_numbers
 from cbundles.experiments.run_state import RunState
 from cbundles.population import Scores
+from cbundles.records import EditedHistory, EditedRecord, Event, Origin, Scoring
 
 ENTRIES = 100  # in a history, about
+Kept = TypeVar("Kept", bound=EditedRecord)
 
 
 @dataclass
@@ -153,30 +156,31 @@ def judge_trials(state: EditedRun, ends: Sequence[bool], loss: np.ndarray) -> No
             member.judge(epoch, not undone[number], int(population.depths[number]))
 
 
-def records_of_kind(kind: str, cells: Sequence[Cell], state: EditedRun) -> list[dict[str, Any]]:
-    """The completion record of each cell, plain data: everything that tables are made from."""
+def records_of_type(
+    kind: type[Kept], cells: Sequence[Cell], state: EditedRun, origin: Origin
+) -> list[Kept]:
+    """The completion record of each cell: everything that tables are made from."""
     result, count = [], len(cells)
     for number, (cell, member) in enumerate(zip(cells, state.members, strict=True)):
         shape = state.population.shape_of(number)
-        result.append(
-            {
-                "cell": cell.id,
-                "config": cell.asdict(),
-                "experiment": kind,
-                "steps_per_epoch": state.population.steps,
-                "num_classes": state.population.facts.num_classes,
-                "parameters": shape.parameters,
-                "bytes": shape.bytes,
-                "flops": shape.flops,
-                "history": member.history,
-                "events": member.events,
-                "scores": member.scores,
-                "seconds": round(state.pending_seconds / count, 4),
-                "compile_seconds": round(state.compile_seconds / count, 4),
-                "programs": state.programs,
-                "population": count,
-            }
+        record = kind(
+            id=cell.id,
+            origin=origin,
+            config=cell.asdict(),
+            num_classes=state.population.facts.num_classes,
+            parameters=shape.parameters,
+            bytes=shape.bytes,
+            flops=shape.flops,
+            compile_seconds=round(state.compile_seconds / count, 4),
+            population=count,
+            steps_per_epoch=state.population.steps,
+            history=EditedHistory.of_entries(member.history),
+            events=msgspec.convert(member.events, list[Event]),
+            scores=msgspec.convert(member.scores, list[Scoring]),
+            seconds=round(state.pending_seconds / count, 4),
+            programs=state.programs,
         )
+        result.append(record)
     return result
 
 

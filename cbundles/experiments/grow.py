@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cbundles.config import GROW, Cell
+from cbundles.config import Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData
 from cbundles.decisions import edits
@@ -20,6 +20,7 @@ from cbundles.experiments.editing import Edited, EditedRun
 from cbundles.experiments.pace import Pace
 from cbundles.experiments.run_state import RunState, thaw
 from cbundles.population import Population
+from cbundles.records import GrowRecord, Origin
 
 
 def train(
@@ -132,9 +133,9 @@ def _undo_what_did_not_help(state: EditedRun) -> None:
     editing.judge_trials(state, ends, loss)
 
 
-def records(cells: Sequence[Cell], state: EditedRun) -> list[dict[str, Any]]:
-    """The completion record of each cell, plain data."""
-    return editing.records_of_kind(GROW, cells, state)
+def records(cells: Sequence[Cell], state: EditedRun, origin: Origin) -> list[GrowRecord]:
+    """The completion record of each cell."""
+    return editing.records_of_type(GrowRecord, cells, state, origin)
 
 
 def progress(state: EditedRun) -> dict[str, Any]:

@@ -7,7 +7,6 @@ a mask removes is not computed. `run` yields after every few networks and can co
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 import optax
 from jax import lax
@@ -32,6 +32,7 @@ from cbundles.networks import conv, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
 from cbundles.population import measurement_of
+from cbundles.records import Blocks, LesionRecord, Origin
 
 AT_ONCE = 16  # networks between two checkpoints
 BLOCK_SCORES = ("entropy", "num_bundles", "norm", "scaled_norm", "first_order")
@@ -193,23 +194,32 @@ def thaw(frozen: bytes, shape: ConvShape, images: int) -> dict[str, Any]:
     return state
 
 
-def record(cell: Cell, settings: removal.Settings, state: dict[str, Any], images: int) -> Any:
-    """The completed study as plain data; images: of the test set."""
+def record(
+    cell: Cell,
+    settings: removal.Settings,
+    state: dict[str, Any],
+    images: int,
+    network: str,
+    origin: Origin,
+) -> LesionRecord:
+    """The completed study. images: of the test set; network: what identifies it."""
     todo = removal.variants(state["blocks"], settings)
     pairs = zip(todo, state["outcomes"], strict=True)
     evaluated = [(variant, lost, gained) for variant, (lost, gained) in pairs]
-    single = [(lost, gained) for variant, lost, gained in evaluated
-              if variant.of == removal.SINGLE]  # fmt: skip
-    return {
-        "cell": cell.id,
-        "config": cell.asdict(),
-        "settings": dataclasses.asdict(settings),
-        "images": images,
-        "correct": int(np.unpackbits(np.frombuffer(bytes.fromhex(state["right"]), np.uint8)).sum()),
-        "blocks": {
-            **state["blocks"],
-            "lost": [lost for lost, _ in single],
-            "gained": [gained for _, gained in single],
-        },
-        "curves": removal.curves(evaluated),
+    single = [outcome for outcome in evaluated if outcome[0].of == removal.SINGLE]
+    alone = {
+        "lost": [lost for _, lost, _ in single],
+        "gained": [gained for _, _, gained in single],
     }
+    right = np.unpackbits(np.frombuffer(bytes.fromhex(state["right"]), np.uint8))
+    return LesionRecord(
+        id=cell.id,
+        origin=origin,
+        config=cell.asdict(),
+        settings=settings,
+        images=images,
+        correct=int(right.sum()),
+        blocks=msgspec.convert({**state["blocks"], **alone}, Blocks),
+        curves=removal.curves(evaluated),
+        network=network,
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,18 +18,23 @@ from cbundles.networks import network, pruning, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
 from cbundles.population import measurement_of, recipe_of
+from cbundles.records import Comparison
 
 
 class Pruned(NamedTuple):
-    """shape, small: the network without the blocks; recalibrated: with the probe set's statistics
-    in its batch normalisations; tuned: that, after a short fine-tune; record: what was measured,
-    plain data."""
+    """A network that lost some of its blocks.
+
+    small: without the blocks
+    recalibrated: that, with the probe set's statistics in its batch normalisations
+    tuned: that, after a short fine-tune
+    compared: what was measured of the whole network and of these
+    """
 
     shape: ConvShape
     small: Network
     recalibrated: Network
     tuned: Network
-    record: dict[str, Any]
+    compared: Comparison
 
 
 def prune(
@@ -42,8 +47,7 @@ def prune(
 ) -> Pruned:
     """Remove blocks, numbered from 0; take the statistics of batch normalisation anew, on the probe
     set: those of the whole network do not fit any more; then train for some epochs, from a fresh
-    optimizer. The record compares: 0 the whole network, 1 the smaller one, 2 with its own
-    statistics, 3 after the epochs."""
+    optimizer. They are compared with the whole network."""
     whole = jax.tree.map(jnp.asarray, whole)
     smaller, small = pruning.without(shape, whole, removed)
     small = jax.tree.map(jnp.asarray, small)
@@ -52,24 +56,33 @@ def prune(
     fitting = jax.jit(network.recalibrated, static_argnums=0)(smaller, small, probe)
     tuned = _trained(smaller, fitting, cell, data, epochs)
     networks = [(shape, whole), (smaller, small), (smaller, fitting), (smaller, tuned)]
-    right = [_right(of, one, cell, data) for of, one in networks]
+    right = np.array([_right(of, one, cell, data) for of, one in networks])
     images = data.test.images[: cell.training.batch_size]
-    seconds = [measure.latency(of, one, images, augmentation) for of, one in networks[:2]]
-    record = {
-        "removed": [int(block) for block in removed],
-        "epochs": epochs,
-        "images": len(data.test.labels),
-        "correct": [int(r.sum()) for r in right],
-        "lost": [int((right[0] & ~r).sum()) for r in right],
-        "gained": [int((~right[0] & r).sum()) for r in right],
-        "difference": _difference(shape, whole, smaller, small, cell, data, removed),
-        "layers": [shape.depth, smaller.depth],
-        "parameters": [shape.parameters, smaller.parameters],
-        "bytes": [shape.bytes, smaller.bytes],
-        "flops": [shape.flops, smaller.flops],
-        "latency_seconds": seconds,
-    }
-    return Pruned(smaller, small, fitting, tuned, record)
+    seconds = (
+        measure.latency(shape, whole, images, augmentation),
+        measure.latency(smaller, small, images, augmentation),
+    )
+    compared = Comparison(
+        removed=[int(block) for block in removed],
+        epochs=epochs,
+        images=len(data.test.labels),
+        correct=_counts(right),
+        lost=_counts(right[0] & ~right),
+        gained=_counts(~right[0] & right),
+        difference=_difference(shape, whole, smaller, small, cell, data, removed),
+        layers=(shape.depth, smaller.depth),
+        parameters=(shape.parameters, smaller.parameters),
+        bytes=(shape.bytes, smaller.bytes),
+        flops=(shape.flops, smaller.flops),
+        latency_seconds=seconds,
+    )
+    return Pruned(smaller, small, fitting, tuned, compared)
+
+
+def _counts(chosen: np.ndarray) -> tuple[int, int, int, int]:
+    """How many images are chosen of each network, bool (4, N)."""
+    whole, small, recalibrated, tuned = chosen.sum(1).tolist()
+    return whole, small, recalibrated, tuned
 
 
 def _trained(

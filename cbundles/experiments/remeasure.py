@@ -22,23 +22,36 @@ from cbundles.experiments import entries
 from cbundles.keeping import LAST
 from cbundles.networks.saved import Saved
 from cbundles.population import measurement_of
+from cbundles.records import MeasuredRecord, Origin, SweepHistory
 
 
 def remeasure(
-    cell: Cell, kept: Mapping[str, Saved], data: DeviceData, readings: str
-) -> dict[str, Any]:
-    """The record of what `readings`, in the form of `readings.canonical`, say of networks. kept: by
-    the epoch after which each was kept, see `keeping`."""
+    cell: Cell,
+    kept: Mapping[str, Saved],
+    data: DeviceData,
+    readings: str,
+    networks: dict[str, str],
+    origin: Origin,
+) -> MeasuredRecord:
+    """What further readings say of networks.
+
+    kept: by the epoch after which each was kept, see `keeping`
+    readings: in the form of `readings.canonical`
+    networks: what identifies each, by its epoch
+    """
     asking = dataclasses.replace(cell, probe=dataclasses.replace(cell.probe, readings=readings))
-    return {
-        "cell": cell.id,
-        "config": cell.asdict(),
-        "readings": readings,
-        "epochs": list(kept),
-        "epochs_trained": [_epochs_trained(saved, epoch) for epoch, saved in kept.items()],
-        "largest_entropy": round(largest_entropy(np.asarray(data.probe.labels)), 6),
-        "history": [_entry(asking, saved, data) for saved in kept.values()],
-    }
+    measured = [_entry(asking, saved, data) for saved in kept.values()]
+    return MeasuredRecord(
+        id=cell.id,
+        origin=origin,
+        config=cell.asdict(),
+        readings=readings,
+        kept_after=list(kept),
+        epochs_trained=[_epochs_trained(saved, epoch) for epoch, saved in kept.items()],
+        networks=networks,
+        largest_entropy=round(largest_entropy(np.asarray(data.probe.labels)), 6),
+        history=SweepHistory.of_entries(measured),
+    )
 
 
 def _epochs_trained(saved: Saved, epoch: str) -> int:

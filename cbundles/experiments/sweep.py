@@ -21,6 +21,8 @@ from cbundles.experiments.pace import Pace
 from cbundles.experiments.run_state import RunState, thaw
 from cbundles.networks.shape import Shape
 from cbundles.population import Population
+from cbundles.records import Origin, SweepHistory, SweepRecord
+from cbundles.records.earlier import add_conflict_rates
 
 
 @dataclass
@@ -97,47 +99,48 @@ def _observed(population: Population, content: dict[str, Any], number: int) -> O
     history = content["history"]
     for entry in history:
         entries.check(entry, population.cells[number], population.shape_of(number))
+        add_conflict_rates(entry)
     if len(history) != population.epoch + 1:
         raise ValueError(f"it holds {len(history)} measurements after epoch {population.epoch}")
     return Observed(history)
 
 
-def records(cells: Sequence[Cell], state: RunState[Observed]) -> list[dict[str, Any]]:
-    """The completion record of each cell, plain data: everything that tables are made from."""
+def records(cells: Sequence[Cell], state: RunState[Observed], origin: Origin) -> list[SweepRecord]:
+    """The completion record of each cell: everything that tables are made from."""
     population, result = state.population, []
     largest = round(largest_entropy(np.asarray(population.data.probe.labels)), 6)
     for number, (cell, member) in enumerate(zip(cells, state.members, strict=True)):
         shape = population.shape_of(number)
-        result.append(
-            {
-                "cell": cell.id,
-                "config": cell.asdict(),
-                "num_classes": population.facts.num_classes,
-                "largest_entropy": largest,
-                "parameters": shape.parameters,
-                "bytes": shape.bytes,
-                "flops": shape.flops,
-                "history": member.history,
-                "seconds": [round(s / len(cells), 4) for s in state.seconds],
-                "probe_seconds": [round(s / len(cells), 4) for s in state.probe_seconds],
-                "compile_seconds": round(state.compile_seconds / len(cells), 2),
-                "population": len(cells),
-                **_latency(cell, state, shape),
-            }
+        record = SweepRecord(
+            id=cell.id,
+            origin=origin,
+            config=cell.asdict(),
+            num_classes=population.facts.num_classes,
+            parameters=shape.parameters,
+            bytes=shape.bytes,
+            flops=shape.flops,
+            compile_seconds=round(state.compile_seconds / len(cells), 2),
+            population=len(cells),
+            largest_entropy=largest,
+            history=SweepHistory.of_entries(member.history),
+            seconds=[round(s / len(cells), 4) for s in state.seconds],
+            probe_seconds=[round(s / len(cells), 4) for s in state.probe_seconds],
+            latency_seconds=_latency(cell, state, shape),
         )
+        result.append(record)
     return result
 
 
-def _latency(cell: Cell, state: RunState[Observed], shape: Shape) -> dict[str, float]:
+def _latency(cell: Cell, state: RunState[Observed], shape: Shape) -> float | None:
     """Seconds that a VGG or ResNet that was trained to the end, alone in its population, takes for
-    a batch of its size."""
+    a batch of its size; None of any other network."""
     population = state.population
     if cell.model.family == "fc" or population.epoch < cell.training.epochs:
-        return {}
+        return None
     alone = jax.tree.map(lambda leaf: leaf[0], population.state.network())
     images = population.data.test.images[: cell.training.batch_size]
     augmentation = population.measurement.augmentation
-    return {"latency_seconds": measure.latency(shape, alone, images, augmentation)}
+    return measure.latency(shape, alone, images, augmentation)
 
 
 def progress(state: RunState[Observed]) -> dict[str, Any]:

@@ -24,6 +24,14 @@ from jax import lax
 
 from cbundles.bundles import bundle_entropy
 from cbundles.chance import TOY_ORDER, TOY_POINTS, TOY_WEIGHTS, generator
+from cbundles.records import (
+    InputGradients,
+    Origin,
+    PlainNetwork,
+    ToyHistory,
+    ToyRecord,
+    ToyTraining,
+)
 
 POINTS, CLASSES, EPOCHS, BATCH, LEARNING_RATE = 1000, 2, 50, 64, 1e-4
 CASES = {"separate": 0.5, "conflicting": 0.5, "conflicting-imbalanced": 0.66}
@@ -91,12 +99,12 @@ def epoch(params: Params, x: jax.Array, y: jax.Array) -> tuple[Params, jax.Array
     return lax.scan(step, params, (x, y))
 
 
-def train_toy(case: str, seed: int) -> dict[str, Any]:
-    """Train one case; its record, plain data, with one entry an epoch, the first untrained."""
+def train_toy(case: str, seed: int, origin: Origin) -> ToyRecord:
+    """Train one case; its record, with a measurement an epoch, the first untrained."""
     inputs, classes = points(case, seed)
     x, y = jnp.asarray(inputs), jnp.asarray(classes)
     labels, share = classes.argmax(1), CASES[case]
-    params, history = initial(case), []
+    params, entries = initial(case), []
     chance = generator(seed, TOY_ORDER)
     untrained = input_gradients(lambda a: loss(initial(case), a, y), inputs)
     for number in range(EPOCHS + 1):
@@ -110,7 +118,7 @@ def train_toy(case: str, seed: int) -> dict[str, Any]:
             batch_size=BATCH, amplitude=max(float(jnp.abs(p).max()) for p in params),
         )  # fmt: skip
         outputs = np.exp(np.asarray(log_outputs(params, x)))
-        history.append(
+        entries.append(
             {
                 "gradient_norm": amplitude,
                 "accuracy": float((outputs.argmax(1) == labels).mean()),
@@ -120,15 +128,25 @@ def train_toy(case: str, seed: int) -> dict[str, Any]:
                 "outputs": np.round(outputs[:: POINTS // SHOWN], 5).tolist(),
             }
         )
-    return {
-        "cell": f"{case}-{seed}", "experiment": "toy", "case": case, "seed": seed, "share": share,
-        "points": POINTS, "learning_rate": LEARNING_RATE, "batch_size": BATCH, "history": history,
-        "inputs": [round(float(v), 5) for v in inputs[:: POINTS // SHOWN]],
-        **gradient_summary(inputs, untrained),
-    }  # fmt: skip
+    training = ToyTraining(
+        share=share,
+        learning_rate=LEARNING_RATE,
+        batch_size=BATCH,
+        inputs=[round(float(v), 5) for v in inputs[:: POINTS // SHOWN]],
+        history=ToyHistory.of_entries(entries),
+    )
+    return ToyRecord(
+        id=f"{case}-{seed}",
+        origin=origin,
+        case=case,
+        seed=seed,
+        points=POINTS,
+        gradients=gradients_over_inputs(inputs, untrained),
+        trained=training,
+    )
 
 
-def plain(seed: int, *, standardised: bool) -> dict[str, Any]:
+def plain(seed: int, origin: Origin, *, standardised: bool) -> ToyRecord:
     """The gradient of a deep plain network's output by its input, untrained.
 
     50 layers of 200 ReLU neurons, no skip connections, He initialisation; the biases of the first
@@ -158,11 +176,15 @@ def plain(seed: int, *, standardised: bool) -> dict[str, Any]:
         return (a @ last).sum()
 
     case = "standardised" if standardised else "plain"
-    return {
-        "cell": f"{case}-{seed}", "experiment": "toy", "case": case, "seed": seed,
-        "layers": PLAIN_LAYERS, "width": PLAIN_WIDTH, "points": POINTS,
-        **gradient_summary(x, input_gradients(output, x)),
-    }  # fmt: skip
+    return ToyRecord(
+        id=f"{case}-{seed}",
+        origin=origin,
+        case=case,
+        seed=seed,
+        points=POINTS,
+        gradients=gradients_over_inputs(x, input_gradients(output, x)),
+        plain=PlainNetwork(layers=PLAIN_LAYERS, width=PLAIN_WIDTH),
+    )
 
 
 def input_gradients(function: Callable[[jax.Array], jax.Array], x: np.ndarray) -> np.ndarray:
@@ -170,15 +192,15 @@ def input_gradients(function: Callable[[jax.Array], jax.Array], x: np.ndarray) -
     return np.asarray(jax.jit(jax.grad(function))(jnp.asarray(x)), np.float64)
 
 
-def gradient_summary(x: np.ndarray, gradients: np.ndarray, lags: int = 16) -> dict[str, Any]:
+def gradients_over_inputs(x: np.ndarray, gradients: np.ndarray, lags: int = 16) -> InputGradients:
     """Gradients over the sorted inputs, scaled to a largest value of 1, and their autocorrelation
     at lags 0 to 15 points."""
     scaled = gradients / np.abs(gradients).max()
     centred = scaled - scaled.mean()
     energy = (centred**2).sum()
     correlation = [(centred[lag:] * centred[: len(x) - lag]).sum() / energy for lag in range(lags)]
-    return {
-        "gradient_inputs": [round(float(v), 5) for v in x],
-        "gradients": [round(float(v), 5) for v in scaled],
-        "autocorrelation": [round(float(c), 5) for c in correlation],
-    }
+    return InputGradients(
+        inputs=[round(float(v), 5) for v in x],
+        values=[round(float(v), 5) for v in scaled],
+        autocorrelation=[round(float(c), 5) for c in correlation],
+    )

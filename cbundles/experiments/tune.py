@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cbundles.config import TUNE, Cell
+from cbundles.config import Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData, Examples
 from cbundles.decisions import edits
@@ -23,6 +23,7 @@ from cbundles.experiments.editing import Edited, EditedRun
 from cbundles.experiments.pace import Pace
 from cbundles.experiments.run_state import RunState, thaw
 from cbundles.population import Population
+from cbundles.records import Origin, TuneRecord
 
 
 def train(
@@ -190,9 +191,9 @@ def _apply(population: Population, chosen: Sequence[Edit | None]) -> None:
     population.insert(inserted)
 
 
-def records(cells: Sequence[Cell], state: EditedRun) -> list[dict[str, Any]]:
-    """The completion record of each cell, plain data."""
-    return editing.records_of_kind(TUNE, cells, state)
+def records(cells: Sequence[Cell], state: EditedRun, origin: Origin) -> list[TuneRecord]:
+    """The completion record of each cell."""
+    return editing.records_of_type(TuneRecord, cells, state, origin)
 
 
 def progress(state: EditedRun) -> dict[str, Any]:

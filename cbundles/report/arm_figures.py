@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cbundles.config import GROW
-from cbundles.report import drawing
+from cbundles.records import EditedRecord, Event
+from cbundles.report import drawing, summary
 from cbundles.report.arms import (
     ARMS,
     MAX,
@@ -32,7 +33,6 @@ from cbundles.report.arms import (
     told_apart,
 )
 from cbundles.report.drawing import Panels, Picture
-from cbundles.report.records import Record, course, devices, edits, scorings
 from cbundles.report.statistics import finite, six_digits
 from cbundles.report.table import Row
 from cbundles.report.words import counted
@@ -76,7 +76,7 @@ SENSITIVITY_KEYS = (
 )
 
 
-def draw_arms(records: Sequence[Record], folder: Path) -> list[Path]:
+def draw_arms(records: Sequence[EditedRecord], folder: Path) -> list[Path]:
     """Draw the figures of a run, of one that grows each again for every four settings, of a tuned
     one for every setting; returns the PNG paths."""
     settings = settings_of(records)
@@ -126,13 +126,13 @@ def _logarithmic(axes: Axes) -> None:
 
 def _growth_picture(
     settings: Sequence[Setting],
-    networks: Sequence[Record],
+    networks: Sequence[EditedRecord],
     text: str,
     **picture: Any,
 ) -> Picture:
     """A picture with two panels for each setting, one above the other."""
     _, common = told_apart(settings)
-    parts = (common, counted(len(networks), "network"), devices(networks))
+    parts = (common, counted(len(networks), "network"), summary.devices(networks))
     return Picture(
         text=f"{text} {'; '.join(setting.about for setting in settings)}.",
         caption="; ".join(filter(None, parts)),
@@ -199,11 +199,11 @@ def losses_of(setting: Setting, arm: Arm) -> list[Row]:
     return rows
 
 
-def _by_epoch(record: Record) -> dict[int, tuple[float, float]]:
+def _by_epoch(record: EditedRecord) -> dict[int, tuple[float, float]]:
     """FLOPs spent and training loss at each evaluation, by its epoch."""
-    losses = map(finite, course(record, "train_loss"))
-    spent_and_lost = zip(course(record, "flops"), losses, strict=True)
-    return dict(zip(course(record, "epoch"), spent_and_lost, strict=True))
+    history = record.history
+    spent_and_lost = zip(history.flops, map(finite, history.train_loss), strict=True)
+    return dict(zip(history.epoch, spent_and_lost, strict=True))
 
 
 def _draw_losses(
@@ -264,11 +264,11 @@ def _insertions(setting: Setting) -> list[tuple[int, float]]:
     """Epochs after which the arm max inserted in any seed, and the FLOPs spent by then (median)."""
     spent_by_epoch: dict[int, list[float]] = {}
     for record in setting.arm(MAX).records:
-        evaluated = list(zip(course(record, "epoch"), course(record, "flops"), strict=True))
-        for edit in edits(record):
-            if edit["kind"] == "insert":
-                until = [flops for epoch, flops in evaluated if epoch <= edit["epoch"]]
-                spent_by_epoch.setdefault(edit["epoch"], []).append(until[-1])
+        evaluated = list(zip(record.history.epoch, record.history.flops, strict=True))
+        for event in record.events:
+            if event.kind == "insert":
+                until = [flops for epoch, flops in evaluated if epoch <= event.epoch]
+                spent_by_epoch.setdefault(event.epoch, []).append(until[-1])
     return [(epoch, median(flops)) for epoch, flops in sorted(spent_by_epoch.items())]
 
 
@@ -296,17 +296,17 @@ def _sensitivity_rows(setting: Setting) -> list[Row]:
     return [{key: row.get(key) for key in SENSITIVITY_KEYS} for row in rows]
 
 
-def _scored_insertions(record: Record) -> list[tuple[Row, list[float]]]:
+def _scored_insertions(record: EditedRecord) -> list[tuple[Event, list[float]]]:
     """Every insertion of a network, with the sensitivities that it was chosen by."""
-    scores = {scoring["epoch"]: scoring["sensitivities"] for scoring in scorings(record)}
+    scores = {scoring.epoch: scoring.sensitivities for scoring in record.scores}
     return [
-        (edit, [finite(score) for score in scores[edit["epoch"]]])
-        for edit in edits(record)
-        if edit["kind"] == "insert" and edit["epoch"] in scores
+        (event, [finite(score) for score in scores[event.epoch]])
+        for event in record.events
+        if event.kind == "insert" and event.epoch in scores
     ]
 
 
-def _scored_networks(setting: Setting) -> list[Record]:
+def _scored_networks(setting: Setting) -> list[EditedRecord]:
     return [record for record in setting.arm(MAX).records if _scored_insertions(record)]
 
 
@@ -317,9 +317,9 @@ def position_rows(setting: Setting) -> list[Row]:
     chosen: dict[tuple[int, int], int] = {}
     epochs: dict[int, list[int]] = {}
     for record in setting.arm(MAX).records:
-        for insertion, (edit, values) in enumerate(_scored_insertions(record), start=1):
-            epochs.setdefault(insertion, []).append(edit["epoch"])
-            choice = (insertion, edit["position"])
+        for insertion, (event, values) in enumerate(_scored_insertions(record), start=1):
+            epochs.setdefault(insertion, []).append(event.epoch)
+            choice = (insertion, event.position)
             chosen[choice] = chosen.get(choice, 0) + 1
             for position, value in enumerate(values):
                 if not math.isnan(value):
@@ -343,12 +343,12 @@ def level_rows(setting: Setting) -> list[Row]:
     the mean of the existing layers, means over seeds."""
     levels: dict[int, list[tuple[float, float, float]]] = {}
     for record in setting.arm(MAX).records:
-        for scoring in scorings(record):
-            positions = [score for score in scoring["sensitivities"] if score is not None]
-            existing = [score for score in scoring["existing"] if score is not None]
+        for scoring in record.scores:
+            positions = [score for score in scoring.sensitivities if score is not None]
+            existing = [score for score in scoring.existing if score is not None]
             if positions and existing:
                 values = (max(positions), fmean(positions), fmean(existing))
-                levels.setdefault(scoring["epoch"], []).append(values)
+                levels.setdefault(scoring.epoch, []).append(values)
     rows = []
     for epoch, of_networks in sorted(levels.items()):
         means = [six_digits(fmean(column)) for column in zip(*of_networks, strict=True)]
@@ -417,7 +417,7 @@ def tuned_depths(setting: Setting) -> Picture:
             "start: a thin line for each seed, and their mean. Arms are shifted a little in depth "
             "so that none hides another; diverged networks are in no mean from there on."
         ),
-        caption=f"{setting.about}, {networks}; {devices(setting.records)}",
+        caption=f"{setting.about}, {networks}; {summary.devices(setting.records)}",
         rows=rows,
         size=(max(5.6, 1.2 + 2.8 * starts), 6.0),
         panels=(2, starts),
@@ -455,7 +455,7 @@ def _draw_tuned_depths(
     figure: Figure, panels: Panels, setting: Setting, rows: Sequence[Row]
 ) -> None:
     size, unit = _compute_unit(setting)
-    deepest = max(max(course(record, "depth")) for record in setting.records)
+    deepest = max(max(record.history.depth) for record in setting.records)
     for column, start in zip(panels.T, setting.starts, strict=True):
         arms = [arm for arm in setting.arms if arm.start == start]
         for number, arm in enumerate(arms):
@@ -483,8 +483,8 @@ def _draw_tuned_arm(
     factor, _ = TUNED[quantity]
     steps = "steps-post" if quantity == "depth" else "default"
     for record in arm.records:
-        x = np.array(course(record, "flops")) / unit
-        y = factor * np.array(course(record, quantity)) + shift
+        x = np.array(record.history.flops) / unit
+        y = factor * np.array(record.course(quantity)) + shift
         axes.plot(x, y, color=COLOURS[arm.name], linewidth=0.4, alpha=0.25, drawstyle=steps)
     x = np.array([row["flops"] for row in means]) / unit
     y = factor * np.array([row[quantity] for row in means], float) + shift

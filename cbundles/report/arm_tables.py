@@ -13,6 +13,8 @@ from pathlib import Path
 from statistics import fmean
 
 from cbundles.config import GROW
+from cbundles.files import write_atomically
+from cbundles.records import EditedRecord
 from cbundles.report import summary
 from cbundles.report.arms import (
     CONTROLS,
@@ -32,11 +34,9 @@ from cbundles.report.arms import (
     settings_of,
     spent,
 )
-from cbundles.report.records import Record, edits, value_at
 from cbundles.report.statistics import estimate, six_digits
 from cbundles.report.table import Column, Row, Table
 from cbundles.report.words import lowest_to_highest
-from cbundles.store import write_atomically
 
 GROWTH_REFERENCES = (SMALL, *CONTROLS, MATCHED, LARGE)
 GROWTH_QUANTITIES = ("train_loss", "test_loss", "test_accuracy")
@@ -78,7 +78,7 @@ def arms_table(setting: Setting) -> Table:
     return Table([study.row_of(setting, arm) for arm in setting.arms], study.columns)
 
 
-def write_arms(name: str, records: Sequence[Record], folder: Path) -> None:
+def write_arms(name: str, records: Sequence[EditedRecord], folder: Path) -> None:
     """Write the tables of a run, and where its networks were trained: growth.* or tuning.*."""
     settings = settings_of(records)
     study = study_of(settings[0].kind)
@@ -102,13 +102,13 @@ def growth_row(setting: Setting, arm: Arm) -> Row:
         "setting": setting.name,
         "arm": arm.name,
         **_networks(arm),
-        "parameters": _mean(arm, lambda record: record["parameters"]),
+        "parameters": _mean(arm, lambda record: record.parameters),
         "flops": _mean(arm, spent),
         **_finals(arm, GROWTH_QUANTITIES),
         "train_loss_vs_small_at_equal_compute": difference_at_equal_compute(setting, arm.name),
         **_differences(setting, arm, GROWTH_REFERENCES, GROWTH_QUANTITIES),
         "large_loss": reach(setting, arm.name),
-        "seconds": _mean(arm, lambda record: record["seconds"]),
+        "seconds": _mean(arm, lambda record: record.seconds),
     }
 
 
@@ -120,11 +120,11 @@ def tuning_row(setting: Setting, arm: Arm) -> Row:
         "arm": arm.name,
         **_networks(arm),
         **{name: _edit_count(arm, kind) for kind, name in EDITS.items()},
-        "epochs": _mean(arm, lambda record: value_at(record, "epoch", -1)),
+        "epochs": _mean(arm, lambda record: record.history.epoch[-1]),
         "flops": _mean(arm, spent),
         **_finals(arm, TUNING_QUANTITIES),
         **_differences(setting, arm, TUNING_REFERENCES, TUNING_QUANTITIES),
-        "seconds": _mean(arm, lambda record: record["seconds"]),
+        "seconds": _mean(arm, lambda record: record.seconds),
     }
 
 
@@ -139,13 +139,13 @@ def _networks(arm: Arm) -> Row:
     }
 
 
-def _mean(arm: Arm, value_of: Callable[[Record], float]) -> float | None:
+def _mean(arm: Arm, value_of: Callable[[EditedRecord], float]) -> float | None:
     return six_digits(fmean(map(value_of, arm.records)))
 
 
 def _edit_count(arm: Arm, kind: str) -> int:
     """How often networks were edited, or an edit judged, in this way."""
-    return sum(edit["kind"] == kind for record in arm.records for edit in edits(record))
+    return sum(event.kind == kind for record in arm.records for event in record.events)
 
 
 def _finals(arm: Arm, quantities: Sequence[str]) -> Row:

@@ -15,18 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from cbundles.config import GROW, GROWTH_ARMS, INSERTING, TUNE, TUNING_ARMS, Cell
+from cbundles.records import EditedRecord
 from cbundles.report import select
-from cbundles.report.records import (
-    Record,
-    arm_of,
-    cell_of,
-    course,
-    depth_of,
-    epochs_of,
-    experiment_of,
-    seed_of,
-    value_at,
-)
 from cbundles.report.statistics import Estimate, finite, paired, six_digits
 from cbundles.report.table import Row
 from cbundles.report.words import counted
@@ -62,10 +52,10 @@ class Arm:
 
     name: str
     start: int | None
-    networks: dict[int, Record]
+    networks: dict[int, EditedRecord]
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> list[EditedRecord]:
         return list(self.networks.values())
 
     def finals(self, quantity: str) -> dict[int, float]:
@@ -81,7 +71,7 @@ class Setting:
     """
 
     parts: tuple[str, ...]
-    records: list[Record]
+    records: list[EditedRecord]
 
     @property
     def name(self) -> str:
@@ -90,12 +80,12 @@ class Setting:
     @property
     def cell(self) -> Cell:
         """The configuration of one of its networks."""
-        return cell_of(self.records[0])
+        return self.records[0].cell
 
     @property
     def kind(self) -> str:
         """GROW or TUNE."""
-        return str(experiment_of(self.records[0]))
+        return self.records[0].kind
 
     @property
     def seeds(self) -> int:
@@ -104,7 +94,7 @@ class Setting:
     @property
     def starts(self) -> list[int]:
         """Depths that its networks start from: one, unless they are tuned."""
-        return select.distinct(self.records, depth_of)
+        return select.depths(self.records)
 
     @property
     def about(self) -> str:
@@ -118,9 +108,9 @@ class Setting:
     def arm(self, name: str, start: int | None = None) -> Arm:
         """The networks of an arm, or those of them that start with so many layers."""
         networks = {
-            seed_of(record): record
+            record.seed: record
             for record in self.records
-            if arm_of(record) == name and start in (None, depth_of(record))
+            if record.arm == name and start in (None, record.depth)
         }
         return Arm(name, start, networks)
 
@@ -137,10 +127,10 @@ class Setting:
         return list(dict.fromkeys(arm.name for arm in self.arms))
 
 
-def settings_of(records: Sequence[Record]) -> list[Setting]:
+def settings_of(records: Sequence[EditedRecord]) -> list[Setting]:
     """The settings of one run, in the order of its records."""
     across = [select.SEED, "growth.arm", "tuning.arm"]
-    if any(experiment_of(record) == TUNE for record in records):
+    if any(record.kind == TUNE for record in records):
         across.append("model.depth")
         if _is_largest_depth_given_by_start(records):
             across.append("tuning.max_depth")
@@ -148,14 +138,14 @@ def settings_of(records: Sequence[Record]) -> list[Setting]:
     return [Setting(_parts_of_name(group), group.records) for group in groups]
 
 
-def _is_largest_depth_given_by_start(records: Sequence[Record]) -> bool:
+def _is_largest_depth_given_by_start(records: Sequence[EditedRecord]) -> bool:
     """Whether the largest depth is one for each depth at the start, as when it is left out in the
     configuration; it does not tell settings apart then."""
-    pairs = {(depth_of(record), cell_of(record).tuning.max_depth) for record in records}
+    pairs = {(record.depth, record.cell.tuning.max_depth) for record in records}
     return len(pairs) == len({start for start, _ in pairs})
 
 
-def _parts_of_name(group: select.Group) -> tuple[str, ...]:
+def _parts_of_name(group: select.Group[EditedRecord]) -> tuple[str, ...]:
     cell, model = group.cell, group.cell.model
     parts = [cell.data.name]
     if model.family == "fc":
@@ -181,35 +171,35 @@ def told_apart(settings: Sequence[Setting]) -> tuple[list[str], str]:
     return names, ", ".join(shared)
 
 
-def final(record: Record, quantity: str) -> float:
+def final(record: EditedRecord, quantity: str) -> float:
     """When training is over; NaN for a network that diverged, or grew and did not get there."""
-    return math.nan if has_no_end(record) else finite(value_at(record, quantity, -1))
+    return math.nan if has_no_end(record) else finite(record.course(quantity)[-1])
 
 
-def has_no_end(record: Record) -> bool:
+def has_no_end(record: EditedRecord) -> bool:
     """Whether a network has no final loss."""
-    last_epoch = value_at(record, "epoch", -1)
-    if experiment_of(record) == GROW and last_epoch < epochs_of(record):
+    history = record.history
+    if record.kind == GROW and history.epoch[-1] < record.epochs:
         return True
-    losses = (value_at(record, loss, -1) for loss in ("train_loss", "test_loss"))
+    losses = (history.train_loss[-1], history.test_loss[-1])
     return any(math.isnan(finite(loss)) for loss in losses)
 
 
-def final_depth(record: Record) -> int:
+def final_depth(record: EditedRecord) -> int:
     """Layers when training is over."""
-    return int(value_at(record, "depth", -1))
+    return record.history.depth[-1]
 
 
-def spent(record: Record) -> float:
+def spent(record: EditedRecord) -> float:
     """FLOPs in all."""
-    return float(value_at(record, "flops", -1))
+    return record.history.flops[-1]
 
 
-def at_compute(record: Record, flops: ArrayLike, quantity: str) -> NDArray[np.float64]:
+def at_compute(record: EditedRecord, flops: ArrayLike, quantity: str) -> NDArray[np.float64]:
     """A quantity at the last evaluation before more than so many FLOPs were spent; NaN before the
     first one. flops: a number, or several."""
-    values = [math.nan, *map(finite, course(record, quantity))]
-    evaluated = np.searchsorted(course(record, "flops"), flops, side="right")
+    values = [math.nan, *map(finite, record.course(quantity))]
+    evaluated = np.searchsorted(record.history.flops, flops, side="right")
     return np.array(values)[evaluated]
 
 
@@ -275,13 +265,12 @@ def reach(setting: Setting, arm: str) -> Reach:
     return Reach(tuple(ratios))
 
 
-def flops_to(record: Record, loss: float) -> float:
+def flops_to(record: EditedRecord, loss: float) -> float:
     """Spent at the first evaluation after some training with a training loss no higher than this;
     infinite when there is none."""
-    evaluated = zip(
-        course(record, "epoch"), course(record, "train_loss"), course(record, "flops"), strict=True
-    )
+    history = record.history
+    evaluated = zip(history.epoch, history.train_loss, history.flops, strict=True)
     for epoch, reached, flops in evaluated:
         if epoch > 0 and finite(reached) <= loss:
-            return float(flops)
+            return flops
     return math.inf

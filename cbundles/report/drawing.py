@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
+from cbundles.files import write_atomically
 from cbundles.report.table import Row, Table
-from cbundles.store import write_atomically
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -108,8 +108,10 @@ def _save(picture: Picture, stem: Path) -> Path:
     PNG's path."""
     figure = drawn(picture)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, instead of twice for each format
+    layout = figure.get_layout_engine()
+    assert layout is not None  # `drawn` asks for one
+    layout.execute(figure)
+    figure.set_layout_engine(None)  # or each format would be laid out again, and drawn twice
     png = stem.with_suffix(".png")
     figure.savefig(png, metadata={"Software": None})
     figure.savefig(

@@ -8,27 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from cbundles import identity
 from cbundles.config import AUTOTUNE, PAPER_BLOCKS, SWEEP, Cell
+from cbundles.records import NetworkRecord, SweepRecord
 from cbundles.report import select
-from cbundles.report.records import (
-    Record,
-    cell_of,
-    course,
-    dataset_of,
-    depth_of,
-    epochs_of,
-    epochs_trained,
-    family_of,
-    last_layer_course,
-    seed_of,
-    width_of,
-)
 from cbundles.report.runs import Run
+from cbundles.report.statistics import finite
 from cbundles.report.words import counted
 
+Record = TypeVar("Record", bound=NetworkRecord)
 # Settings of the networks that claims are judged on. They are named here, so that neither a changed
 # default nor a new setting changes what is judged, or how.
 BUILT_AND_MEASURED = {
@@ -75,7 +65,7 @@ UNNAMED = ("model.blocks", "probe.resolution", "training.conflict_checks", "prob
 
 
 @dataclass(frozen=True)
-class Evidence:
+class Evidence(Generic[Record]):
     """Networks of one complete run and one scale, trained to the end.
 
     run: its name
@@ -87,35 +77,31 @@ class Evidence:
     diverged: int = 0
 
     @property
-    def classes(self) -> int:
-        return int(self.records[0]["num_classes"])
-
-    @property
     def family(self) -> str:
-        return family_of(self.records[0])
+        return self.records[0].family
 
     @property
     def dataset(self) -> str:
-        return dataset_of(self.records[0])
+        return self.records[0].dataset
 
     @property
     def depths(self) -> list[int]:
-        return select.distinct(self.records, depth_of)
+        return select.depths(self.records)
 
     @property
     def widths(self) -> list[int]:
-        return select.distinct(self.records, width_of)
+        return select.widths(self.records)
 
     def only(self, *, width: int | None = None, depth: int | None = None) -> list[Record]:
         """The networks of this width, of this depth, or of both."""
         return select.only(self.records, width=width, depth=depth)
 
 
-def scale(records: Sequence[Record]) -> str:
+def scale(records: Sequence[NetworkRecord]) -> str:
     """What the caption of a result has to name: data set, networks, epochs, seeds, and every
     setting that is unusual."""
-    cell = cell_of(records[0])
-    networks = {(width_of(r), cell_of(r).model.blocks, depth_of(r), seed_of(r)) for r in records}
+    cell = records[0].cell
+    networks = {(r.width, r.cell.model.blocks, r.depth, r.seed) for r in records}
     parts = [cell.data.name, cell.model.family]
     if cell.model.family != "fc":
         parts.append(f"{cell.model.base_filters} filters")
@@ -130,14 +116,18 @@ def scale(records: Sequence[Record]) -> str:
     return ", ".join(parts)
 
 
-def last_entropy(record: Record, epoch: int) -> float:
+def last_entropy(record: SweepRecord, epoch: int) -> float:
     """H^L after an epoch, 0 for the initial weights, of a network that did not diverge."""
-    return float(last_layer_course(record, "entropy")[epoch])
+    return _last_layer(record)[epoch]
 
 
-def last_entropies(record: Record) -> list[float]:
+def last_entropies(record: SweepRecord) -> list[float]:
     """H^L after each epoch of training, of a network that did not diverge."""
-    return [float(entropy) for entropy in last_layer_course(record, "entropy")[1:]]
+    return _last_layer(record)[1:]
+
+
+def _last_layer(record: SweepRecord) -> list[float]:
+    return [finite(entropy) for entropy in record.history.last("entropy")]
 
 
 def tunings(runs: Sequence[Run]) -> list[Run]:
@@ -152,13 +142,13 @@ def _is_tuned_as_in_the_paper(run: Run) -> bool:
     return all(record is not None and _is_the_papers_start(record) for record in starts)
 
 
-def _is_the_papers_start(record: Record) -> bool:
-    cell, deepest = cell_of(record), max(PAPER_BLOCKS)
+def _is_the_papers_start(record: SweepRecord) -> bool:
+    cell, deepest = record.cell, max(PAPER_BLOCKS)
     is_deepest = cell.model.depth == deepest and cell.blocks == PAPER_BLOCKS[deepest]
     return is_deepest and is_as_the_paper_trains(cell)
 
 
-def collect(runs: Sequence[Run], *, resolutions: bool = False) -> list[Evidence]:
+def collect(runs: Sequence[Run], *, resolutions: bool = False) -> list[Evidence[SweepRecord]]:
     """The networks of every complete sweep, built and measured as claims are judged; with
     resolutions those measured at another floating-point resolution are in one group with the same
     at float32."""
@@ -169,7 +159,7 @@ def collect(runs: Sequence[Run], *, resolutions: bool = False) -> list[Evidence]
     for run in runs:
         if run.kind != SWEEP or run.unfinished:
             continue
-        whole = [record for record in run.records if _is_whole(record, settings)]
+        whole = [record for record in run.sweeps if _is_whole(record, settings)]
         for group in select.groups(whole, across=WITHIN_A_SCALE):
             sound = [record for record in group.records if _is_sound(record)]
             if sound:
@@ -177,15 +167,15 @@ def collect(runs: Sequence[Run], *, resolutions: bool = False) -> list[Evidence]
     return evidence
 
 
-def _is_whole(record: Record, settings: Mapping[str, Any]) -> bool:
+def _is_whole(record: SweepRecord, settings: Mapping[str, Any]) -> bool:
     """Whether a network was trained to the end, with these settings."""
-    cell = cell_of(record)
-    return epochs_trained(record) == epochs_of(record) and has(cell, settings)
+    cell = record.cell
+    return record.epochs_trained == record.epochs and has(cell, settings)
 
 
-def _is_sound(record: Record) -> bool:
+def _is_sound(record: SweepRecord) -> bool:
     """Whether no layer had a NaN or infinity at any time."""
-    return not any(None in layers for layers in course(record, "entropy"))
+    return not any(None in layers for layers in record.history.entropy)
 
 
 def has(cell: Cell, settings: Mapping[str, Any]) -> bool:

@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from cbundles.decisions import removal
+from cbundles.records import LesionRecord, Number
 from cbundles.report import drawing, evidence, lesions
 from cbundles.report.drawing import Panels, Picture
-from cbundles.report.records import Record, cell_of, seed_of
 
 SCORES = {
     "entropy": "H of the branch [nats]",
@@ -35,20 +35,20 @@ COLOURS = {
 GREY: Any = {"color": "grey", "linewidth": 0.8}
 
 
-def draw_lesions(records: Sequence[Record], folder: Path) -> list[Path]:
+def draw_lesions(records: Sequence[LesionRecord], folder: Path) -> list[Path]:
     """Draw the figures of studies, for each scale its own; returns the PNG paths."""
     groups = []
     for group in lesions.alike(records):
         caption = (
-            f"{evidence.scale(group)}, {group[0]['images']:,} test images, "
-            f"{group[0]['settings']['draws']} draws"
+            f"{evidence.scale(group)}, {group[0].images:,} test images, "
+            f"{group[0].settings.draws} draws"
         )
         pictures = [curves(group, caption), blocks(group, caption), predictors(group, caption)]
         groups.append(pictures)
     return drawing.draw_groups(groups, folder)
 
 
-def curves(records: Sequence[Record], caption: str) -> Picture:
+def curves(records: Sequence[LesionRecord], caption: str) -> Picture:
     """Accuracy over the share of removed blocks: groups on the left, rankings on the right."""
     return Picture(
         stem="fig_lesion_curves",
@@ -68,7 +68,7 @@ def curves(records: Sequence[Record], caption: str) -> Picture:
     )
 
 
-def _draw_curves(left: Axes, right: Axes, records: Sequence[Record]) -> None:
+def _draw_curves(left: Axes, right: Axes, records: Sequence[LesionRecord]) -> None:
     for axes, names in ((left, removal.GROUPS), (right, (removal.ALL, *removal.RANKINGS))):
         for name in names:
             _draw_curve(axes, records, name)
@@ -82,7 +82,7 @@ def _draw_curves(left: Axes, right: Axes, records: Sequence[Record]) -> None:
     left.set_ylabel("change of test accuracy [points]")
 
 
-def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
+def _draw_curve(axes: Axes, records: Sequence[LesionRecord], name: str) -> None:
     number = lesions.block_count(records[0])
     courses = [lesions.curve(record, name) for record in records]
     sizes = sorted({k for course in courses for k in course})
@@ -109,7 +109,7 @@ def _draw_curve(axes: Axes, records: Sequence[Record], name: str) -> None:
     )
 
 
-def blocks(records: Sequence[Record], caption: str) -> Picture:
+def blocks(records: Sequence[LesionRecord], caption: str) -> Picture:
     """The cost of each block alone, and every score, by block."""
     return Picture(
         stem="fig_lesion_blocks",
@@ -127,11 +127,13 @@ def blocks(records: Sequence[Record], caption: str) -> Picture:
     )
 
 
-def _draw_blocks(panels: Panels, records: Sequence[Record]) -> None:
-    values = {"cost": [[100 * lost for lost in lesions.cost(record)] for record in records]}
+def _draw_blocks(panels: Panels, records: Sequence[LesionRecord]) -> None:
+    values: dict[str, Sequence[Sequence[Number]]] = {
+        "cost": [[100 * lost for lost in lesions.cost(record)] for record in records]
+    }
     for name in SCORES:
-        values[name] = [record["blocks"][name] for record in records]
-    last_of_stages = itertools.accumulate(cell_of(records[0]).blocks)
+        values[name] = [record.blocks.by_ranking[name] for record in records]
+    last_of_stages = itertools.accumulate(records[0].cell.blocks)
     borders = [last + 0.5 for last in last_of_stages][:-1]
     for axes, (name, of_networks) in zip(panels, values.items(), strict=True):
         table = np.array(of_networks, float)
@@ -149,7 +151,7 @@ def _draw_blocks(panels: Panels, records: Sequence[Record]) -> None:
     panels[-1].set_xlabel("block")
 
 
-def predictors(records: Sequence[Record], caption: str) -> Picture:
+def predictors(records: Sequence[LesionRecord], caption: str) -> Picture:
     """The cost of each block alone against each score."""
     return Picture(
         stem="fig_lesion_predictors",
@@ -167,12 +169,12 @@ def predictors(records: Sequence[Record], caption: str) -> Picture:
     )
 
 
-def _draw_predictors(panels: Panels, records: Sequence[Record]) -> None:
+def _draw_predictors(panels: Panels, records: Sequence[LesionRecord]) -> None:
     for axes, (name, title) in zip(panels, SCORES.items(), strict=True):
         for record in records:
-            scores = np.array(record["blocks"][name], float)
+            scores = np.array(record.blocks.by_ranking[name], float)
             costs = [100 * lost for lost in lesions.cost(record)]
-            axes.plot(scores, costs, "o", markersize=2.5, label=f"seed {seed_of(record)}")
+            axes.plot(scores, costs, "o", markersize=2.5, label=f"seed {record.seed}")
         rank = lesions.mean_prediction(records, name)
         mean = "not defined" if rank is None else f"{rank:.2f}"
         axes.set_title(f"Spearman {mean}", fontsize=8)

@@ -7,6 +7,7 @@ lesioned one does. A rise of the test error is significant when more are lost th
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from statistics import fmean, pstdev
@@ -14,8 +15,8 @@ from statistics import fmean, pstdev
 import numpy as np
 
 from cbundles.decisions import removal
+from cbundles.records import LesionRecord, PrunedRecord
 from cbundles.report import evidence, select
-from cbundles.report.records import Record, cell_of, seed_of
 from cbundles.report.statistics import mcnemar, mean_or_none, rises, spearman
 from cbundles.report.table import MISSING, Column, Row, Table, formatted
 from cbundles.report.words import lowest_to_highest
@@ -44,38 +45,40 @@ Draw = tuple[int, int]  # how many test images are lost and gained
 Curve = dict[int, list[Draw]]  # by the number of removed blocks
 
 
-def alike(records: Sequence[Record]) -> list[list[Record]]:
+def alike(records: Sequence[LesionRecord]) -> list[list[LesionRecord]]:
     """Studies of networks that differ in their seed alone, together."""
-    groups = select.groups(records, across=(select.SEED,), also=lambda record: record["settings"])
+    groups = select.groups(
+        records, across=(select.SEED,), also=lambda r: dataclasses.asdict(r.settings)
+    )
     return [group.records for group in groups]
 
 
-def block_count(record: Record) -> int:
+def block_count(record: LesionRecord) -> int:
     """How many blocks with a skip the network has."""
-    return len(record["blocks"]["entropy"])
+    return len(record.blocks)
 
 
-def branch_groups(record: Record) -> dict[str, tuple[int, ...]]:
+def branch_groups(record: LesionRecord) -> dict[str, tuple[int, ...]]:
     """The blocks whose branch conflicts, the others, and all."""
-    return removal.groups(record["blocks"]["entropy"])
+    return removal.groups(record.blocks.entropy)
 
 
-def curve(record: Record, of: str) -> Curve:
+def curve(record: LesionRecord, of: str) -> Curve:
     """How many blocks are removed -> lost and gained of each draw. A group that is all blocks has
     the curve of all; a group or ranking without any has none."""
     members = branch_groups(record)
     if of in members and len(members[of]) == len(members[removal.ALL]):
         of = removal.ALL
     return {
-        entry["k"]: list(zip(entry["lost"], entry["gained"], strict=True))
-        for entry in record["curves"]
-        if entry["of"] == of
+        found.k: list(zip(found.lost, found.gained, strict=True))
+        for found in record.curves
+        if found.of == of
     }
 
 
-def accuracy_changes(record: Record, draws: Sequence[Draw]) -> list[float]:
+def accuracy_changes(record: LesionRecord, draws: Sequence[Draw]) -> list[float]:
     """Of the test accuracy, in each draw."""
-    return [(gained - lost) / record["images"] for lost, gained in draws]
+    return [(gained - lost) / record.images for lost, gained in draws]
 
 
 def removable(course: Curve) -> int:
@@ -102,40 +105,40 @@ def removable_interval(course: Curve) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _alone(record: Record) -> list[Draw]:
+def _alone(record: LesionRecord) -> list[Draw]:
     """What is lost and gained by removing each block alone."""
-    return list(zip(record["blocks"]["lost"], record["blocks"]["gained"], strict=True))
+    return list(zip(record.blocks.lost, record.blocks.gained, strict=True))
 
 
-def cost(record: Record) -> list[float]:
+def cost(record: LesionRecord) -> list[float]:
     """Accuracy lost by removing each block alone."""
-    return [(lost - gained) / record["images"] for lost, gained in _alone(record)]
+    return [(lost - gained) / record.images for lost, gained in _alone(record)]
 
 
-def harmless(record: Record) -> int:
+def harmless(record: LesionRecord) -> int:
     """How many blocks can be removed, each alone, without a significant rise of the error."""
     return sum(not rises(*draw) for draw in _alone(record))
 
 
-def predicts(record: Record, name: str) -> float:
+def predicts(record: LesionRecord, name: str) -> float:
     """Spearman correlation of a score with the cost of each block alone; the sign is such that 1 is
     a perfect prediction. NaN when the score is the same for all blocks."""
     sign = -1 if removal.RANKINGS[name] else 1  # high scores go first: they should cost little
     scores, costs = [], []
-    for score, lost in zip(record["blocks"][name], cost(record), strict=True):
+    for score, lost in zip(record.blocks.by_ranking[name], cost(record), strict=True):
         if score is not None:
             scores.append(sign * score)
             costs.append(lost)
     return spearman(scores, costs)
 
 
-def mean_prediction(records: Sequence[Record], name: str) -> float | None:
+def mean_prediction(records: Sequence[LesionRecord], name: str) -> float | None:
     """The mean of `predicts` over the networks in which it is defined; None without any."""
     ranks = [predicts(record, name) for record in records]
     return mean_or_none([rank for rank in ranks if not math.isnan(rank)])
 
 
-def at_share(record: Record, of: str, share: float = SHARE) -> tuple[int, list[Draw]]:
+def at_share(record: LesionRecord, of: str, share: float = SHARE) -> tuple[int, list[Draw]]:
     """The smallest number of blocks that was tried and is at least this share of all, and its
     draws; none when the group is too small."""
     wanted = math.ceil(share * block_count(record))
@@ -144,7 +147,7 @@ def at_share(record: Record, of: str, share: float = SHARE) -> tuple[int, list[D
     return (wanted, []) if k is None else (k, course[k])
 
 
-def _changes_at(records: Sequence[Record], of: str, share: float) -> list[float]:
+def _changes_at(records: Sequence[LesionRecord], of: str, share: float) -> list[float]:
     """Changes of the accuracy without this share of the blocks, of all draws and networks."""
     changes = []
     for record in records:
@@ -153,18 +156,18 @@ def _changes_at(records: Sequence[Record], of: str, share: float) -> list[float]
     return changes
 
 
-def removal_table(records: Sequence[Record]) -> Table:
+def removal_table(records: Sequence[LesionRecord]) -> Table:
     """A line for each group and ranking, over networks that are alike: numbers, None where there
     are none."""
     return Table([_removal_row(records, of) for of in NAMES], REMOVAL_COLUMNS)
 
 
-def removal_rows(records: Sequence[Record]) -> list[Row]:
+def removal_rows(records: Sequence[LesionRecord]) -> list[Row]:
     """The rows of `removal_table`, of every scale among the studies."""
     return [row for group in alike(records) for row in removal_table(group).rows]
 
 
-def _removal_row(records: Sequence[Record], of: str) -> Row:
+def _removal_row(records: Sequence[LesionRecord], of: str) -> Row:
     studied = [record for record in records if curve(record, of)]
     changes = _changes_at(studied, of, SHARE)
     risen = [rises(*draw) for record in studied for draw in at_share(record, of)[1]]
@@ -219,24 +222,24 @@ REMOVAL_COLUMNS = [
 ]
 
 
-def group_lines(records: Sequence[Record]) -> list[str]:
+def group_lines(records: Sequence[LesionRecord]) -> list[str]:
     """What a person wants to know of each network first."""
     lines = []
     for record in records:
-        accuracy = 100 * record["correct"] / record["images"]
+        accuracy = 100 * record.correct / record.images
         conflicting = branch_groups(record)[removal.CONFLICTING]
         numbers = ", ".join(str(block + 1) for block in conflicting)
         listed = f": {numbers}" if numbers else ""
         lines.append(
-            f"{cell_of(record).label}: {accuracy:.1f} % of "
-            f"{record['images']:,} test images; branches of {len(conflicting)} of "
+            f"{record.cell.label}: {accuracy:.1f} % of "
+            f"{record.images:,} test images; branches of {len(conflicting)} of "
             f"{block_count(record)} blocks conflict{listed}; "
             f"{harmless(record)} can go, each alone, without a significant rise"
         )
     return lines
 
 
-def course_table(records: Sequence[Record]) -> Table:
+def course_table(records: Sequence[LesionRecord]) -> Table:
     """Mean change of the accuracy in points by the share of removed blocks, a line for each of
     `SHARES`; groups and rankings that have no curve are left out."""
     rows: list[Row] = []
@@ -252,7 +255,7 @@ def course_table(records: Sequence[Record]) -> Table:
     return Table(rows, columns)
 
 
-def curve_rows(records: Sequence[Record]) -> list[Row]:
+def curve_rows(records: Sequence[LesionRecord]) -> list[Row]:
     """One row for each network, group or ranking, and k: what is drawn."""
     rows = []
     for record in records:
@@ -260,8 +263,8 @@ def curve_rows(records: Sequence[Record]) -> list[Row]:
             for k, draws in sorted(curve(record, of).items()):
                 changes = accuracy_changes(record, draws)
                 row = {
-                    "cell": record["cell"],
-                    "seed": seed_of(record),
+                    "cell": record.id,
+                    "seed": record.seed,
                     "remove": of,
                     "k": k,
                     "share": round(k / block_count(record), 4),
@@ -274,32 +277,33 @@ def curve_rows(records: Sequence[Record]) -> list[Row]:
     return rows
 
 
-def block_rows(records: Sequence[Record]) -> list[Row]:
+def block_rows(records: Sequence[LesionRecord]) -> list[Row]:
     """One row for each network and block: its scores, and what its removal alone costs."""
     rows = []
     for record in records:
         for block, lost in enumerate(cost(record)):
-            scores = {name: record["blocks"][name][block] for name in removal.RANKINGS}
+            scores = {name: values[block] for name, values in record.blocks.by_ranking.items()}
             row = {
-                "cell": record["cell"],
-                "seed": seed_of(record),
+                "cell": record.id,
+                "seed": record.seed,
                 "block": block + 1,
                 **scores,
-                "num_bundles": record["blocks"]["num_bundles"][block],
+                "num_bundles": record.blocks.num_bundles[block],
                 "cost": round(lost, 6),
             }
             rows.append(row)
     return rows
 
 
-def pruned_row(record: Record) -> Row:
+def pruned_row(record: PrunedRecord) -> Row:
     """A pruned network in a line: before, after, with its own statistics, after the fine-tune."""
-    whole, pruned, fitting, tuned = (round(c / record["images"], 4) for c in record["correct"])
-    p = [mcnemar(*draw) for draw in zip(record["lost"], record["gained"], strict=True)]
+    compared = record.compared
+    whole, pruned, fitting, tuned = (round(c / compared.images, 4) for c in compared.correct)
+    p = [mcnemar(*draw) for draw in zip(compared.lost, compared.gained, strict=True)]
     row = {
-        "network": record["cell"],
-        "blocks": record["blocks"],
-        "removed": len(record["removed"]),
+        "network": record.id,
+        "blocks": record.blocks,
+        "removed": len(compared.removed),
         "accuracy": whole,
         "accuracy_pruned": pruned,
         "p_pruned": float(f"{p[1]:.3g}"),
@@ -307,14 +311,14 @@ def pruned_row(record: Record) -> Row:
         "p_recalibrated": float(f"{p[2]:.3g}"),
         "accuracy_tuned": tuned,
         "p_tuned": float(f"{p[3]:.3g}"),
-        "epochs_tuned": record["epochs"],
+        "epochs_tuned": compared.epochs,
     }
     for key in ("layers", "parameters", "bytes", "flops", "latency_seconds"):
-        row[key], row[f"{key}_pruned"] = record[key]
+        row[key], row[f"{key}_pruned"] = getattr(compared, key)
     return row
 
 
-def study_page(name: str, groups: Sequence[Sequence[Record]]) -> str:
+def study_page(name: str, groups: Sequence[Sequence[LesionRecord]]) -> str:
     """The studies of a run in Markdown: for each scale its networks and its table."""
     page = f"# {name}: removing blocks\n"
     for group in groups:

@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-from cbundles.report.records import (
-    OWN_READING,
-    Record,
-    depth_of,
-    epochs_kept,
-    further_readings,
-    layers_at,
-    seed_of,
-    value_at,
-    width_of,
-)
+from cbundles.records import OWN_READING, MeasuredRecord
 from cbundles.report.runs import Run
 from cbundles.report.sweep_tables import measured_rows
 from cbundles.report.table import Column, Row, Table, distinct_keys, formatted
@@ -28,30 +18,31 @@ def write_readings(run: Run) -> Table:
     return Table(rows, [_column(key) for key in distinct_keys(rows) if key != "cell"])
 
 
-def _kept_layer_rows(record: Record) -> list[Row]:
+def _kept_layer_rows(record: MeasuredRecord) -> list[Row]:
     """One row for each reading of each layer, or block, of each network that was kept."""
     rows = []
-    for evaluation, epoch in enumerate(epochs_kept(record)):
+    for evaluation, epoch in enumerate(record.epochs_trained):
         rows += measured_rows(record, evaluation, epoch)
     return rows
 
 
-def _network_rows(record: Record) -> list[Row]:
+def _network_rows(record: MeasuredRecord) -> list[Row]:
     """One row for each network that was kept: H^L and conflict rate of the last layer in each
     reading."""
     rows = []
-    for evaluation, epoch in enumerate(epochs_kept(record)):
+    for evaluation, epoch in enumerate(record.epochs_trained):
         row: Row = {
-            "cell": record["cell"],
-            "width": width_of(record),
-            "depth": depth_of(record),
-            "seed": seed_of(record),
+            "cell": record.id,
+            "width": record.width,
+            "depth": record.depth,
+            "seed": record.seed,
             "epoch": epoch,
-            "test_accuracy": value_at(record, "test_accuracy", evaluation),
+            "test_accuracy": record.history.test_accuracy[evaluation],
         }
-        for reading in (OWN_READING, *further_readings(record)):
-            row[f"H^L {reading}"] = layers_at(record, "entropy", evaluation, reading)[-1]
-            row[f"c^L {reading}"] = layers_at(record, "conflict_rate", evaluation, reading)[-1]
+        for reading in (OWN_READING, *record.history.readings):
+            layers = record.history.reading(reading)
+            row[f"H^L {reading}"] = layers.entropy[evaluation][-1]
+            row[f"c^L {reading}"] = layers.conflict_rate[evaluation][-1]
         rows.append(row)
     return rows
 

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from cbundles import formats
 from cbundles.config import AUTOTUNE, GROW, SWEEP, TOY, TUNE
 from cbundles.errors import InputError
-from cbundles.report.records import Record, dataset_of, experiment_of, has_settings
-from cbundles.store import CELLS, LESIONS, MEASURED, Store
+from cbundles.records import (
+    AnyRecord,
+    CellRecord,
+    EditedRecord,
+    LesionRecord,
+    MeasuredRecord,
+    NetworkRecord,
+    SweepRecord,
+    ToyRecord,
+)
+from cbundles.store import CELLS, LESIONS, MEASURED, Kept, Kind, Store
 
+Record = TypeVar("Record", SweepRecord, EditedRecord, ToyRecord)
 KINDS = (SWEEP, GROW, TUNE, AUTOTUNE, TOY)
 
 
@@ -29,9 +40,9 @@ class Run:
 
     store: Store
     description: dict[str, Any]
-    records: list[Record]
-    lesions: list[Record] = field(default_factory=list)
-    measured: list[Record] = field(default_factory=list)
+    records: Sequence[CellRecord]
+    lesions: Sequence[LesionRecord] = ()
+    measured: Sequence[MeasuredRecord] = ()
 
     @property
     def name(self) -> str:
@@ -42,15 +53,40 @@ class Run:
         """One of those of `config`."""
         if "kind" in self.description:
             return str(self.description["kind"])
-        experiment = experiment_of(self.records[0])  # the first version did not write it down
-        if experiment in (TOY, GROW, TUNE):
-            return experiment
-        return AUTOTUNE if "attempts" in self.description else SWEEP
+        # The first version did not write it down.
+        return AUTOTUNE if "attempts" in self.description else self.records[0].kind
 
     @property
-    def by_cell(self) -> dict[str, Record]:
-        """The records by the identity of their cell."""
-        return {record["cell"]: record for record in self.records}
+    def sweeps(self) -> list[SweepRecord]:
+        """The records of a sweep, or of an auto-tuning."""
+        return self._of_type(SweepRecord)
+
+    @property
+    def edited(self) -> list[EditedRecord]:
+        """The records of networks that change their depth."""
+        return self._of_type(EditedRecord)
+
+    @property
+    def toys(self) -> list[ToyRecord]:
+        """The records of the toy."""
+        return self._of_type(ToyRecord)
+
+    def _of_type(self, kind: type[Record]) -> list[Record]:
+        """All records. InputError for one of another kind than the run."""
+        records: list[Record] = []
+        for record in self.records:
+            if not isinstance(record, kind):
+                raise InputError(
+                    f"{self.store.folder}: the run is of kind {self.kind}, but its record "
+                    f"{record.id} is of kind {record.kind}; run its command again"
+                )
+            records.append(record)
+        return records
+
+    @property
+    def by_cell(self) -> dict[str, SweepRecord]:
+        """The records of networks as sweeps train them, by the identity of their cell."""
+        return {r.id: r for r in self.records if isinstance(r, SweepRecord)}
 
     @property
     def unfinished(self) -> int:
@@ -85,20 +121,27 @@ def read(folder: Path) -> Run:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
         ) from None
-    kinds = (CELLS, LESIONS, MEASURED)
-    return Run(store, description, *(_records_of(store, kind, cells, data) for kind in kinds))
+    return Run(
+        store,
+        description,
+        _records_of(store, CELLS, cells, data),
+        _records_of(store, LESIONS, cells, data),
+        _records_of(store, MEASURED, cells, data),
+    )
 
 
-def _records_of(store: Store, kind: str, cells: list[str], data: dict[str, str]) -> list[Record]:
+def _records_of(
+    store: Store, kind: Kind[Kept], cells: list[str], data: dict[str, str]
+) -> list[Kept]:
     """The records of a kind that these cells have, of networks trained on this data."""
     present = [cell for cell in cells if store.has(cell, kind)]
     records = [store.record(cell, kind) for cell in present]
     return [record for record in records if _is_of_data(record, data)]
 
 
-def _is_of_data(record: Record, data: dict[str, str]) -> bool:
-    """Whether a record was trained on the images that the run names."""
-    if not has_settings(record):
+def _is_of_data(record: AnyRecord, data: dict[str, str]) -> bool:
+    """Whether a record was trained on the images that the run names, as far as both say it."""
+    if not isinstance(record, NetworkRecord):
         return True
-    expected = data.get(dataset_of(record))
-    return expected is None or record.get("data_fingerprint", expected) == expected
+    expected, trained_on = data.get(record.dataset), record.origin.data_fingerprint
+    return None in (expected, trained_on) or trained_on == expected

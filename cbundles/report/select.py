@@ -10,19 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from cbundles.config import PAPER_BLOCKS, Cell
-from cbundles.report.records import Record, cell_of, depth_of, seed_of, settings_by_path, width_of
+from cbundles.records import NetworkRecord
 
 SEED = "training.seed"
 # What a setting is called where its own name does not tell.
 LABELS = {"data.name": "dataset", "model.family": "model", "model.base_filters": "filters"}
-Value = TypeVar("Value", int, str)
+Record = TypeVar("Record", bound=NetworkRecord)
 
 
 @dataclass(frozen=True)
-class Group:
+class Group(Generic[Record]):
     """Records that agree in all settings but those that they were grouped across.
 
     apart: the settings, by key path, in which the groups of one selection are not all the same
@@ -42,7 +42,7 @@ class Group:
     @property
     def cell(self) -> Cell:
         """The settings of one of its networks."""
-        return cell_of(self.records[0])
+        return self.records[0].cell
 
 
 def label_of(path: str) -> str:
@@ -55,7 +55,7 @@ def groups(
     records: Sequence[Record],
     across: Collection[str],
     also: Callable[[Record], object] | None = None,
-) -> list[Group]:
+) -> list[Group[Record]]:
     """Records grouped by every setting except those in across (key paths), and by what `also`
     says of a record, in the order in which they come."""
     members: dict[str, list[Record]] = {}
@@ -81,15 +81,15 @@ def _differs(path: str, settings: Sequence[dict[str, Any]]) -> bool:
     return any(one[path] != settings[0][path] for one in settings)
 
 
-def settings_that_matter(record: Record) -> dict[str, Any]:
+def settings_that_matter(record: NetworkRecord) -> dict[str, Any]:
     """Every setting of a network by its key path. None stands for one that says nothing about this
     network, and for the blocks that the paper has at its depth."""
-    values = settings_by_path(record)
+    values: dict[str, Any] = dict(record.settings_by_path)
     if values["model.family"] == "fc":
         values["probe.batch_norm"] = None
     else:
         values["model.block"] = None
-        if cell_of(record).blocks == PAPER_BLOCKS.get(depth_of(record)):
+        if record.cell.blocks == PAPER_BLOCKS.get(record.depth):
             values["model.blocks"] = None
     is_gamma = values["probe.equality"] == "gamma"
     values["probe.resolution" if is_gamma else "probe.gamma"] = None
@@ -103,15 +103,20 @@ def only(
     return [
         record
         for record in records
-        if width in (None, width_of(record)) and depth in (None, depth_of(record))
+        if width in (None, record.width) and depth in (None, record.depth)
     ]
 
 
-def distinct(records: Sequence[Record], value_of: Callable[[Record], Value]) -> list[Value]:
-    """The values that occur among records, sorted."""
-    return sorted({value_of(record) for record in records})
+def widths(records: Sequence[NetworkRecord]) -> list[int]:
+    """The widths that occur among records, sorted."""
+    return sorted({record.width for record in records})
 
 
-def seeds(records: Sequence[Record]) -> int:
+def depths(records: Sequence[NetworkRecord]) -> list[int]:
+    """The depths that occur among records, sorted."""
+    return sorted({record.depth for record in records})
+
+
+def seeds(records: Sequence[NetworkRecord]) -> int:
     """How many different seeds there are among records."""
-    return len(distinct(records, seed_of))
+    return len({record.seed for record in records})

@@ -11,21 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cbundles.records import SweepRecord
 from cbundles.report import drawing, select, summary, sweep_tables
 from cbundles.report.drawing import Panels, Picture
-from cbundles.report.records import (
-    Record,
-    course,
-    dataset_of,
-    depth_of,
-    devices,
-    epochs_of,
-    epochs_trained,
-    family_of,
-    last_layer_course,
-    seed_of,
-    width_of,
-)
 from cbundles.report.statistics import finite, spearman
 from cbundles.report.table import Row
 from cbundles.report.words import counted
@@ -35,16 +23,16 @@ PANEL_WIDTHS, PROFILES = 4, 6
 NAMES = {"vgg": "VGG", "resnet": "ResNet"}
 
 
-def draw_sweep(records: Sequence[Record], folder: Path) -> list[Path]:
+def draw_sweep(records: Sequence[SweepRecord], folder: Path) -> list[Path]:
     """Draw every figure of a sweep into `folder`; returns the PNG paths."""
     groups = [_pictures_of(group) for group in summary.variants(records)]
     return drawing.draw_groups(groups, folder)
 
 
-def _pictures_of(group: select.Group) -> list[Picture]:
+def _pictures_of(group: select.Group[SweepRecord]) -> list[Picture]:
     records = group.records
     caption = "; ".join(filter(None, (_caption_of(records), group.name)))
-    if family_of(records[0]) != "fc":
+    if records[0].family != "fc":
         return [accuracy_and_entropy_by_depth(records, caption)]
     return [
         accuracy_map(records, caption),
@@ -54,37 +42,37 @@ def _pictures_of(group: select.Group) -> list[Picture]:
     ]
 
 
-def _caption_of(records: Sequence[Record]) -> str:
+def _caption_of(records: Sequence[SweepRecord]) -> str:
     parts = (
-        dataset_of(records[0]),
+        records[0].dataset,
         f"{len(records)} networks",
-        counted(epochs_of(records[0]), "epoch"),
+        counted(records[0].epochs, "epoch"),
         counted(select.seeds(records), "seed"),
     )
-    return f"{', '.join(parts)}; {summary.probe_of(records[0])}; {devices(records)}"
+    return f"{', '.join(parts)}; {summary.probe_of(records[0])}; {summary.devices(records)}"
 
 
-def _columns(records: Sequence[Record], *keys: str) -> list[Row]:
+def _columns(records: Sequence[SweepRecord], *keys: str) -> list[Row]:
     """These columns of the table of networks."""
     rows = map(summary.summary_of, records)
     return [{key: row[key] for key in keys} for row in rows]
 
 
-def _layer_rows(record: Record) -> list[Row]:
+def _layer_rows(record: SweepRecord) -> list[Row]:
     """The table of layers of a fully connected network, which has no blocks."""
     rows = sweep_tables.layer_rows(record)
     return [{key: value for key, value in row.items() if key != "block"} for row in rows]
 
 
-def _entropies(record: Record) -> NDArray[np.float64]:
+def _entropies(record: SweepRecord) -> NDArray[np.float64]:
     """H of every layer (columns) at every evaluation (rows), NaN where it was not finite."""
-    return np.array(course(record, "entropy"), float)
+    return np.array(record.history.entropy, float)
 
 
-def accuracy_and_entropy_by_depth(records: Sequence[Record], caption: str) -> Picture:
+def accuracy_and_entropy_by_depth(records: Sequence[SweepRecord], caption: str) -> Picture:
     """Figure 6: test accuracy and bundle entropy of the last block over depth, mean and range over
     seeds; the entropy before training and after the first and the last epoch."""
-    name = NAMES[family_of(records[0])]
+    name = NAMES[records[0].family]
     return Picture(
         stem="fig6_depth",
         title=f"{name}: accuracy and conflicts by depth (dotted: chance, the largest H)",
@@ -106,11 +94,14 @@ def accuracy_and_entropy_by_depth(records: Sequence[Record], caption: str) -> Pi
     )
 
 
-def _draw_by_depth(upper: Axes, lower: Axes, records: Sequence[Record]) -> None:
-    depths, limit = select.distinct(records, depth_of), summary.largest_entropy(records)
+def _draw_by_depth(upper: Axes, lower: Axes, records: Sequence[SweepRecord]) -> None:
+    depths, limit = (
+        select.depths(records),
+        summary.largest_entropy(records),
+    )
 
     def draw_range(
-        axes: Axes, value_of: Callable[[Record], float], label: str, size: float
+        axes: Axes, value_of: Callable[[SweepRecord], float], label: str, size: float
     ) -> None:
         """Mean over seeds at each depth, and the range between the lowest and the highest."""
         values = [[value_of(r) for r in select.only(records, depth=depth)] for depth in depths]
@@ -121,13 +112,13 @@ def _draw_by_depth(upper: Axes, lower: Axes, records: Sequence[Record]) -> None:
         )
 
     draw_range(upper, lambda r: 100 * summary.accuracy_of(r), "test accuracy", 6)
-    upper.axhline(100 / records[0]["num_classes"], **drawing.LIMIT_LINE)
+    upper.axhline(100 / records[0].num_classes, **drawing.LIMIT_LINE)
     upper.set_ylabel("test accuracy [%]")
     upper.set_ylim(0, 100)
     # Smaller and smaller: equal values, which are common, stay visible.
-    draw_range(lower, lambda r: finite(last_layer_course(r, "entropy")[0]), "initial weights", 9)
-    draw_range(lower, lambda r: finite(last_layer_course(r, "entropy")[1]), "after epoch 1", 6)
-    draw_range(lower, lambda r: finite(last_layer_course(r, "entropy")[-1]), "after the last", 3)
+    draw_range(lower, lambda r: finite(r.history.last("entropy")[0]), "initial weights", 9)
+    draw_range(lower, lambda r: finite(r.history.last("entropy")[1]), "after epoch 1", 6)
+    draw_range(lower, lambda r: finite(r.history.last("entropy")[-1]), "after the last", 3)
     lower.axhline(limit, **drawing.LIMIT_LINE)
     lower.set_ylabel("bundle entropy $H^L$ [nats]")
     lower.set_xlabel("depth (layers)")
@@ -136,12 +127,15 @@ def _draw_by_depth(upper: Axes, lower: Axes, records: Sequence[Record]) -> None:
     drawing.legend_beside(lower)
 
 
-def accuracy_map(records: Sequence[Record], caption: str) -> Picture:
+def accuracy_map(records: Sequence[SweepRecord], caption: str) -> Picture:
     """Figure 1: test accuracy over width and depth, with the conflicting boundary.
 
     Depth grows upwards, so networks above the line conflict. Mean over seeds in each square.
     """
-    widths, depths = select.distinct(records, width_of), select.distinct(records, depth_of)
+    widths, depths = (
+        select.widths(records),
+        select.depths(records),
+    )
     return Picture(
         stem="fig1_accuracy_map",
         title="Test accuracy and conflicting boundary",
@@ -155,8 +149,11 @@ def accuracy_map(records: Sequence[Record], caption: str) -> Picture:
     )
 
 
-def _draw_map(figure: Figure, axes: Axes, records: Sequence[Record]) -> None:
-    widths, depths = select.distinct(records, width_of), select.distinct(records, depth_of)
+def _draw_map(figure: Figure, axes: Axes, records: Sequence[SweepRecord]) -> None:
+    widths, depths = (
+        select.widths(records),
+        select.depths(records),
+    )
     percent = np.full((len(depths), len(widths)), np.nan)
     for i, depth in enumerate(depths):
         for j, width in enumerate(widths):
@@ -203,7 +200,7 @@ def _draw_boundary(axes: Axes, boundary: dict[int, float | None], depths: list[i
     axes.set_ylim(-0.5, top)
 
 
-def entropy_maps(records: Sequence[Record], caption: str) -> Picture:
+def entropy_maps(records: Sequence[SweepRecord], caption: str) -> Picture:
     """Figure 4: bundle entropy of every layer after every epoch, for some of the networks.
 
     Columns: up to four widths, spread over the grid. Rows: a shallow and the deepest network.
@@ -220,26 +217,26 @@ def entropy_maps(records: Sequence[Record], caption: str) -> Picture:
         rows=[row for record in shown.values() for row in _layer_rows(record)],
         size=(max(4.6, 1.3 + 2.1 * len(widths)), 0.8 + 2.0 * len(depths)),
         panels=(len(depths), len(widths)),
-        note=f"shown: seed {min(map(seed_of, records))}; at most {limit:.2f} nats",
+        note=f"shown: seed {min(record.seed for record in records)}; at most {limit:.2f} nats",
         draw=lambda figure, panels: _draw_maps(figure, panels, shown, limit),
     )
 
 
-def _shown_in_maps(records: Sequence[Record]) -> dict[tuple[int, int], Record]:
+def _shown_in_maps(records: Sequence[SweepRecord]) -> dict[tuple[int, int], SweepRecord]:
     """Networks for `entropy_maps`, by width and depth, of the first seed that was run."""
-    depths = select.distinct(records, depth_of)
+    depths = select.depths(records)
     deepest = select.only(records, depth=depths[-1])
-    widths = drawing.spread_evenly(select.distinct(deepest, width_of), PANEL_WIDTHS)
-    shown: dict[tuple[int, int], Record] = {}
+    widths = drawing.spread_evenly(select.widths(deepest), PANEL_WIDTHS)
+    shown: dict[tuple[int, int], SweepRecord] = {}
     for depth in sorted({depths[len(depths) // 2], depths[-1]}):
-        for record in sorted(select.only(records, depth=depth), key=seed_of):
-            if width_of(record) in widths:
-                shown.setdefault((width_of(record), depth), record)
+        for record in sorted(select.only(records, depth=depth), key=lambda record: record.seed):
+            if record.width in widths:
+                shown.setdefault((record.width, depth), record)
     return shown
 
 
 def _draw_maps(
-    figure: Figure, panels: Panels, shown: dict[tuple[int, int], Record], limit: float
+    figure: Figure, panels: Panels, shown: dict[tuple[int, int], SweepRecord], limit: float
 ) -> None:
     widths = sorted({width for width, _ in shown})
     depths = sorted({depth for _, depth in shown})
@@ -257,7 +254,7 @@ def _draw_maps(
             vmax=limit,
             cmap="magma",
             interpolation="nearest",
-            extent=(0.5, depth + 0.5, -0.5, epochs_trained(record) + 0.5),
+            extent=(0.5, depth + 0.5, -0.5, record.epochs_trained + 0.5),
         )
         first = summary.first_conflicting_place(record)
         where = "no conflict" if first is None else f"first conflict: layer {first}"
@@ -268,12 +265,12 @@ def _draw_maps(
     figure.colorbar(image, ax=panels, label="bundle entropy $H^l$ [nats]")
 
 
-def entropy_profiles(records: Sequence[Record], caption: str) -> Picture:
+def entropy_profiles(records: Sequence[SweepRecord], caption: str) -> Picture:
     """Figure 4a as profiles: H^l over the layers of the deepest networks after epoch 1, one line a
     width, mean and range over seeds."""
-    depth = max(map(depth_of, records))
+    depth = max(record.depth for record in records)
     deepest = select.only(records, depth=depth)
-    widths = drawing.spread_evenly(select.distinct(deepest, width_of), PROFILES)
+    widths = drawing.spread_evenly(select.widths(deepest), PROFILES)
     lines = {width: select.only(deepest, width=width) for width in widths}
     layers = [row for some in lines.values() for record in some for row in _layer_rows(record)]
     return Picture(
@@ -292,7 +289,9 @@ def entropy_profiles(records: Sequence[Record], caption: str) -> Picture:
     )
 
 
-def _draw_profiles(axes: Axes, lines: dict[int, list[Record]], depth: int, limit: float) -> None:
+def _draw_profiles(
+    axes: Axes, lines: dict[int, list[SweepRecord]], depth: int, limit: float
+) -> None:
     layers = np.arange(1, depth + 1)
     for width, networks in lines.items():
         entropy = np.array([_entropies(record)[1] for record in networks])
@@ -311,7 +310,7 @@ def _draw_profiles(axes: Axes, lines: dict[int, list[Record]], depth: int, limit
     drawing.legend_beside(axes)
 
 
-def accuracy_against_entropy(records: Sequence[Record], caption: str) -> Picture:
+def accuracy_against_entropy(records: Sequence[SweepRecord], caption: str) -> Picture:
     """Figure 5: each network's test accuracy against the entropy of its last hidden layer."""
     rows = [summary.summary_of(record) for record in records]
     measured = [row for row in rows if row["bundle_entropy"] is not None]
@@ -330,7 +329,7 @@ def accuracy_against_entropy(records: Sequence[Record], caption: str) -> Picture
             figure,
             panels[0, 0],
             measured,
-            100 / records[0]["num_classes"],
+            100 / records[0].num_classes,
             summary.largest_entropy(records),
         ),
     )

@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cbundles.config import layers_of_block
+from cbundles.records import OWN_READING, MeasuredRecord, SweepRecord
 from cbundles.report import select, summary
-from cbundles.report.records import (
-    OWN_READING,
-    Record,
-    depth_of,
-    evaluations,
-    family_of,
-    further_readings,
-    layers_at,
-    seed_of,
-    width_of,
-)
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
 
 
@@ -98,31 +88,32 @@ def network_page(name: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
     return "\n".join(lines) + network_table(rows).markdown()
 
 
-def layer_rows(record: Record) -> list[Row]:
+def layer_rows(record: SweepRecord) -> list[Row]:
     """One row for each measurement of each layer in each reading; epoch 0 is the initial network.
     Of a VGG or ResNet the outputs of blocks are measured: there a row names a block and the layers
     in it."""
-    return [
-        row for epoch in range(evaluations(record)) for row in measured_rows(record, epoch, epoch)
-    ]
+    evaluations = range(len(record.history))
+    return [row for epoch in evaluations for row in measured_rows(record, epoch, epoch)]
 
 
-def measured_rows(record: Record, evaluation: int, epoch: int) -> list[Row]:
+def measured_rows(record: SweepRecord | MeasuredRecord, evaluation: int, epoch: int) -> list[Row]:
     """What one measurement of a network, after an epoch, says of each of its layers."""
     rows = []
-    blocks = len(layers_at(record, "entropy", evaluation))
-    for reading in (OWN_READING, *further_readings(record)):
-        measured = [layers_at(record, quantity, evaluation, reading) for quantity in MEASURED]
+    history = record.history
+    blocks = len(history.entropy[evaluation])
+    for reading in (OWN_READING, *history.readings):
+        layers = history.reading(reading)
+        measured = [getattr(layers, quantity)[evaluation] for quantity in MEASURED]
         for place, values in enumerate(zip(*measured, strict=True), start=1):
             pooled = place > blocks  # what is behind the last block
             row = {
-                "cell": record["cell"],
-                "width": width_of(record),
-                "depth": depth_of(record),
-                "seed": seed_of(record),
+                "cell": record.id,
+                "width": record.width,
+                "depth": record.depth,
+                "seed": record.seed,
                 "epoch": epoch,
                 "reading": reading,
-                **(POOLED_FEATURES if pooled else _layer_or_block(family_of(record), place)),
+                **(POOLED_FEATURES if pooled else _layer_or_block(record.family, place)),
                 **dict(zip(MEASURED, values, strict=True)),
             }
             rows.append(row)
@@ -139,7 +130,7 @@ def _layer_or_block(family: str, place: int) -> Row:
     return {"block": place, "layer": "-".join(map(str, layers_of_block(place)))}
 
 
-def boundary_lines(records: Sequence[Record]) -> list[str]:
+def boundary_lines(records: Sequence[SweepRecord]) -> list[str]:
     """For each width of each variant, one sentence: where conflicts begin, and what that costs."""
     lines = []
     for group in summary.variants(records):
@@ -152,13 +143,13 @@ def boundary_lines(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _boundary_line(width: int, depth: float | None, records: Sequence[Record]) -> str:
+def _boundary_line(width: int, depth: float | None, records: Sequence[SweepRecord]) -> str:
     diverged = sum(summary.is_diverged(record) for record in records)
     note = f" ({diverged} diverged)" if diverged else ""
     if depth is None:
         return f"width {width}: no conflicting layer; accuracy {_accuracies(records)}{note}"
-    below = [record for record in records if depth_of(record) < depth]
-    above = [record for record in records if depth_of(record) >= depth]
+    below = [record for record in records if record.depth < depth]
+    above = [record for record in records if record.depth >= depth]
     shallower = f"{_accuracies(below)} in shallower networks, " if below else ""
     return (
         f"width {width}: layers conflict from depth {depth:g}; accuracy "
@@ -166,7 +157,7 @@ def _boundary_line(width: int, depth: float | None, records: Sequence[Record]) -
     )
 
 
-def _accuracies(records: Sequence[Record]) -> str:
+def _accuracies(records: Sequence[SweepRecord]) -> str:
     percent = [100 * summary.accuracy_of(record) for record in records]
     if len(percent) == 1:
         return f"{percent[0]:.1f} %"

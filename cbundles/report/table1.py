@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from cbundles.files import write_atomically
+from cbundles.records import SweepRecord
 from cbundles.report import evidence, summary
-from cbundles.report.records import Record, cell_of, depth_of
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Row, Table
-from cbundles.store import write_atomically
 
 PAPER_EPOCHS, PAPER_FILTERS = 120, 64
 
@@ -62,25 +62,25 @@ CAPTION = (
 )
 
 
-def our_row(records: Sequence[Record]) -> Row:
+def our_row(records: Sequence[SweepRecord]) -> Row:
     """One row from the completion records of the seeds of one network."""
-    first, cell = records[0], cell_of(records[0])
-    digits = 1 if first["bytes"] > 1e7 else 2
-    milliseconds = [1000 * r["latency_seconds"] for r in records if r.get("latency_seconds")]
+    first, cell = records[0], records[0].cell
+    digits = 1 if first.bytes > 1e7 else 2
+    milliseconds = [1000 * r.latency_seconds for r in records if r.latency_seconds]
     return {
         "data set": cell.data.name,
         "network": NETWORKS[cell.model.family],
         "source": "ours",
-        "layers": _mean_and_spread([depth_of(record) for record in records], 1),
+        "layers": _mean_and_spread([record.depth for record in records], 1),
         "accuracy [%]": _mean_and_spread([100 * summary.accuracy_of(r) for r in records], 1),
-        "MB": _mean_and_spread([r["bytes"] / 1e6 for r in records], digits),
+        "MB": _mean_and_spread([r.bytes / 1e6 for r in records], digits),
         "ms/step": _mean_and_spread(milliseconds, 1) if milliseconds else "not measured",
-        "parameters": _mean_and_spread([r["parameters"] / 1e6 for r in records], 2) + " M",
-        "GFLOP/image": _mean_and_spread([r["flops"] / 1e9 for r in records], 3),
+        "parameters": _mean_and_spread([r.parameters / 1e6 for r in records], 2) + " M",
+        "GFLOP/image": _mean_and_spread([r.flops / 1e9 for r in records], 3),
         "n": str(len(records)),
         "how": (
             f"{cell.data.name}, {cell.model.base_filters} filters, {cell.training.epochs} epochs, "
-            f"{first['device']} ({first['processor']})"
+            f"{first.origin.device} ({first.origin.processor})"
         ),
     }
 
@@ -118,7 +118,7 @@ def _row_not_run(paper: Published) -> Row:
     return {**row, **identity, "accuracy [%]": "not run"}
 
 
-def comparison(groups: Sequence[Sequence[Record]]) -> Table:
+def comparison(groups: Sequence[Sequence[SweepRecord]]) -> Table:
     """The paper's rows, each followed by ours when it was run at full size, then smaller ones."""
     ours: dict[Published, Row] = {}
     smaller = []
@@ -134,7 +134,7 @@ def comparison(groups: Sequence[Sequence[Record]]) -> Table:
     return Table(rows + smaller, COLUMNS)
 
 
-def parts_of(run: Run) -> dict[str, list[Record]]:
+def parts_of(run: Run) -> dict[str, list[SweepRecord]]:
     """The records of an auto-tuning: the ResNets to compare with (baseline), and the networks that
     tuning ended at (tuned)."""
     known = run.by_cell
@@ -144,12 +144,12 @@ def parts_of(run: Run) -> dict[str, list[Record]]:
     }
 
 
-def of_run(run: Run) -> list[list[Record]]:
+def of_run(run: Run) -> list[list[SweepRecord]]:
     """The records of an auto-tuning, a group for each row of the table."""
     return [records for records in parts_of(run).values() if records]
 
 
-def write_table1(groups: Sequence[Sequence[Record]], folder: Path) -> list[Path]:
+def write_table1(groups: Sequence[Sequence[SweepRecord]], folder: Path) -> list[Path]:
     """The table in three formats; returns their paths."""
     table = comparison(groups)
     texts = {
@@ -164,9 +164,9 @@ def write_table1(groups: Sequence[Sequence[Record]], folder: Path) -> list[Path]
     return paths
 
 
-def published(record: Record) -> Published | None:
+def published(record: SweepRecord) -> Published | None:
     """The paper's row that a record belongs to; None for another size, data set or recipe."""
-    cell = cell_of(record)
+    cell = record.cell
     if cell.training.epochs != PAPER_EPOCHS or cell.model.base_filters != PAPER_FILTERS:
         return None
     if not evidence.is_as_the_paper_trains(cell):

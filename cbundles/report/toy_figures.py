@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cbundles.report import drawing
+from cbundles.records import TRAINED_CASES, ToyRecord
+from cbundles.report import drawing, summary
 from cbundles.report.drawing import Panels, Picture
-from cbundles.report.records import Record, course, devices
 from cbundles.report.table import Row
 
 TRAINED = {
@@ -25,19 +25,19 @@ GRADIENTS = {
 NEURONS = ("neuron one", "neuron two")
 
 
-def draw_toy(records: Sequence[Record], folder: Path) -> list[Path]:
+def draw_toy(records: Sequence[ToyRecord], folder: Path) -> list[Path]:
     """Draw figures 2 and 3 from the toy's records; returns the PNG paths."""
-    trained = [record for record in records if record["case"] in TRAINED]
-    seeds = len({record["seed"] for record in trained})
-    caption = f"1,000 points, {seeds} seeds; {devices(records)}"
+    trained = [record for record in records if record.case in TRAINED_CASES]
+    seeds = len({record.seed for record in trained})
+    caption = f"1,000 points, {seeds} seeds; {summary.devices(records)}"
     return drawing.draw_groups([[training(trained, caption), gradients(records, caption)]], folder)
 
 
-def _of_case(records: Sequence[Record], case: str) -> list[Record]:
-    return [record for record in records if record["case"] == case]
+def _of_case(records: Sequence[ToyRecord], case: str) -> list[ToyRecord]:
+    return [record for record in records if record.case == case]
 
 
-def training(records: Sequence[Record], caption: str) -> Picture:
+def training(records: Sequence[ToyRecord], caption: str) -> Picture:
     """Figure 2: a column for each case; outputs over the input, outputs and gradients by epoch."""
     return Picture(
         stem="fig2_toy",
@@ -56,25 +56,26 @@ def training(records: Sequence[Record], caption: str) -> Picture:
     )
 
 
-def _epoch_rows(record: Record) -> list[Row]:
+def _epoch_rows(record: ToyRecord) -> list[Row]:
     """What was measured after every epoch; epoch 0 is the initial network."""
     quantities = ("gradient_norm", "accuracy", "num_bundles", "entropy", "deviation")
-    courses = [course(record, quantity) for quantity in quantities]
-    network = {"case": record["case"], "seed": record["seed"]}
+    history = record.training.history
+    courses = [getattr(history, quantity) for quantity in quantities]
+    network = {"case": record.case, "seed": record.seed}
     return [
         {**network, "epoch": epoch, **dict(zip(quantities, values, strict=True))}
         for epoch, values in enumerate(zip(*courses, strict=True))
     ]
 
 
-def _draw_training(panels: Panels, records: Sequence[Record]) -> None:
+def _draw_training(panels: Panels, records: Sequence[ToyRecord]) -> None:
     for column, (case, title) in zip(panels.T, TRAINED.items(), strict=True):
         networks = _of_case(records, case)
         upper, middle, lower = column
-        outputs = np.array([course(record, "outputs") for record in networks])
+        outputs = np.array([record.training.history.outputs for record in networks])
         epochs = np.arange(outputs.shape[1])  # axes: seed, epoch, input, neuron
         for neuron, name in enumerate(NEURONS):
-            upper.plot(networks[0]["inputs"], outputs[0, -1, :, neuron], label=name)
+            upper.plot(networks[0].training.inputs, outputs[0, -1, :, neuron], label=name)
             values = outputs[..., neuron]
             drawing.line_with_band(
                 middle,
@@ -84,7 +85,7 @@ def _draw_training(panels: Panels, records: Sequence[Record]) -> None:
                 values.max((0, 2)),
                 label=name,
             )
-        norms = np.array([course(record, "gradient_norm")[1:] for record in networks])
+        norms = np.array([record.training.history.gradient_norm[1:] for record in networks])
         drawing.line_with_band(
             lower, epochs[1:], norms.mean(0), norms.min(0), norms.max(0), color="black"
         )
@@ -101,7 +102,7 @@ def _draw_training(panels: Panels, records: Sequence[Record]) -> None:
     panels[0, 0].legend(frameon=False, fontsize=8)
 
 
-def gradients(records: Sequence[Record], caption: str) -> Picture:
+def gradients(records: Sequence[ToyRecord], caption: str) -> Picture:
     """Figure 3: gradients by the input, and their autocorrelation over neighbouring inputs."""
     return Picture(
         stem="fig3_gradients",
@@ -119,22 +120,23 @@ def gradients(records: Sequence[Record], caption: str) -> Picture:
     )
 
 
-def _lag_rows(record: Record) -> list[Row]:
-    network = {"case": record["case"], "seed": record["seed"]}
+def _lag_rows(record: ToyRecord) -> list[Row]:
+    network = {"case": record.case, "seed": record.seed}
     return [
         {**network, "lag": lag, "autocorrelation": value}
-        for lag, value in enumerate(record["autocorrelation"])
+        for lag, value in enumerate(record.gradients.autocorrelation)
     ]
 
 
-def _draw_gradients(panels: Panels, records: Sequence[Record]) -> None:
+def _draw_gradients(panels: Panels, records: Sequence[ToyRecord]) -> None:
     for (left, right), (case, title) in zip(panels, GRADIENTS.items(), strict=True):
         networks = _of_case(records, case)
-        left.plot(networks[0]["gradient_inputs"], networks[0]["gradients"], linewidth=0.6)
+        shown = networks[0].gradients
+        left.plot(shown.inputs, shown.values, linewidth=0.6)
         left.set_title(title, fontsize=8)
         left.set_ylim(-1.1, 1.1)
         left.set_ylabel("gradient")
-        middle = np.median([record["autocorrelation"] for record in networks], axis=0)
+        middle = np.median([record.gradients.autocorrelation for record in networks], axis=0)
         right.plot(middle, marker="o", markersize=3)
         right.axhline(0, **drawing.LIMIT_LINE)
         right.set_ylim(-0.3, 1.1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from cbundles.config import AUTOTUNE, GROW, TOY, TUNE
+from cbundles.files import write_atomically
 from cbundles.report import arm_tables, lesions, remeasured, summary, sweep_tables, table1
 from cbundles.report.runs import Run
 from cbundles.report.table import Table
-from cbundles.store import PRUNED, Store, write_atomically
+from cbundles.store import PRUNED, Store
 
 
 def write(run: Run) -> list[Path]:
@@ -17,15 +18,15 @@ def write(run: Run) -> list[Path]:
 
     folder = run.store.figures
     if run.kind == TOY:
-        return [] if run.unfinished else toy_figures.draw_toy(run.records, folder)
+        return [] if run.unfinished else toy_figures.draw_toy(run.toys, folder)
     if run.kind == AUTOTUNE:
         table1.write_table1(table1.of_run(run), run.store.folder)
         return []
     if run.kind in (GROW, TUNE):
-        arm_tables.write_arms(run.name, run.records, run.store.folder)
-        return arm_figures.draw_arms(run.records, folder)
+        arm_tables.write_arms(run.name, run.edited, run.store.folder)
+        return arm_figures.draw_arms(run.edited, folder)
     _write_networks(run)
-    paths = sweep_figures.draw_sweep(run.records, folder)
+    paths = sweep_figures.draw_sweep(run.sweeps, folder)
     if run.lesions:
         _write_lesions(run)
         paths += lesion_figures.draw_lesions(run.lesions, folder)
@@ -50,17 +51,17 @@ def write_pruned(store: Store) -> None:
 
 def _write_networks(run: Run) -> None:
     """The tables of a sweep: table.* and layers.csv."""
-    rows = [summary.summary_of(record) for record in run.records]
+    rows = [summary.summary_of(record) for record in run.sweeps]
     named = run.description.get("data", {})
     data = ", ".join(f"{name} ({fingerprint})" for name, fingerprint in named.items())
     notes = [
         f"{len(rows)} networks; data {data}",
         *summary.origin_lines(run.records),
-        *sorted({summary.probe_of(record) for record in run.records}),
-        *sweep_tables.boundary_lines(run.records),
+        *sorted({summary.probe_of(record) for record in run.sweeps}),
+        *sweep_tables.boundary_lines(run.sweeps),
     ]
     folder, name = run.store.folder, run.description.get("name", run.name)
     Table(rows).write_csv(folder / "table.csv")
     write_atomically(folder / "table.md", sweep_tables.network_page(name, rows, notes))
-    layers = [row for record in run.records for row in sweep_tables.layer_rows(record)]
+    layers = [row for record in run.sweeps for row in sweep_tables.layer_rows(record)]
     Table(layers).write_csv(folder / "layers.csv")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from cbundles.records import SweepRecord
 from cbundles.report import evidence, select, table1
 from cbundles.report.claims.finding import Finding, finding_on
 from cbundles.report.evidence import Evidence
-from cbundles.report.records import Record, depth_of, epochs_trained
 from cbundles.report.runs import Run
+from cbundles.report.statistics import finite
 from cbundles.report.summary import accuracy_of
 
 
@@ -24,8 +24,8 @@ class TunedRow:
 
     run: str
     paper: table1.Published
-    records: list[Record]
-    baseline: list[Record]
+    records: list[SweepRecord]
+    baseline: list[SweepRecord]
 
 
 def rows_at_full_size(runs: Sequence[Run]) -> list[TunedRow]:
@@ -47,11 +47,11 @@ def row_agrees_with_the_papers(row: TunedRow) -> Finding:
     reached = [abs(accuracy - mean) <= max(1.0, 2 * spread)]
     ours = f"accuracy {accuracy:.1f} % (paper {mean:g})"
     if paper.network == "resnet":
-        megabytes = records[0]["bytes"] / 1e6
+        megabytes = records[0].bytes / 1e6
         reached.append(abs(megabytes / paper.megabytes[0] - 1) <= 0.01)
         ours += f", {megabytes:.0f} MB (paper {paper.megabytes[0]:g})"
     else:
-        layers = fmean(map(depth_of, records))
+        layers = fmean(record.depth for record in records)
         reached.append(abs(layers - paper.layers[0]) <= max(3.0, 2 * (paper.layers[1] or 0)))
         ours += f", {layers:.1f} layers (paper {paper.layers[0]:g})"
         ratio = _latency(records) / _latency(row.baseline)
@@ -61,8 +61,8 @@ def row_agrees_with_the_papers(row: TunedRow) -> Finding:
     return finding_on(Evidence(row.run, records), ours, all(reached))
 
 
-def _latency(records: list[Record]) -> float:
-    return fmean(record.get("latency_seconds", math.nan) for record in records)
+def _latency(records: list[SweepRecord]) -> float:
+    return fmean(finite(record.latency_seconds) for record in records)
 
 
 def three_restarts_at_most(run: Run) -> Finding | None:
@@ -81,8 +81,8 @@ def three_restarts_at_most(run: Run) -> Finding | None:
     return finding_on(group, ours, sum(good) >= 0.8 * len(good))
 
 
-def _ends_after_few_restarts(run: Run, chain: Sequence[Record]) -> bool:
+def _ends_after_few_restarts(run: Run, chain: Sequence[SweepRecord]) -> bool:
     """Whether a seed came to its end, with three restarts at most, each after epoch 1."""
     *stopped, last = chain
-    at_once = all(epochs_trained(record) == 1 for record in stopped)
-    return len(stopped) <= 3 and at_once and last["cell"] in run.description["tuned"]
+    at_once = all(record.epochs_trained == 1 for record in stopped)
+    return len(stopped) <= 3 and at_once and last.id in run.description["tuned"]

@@ -6,32 +6,34 @@ import math
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
+from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
 from cbundles.report.claims.finding import Finding, finding_on
 from cbundles.report.evidence import Evidence, last_entropies, last_entropy
-from cbundles.report.records import Record, cell_of
 from cbundles.report.runs import Run
 from cbundles.report.statistics import finite
 from cbundles.report.summary import accuracy_of, entropy_of
 
 
-def vggs(runs: Sequence[Run]) -> list[Evidence]:
+def vggs(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
     """All VGGs, by scale."""
     return [group for group in evidence.collect(runs) if group.family == "vgg"]
 
 
-def resnets(runs: Sequence[Run]) -> list[Evidence]:
+def resnets(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
     """All ResNets, by scale."""
     return [group for group in evidence.collect(runs) if group.family == "resnet"]
 
 
-def _by_depth(group: Evidence, value_of: Callable[[Record], float]) -> dict[int, float]:
+def _by_depth(
+    group: Evidence[SweepRecord], value_of: Callable[[SweepRecord], float]
+) -> dict[int, float]:
     """Means over seeds."""
     return {depth: fmean(map(value_of, group.only(depth=depth))) for depth in group.depths}
 
 
-def best_vgg_is_not_deep(group: Evidence) -> Finding | None:
-    if group.classes != 10 or not {4, 50, 100, 120} <= set(group.depths):
+def best_vgg_is_not_deep(group: Evidence[SweepRecord]) -> Finding | None:
+    if group.records[0].num_classes != 10 or not {4, 50, 100, 120} <= set(group.depths):
         return None
     accuracy = _by_depth(group, accuracy_of)
     entropy = _by_depth(group, lambda record: finite(entropy_of(record)))
@@ -55,13 +57,13 @@ def best_vgg_is_not_deep(group: Evidence) -> Finding | None:
     return finding_on(group, ours, reached)
 
 
-def conflicts_appear_during_training(group: Evidence) -> Finding | None:
+def conflicts_appear_during_training(group: Evidence[SweepRecord]) -> Finding | None:
     records = group.only(depth=100)
     if select.seeds(records) < 3:
         return None
     at_first = sum(last_entropy(record, 0) == 0 for record in records)
     later = sum(max(last_entropies(record)[:10]) > 0 for record in records)
-    reading = cell_of(records[0]).probe.batch_norm
+    reading = records[0].cell.probe.batch_norm
     ours = (
         f"H^L = 0 at initialisation in {at_first} of {len(records)} seeds, above 0 at some "
         f"epoch up to 10 in {later} (BatchNorm reading: {reading} statistics)"
@@ -70,7 +72,7 @@ def conflicts_appear_during_training(group: Evidence) -> Finding | None:
     return finding_on(group, ours, min(at_first, later) >= enough, records)
 
 
-def resnets_do_not_conflict(group: Evidence) -> Finding | None:
+def resnets_do_not_conflict(group: Evidence[SweepRecord]) -> Finding | None:
     depths = [depth for depth in group.depths if 10 <= depth <= 120]
     if len(depths) < 3 or not {10, 120} <= set(depths):
         return None

@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from statistics import fmean, median
 
+from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
 from cbundles.report.claims.finding import Finding, finding_on
 from cbundles.report.evidence import Evidence, last_entropies, last_entropy
-from cbundles.report.records import Record, depth_of, epochs_trained, value_at, width_of
 from cbundles.report.runs import Run
 from cbundles.report.statistics import (
     area_under_curve,
@@ -29,22 +29,22 @@ from cbundles.report.summary import (
 from cbundles.report.words import lowest_to_highest
 
 
-def fully_connected(runs: Sequence[Run]) -> list[Evidence]:
+def fully_connected(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
     """All fully connected networks, by scale."""
     return [group for group in evidence.collect(runs) if group.family == "fc"]
 
 
-def grids(runs: Sequence[Run]) -> list[Evidence]:
+def grids(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
     """Groups that are a grid of widths and depths, not a few networks."""
     return [group for group in fully_connected(runs) if _is_grid(group)]
 
 
-def _is_grid(group: Evidence) -> bool:
-    is_large = len(group.records) >= 20 and epochs_trained(group.records[0]) > 1
+def _is_grid(group: Evidence[SweepRecord]) -> bool:
+    is_large = len(group.records) >= 20 and group.records[0].epochs_trained > 1
     return is_large and len(group.widths) >= 3 and len(group.depths) >= 3
 
 
-def conflicts_earlier_when_narrow(group: Evidence) -> Finding | None:
+def conflicts_earlier_when_narrow(group: Evidence[SweepRecord]) -> Finding | None:
     columns = {width: group.only(width=width, depth=150) for width in (10, 25, 50)}
     if min(map(select.seeds, columns.values())) < 3:
         return None
@@ -66,8 +66,8 @@ def conflicts_earlier_when_narrow(group: Evidence) -> Finding | None:
     return finding_on(group, ours, reached, records)
 
 
-def _rank_of_layer_and_entropy(record: Record) -> float:
-    entropies = value_at(record, "entropy", 1)
+def _rank_of_layer_and_entropy(record: SweepRecord) -> float:
+    entropies = [finite(entropy) for entropy in record.history.entropy[1]]
     return spearman(range(len(entropies)), entropies)
 
 
@@ -75,7 +75,7 @@ def _layer(number: float) -> str:
     return "none" if math.isinf(number) else f"{number:g}"
 
 
-def conflicts_in_the_same_layer(group: Evidence) -> Finding | None:
+def conflicts_in_the_same_layer(group: Evidence[SweepRecord]) -> Finding | None:
     short, long = group.only(width=25, depth=25), group.only(width=25, depth=150)
     if min(select.seeds(short), select.seeds(long)) < 5:
         return None
@@ -85,9 +85,9 @@ def conflicts_in_the_same_layer(group: Evidence) -> Finding | None:
     return finding_on(group, ours, same, short + long)
 
 
-def conflicts_fully(group: Evidence) -> Finding | None:
+def conflicts_fully(group: Evidence[SweepRecord]) -> Finding | None:
     records = group.only(width=10, depth=150)
-    if select.seeds(records) < 3 or group.classes != 10:
+    if select.seeds(records) < 3 or group.records[0].num_classes != 10:
         return None
     lowest = min(entropy for record in records for entropy in last_entropies(record))
     accuracy = [accuracy_of(record) for record in records]
@@ -99,9 +99,9 @@ def conflicts_fully(group: Evidence) -> Finding | None:
     return finding_on(group, ours, reached, records)
 
 
-def conflicts_resolve_slowly(group: Evidence) -> Finding | None:
-    limit = 0.9 * math.log(group.classes)
-    trained = [record for record in group.records if epochs_trained(record) >= 5]
+def conflicts_resolve_slowly(group: Evidence[SweepRecord]) -> Finding | None:
+    limit = 0.9 * math.log(group.records[0].num_classes)
+    trained = [record for record in group.records if record.epochs_trained >= 5]
     records = [record for record in trained if 0 < last_entropy(record, 1) < limit]
     if len(records) < 3:
         return None
@@ -115,13 +115,13 @@ def conflicts_resolve_slowly(group: Evidence) -> Finding | None:
     return finding_on(group, ours, reached, records)
 
 
-def _rank_of_epoch_and_entropy(record: Record) -> float:
+def _rank_of_epoch_and_entropy(record: SweepRecord) -> float:
     entropies = last_entropies(record)
     rank = spearman(range(len(entropies)), entropies)
     return 0.0 if math.isnan(rank) else rank  # H stays as it was
 
 
-def boundary_predicts(group: Evidence) -> Finding:
+def boundary_predicts(group: Evidence[SweepRecord]) -> Finding:
     limits = {
         width: math.inf if depth is None else depth
         for width, depth in boundary(group.records).items()
@@ -129,14 +129,14 @@ def boundary_predicts(group: Evidence) -> Finding:
     best = {width: max(map(accuracy_of, group.only(width=width))) for width in group.widths}
     predicted, conflicts, margins, good = [], [], [], []
     for record in group.records:
-        width, depth = width_of(record), depth_of(record)
+        width, depth = record.width, record.depth
         predicted.append(depth >= limits[width])
         conflicts.append(max(last_entropies(record)) > 0)
         margins.append(limits[width] - depth)
         good.append(accuracy_of(record) >= best[width] - 0.03)
     deepest = group.only(depth=max(group.depths))
-    spent = sum(record["flops"] for record in deepest)  # one epoch
-    whole = sum(record["flops"] * epochs_trained(record) for record in group.records)
+    spent = sum(record.flops for record in deepest)  # one epoch
+    whole = sum(record.flops * record.epochs_trained for record in group.records)
     accuracy = balanced_accuracy(predicted, conflicts)
     area = area_under_curve(margins, good)
     right = fmean(a == b for a, b in zip(predicted, conflicts, strict=True))
@@ -148,7 +148,7 @@ def boundary_predicts(group: Evidence) -> Finding:
     return finding_on(group, ours, reached)
 
 
-def entropy_predicts_accuracy(group: Evidence) -> Finding:
+def entropy_predicts_accuracy(group: Evidence[SweepRecord]) -> Finding:
     entropy = [finite(entropy_of(record)) for record in group.records]
     accuracy = [accuracy_of(record) for record in group.records]
     rank = spearman(entropy, accuracy)
@@ -157,15 +157,15 @@ def entropy_predicts_accuracy(group: Evidence) -> Finding:
     return finding_on(group, ours, rank <= -0.5 and high < 0)
 
 
-def stopped_networks_are_not_the_best(group: Evidence) -> Finding | None:
-    near = 0.98 * math.log(group.classes)
+def stopped_networks_are_not_the_best(group: Evidence[SweepRecord]) -> Finding | None:
+    near = 0.98 * math.log(group.records[0].num_classes)
     stopped = [record for record in group.records if last_entropy(record, 1) >= near]
     if not stopped:
         return None
     best = max(map(accuracy_of, group.records))
     closest = max(map(accuracy_of, stopped))
-    whole = sum(record["flops"] * epochs_trained(record) for record in group.records)
-    saved = sum(record["flops"] * (epochs_trained(record) - 1) for record in stopped)
+    whole = sum(record.flops * record.epochs_trained for record in group.records)
+    saved = sum(record.flops * (record.epochs_trained - 1) for record in stopped)
     ours = (
         f"{len(stopped)} of {len(group.records)} networks would be stopped; the best of them "
         f"ends at {100 * closest:.1f} %, the best of all at {100 * best:.1f} %; "

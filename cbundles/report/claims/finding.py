@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
+from cbundles.records import NetworkRecord
 from cbundles.report import evidence
 from cbundles.report.evidence import Evidence
-from cbundles.report.records import Record
 
+Record = TypeVar("Record", bound=NetworkRecord)
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
 MIXED = "depends on the scale"
 
@@ -64,11 +66,14 @@ class Claim:
 
 
 def finding_on(
-    group: Evidence, ours: str, reproduced: bool, records: Sequence[Record] | None = None
+    group: Evidence[Record],
+    ours: str,
+    reproduced: bool,
+    records: Sequence[Record] | None = None,
 ) -> Finding:
     """A finding on some of the records of a group, or on all."""
     judged = group.records if records is None else records
     if group.diverged:
         ours += f"; {group.diverged} networks diverged and are left out"
-    cells = tuple(record["cell"] for record in judged)
+    cells = tuple(record.id for record in judged)
     return Finding(evidence.scale(judged), ours, bool(reproduced), (group.run,), cells)

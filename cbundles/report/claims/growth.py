@@ -9,7 +9,6 @@ from cbundles.config import GROW
 from cbundles.report import arms, select
 from cbundles.report.arms import LARGE, MAX, SMALL, Setting
 from cbundles.report.claims.finding import Finding
-from cbundles.report.records import arm_of
 from cbundles.report.runs import Run
 from cbundles.report.words import counted
 
@@ -24,7 +23,7 @@ def complete_growths(runs: Sequence[Run]) -> list[Run]:
 
 def insertion_is_faster_and_cheaper(run: Run) -> Finding | None:
     """Judged over all settings that have enough seeds."""
-    every = arms.settings_of(run.records)
+    every = arms.settings_of(run.edited)
     settings = [setting for setting in every if _has_enough_seeds(setting)]
     if not settings:
         return None
@@ -38,13 +37,13 @@ def insertion_is_faster_and_cheaper(run: Run) -> Finding | None:
     ours = f"(a) and (b) hold in {held} of {number}"
     if left_out := len(every) - len(settings):
         ours += f" ({counted(left_out, 'setting')} with fewer than {SEEDS} seeds left out)"
-    records = [r for setting in settings for r in setting.records if arm_of(r) in NEEDED]
+    records = [r for setting in settings for r in setting.records if r.arm in NEEDED]
     epochs = " or ".join(dict.fromkeys(str(s.cell.training.epochs) for s in settings))
     scale = (
         f"{common}, {number}, {epochs} epochs, "
         f"{len(records)} networks, {select.seeds(records)} seeds"
     )
-    cells = tuple(record["cell"] for record in records)
+    cells = tuple(record.id for record in records)
     return Finding(scale, ours, 2 * held >= len(settings), (run.name,), cells, tuple(details))
 
 

@@ -7,10 +7,10 @@ from statistics import fmean
 
 from cbundles.config import PAPER_BLOCKS, SWEEP
 from cbundles.decisions import removal
+from cbundles.records import LesionRecord
 from cbundles.report import evidence, lesions, select
 from cbundles.report.claims.finding import Finding, finding_on
 from cbundles.report.evidence import Evidence
-from cbundles.report.records import Record, cell_of
 from cbundles.report.runs import Run
 from cbundles.report.statistics import rises
 
@@ -23,39 +23,39 @@ BUILT_AND_PROBED = {
 }
 
 
-def studied_resnets(runs: Sequence[Run]) -> list[Evidence]:
+def studied_resnets(runs: Sequence[Run]) -> list[Evidence[LesionRecord]]:
     """Studies of trained ResNet-120s that differ in their seed alone, of three seeds at least."""
     return [group for run in runs for group in _studies_of(run)]
 
 
-def _studies_of(run: Run) -> list[Evidence]:
+def _studies_of(run: Run) -> list[Evidence[LesionRecord]]:
     if run.kind != SWEEP or run.unfinished:
         return []
-    classes = {record["cell"]: record["num_classes"] for record in run.records}
+    classes = {record.id: record.num_classes for record in run.sweeps}
     groups = []
     for records in lesions.alike(run.lesions):
         if not _is_the_papers_network(records[0]):
             continue
-        sound = [r for r in records if _has_learned(r, classes[r["cell"]])]
+        sound = [r for r in records if _has_learned(r, classes[r.id])]
         if select.seeds(sound) >= 3:
             groups.append(Evidence(run.name, sound, len(records) - len(sound)))
     return groups
 
 
-def _is_the_papers_network(record: Record) -> bool:
+def _is_the_papers_network(record: LesionRecord) -> bool:
     """Whether it is the paper's network of this depth, probed and measured as claims are judged."""
-    cell = cell_of(record)
+    cell = record.cell
     is_as_deep = cell.model.depth == DEPTH and cell.blocks == PAPER_BLOCKS[DEPTH]
     return is_as_deep and evidence.has(cell, BUILT_AND_PROBED)
 
 
-def _has_learned(record: Record, classes: int) -> bool:
+def _has_learned(record: LesionRecord, classes: int) -> bool:
     """Whether a network is sound, and twice as good as chance."""
-    is_sound = None not in record["blocks"]["entropy"]
-    return is_sound and record["correct"] / record["images"] >= 2 / classes
+    is_sound = None not in record.blocks.entropy
+    return is_sound and record.correct / record.images >= 2 / classes
 
 
-def most_layers_can_go(group: Evidence) -> Finding:
+def most_layers_can_go(group: Evidence[LesionRecord]) -> Finding:
     """Judged on conflicting blocks, as the claim is; what any blocks and the best ranking allow is
     told beside it."""
     records = group.records
@@ -91,14 +91,14 @@ def _listed(numbers: Iterable[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def _half_can_go(record: Record) -> bool:
+def _half_can_go(record: LesionRecord) -> bool:
     """Whether most draws of half of all blocks from the conflicting ones raise no error."""
     _, draws = lesions.at_share(record, removal.CONFLICTING, HALF)
     risen = sum(rises(*draw) for draw in draws)
     return bool(draws) and 2 * risen < len(draws)
 
 
-def _saved(record: Record, k: int) -> float | None:
+def _saved(record: LesionRecord, k: int) -> float | None:
     """How much less accuracy k conflicting blocks cost than k others, mean over draws; None where
     one of the groups is too small."""
     groups = lesions.branch_groups(record)
@@ -110,7 +110,7 @@ def _saved(record: Record, k: int) -> float | None:
     return conflicting - others
 
 
-def _removable_percent(records: Sequence[Record]) -> dict[str, float]:
+def _removable_percent(records: Sequence[LesionRecord]) -> dict[str, float]:
     """The share of blocks that can go without a significant rise, mean over the networks, when
     drawn from all and by each ranking that every network has."""
     shares = {}

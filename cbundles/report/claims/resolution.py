@@ -6,22 +6,22 @@ import itertools
 from collections.abc import Sequence
 from statistics import fmean, median
 
+from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
 from cbundles.report.claims.finding import Finding, finding_on
 from cbundles.report.evidence import Evidence
-from cbundles.report.records import Record, cell_of, course, value_at
 from cbundles.report.runs import Run
 
 # From fine to coarse, by the bits of their significand: 24, 11, 8, 4.
 RESOLUTIONS = ("float32", "float16", "bfloat16", "float8_e4m3fn")
 
 
-def at_several_resolutions(runs: Sequence[Run]) -> list[Evidence]:
+def at_several_resolutions(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
     """All networks, those measured at another resolution in one group with the same at float32."""
     return evidence.collect(runs, resolutions=True)
 
 
-def coarser_bundles_more(group: Evidence) -> Finding | None:
+def coarser_bundles_more(group: Evidence[SweepRecord]) -> Finding | None:
     networks = _measured_at_all(group)
     if len(networks) < 3:
         return None
@@ -43,23 +43,23 @@ def coarser_bundles_more(group: Evidence) -> Finding | None:
     return finding_on(group, ours, reached, records)
 
 
-def _measured_at_all(group: Evidence) -> list[dict[str, Record]]:
+def _measured_at_all(group: Evidence[SweepRecord]) -> list[dict[str, SweepRecord]]:
     """The networks that were measured at every resolution: their records by resolution."""
     networks = []
     for same in select.groups(group.records, across=("probe.resolution",)):
-        network = {cell_of(record).probe.resolution: record for record in same.records}
+        network = {record.cell.probe.resolution: record for record in same.records}
         if set(RESOLUTIONS) <= network.keys() and _is_one_network(same.records):
             networks.append(network)
     return networks
 
 
-def _is_one_network(records: Sequence[Record]) -> bool:
+def _is_one_network(records: Sequence[SweepRecord]) -> bool:
     """Whether these are one and the same network, down to the last digit of its losses."""
-    losses = [course(record, "train_loss") for record in records]
+    losses = [record.history.train_loss for record in records]
     return all(some == losses[0] for some in losses)
 
 
-def _bundles_by_layer(network: dict[str, Record]) -> list[tuple[int, ...]]:
+def _bundles_by_layer(network: dict[str, SweepRecord]) -> list[tuple[int, ...]]:
     """For each layer the number of bundles at each resolution."""
-    columns = [value_at(network[name], "num_bundles", -1) for name in RESOLUTIONS]
+    columns = [network[name].history.num_bundles[-1] for name in RESOLUTIONS]
     return list(zip(*columns, strict=True))

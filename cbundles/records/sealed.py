@@ -1,0 +1,87 @@
+"""The records of a run that is complete, in one file: `records.jsonl` and its kin.
+
+A header, then a line for each record, sorted for people. Where records come from is the same for
+many: it stands once in the header, and each line has the number of its own.
+
+    {"format": 2, "origins": [{"platform": "cpu", ...}]}
+    {"kind": "sweep", "cell": "0a246314bf00", "origin": 0, "config": {...}, ...}
+
+A file of format 1 holds records of formats 1 and 2, whose number, if they have one, stands in their
+line; one of format 2 holds records of format 3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from cbundles import formats
+from cbundles.errors import InputError
+from cbundles.records import earlier
+from cbundles.records.origin import NetworkRecord, Origin
+from cbundles.records.reading import AnyRecord, parsed, record_of
+
+
+def encode(records: Sequence[AnyRecord]) -> bytes:
+    """The content of the file."""
+    origins: list[Origin] = []
+    lines = []
+    for record in sorted(records, key=_order_for_people):
+        if record.origin not in origins:
+            origins.append(record.origin)
+        line = {**msgspec.to_builtins(record), "origin": origins.index(record.origin)}
+        lines.append(msgspec.json.encode(line))
+    header = {"format": formats.NEWEST[formats.SEALED], "origins": origins}
+    return b"\n".join([msgspec.json.encode(header), *lines, b""])
+
+
+def decode(path: Path, kind: str) -> dict[str, AnyRecord]:
+    """The records in the file by their ids. InputError, which names the line, for a damaged one.
+    kind: of earlier records, which do not say it."""
+    try:
+        header, *lines = path.read_bytes().splitlines()
+        content = parsed(header)
+        formats.check(formats.SEALED, content, str(path))
+        origins = [
+            msgspec.convert(earlier.origin_of(origin), Origin) for origin in content["origins"]
+        ]
+        is_newest = content.get("format") == formats.NEWEST[formats.SEALED]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: damaged ({_told(error)}); restore it from a copy") from None
+    records: dict[str, AnyRecord] = {}
+    for number, line in enumerate(lines, start=2):
+        place = f"{path}:{number}"
+        try:
+            record = record_of(_content_of(line, origins, is_newest), kind, place)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{place}: damaged record ({error}); delete that line") from None
+        records[record.id] = record
+    return records
+
+
+def _content_of(line: bytes, origins: Sequence[Origin], is_newest: bool) -> Any:
+    """The content of a record, with its origin in the place of its number."""
+    content = msgspec.json.decode(line) if is_newest else parsed(line)
+    if not isinstance(content, dict):
+        return content
+    number = content.get("origin")
+    if type(number) is not int or not 0 <= number < len(origins):
+        raise ValueError(f"origin is {number!r}, not the number of one of {len(origins)} origins")
+    content["origin"] = origins[number]
+    if is_newest:
+        content["format"] = formats.NEWEST[formats.RECORD]
+    return content
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _order_for_people(record: AnyRecord) -> tuple[Any, ...]:
+    """Alike networks behind one another: by data set, family, width, depth and seed."""
+    if not isinstance(record, NetworkRecord):
+        return "", "", 0, 0, 0, record.id
+    return record.dataset, record.family, record.width, record.depth, record.seed, record.id
