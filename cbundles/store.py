@@ -139,6 +139,19 @@ class Store:
                     litter.unlink(missing_ok=True)
             yield
 
+    def is_in_use(self) -> bool:
+        """Whether a process holds the run now."""
+        import fcntl
+
+        try:
+            with (self.folder / ".lock").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # nobody ever held it
+            return False
+        return False
+
     def _refuse_what_is_newer(self) -> None:
         """InputError when run.json is of a format that this version would overwrite unread."""
         path = self.folder / "run.json"
@@ -316,6 +329,12 @@ class Store:
             return formats.unseal(self._checkpoint(key).read_bytes())
         except FileNotFoundError:
             return None
+
+    def checkpoints(self) -> list[tuple[str, float]]:
+        """The key of each, and when it was saved, as seconds of the clock; the latest first."""
+        paths = self.folder.glob("checkpoints/*.msgpack")
+        saved = {path.stem: path.stat().st_mtime for path in paths}
+        return sorted(saved.items(), key=lambda item: -item[1])
 
     def drop_checkpoint(self, key: str) -> None:
         self._checkpoint(key).unlink(missing_ok=True)
