@@ -11,10 +11,11 @@ import sys
 import numpy as np
 import pytest
 
-from cbundles import config, identity
+from cbundles import config, console, identity
 from cbundles.config import shipped
 from cbundles.data import dataset, mnist_files, tfds
 from cbundles.errors import InputError
+from cbundles.executor.planner import PopulationJob
 
 
 def test_every_setting_is_explained(cli):
@@ -165,3 +166,37 @@ def test_the_order_of_mnist_is_a_permutation():
     order = np.array(mnist_files._published_order("test", 1000))
     assert sorted(order) == list(range(1000))
     assert (order != np.arange(1000)).mean() > 0.9
+
+
+def test_a_run_keeps_a_log_of_its_progress(cli, tmp_path):
+    (tmp_path / "grid.yaml").write_text(GRID)
+    done = cli("sweep", "grid.yaml", "--out", "run")
+    log = (tmp_path / "run" / "logs" / "progress.log").read_text().splitlines()
+    printed = [line for line in done.stdout.splitlines() if "to train" in line or "[2/2]" in line]
+    assert len(printed) == 2
+    for line in printed:
+        (logged,) = [each for each in log if each.endswith(line)]
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ", logged)
+
+
+def test_without_a_terminal_long_work_tells_how_far_it_is(capsys, monkeypatch):
+    (cell,) = config.build({"model": {"depth": 2, "width": 4}}, default_name="x").cells
+    job = PopulationJob((cell,))
+    tally, display = console.Tally({job.key: job}, {job.key: 1.0}), console.PlainDisplay()
+    event = {"event": "step", "population": job.key, "part": 3, "of": 7, "what": "steps"}
+    tally.update(event)
+    display.event(event, tally)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(console, "LINE_SECONDS", -1.0)
+    display.event(event, tally)
+    assert "... fc width=4 depth=2 seed=0: 3 of 7 steps; about" in capsys.readouterr().out
+    assert tally.at_the_end() == [
+        "stopped: 0 of 1 networks done",
+        "half done: fc width=4 depth=2 seed=0: 3 of 7 steps",
+        "the same command continues",
+    ]
+
+
+def test_durations_are_told_in_the_unit_that_fits():
+    told = [console.duration(seconds) for seconds in (None, 59, 600, 7200, 5 * 86400)]
+    assert told == ["...", "59 s", "10 min", "2.0 h", "5.0 days"]
