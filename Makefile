@@ -3,34 +3,47 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+READY_TO_TEST := $(VENV)/.ready-to-test
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-slow test-all lint bench reproduce report clean
+.PHONY: help setup setup-dev wheel quickstart test test-slow test-all lint bench reproduce report clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
-setup: $(READY) ## Make .venv with everything pinned (plain pip, Python 3.11 or newer)
+setup: $(READY) ## Make .venv with all that cbundles needs (plain pip, Python 3.11 or newer)
+
+setup-dev: $(READY_TO_TEST) ## Add what the tests need, TensorFlow among it
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "cbundles needs Python 3.11 or newer; try: make PYTHON=python3.11 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[prepare,dev]'
+	$(INSTALL) -e .
+	@if [ -e /dev/nvidia0 ]; then \
+		echo "There is an NVIDIA card here. To use it: $(BIN)/pip install -e '.[cuda]'"; fi
 	@touch $@
+
+$(READY_TO_TEST): $(READY)
+	$(INSTALL) -e '.[prepare,dev]'
+	@touch $@
+
+wheel: $(READY) ## Build the package into dist/
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 
 quickstart: $(READY) ## Depth against width on real MNIST images, about 2 minutes on 2 cores
 	$(BIN)/cbundles sweep configs/quickstart.yaml
 
-test: $(READY) ## Run the tests that show mistakes (2 to 8 minutes on 2 cores)
+test: $(READY_TO_TEST) ## Run the tests that show mistakes (2 to 8 minutes on 2 cores)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-test-slow: $(READY) ## Run the others: real processes that are killed, real archives
+test-slow: $(READY_TO_TEST) ## Run the others: real processes that are killed, real archives
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 test-all: test test-slow ## Run all tests
 
-lint: $(READY) ## Check style and types
+lint: $(READY_TO_TEST) ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy cbundles scripts

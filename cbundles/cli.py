@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     cls=CommandsWithFlags,
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Find the layers that keep a deep classifier from learning, after one epoch.",
@@ -48,12 +48,12 @@ def _main(
 @with_flags(*TRAINING, "keep_weights")
 def sweep(
     config_file: Annotated[
-        Path, typer.Argument(metavar="CONFIG.yaml", help="The grid; see configs/.")
+        Path, typer.Argument(metavar="CONFIG", help="A file, or a name that init lists.")
     ],
     *,
     flags: Flags,
 ) -> None:
-    """Train and measure every network of a grid: accuracy and bundle entropy by depth and width."""
+    """Train every network of a grid and measure all its layers."""
     from cbundles.commands.sweep import Sweep
 
     _plan_or_execute(Sweep.of_file(config_file, flags.overrides), flags)
@@ -80,7 +80,7 @@ def autotune(
     *,
     flags: Flags,
 ) -> None:
-    """Find the depth that a data set needs: remove conflicting layers after the first epochs."""
+    """Find the depth that a data set needs, as the paper does."""
     from cbundles.commands.autotune import Autotune
 
     command = Autotune.of_choices(dataset, blocks, seeds, baseline, rule, flags.overrides)
@@ -108,7 +108,7 @@ def lesion(
     *,
     flags: Flags,
 ) -> None:
-    """Remove blocks of trained ResNets: which ones can go, and how many, at no cost?"""
+    """Remove blocks of trained ResNets: which can go at no cost?"""
     from cbundles.commands.lesion import DEPTH, Lesion
     from cbundles.decisions.removal import Settings
 
@@ -144,7 +144,7 @@ def prune(
     *,
     flags: Flags,
 ) -> None:
-    """Write the networks of a lesion study without some blocks: smaller and faster for real."""
+    """Write networks without some blocks: smaller and faster."""
     from cbundles.commands.prune import Prune
 
     _execute(Prune.of_run(run, blocks, epochs), flags, folder=run)
@@ -165,7 +165,7 @@ def measure(
     *,
     flags: Flags,
 ) -> None:
-    """Measure kept networks again in other readings; trains nothing."""
+    """Measure kept networks again in other readings; train none."""
     from cbundles.commands.measure import Measure
 
     _plan_or_execute(Measure.of_run(run, readings), flags, folder=run)
@@ -175,12 +175,12 @@ def measure(
 @with_flags(*TRAINING, "keep_weights")
 def grow(
     config_file: Annotated[
-        Path, typer.Argument(metavar="CONFIG.yaml", help="Networks and arms; see configs/.")
+        Path, typer.Argument(metavar="CONFIG", help="A file, or a name that init lists.")
     ],
     *,
     flags: Flags,
 ) -> None:
-    """Insert layers while training, where the sensitivity says; compare with other positions."""
+    """Insert layers while training, where the sensitivity says."""
     from cbundles.commands.grow import Editing
 
     _plan_or_execute(Editing.of_file(config_file, flags.overrides, config.GROW), flags)
@@ -190,12 +190,12 @@ def grow(
 @with_flags(*TRAINING, "keep_weights")
 def tune(
     config_file: Annotated[
-        Path, typer.Argument(metavar="CONFIG.yaml", help="Networks and arms; see configs/.")
+        Path, typer.Argument(metavar="CONFIG", help="A file, or a name that init lists.")
     ],
     *,
     flags: Flags,
 ) -> None:
-    """Remove layers that conflict and insert layers that help, from any depth, while training."""
+    """Remove and insert layers while training, from any depth."""
     from cbundles.commands.grow import Editing
 
     _plan_or_execute(Editing.of_file(config_file, flags.overrides, config.TUNE), flags)
@@ -204,7 +204,7 @@ def tune(
 @app.command()
 @with_flags("out", "fresh", "device")
 def toy(*, flags: Flags) -> None:
-    """Train a toy with and without a fully conflicting bundle: does learning stop, as proved?"""
+    """Train a toy with a fully conflicting bundle: does it learn?"""
     from cbundles.commands.toy import Toy
 
     _execute(Toy(), flags)
@@ -214,7 +214,7 @@ def toy(*, flags: Flags) -> None:
 def report(
     results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the runs.")] = RESULTS,
 ) -> None:
-    """Tables, figures and every claim of the paper beside ours, from records; trains nothing."""
+    """Tables, figures and the paper's claims, from records alone."""
     from cbundles.commands.report import write_report
 
     raise typer.Exit(write_report(results, _console()))
@@ -230,13 +230,67 @@ def reproduce(
     *,
     flags: Flags,
 ) -> None:
-    """Run every experiment of a profile that is not finished, then the report."""
+    """Run every experiment of a profile, then the report."""
     from cbundles.commands.reproduce import Profile
 
     if profile == "auto":
         profile = "cpu" if flags.options(RESULTS).device == "cpu" else "paper"
     path = Path(profile if profile.endswith(".yaml") else f"configs/reproduce/{profile}.yaml")
     _plan_or_execute(Profile.of_file(path), flags)
+
+
+@app.command("config")
+@with_flags("as_json")
+def show_config(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="A section, or one setting of it.")
+    ] = None,
+    *,
+    flags: Flags,
+) -> None:
+    """Every setting: its default, what is valid, and why."""
+    from cbundles.commands.settings import show_settings
+
+    show_settings(name, flags.as_json, _console())
+
+
+@app.command("init")
+def copy_config(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="An experiment; without, all are listed.")
+    ] = None,
+    target: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="Where to [./NAME.yaml].")
+    ] = None,
+) -> None:
+    """Copy an experiment that comes with the package to edit it."""
+    from cbundles.commands.init import copy_shipped, list_shipped
+
+    if name is None:
+        list_shipped(_console())
+    else:
+        copy_shipped(name, target, _console())
+
+
+@app.command()
+@with_flags("as_json")
+def status(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run.")],
+    *,
+    flags: Flags,
+) -> None:
+    """How far a run is: finished, half done, at which epoch."""
+    from cbundles.commands.status import show_status
+
+    show_status(run, flags.as_json, _console())
+
+
+@app.command()
+def doctor() -> None:
+    """What this machine has, what is missing, how to get it."""
+    from cbundles.commands.doctor import examine
+
+    raise typer.Exit(examine(_console()))
 
 
 def _plan_or_execute(command: PlannedCommand, flags: Flags, folder: Path | None = None) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cbundles.executor.planner import Job
+
+LINE_SECONDS = 30.0  # without a terminal there is a line at least so often, if there are news
 
 
 class Tally:
@@ -21,12 +24,17 @@ class Tally:
         self.cost = cost
         self.done_cells = 0
         self.total_cells = sum(len(p.cells) for p in populations.values())
+        self.told: dict[str, str] = {}  # what each population told last
+        self.half_done: set[str] = set()  # which of them are not finished
         self._share: dict[str, float] = {}
         self._resumed: dict[str, float] = {}
         self._started = time.monotonic()
 
     def update(self, event: dict[str, Any]) -> None:
         key = event.get("population", "")
+        if event["event"] in ("epoch", "step"):
+            self.told[key] = _progress(event, self.populations[key])
+            self.half_done.add(key)
         if event["event"] == "ready" and not self._share:
             self._started = time.monotonic()  # starting the interpreter is no measure of training
         elif event["event"] == "epoch":
@@ -37,6 +45,7 @@ class Tally:
             self._progress(key, share, share)
         elif event["event"] in ("finished", "failed"):
             self._share[key] = 1.0
+            self.half_done.discard(key)
             self.done_cells += len(self.populations[key].cells)
 
     def _progress(self, key: str, share: float, resumed: float) -> None:
@@ -48,6 +57,17 @@ class Tally:
         self.populations[population.key] = population
         self.cost[population.key] = cost
         self.total_cells += len(population.cells)
+
+    @property
+    def latest(self) -> list[str]:
+        """How far each population is that is not finished."""
+        return [text for key, text in self.told.items() if key in self.half_done]
+
+    def at_the_end(self) -> list[str]:
+        """Lines that say what a run that was stopped has done."""
+        lines = [f"stopped: {self.done_cells} of {self.total_cells} networks done"]
+        lines += [f"half done: {text}" for text in self.latest]
+        return [*lines, "the same command continues"]
 
     def seconds_left(self) -> float | None:
         """None until there is something to judge by."""
@@ -74,9 +94,10 @@ def duration(seconds: float | None) -> str:
         return "..."
     if seconds < 90:
         return f"{seconds:.0f} s"
-    if seconds < 5400:
+    if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
 def _progress(event: dict[str, Any], population: Job) -> str:
@@ -99,30 +120,38 @@ def _failure(event: dict[str, Any], population: Job) -> str:
 
 
 class PlainDisplay:
-    """One line for each finished or failed population; for logs and pipes."""
+    """A line for each finished or failed population, and now and then how far the others are; for
+    logs and pipes."""
 
-    def __init__(self) -> None:
-        self._latest: dict[str, str] = {}
+    def __init__(self, file: TextIO | None = None) -> None:
+        """file: a log, whose lines begin with the time; by default standard output."""
+        self._file = file
+        self._last_line = time.monotonic()
 
     def event(self, event: dict[str, Any], tally: Tally) -> None:
         key = event.get("population", "")
-        if event["event"] in ("epoch", "step"):
-            self._latest[key] = _progress(event, tally.populations[key])
-        elif event["event"] == "finished":
-            left = duration(tally.seconds_left())
+        left = f"about {duration(tally.seconds_left())} left"
+        if event["event"] == "finished":
             label = tally.populations[key].cells[0].label
             done = f"[{tally.done_cells}/{tally.total_cells}]"
-            self.line(f"{done} {self._latest.get(key, label)}; about {left} left")
+            self.line(f"{done} {tally.told.get(key, label)}; {left}")
         elif event["event"] == "failed":
             self.line(_failure(event, tally.populations[key]))
         elif event["event"] == "note":
             self.line(event["text"])
+        elif time.monotonic() - self._last_line > LINE_SECONDS and tally.latest:
+            self.line(f"... {'; '.join(tally.latest)}; {left}")
 
     def line(self, text: str) -> None:
-        print(text, flush=True)
+        self._last_line = time.monotonic()
+        if self._file is None:
+            print(text, flush=True)
+        else:
+            print(time.strftime("%Y-%m-%d %H:%M:%S"), text, file=self._file, flush=True)
 
     def close(self) -> None:
-        pass
+        if self._file is not None:
+            self._file.close()
 
 
 class RichDisplay:
@@ -153,8 +182,7 @@ class RichDisplay:
             label = tally.populations[key].cells[0].label
             self._rows[key] = self._status.add_task(f"{label}: compiling")
         elif event["event"] in ("epoch", "step"):
-            text = _progress(event, tally.populations[key])
-            self._status.update(self._rows[key], description=text)
+            self._status.update(self._rows[key], description=tally.told[key])
         elif event["event"] in ("finished", "failed"):
             self._status.remove_task(self._rows.pop(key))
             if event["event"] == "failed":
@@ -189,7 +217,29 @@ class JsonDisplay:
         pass
 
 
-def display_for(console: Console, total: int, as_json: bool) -> Display:
+class Displays:
+    """Several at once."""
+
+    def __init__(self, *displays: Display) -> None:
+        self._displays = displays
+
+    def event(self, event: dict[str, Any], tally: Tally) -> None:
+        for display in self._displays:
+            display.event(event, tally)
+
+    def line(self, text: str) -> None:
+        for display in self._displays:
+            display.line(text)
+
+    def close(self) -> None:
+        for display in self._displays:
+            display.close()
+
+
+def display_for(console: Console, total: int, as_json: bool, log: Path) -> Display:
+    """What is right for the place where output goes; the same, as plain lines, goes to a log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    logged = PlainDisplay(log.open("a"))
     if as_json:
-        return JsonDisplay()
-    return RichDisplay(console, total) if console.is_terminal else PlainDisplay()
+        return Displays(JsonDisplay(), logged)
+    return Displays(RichDisplay(console, total) if console.is_terminal else PlainDisplay(), logged)

@@ -114,6 +114,19 @@ class Store:
             clear_staging_files(self.folder)
             yield
 
+    def is_in_use(self) -> bool:
+        """Whether a process holds the run now."""
+        import fcntl
+
+        try:
+            with (self.folder / ".lock").open("r") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:  # nobody ever held it
+            return False
+        return False
+
     def _refuse_what_is_newer(self) -> None:
         """InputError when run.json is of a format that this version would overwrite unread."""
         path = self.folder / "run.json"
@@ -299,6 +312,12 @@ class Store:
         """What was saved last; None without a checkpoint. DamagedCheckpoint when it has changed."""
         content = _content_of(self._checkpoint(key))
         return None if content is None else formats.unseal(content)
+
+    def checkpoints(self) -> list[tuple[str, float]]:
+        """The key of each, and when it was saved, as seconds of the clock; the latest first."""
+        paths = self.folder.glob("checkpoints/*.msgpack")
+        saved = {path.stem: path.stat().st_mtime for path in paths}
+        return sorted(saved.items(), key=lambda item: -item[1])
 
     def drop_checkpoint(self, key: str) -> None:
         self._checkpoint(key).unlink(missing_ok=True)

@@ -367,7 +367,8 @@ def test_an_interrupt_stops_everything(tiny, tmp_path):
         while not (workers := children_of(process.pid)) and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
-        assert "stopped; the same command continues" in process.stdout.read()
+        told = process.stdout.read()
+        assert "stopped: 0 of 4 networks done" in told and "the same command continues" in told
         assert process.wait(timeout=20) == 130
     assert workers and not any(map(is_alive, workers))
 

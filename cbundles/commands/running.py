@@ -107,7 +107,8 @@ def run_jobs(
     """
     todo = {job.key: job for job in jobs}
     tally = Tally(todo, costs(jobs, facts))
-    display = display_for(console, tally.total_cells, options.as_json)
+    log = store.logs / "progress.log"
+    display = display_for(console, tally.total_cells, options.as_json, log)
     try:
         if finished:
             display.line(f"finished already: {finished}")
@@ -118,7 +119,8 @@ def run_jobs(
         )
         return _follow(todo, tally, display, store, options, facts, then)
     except KeyboardInterrupt:
-        display.line("stopped; the same command continues")
+        for line in tally.at_the_end():
+            display.line(line)
         raise
     finally:
         display.close()

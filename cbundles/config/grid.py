@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from cbundles.config import rules
+from cbundles.config import rules, shipped
 from cbundles.config.schema import SECTIONS, Cell
 from cbundles.errors import InputError, did_you_mean
 
@@ -31,12 +31,16 @@ class Experiment:
 
 
 def load(path: Path, overrides: list[str]) -> Experiment:
-    """Read a YAML file, apply ``key.path=value`` overrides, validate, and expand the grid."""
+    """Read a YAML file, apply ``key.path=value`` overrides, validate, and expand the grid. path:
+    may also be the name of an experiment that comes with the package, see `shipped`."""
+    if not path.exists():
+        path = shipped.file_of(str(path)) or path
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        nearby = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = f"; {did_you_mean(path, nearby)}" if nearby else ""
+        nearby = sorted(str(p) for p in path.parent.glob("[!.]*.yaml"))
+        choices = nearby if path.suffix else [*nearby, *shipped.names()]
+        hint = f"; {did_you_mean(path, choices)}" if choices else ""
         raise InputError(f"{path}: no such file{hint}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None

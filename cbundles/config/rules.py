@@ -47,8 +47,18 @@ def reject_unknown_keys(
 ) -> None:
     for key, value in given.items():
         if key not in valid:
-            problem = f"unknown key; {did_you_mean(key, valid)}"
+            problem = f"unknown key; {_right_place(key) or did_you_mean(key, valid)}"
             raise origins.error(f"{prefix}{key}", value, problem)
+
+
+def _right_place(key: str) -> str | None:
+    """Where a setting belongs that was given without its section, or in another one."""
+    homes = [
+        f"{name}.{key}"
+        for name, section in SECTIONS.items()
+        if key in {field.name for field in dataclasses.fields(section)}
+    ]
+    return f"did you mean {' or '.join(homes)}?" if homes else None
 
 
 def valid_value(

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cbundles.config import FOLDER_PREFIX
-from cbundles.data import dataset, folder, spirals, tfds
+from cbundles.data import dataset, folder, mnist_files, spirals, tfds
 from cbundles.data.dataset import Dataset, Facts
 from cbundles.errors import InputError
 
@@ -26,6 +26,7 @@ PUBLISHED = {
     "svhn_cropped": Facts(73_257, 26_032, (32, 32, 3), 10),
     "imagenette": Facts(9_469, 3_925, (128, 128, 3), 10),
 }
+PACKAGED = ("mnist_mini", "spirals")  # need nothing but the package
 EMBEDDED = Path(__file__).parent / "mnist_mini.npz"
 
 
@@ -61,6 +62,8 @@ def load(name: str, *, data_dir: Path | None = None, manual_dir: Path | None = N
                 dataset.write(storage, name, ("first", "second"), spirals.arrays())
             elif name.startswith(FOLDER_PREFIX):
                 folder.decode(name, storage)
+            elif name == "mnist" and manual_dir is not None and mnist_files.are_in(manual_dir):
+                mnist_files.store(manual_dir, storage)
             else:
                 tfds.prepare(name, storage, data_dir, manual_dir)
             stored = dataset.read(storage, verify=True)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cbundles.config import GROW, INSERTING, SWEEP, Cell
+from cbundles.config import GROW, INSERTING, SWEEP, TUNE, Cell
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.decisions import edits
@@ -25,13 +25,14 @@ FLOPS_PER_SECOND = 2.8e10
 MEASURE_FLOPS_PER_SECOND = 6.0e10
 SECONDS_PER_LAYER_MEASURED = 2.0e-4  # of 2048 samples; scripts/bench_metric.py
 SECONDS_PER_PAIR_COMPARED = 1.2e-8  # gamma rule, all samples distinct
-COMPILE_SECONDS = 5.0
+COMPILE_SECONDS = 3.0
 # Convolutions on one core: a layer costs a + flops / rate, too.
 CONV_LAYER_OVERHEAD = 1.2e-3
 CONV_FORWARD_OVERHEAD = 1.0e-4  # of a layer, classifying 64 images
 CONV_FLOPS_PER_SECOND = 5.0e10
-CONV_COMPILE_SECONDS = 30.0
-EDITING_LAYER_OVERHEAD = 1.2e-7  # of a sample, in populations whose depth changes
+CONV_COMPILE_SECONDS = 20.0
+# Of a sample in a layer, in populations whose depth changes, by their command.
+EDITING_LAYER_OVERHEAD = {GROW: 1.9e-7, TUNE: 0.8e-7}
 
 # Of a sample in a layer while it waits to be sorted, and of a sample while 16 layers are sorted.
 SIGNATURE_BYTES = 16
@@ -208,7 +209,7 @@ def _editing_seconds(cell: Cell, facts: Facts) -> float:
         depth = max(edits.ROOM, cell.model.depth)
         epochs *= flops(tuning.budget_depth) / flops(tuning.min_depth)
     samples = facts.train + (facts.test + cell.probe.count(facts.train)) / 3
-    layers = samples * depth * EDITING_LAYER_OVERHEAD
+    layers = samples * depth * EDITING_LAYER_OVERHEAD[cell.kind]
     return epochs * (layers + 3 * samples * flops(depth) / FLOPS_PER_SECOND)
 
 
