@@ -103,6 +103,16 @@ def value_at(record: Record, quantity: str, evaluation: int) -> Any:
     return record["history"][evaluation][quantity]
 
 
+def steps_measured(record: Record) -> list[int]:
+    """After which steps of its first epoch a network was evaluated, too."""
+    return [int(evaluation["step"]) for evaluation in record.get("first_epoch", [])]
+
+
+def within_first_epoch(record: Record) -> Record:
+    """The same network with other evaluations: those after the steps of `steps_measured`."""
+    return {**record, "history": record.get("first_epoch", [])}
+
+
 OWN_READING = "own"  # the one that a run judges by
 
 

@@ -32,7 +32,7 @@ def _kept_layer_rows(record: Record) -> list[Row]:
     """One row for each reading of each layer, or block, of each network that was kept."""
     rows = []
     for evaluation, epoch in enumerate(epochs_kept(record)):
-        rows += measured_rows(record, evaluation, epoch)
+        rows += measured_rows(record, evaluation, {"epoch": epoch})
     return rows
 
 

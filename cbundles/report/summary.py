@@ -26,9 +26,12 @@ from cbundles.report.records import (
     family_of,
     further_readings,
     last_layer_course,
+    layers_at,
     seed_of,
+    steps_measured,
     value_at,
     width_of,
+    within_first_epoch,
 )
 
 TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
@@ -41,7 +44,8 @@ def _settings_by_column() -> dict[str, str]:
         for section in ("data", "training", "probe")
         for field in dataclasses.fields(SECTIONS[section])
     ]
-    for path in ("data.name", "training.epochs", "training.seed", "probe.readings"):
+    further = ("probe.readings", "probe.steps")  # what they ask for has columns of its own
+    for path in ("data.name", "training.epochs", "training.seed", *further):
         paths.remove(path)
     return {select.label_of(path): path for path in (*paths, "model.block")}
 
@@ -55,8 +59,9 @@ def summary_of(record: Record) -> dict[str, Any]:
     bundle_entropy, num_bundles: of the last hidden layer, means over the epochs; the column
     bundle_entropy_initial is before training, bundle_entropy_first after epoch 1,
     bundle_entropy_last after the last. conflict_rate: likewise, of records that have it. Columns
-    with a name in brackets say the same of the last layer in that further reading. A diverged
-    network (NaN or infinity in a measured layer) has no entropy from there on.
+    with a name in brackets say the same of the last layer in that further reading; those with a
+    step in brackets what was measured after that step of the first epoch. A diverged network (NaN
+    or infinity in a measured layer) has no entropy from there on.
     """
     initial, *entropies = last_layer_course(record, "entropy")
     bundles = last_layer_course(record, "num_bundles")[1:]
@@ -87,6 +92,7 @@ def summary_of(record: Record) -> dict[str, Any]:
         "seconds_probing": round(sum(record.get("probe_seconds", [])), 3),
         "seconds_compiling": record["compile_seconds"],
         **_further_readings(record),
+        **_early_steps(record),
     }
 
 
@@ -127,6 +133,17 @@ def _further_readings(record: Record) -> dict[str, float | None]:
         for column, quantity in (("bundle_entropy", "entropy"), ("conflict_rate", "conflict_rate")):
             values = last_layer_course(record, quantity, name)[1:]
             columns[f"{column}[{name}]"] = _mean_of_known(values)
+    return columns
+
+
+def _early_steps(record: Record) -> dict[str, float | None]:
+    columns = {}
+    early = within_first_epoch(record)
+    for evaluation, step in enumerate(steps_measured(record)):
+        columns[f"test_accuracy[step {step}]"] = value_at(early, "test_accuracy", evaluation)
+        for column, quantity in (("bundle_entropy", "entropy"), ("conflict_rate", "conflict_rate")):
+            last_layer = layers_at(early, quantity, evaluation)[-1]
+            columns[f"{column}[step {step}]"] = last_layer
     return columns
 
 

@@ -15,7 +15,9 @@ from cbundles.report.records import (
     further_readings,
     layers_at,
     seed_of,
+    steps_measured,
     width_of,
+    within_first_epoch,
 )
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
 
@@ -26,7 +28,7 @@ def network_table(rows: Sequence[Row]) -> Table:
     settings = ("dataset", "model", "epochs", *summary.SETTINGS)
     differing = [key for key in settings if len({row[key] for row in rows}) > 1]
     columns = [_setting_column(key) for key in differing] + USUAL_COLUMNS
-    columns += [_reading_column(key) for key in distinct_keys(rows) if "[" in key]
+    columns += [_further_column(key) for key in distinct_keys(rows) if _is_further(key)]
     if all(row["conflict_rate"] is None for row in rows):  # written before there were rates
         columns.remove(CONFLICT_RATE)
     families = {row["model"] for row in rows}
@@ -37,11 +39,17 @@ def network_table(rows: Sequence[Row]) -> Table:
     return Table(rows, columns)
 
 
-def _reading_column(key: str) -> Column:
-    """Of a further reading, whose name stands in brackets."""
-    quantity, _, reading = key.partition("[")
+def _is_further(key: str) -> bool:
+    """Whether a column is one of `_further_column`; of test accuracies people get the usual one."""
+    quantity, bracket, _ = key.partition("[")
+    return bool(bracket) and quantity in QUANTITIES
+
+
+def _further_column(key: str) -> Column:
+    """Of a further reading, or of a step of the first epoch, which stands in brackets."""
+    quantity, _, which = key.partition("[")
     template = "{:.3f}" if quantity == "bundle_entropy" else "{:.2g}"
-    title = f"{QUANTITIES[quantity]} {reading.removesuffix(']')}"
+    title = f"{QUANTITIES[quantity]} {which.removesuffix(']')}"
     return _number(key, title, formatted(key, template))
 
 
@@ -99,16 +107,34 @@ def network_page(name: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
 
 
 def layer_rows(record: Record) -> list[Row]:
-    """One row for each measurement of each layer in each reading; epoch 0 is the initial network.
-    Of a VGG or ResNet the outputs of blocks are measured: there a row names a block and the layers
-    in it."""
+    """One row for each measurement of each layer in each reading: after epochs, and after steps of
+    the first one where these were asked for. Of a VGG or ResNet the outputs of blocks are measured:
+    there a row names a block and the layers in it."""
+    return epoch_rows(record) + _step_rows(record)
+
+
+def epoch_rows(record: Record) -> list[Row]:
+    """The rows of measurements after epochs; epoch 0 is the initial network."""
     return [
-        row for epoch in range(evaluations(record)) for row in measured_rows(record, epoch, epoch)
+        row
+        for epoch in range(evaluations(record))
+        for row in measured_rows(record, epoch, {"epoch": epoch})
     ]
 
 
-def measured_rows(record: Record, evaluation: int, epoch: int) -> list[Row]:
-    """What one measurement of a network, after an epoch, says of each of its layers."""
+def _step_rows(record: Record) -> list[Row]:
+    """The rows of measurements within the first epoch; they have a step and no epoch."""
+    early = within_first_epoch(record)
+    return [
+        row
+        for evaluation, step in enumerate(steps_measured(record))
+        for row in measured_rows(early, evaluation, {"epoch": None, "step": step})
+    ]
+
+
+def measured_rows(record: Record, evaluation: int, when: Row) -> list[Row]:
+    """What one measurement of a network says of each of its layers. when: the columns that tell
+    when it was made."""
     rows = []
     blocks = len(layers_at(record, "entropy", evaluation))
     for reading in (OWN_READING, *further_readings(record)):
@@ -120,7 +146,7 @@ def measured_rows(record: Record, evaluation: int, epoch: int) -> list[Row]:
                 "width": width_of(record),
                 "depth": depth_of(record),
                 "seed": seed_of(record),
-                "epoch": epoch,
+                **when,
                 "reading": reading,
                 **(POOLED_FEATURES if pooled else _layer_or_block(family_of(record), place)),
                 **dict(zip(MEASURED, values, strict=True)),
