@@ -102,16 +102,19 @@ def duration(seconds: float | None) -> str:
 
 def _progress(event: dict[str, Any], population: Job) -> str:
     """``fc width=10 depth=50 seed=0: epoch 3/10, accuracy 11.4 %, H 2.303`` (its first member);
-    of a study how much of it is done."""
+    of a study, and where nothing has just been measured, how much of it is done."""
     cell = population.cells[0]
-    if event["event"] == "step":
+    if "bundle_entropy" not in event:
         return f"{cell.label}: {event['part']} of {event['of']} {event['what']}"
     more = f" (+{len(population.cells) - 1} more)" if len(population.cells) > 1 else ""
     entropy = event["bundle_entropy"][0]
     h = "diverged" if entropy is None else f"H {entropy:.3f}"
     accuracy = 100 * event["test_accuracy"][0]
-    epochs = f"epoch {event['epoch']}/{cell.training.epochs}"
-    return f"{cell.label}{more}: {epochs}, accuracy {accuracy:.1f} %, {h}"
+    if event["event"] == "step":
+        place = f"step {event['step']} of epoch 1/{cell.training.epochs}"
+    else:
+        place = f"epoch {event['epoch']}/{cell.training.epochs}"
+    return f"{cell.label}{more}: {place}, accuracy {accuracy:.1f} %, {h}"
 
 
 def _failure(event: dict[str, Any], population: Job) -> str:

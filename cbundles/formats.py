@@ -1,7 +1,8 @@
 """What is kept on disk carries the number of its format, and is read by it.
 
     record      1  without a number; the `network` of a study is the hash of a file
-                2  with the largest entropy of the probe set, later ones also with conflict rates;
+                2  with the largest entropy of the probe set, later ones also with conflict rates
+                   and, where it was asked for, with what was measured within the first epoch;
                    `network` is the hash of its numbers
                 3  by columns, with its kind: see `records.earlier` for what was before
     records     1  the records of a complete run in one file

@@ -55,6 +55,7 @@ FIRST_VALUES: Settings = {
         "resolution": "float32",
         "batch_norm": "batch",
         "readings": "none",
+        "steps": "none",
     },
     "growth": {
         "arm": "none",

@@ -234,9 +234,9 @@ class Population:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *(of_seed[seed] for seed in seeds))
 
     def mean_losses(self) -> Float32[np.ndarray, " members"]:
-        """Over the batches of the last epoch, which has ended."""
-        assert self.step == 0
-        return np.asarray(self.losses.mean(axis=1))
+        """Over the batches of the epoch so far, or of the last one where it has ended."""
+        done = self.step or self.steps
+        return np.asarray(self.losses[:, :done].mean(axis=1))
 
     # Measuring.
 

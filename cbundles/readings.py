@@ -20,7 +20,6 @@ Nothing here imports JAX.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cbundles.errors import did_you_mean
@@ -56,13 +55,15 @@ def own_reading(batch_norm: str) -> Reading:
     return Reading("", batch_norm=batch_norm)
 
 
-def canonical(names: str | Sequence[str]) -> str:
+def canonical(names: object) -> str:
     """Names of readings, as a list or a text with commas, in one form: sorted, each once, with
     commas; ``none`` without any. ValueError says what is wrong with a name.
 
     >>> canonical(["running+pooled", "paper"])
     'paper,pooled+running'
     """
+    if not isinstance(names, (str, list)):
+        raise ValueError("must be names: a list, or text with commas")
     each = names.split(",") if isinstance(names, str) else names
     if not all(isinstance(name, str) for name in each):
         raise ValueError("readings must be text")

@@ -19,7 +19,7 @@ from cbundles import __version__
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["arrays", "errors", "files", "provenance"],
-    ["formats", "chance", "keeping", "columns"],
+    ["formats", "chance", "keeping", "early_steps"],
     ["identity", "readings", "sealed"],
     ["config"],
     ["data"],
@@ -159,7 +159,7 @@ def test_a_function_of_the_report_has_its_name_for_itself():
 
 
 def test_one_file_of_the_report_knows_how_a_record_is_laid_out():
-    layout = ('["history"]', '["events"]', '["scores"]', '["config"]')
+    layout = ('["history"]', '["first_epoch"]', '["events"]', '["scores"]', '["config"]')
     for path in (PACKAGE / "report").rglob("*.py"):
         if path.name != "records.py":
             text = path.read_text()

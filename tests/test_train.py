@@ -54,9 +54,12 @@ def test_plans_depend_on_seed_and_epoch_only():
     assert len({order(0, 1), order(0, 2), order(1, 1)}) == 3
 
 
-def cells(*models: tuple[int, int, int], epochs: int = 2) -> list[config.Cell]:
+def cells(
+    *models: tuple[int, int, int], epochs: int = 2, early_steps: str = "none"
+) -> list[config.Cell]:
     """Cells (depth, width, seed) of a short experiment."""
-    probe, training = config.Probe(samples=256), config.Training(epochs=epochs)
+    probe = config.Probe(samples=256, steps=early_steps)
+    training = config.Training(epochs=epochs)
     return [
         config.Cell(
             config.Data(),
@@ -134,10 +137,10 @@ def test_resuming_is_bit_identical(small):
         np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-def test_pauses_within_an_epoch_change_no_bit(small, monkeypatch, steps):
-    """Nor does an interruption at each of them."""
-    cell = cells((8, 10, 0), (8, 10, 1), epochs=2)
+@pytest.mark.parametrize(("steps", "early_steps"), [(1, "none"), (3, "none"), (2, "1,6,9")])
+def test_pauses_within_an_epoch_change_no_bit(small, monkeypatch, steps, early_steps):
+    """Nor does an interruption at each of them, and after each measurement."""
+    cell = cells((8, 10, 0), (8, 10, 1), epochs=2, early_steps=early_steps)
     whole = last(sweep.train(cell, small, FACTS))
     monkeypatch.setattr(pace, "PAUSE_SECONDS", 0.0)
     monkeypatch.setattr(pace, "FIRST_STEPS", steps)
@@ -154,6 +157,57 @@ def test_pauses_within_an_epoch_change_no_bit(small, monkeypatch, steps):
     ours, theirs = state.population.state, whole.population.state
     for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def vgg(early_steps: str) -> list[config.Cell]:
+    model = config.Model(family="vgg", blocks="1,1,0,0", depth=6, base_filters=2)
+    probe = config.Probe(samples=256, steps=early_steps)
+    return [config.Cell(config.Data(), model, config.Training(epochs=2), probe)]
+
+
+@pytest.mark.parametrize("family", ["fc", "vgg"])
+def test_measuring_within_the_first_epoch_changes_no_bit(small, family):
+    """The fully connected population is padded in depth and width."""
+
+    def cells_with(early_steps):
+        if family == "vgg":
+            return vgg(early_steps)
+        return cells((6, 10, 0), (3, 7, 0), (9, 12, 5), early_steps=early_steps)
+
+    plain = last(sweep.train(cells_with("none"), small, FACTS))
+    early = last(sweep.train(cells_with("1,4,9"), small, FACTS))
+    ours, theirs = early.population.state, plain.population.state
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for mine, its in zip(early.members, plain.members, strict=True):
+        assert mine.history == its.history and its.first_epoch == []
+        assert [entry["step"] for entry in mine.first_epoch] == [1, 4, 9]
+        layers = len(mine.history[0]["entropy"])
+        assert all(len(entry["entropy"]) == layers for entry in mine.first_epoch)
+
+
+def test_the_loss_within_an_epoch_is_that_of_its_batches_so_far(small):
+    (cell,) = cells((4, 10, 0), epochs=1, early_steps="1,4")
+    for state in sweep.train([cell], small, FACTS):
+        step = state.population.step
+        if step:
+            entry = state.members[0].first_epoch[-1]
+            batches = np.asarray(state.population.losses)[0]
+            assert entry["step"] == step and not batches[step:].any()
+            assert entry["train_loss"] == pytest.approx(batches[:step].mean(), rel=1e-6)
+
+
+def test_a_checkpoint_without_a_measurement_that_is_past_is_refused(small):
+    """As one of the same networks without early steps would be."""
+    states = sweep.train(cells((4, 10, 0), early_steps="3"), small, FACTS)
+    frozen = {state.population.step: state.freeze() for state in states if not state.epoch}
+    assert list(frozen) == [0, 3]
+    *_, resumed = sweep.train(cells((4, 10, 0), early_steps="3"), small, FACTS, resume=frozen[3])
+    assert [entry["step"] for entry in resumed.members[0].first_epoch] == [3]
+    for early_steps in ("none", "2,3"):
+        other = cells((4, 10, 0), early_steps=early_steps)
+        with pytest.raises(DamagedCheckpoint, match="measurements within the first epoch"):
+            next(iter(sweep.train(other, small, FACTS, resume=frozen[3])))
 
 
 @pytest.mark.parametrize("damage", [b"", b"not a checkpoint", "truncated", "other network"])

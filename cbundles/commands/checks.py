@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from cbundles import keeping
+from cbundles import early_steps, keeping
 from cbundles.config import GROW, SWEEP, TUNE, Cell, Experiment
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import require_square
@@ -64,6 +64,21 @@ def _check_one(cell: Cell, facts: Facts) -> None:
                 f"{path} = {value}: {cell.data.name} has {available} training images{left}; "
                 f"nearest valid: {available}"
             )
+    _check_early_steps(cell, facts)
+
+
+def _check_early_steps(cell: Cell, facts: Facts) -> None:
+    """InputError for a step that does not come before the last one of the first epoch."""
+    batch_size = cell.training.batch_size
+    steps = facts.train // batch_size
+    late = [step for step in cell.early_steps if step >= steps]
+    if late:
+        nearest = steps - 1 if steps > 1 else early_steps.NONE
+        raise InputError(
+            f"probe.steps = {cell.probe.steps}: an epoch of {cell.data.name} has {steps} steps of "
+            f"{batch_size} images, and the last one is measured anyway; nearest valid: {nearest} "
+            f"instead of {late[-1]}"
+        )
 
 
 def require_trained(store: Store, cells: Sequence[Cell], fingerprints: Mapping[str, str]) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from cbundles.commands.output import say
 from cbundles.config import shipped
 from cbundles.errors import InputError, did_you_mean
-from cbundles.store import write_atomically
+from cbundles.files import write_atomically
 
 LINE_WIDTH = 79
 INDENT = "    "

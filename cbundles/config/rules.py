@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cbundles import readings
+from cbundles import early_steps, readings
 from cbundles.config.schema import PAPER_BLOCKS, SECTIONS, Cell, own_pipeline, parse_blocks
 from cbundles.errors import InputError, did_you_mean
 
@@ -81,9 +81,7 @@ def valid_value(
 
 
 def valid_set(value: Any, set_of: Callable[[Any], str], path: str, origins: Origins) -> str:
-    """A set of names as one text. set_of: see `schema.setting`."""
-    if not isinstance(value, (str, list)):
-        raise origins.error(path, value, "must be names: a list, or text with commas")
+    """A set of names or numbers as one text. set_of: see `schema.setting`."""
     try:
         return set_of(value)
     except ValueError as error:
@@ -140,6 +138,7 @@ def valid_cell(sections: dict[str, Section], origins: Origins) -> Cell:
     gives it its first value, whatever the schema's default is.
     """
     _settle_model(sections["model"], origins)
+    _check_what_only_sweeps_measure(sections, origins)
     _check_readings(sections, origins)
     _leave_out_what_has_no_effect(sections)
     _settle_edits(sections, origins)
@@ -159,14 +158,23 @@ def _leave_out_what_has_no_effect(sections: dict[str, Section]) -> None:
             probe.pop("seed")
 
 
+def _check_what_only_sweeps_measure(sections: dict[str, Section], origins: Origins) -> None:
+    probe = sections["probe"]
+    if sections["growth"]["arm"] == "none" and sections["tuning"]["arm"] == "none":
+        return
+    if probe["readings"] != readings.NONE:
+        problem = "networks that change their depth have no further readings; nearest valid: none"
+        raise origins.error("probe.readings", probe["readings"], problem)
+    if probe["steps"] != early_steps.NONE:
+        problem = "networks that change their depth are measured after epochs; nearest valid: none"
+        raise origins.error("probe.steps", probe["steps"], problem)
+
+
 def _check_readings(sections: dict[str, Section], origins: Origins) -> None:
     probe = sections["probe"]
     names = probe["readings"]
     if names == readings.NONE:
         return
-    if sections["growth"]["arm"] != "none" or sections["tuning"]["arm"] != "none":
-        problem = "networks that change their depth have no further readings; nearest valid: none"
-        raise origins.error("probe.readings", names, problem)
     impossible = readings.why_impossible(names, sections["model"]["family"], probe["equality"])
     if impossible is not None:
         raise origins.error("probe.readings", names, impossible)

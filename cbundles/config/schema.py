@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cbundles import identity, readings
+from cbundles import early_steps, identity, readings
 from cbundles.readings import Reading
 
 DATASETS = ("mnist_mini", "spirals", "mnist", "cifar10", "svhn_cropped", "imagenette")
@@ -57,8 +57,8 @@ def setting(
     choices: the valid texts
     or_prefix: texts that begin so are valid besides the choices
     or_word: this text is valid instead of a number
-    set_of: a list is no axis but one value, a set of names, and this makes one text of it; its
-        ValueError says what is wrong with a name
+    set_of: a list is no axis but one value, a set of names or numbers, and this makes one text of
+        it; its ValueError says what is wrong
     """
     metadata = {
         "low": low,
@@ -193,6 +193,12 @@ class Probe:
         set_of=readings.canonical,
         why="further readings, measured in the same pass, as [paper, pooled+running]; a list is a "
         "set here, no axis (cbundles/readings.py says what they are)",
+    )
+    steps: str = setting(
+        early_steps.NONE,
+        set_of=early_steps.canonical,
+        why="measured after these steps of the first epoch, too, as [50, 150, 500]: conflicts show "
+        "early, and an epoch may take hours; a list is a set here, no axis",
     )
 
     def count(self, available: int) -> int:
@@ -373,6 +379,11 @@ class Cell:
         """Readings of this network; names: in the form of `readings.canonical`."""
         convolutional = self.model.family != "fc"
         return readings.named_readings(names, self.own_reading, convolutional=convolutional)
+
+    @property
+    def early_steps(self) -> tuple[int, ...]:
+        """Steps of the first epoch after which the network is measured, ascending."""
+        return early_steps.parse(self.probe.steps)
 
     def asdict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

@@ -177,9 +177,13 @@ def training_seconds(cell: Cell, facts: Facts) -> float:
     step = STEP_OVERHEAD + depth * LAYER_OVERHEAD + 3 * batch * forward / FLOPS_PER_SECOND
     if isinstance(shape, ConvShape):
         step = depth * CONV_LAYER_OVERHEAD + 3 * batch * forward / CONV_FLOPS_PER_SECOND
-    epochs = cell.training.epochs
-    measurements = (epochs + 1) * measuring_seconds(cell, facts)
-    return epochs * (facts.train // batch * step) + measurements
+    training = cell.training.epochs * (facts.train // batch * step)
+    return training + _measurements(cell) * measuring_seconds(cell, facts)
+
+
+def _measurements(cell: Cell) -> int:
+    """How often a network of a sweep is measured."""
+    return 1 + len(cell.early_steps) + cell.training.epochs
 
 
 def measuring_seconds(cell: Cell, facts: Facts) -> float:
@@ -247,7 +251,7 @@ def worker_bytes(population: PopulationJob, facts: Facts) -> int:
 def record_bytes(cell: Cell) -> int:
     """Predicted bytes of a cell's record and of its rows in the tables."""
     readings = 1 + len(cell.further_readings)
-    return (cell.training.epochs + 1) * readings * cell.model.depth * (18 + 33) + 2000
+    return _measurements(cell) * readings * cell.model.depth * (18 + 33) + 2000
 
 
 def checkpoint_bytes(cell: Cell, facts: Facts) -> int:

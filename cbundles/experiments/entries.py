@@ -1,12 +1,14 @@
 """One measurement of a trained network as plain data: an *entry* of its history.
 
 test_accuracy     share of the test set
-train_loss        mean over the batches of the epoch before; None at initialisation
+train_loss        mean over the batches of the epoch before, or of the first one so far; None at
+                  initialisation
 entropy           H of every layer or block, nats; None where an activation is not finite
 conflict_rate     likewise
 num_bundles       likewise, always a number
 scaled_branch_*   of a ResNet H and conflict rate of the branches before the skip is added,
                   scaled, see `watched.branch_scale`
+step              of an entry within the first epoch: after which step
 readings          what further readings say, by their names: entropy, conflict_rate, num_bundles
 """
 

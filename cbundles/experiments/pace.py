@@ -25,14 +25,18 @@ class Pace:
         self._population = population
         self._seconds_per_step: float | None = None
 
-    def advance(self, active: np.ndarray | None = None) -> None:
+    def advance(self, active: np.ndarray | None = None, until: int | None = None) -> None:
         """Train to the end of the epoch, or for about `PAUSE_SECONDS`; compiling does not count.
-        active: which members, bool (members,)."""
-        left = PAUSE_SECONDS
+        active: which members, bool (members,). until: no further than after so many steps of the
+        epoch."""
+        population, left = self._population, PAUSE_SECONDS
+        goal = population.steps if until is None else until
         while True:
-            left -= self._train(self._steps_within(left), active)
+            steps = min(self._steps_within(left), goal - population.step)
+            left -= self._train(steps, active)
             assert self._seconds_per_step is not None
-            if self._population.step == 0 or left < self._seconds_per_step:
+            arrived = population.step in (0, goal)
+            if arrived or left < self._seconds_per_step:
                 return
 
     def _steps_within(self, seconds: float) -> int:

@@ -36,7 +36,7 @@ class RunState(Generic[Member]):
     members: list[Member]
     kept: Snapshot | None = None  # what members with an edit on trial were before
     seconds: list[float] = field(default_factory=list)  # from each entry to the next, no compiling
-    probe_seconds: list[float] = field(default_factory=list)  # in which bundles were measured
+    probe_seconds: list[float] = field(default_factory=list)  # each time bundles were measured
     pending_seconds: float = 0.0  # since the last entry
     compile_seconds: float = 0.0  # also of processes that were interrupted
     programs: int = 0  # likewise

@@ -1,4 +1,5 @@
-"""Sweeps (paper, sec. 3.3): train networks of a grid, measure every layer after every epoch."""
+"""Sweeps (paper, sec. 3.3): train networks of a grid, measure every layer after every epoch, and
+after steps of the first one where these are asked for (`early_steps`)."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ from cbundles.experiments.pace import Pace
 from cbundles.experiments.run_state import RunState, thaw
 from cbundles.networks.shape import Shape
 from cbundles.population import Population
-from cbundles.records import Origin, SweepHistory, SweepRecord
+from cbundles.records import EarlyHistory, Origin, SweepHistory, SweepRecord
 from cbundles.records.earlier import add_conflict_rates
 
 
@@ -30,13 +31,14 @@ class Observed:
     """What is known of one network."""
 
     history: list[dict[str, Any]] = field(default_factory=list)  # an entry for each epoch, from 0
+    first_epoch: list[dict[str, Any]] = field(default_factory=list)  # one for each early step
 
 
 def train(
     cells: Sequence[Cell], data: DeviceData, facts: Facts, resume: bytes | None = None
 ) -> Iterator[RunState[Observed]]:
     """Train cells as one population: those that differ in seed, depth or width only. Yields at
-    initialisation, after each epoch, and within long ones.
+    initialisation, after each epoch, after the early steps, and within long epochs.
 
     resume: what was frozen of an earlier state; training then continues after it, and on the CPU
     ends bit-identical to a run that was never interrupted.
@@ -50,33 +52,44 @@ def train(
             yield state
     pace = Pace(population)
     while not _is_over(state):
-        if _is_measured(state):
-            with state.timed():
-                pace.advance()
-        if population.step == 0:
-            with state.timed():
+        with state.timed():
+            if not _is_due(state):
+                pace.advance(until=_next_early_step(state))
+            if _is_due(state):
                 _measure(state)
+        if population.step == 0:
             state.entry_is_written()
         yield state
 
 
-def _is_measured(state: RunState[Observed]) -> bool:
-    """Whether there is an entry for the last epoch that is finished."""
-    return len(state.members[0].history) > state.epoch
+def _is_due(state: RunState[Observed]) -> bool:
+    """Whether training has come to a place that is measured, and has not been."""
+    step = state.population.step
+    if step:
+        return step == _next_early_step(state)
+    return len(state.members[0].history) == state.epoch
+
+
+def _next_early_step(state: RunState[Observed]) -> int | None:
+    """The early step at which training pauses next to be measured; None where none is left."""
+    steps = state.population.cells[0].early_steps
+    measured = len(state.members[0].first_epoch)
+    return steps[measured] if state.epoch == 0 and measured < len(steps) else None
 
 
 def _is_over(state: RunState[Observed]) -> bool:
     training, epoch = state.population.cells[0].training, state.epoch
-    if state.population.step or not _is_measured(state):
+    if state.population.step or _is_due(state):
         return False
     stops = 0 < epoch <= training.conflict_checks and conflicts(state.members[0].history[-1])
     return stops or epoch == training.epochs
 
 
 def _measure(state: RunState[Observed]) -> None:
-    """Add an entry to the history of every member."""
-    population = state.population
-    losses = population.mean_losses() if population.epoch else [None] * len(population.cells)
+    """Add an entry to what is known of every member."""
+    population, step = state.population, state.population.step
+    is_trained = population.epoch or step
+    losses = population.mean_losses() if is_trained else [None] * len(population.cells)
     accuracy = population.accuracy()
     compiled, started = population.compile_seconds, perf_counter()
     measured = population.measured()
@@ -85,7 +98,10 @@ def _measure(state: RunState[Observed]) -> None:
     for number, member in enumerate(state.members):
         shape = population.shape_of(number)
         entry = entries.entry_of_member(accuracy[number], measured, number, shape, losses[number])
-        member.history.append(entry)
+        if step:
+            member.first_epoch.append({"step": step, **entry})
+        else:
+            member.history.append(entry)
 
 
 def conflicts(entry: dict[str, Any]) -> bool:
@@ -96,13 +112,17 @@ def conflicts(entry: dict[str, Any]) -> bool:
 
 def _observed(population: Population, content: dict[str, Any], number: int) -> Observed:
     """A member from plain data. Raises some error for what is none: it ends in a record."""
-    history = content["history"]
-    for entry in history:
-        entries.check(entry, population.cells[number], population.shape_of(number))
+    cell, history = population.cells[number], content["history"]
+    first_epoch = content.get("first_epoch", [])  # older checkpoints know nothing of early steps
+    for entry in [*history, *first_epoch]:
+        entries.check(entry, cell, population.shape_of(number))
         add_conflict_rates(entry)
     if len(history) != population.epoch + 1:
         raise ValueError(f"it holds {len(history)} measurements after epoch {population.epoch}")
-    return Observed(history)
+    passed = [step for step in cell.early_steps if population.epoch or step <= population.step]
+    if [entry["step"] for entry in first_epoch] != passed:
+        raise ValueError(f"it holds {len(first_epoch)} measurements within the first epoch")
+    return Observed(history, first_epoch)
 
 
 def records(cells: Sequence[Cell], state: RunState[Observed], origin: Origin) -> list[SweepRecord]:
@@ -123,12 +143,18 @@ def records(cells: Sequence[Cell], state: RunState[Observed], origin: Origin) ->
             population=len(cells),
             largest_entropy=largest,
             history=SweepHistory.of_entries(member.history),
+            first_epoch=_within_first_epoch(member),
             seconds=[round(s / len(cells), 4) for s in state.seconds],
             probe_seconds=[round(s / len(cells), 4) for s in state.probe_seconds],
             latency_seconds=_latency(cell, state, shape),
         )
         result.append(record)
     return result
+
+
+def _within_first_epoch(member: Observed) -> EarlyHistory | None:
+    """What was measured after the early steps, where there were any."""
+    return EarlyHistory.of_entries(member.first_epoch) if member.first_epoch else None
 
 
 def _latency(cell: Cell, state: RunState[Observed], shape: Shape) -> float | None:
@@ -145,16 +171,23 @@ def _latency(cell: Cell, state: RunState[Observed], shape: Shape) -> float | Non
 
 def progress(state: RunState[Observed]) -> dict[str, Any]:
     """What to tell of a state while training goes on."""
-    latest = [member.history[-1] for member in state.members]
-    population = state.population
-    if population.step:
-        # On the scale of the events after epochs: the initial measurement counts as one.
-        steps, epochs = population.steps, population.cells[0].training.epochs
-        done = (state.epoch + 1) * steps + population.step
-        return {"event": "step", "part": done, "of": (epochs + 1) * steps, "what": "steps"}
+    population, cell = state.population, state.population.cells[0]
+    if not population.step:
+        latest = [member.history[-1] for member in state.members]
+        return {"event": "epoch", "epoch": state.epoch, **_told(latest)}
+    # On the scale of the events after epochs: the initial measurement counts as one.
+    steps, epochs = population.steps, cell.training.epochs
+    done = (state.epoch + 1) * steps + population.step
+    event = {"event": "step", "part": done, "of": (epochs + 1) * steps, "what": "steps"}
+    if state.epoch == 0 and population.step in cell.early_steps:
+        latest = [member.first_epoch[-1] for member in state.members]
+        event |= {"step": population.step, **_told(latest)}
+    return event
+
+
+def _told(latest: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What is told of a measurement of every member."""
     return {
-        "event": "epoch",
-        "epoch": state.epoch,
         "test_accuracy": [entry["test_accuracy"] for entry in latest],
         "bundle_entropy": [entry["entropy"][-1] for entry in latest],
     }

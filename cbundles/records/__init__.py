@@ -32,6 +32,7 @@ from cbundles.records.toy import (
 )
 from cbundles.records.trained import (
     OWN_READING,
+    EarlyHistory,
     EditedHistory,
     EditedRecord,
     Event,
@@ -53,6 +54,7 @@ __all__ = [
     "CellRecord",
     "Columns",
     "Comparison",
+    "EarlyHistory",
     "EditedHistory",
     "EditedRecord",
     "Event",

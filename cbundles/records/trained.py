@@ -70,11 +70,21 @@ class SweepHistory(Layers, kw_only=True, frozen=True):
         return self if name == OWN_READING else self.readings[name]
 
 
+class EarlyHistory(SweepHistory, kw_only=True, frozen=True):
+    """What was measured within the first epoch.
+
+    step: after so many steps of the optimizer
+    """
+
+    step: list[int]
+
+
 class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     """What is left of a network of a sweep, or of an attempt of auto-tuning.
 
     largest_entropy: the most that H can be, nats: the entropy of the probe set's class shares
     history: what was measured
+    first_epoch: what was measured within the first epoch; None where nothing was
     seconds: until each measurement from the one before, shared among the population
     probe_seconds: of these, for measuring bundles; none where this was not told apart
     latency_seconds: of a VGG or ResNet that was trained alone and to the end, for one batch
@@ -82,6 +92,7 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
 
     largest_entropy: float
     history: SweepHistory
+    first_epoch: EarlyHistory | None = None
     seconds: list[float]
     probe_seconds: list[float]
     latency_seconds: float | None = None

@@ -51,6 +51,7 @@ FREE = (
     "training.seed",
     "training.conflict_checks",
     "probe.readings",
+    "probe.steps",
 )
 # In what networks of one scale may differ.
 WITHIN_A_SCALE = (
@@ -61,7 +62,13 @@ WITHIN_A_SCALE = (
     "probe.resolution",
 )
 # Settings that vary within a group, or that its run is known for.
-UNNAMED = ("model.blocks", "probe.resolution", "training.conflict_checks", "probe.readings")
+UNNAMED = (
+    "model.blocks",
+    "probe.resolution",
+    "training.conflict_checks",
+    "probe.readings",
+    "probe.steps",
+)
 
 
 @dataclass(frozen=True)

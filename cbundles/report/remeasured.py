@@ -22,7 +22,7 @@ def _kept_layer_rows(record: MeasuredRecord) -> list[Row]:
     """One row for each reading of each layer, or block, of each network that was kept."""
     rows = []
     for evaluation, epoch in enumerate(record.epochs_trained):
-        rows += measured_rows(record, evaluation, epoch)
+        rows += measured_rows(record, record.history, evaluation, {"epoch": epoch})
     return rows
 
 

@@ -30,7 +30,8 @@ def _settings_by_column() -> dict[str, str]:
         for section in ("data", "training", "probe")
         for field in dataclasses.fields(SECTIONS[section])
     ]
-    for path in ("data.name", "training.epochs", "training.seed", "probe.readings"):
+    further = ("probe.readings", "probe.steps")  # what they ask for has columns of its own
+    for path in ("data.name", "training.epochs", "training.seed", *further):
         paths.remove(path)
     return {select.label_of(path): path for path in (*paths, "model.block")}
 
@@ -44,8 +45,9 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
     bundle_entropy, num_bundles: of the last hidden layer, means over the epochs; the column
     bundle_entropy_initial is before training, bundle_entropy_first after epoch 1,
     bundle_entropy_last after the last. conflict_rate: likewise, of records that have it. Columns
-    with a name in brackets say the same of the last layer in that further reading. A diverged
-    network (NaN or infinity in a measured layer) has no entropy from there on.
+    with a name in brackets say the same of the last layer in that further reading; those with a
+    step in brackets what was measured after that step of the first epoch. A diverged network (NaN
+    or infinity in a measured layer) has no entropy from there on.
     """
     history = record.history
     initial, *entropies = history.last("entropy")
@@ -77,6 +79,7 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
         "seconds_probing": round(sum(record.probe_seconds), 3),
         "seconds_compiling": record.compile_seconds,
         **_further_readings(record),
+        **_early_steps(record),
     }
 
 
@@ -116,6 +119,18 @@ def _further_readings(record: SweepRecord) -> dict[str, float | None]:
         for column, quantity in (("bundle_entropy", "entropy"), ("conflict_rate", "conflict_rate")):
             values = layers.last(quantity)[1:]
             columns[f"{column}[{name}]"] = _mean_of_known(values)
+    return columns
+
+
+def _early_steps(record: SweepRecord) -> dict[str, float | None]:
+    early = record.first_epoch
+    columns: dict[str, float | None] = {}
+    if early is None:
+        return columns
+    for evaluation, step in enumerate(early.step):
+        columns[f"test_accuracy[step {step}]"] = early.test_accuracy[evaluation]
+        columns[f"bundle_entropy[step {step}]"] = early.entropy[evaluation][-1]
+        columns[f"conflict_rate[step {step}]"] = early.conflict_rate[evaluation][-1]
     return columns
 
 

@@ -59,8 +59,8 @@ def _columns(records: Sequence[SweepRecord], *keys: str) -> list[Row]:
 
 
 def _layer_rows(record: SweepRecord) -> list[Row]:
-    """The table of layers of a fully connected network, which has no blocks."""
-    rows = sweep_tables.layer_rows(record)
+    """The table of layers of a fully connected network, which has no blocks, after epochs."""
+    rows = sweep_tables.epoch_rows(record)
     return [{key: value for key, value in row.items() if key != "block"} for row in rows]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cbundles.config import layers_of_block
-from cbundles.records import OWN_READING, MeasuredRecord, SweepRecord
+from cbundles.records import OWN_READING, MeasuredRecord, SweepHistory, SweepRecord
 from cbundles.report import select, summary
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
 
@@ -16,7 +16,7 @@ def network_table(rows: Sequence[Row]) -> Table:
     settings = ("dataset", "model", "epochs", *summary.SETTINGS)
     differing = [key for key in settings if len({row[key] for row in rows}) > 1]
     columns = [_setting_column(key) for key in differing] + USUAL_COLUMNS
-    columns += [_reading_column(key) for key in distinct_keys(rows) if "[" in key]
+    columns += [_further_column(key) for key in distinct_keys(rows) if _is_further(key)]
     if all(row["conflict_rate"] is None for row in rows):  # written before there were rates
         columns.remove(CONFLICT_RATE)
     families = {row["model"] for row in rows}
@@ -27,11 +27,17 @@ def network_table(rows: Sequence[Row]) -> Table:
     return Table(rows, columns)
 
 
-def _reading_column(key: str) -> Column:
-    """Of a further reading, whose name stands in brackets."""
-    quantity, _, reading = key.partition("[")
+def _is_further(key: str) -> bool:
+    """Whether a column is one of `_further_column`; of test accuracies people get the usual one."""
+    quantity, bracket, _ = key.partition("[")
+    return bool(bracket) and quantity in QUANTITIES
+
+
+def _further_column(key: str) -> Column:
+    """Of a further reading, or of a step of the first epoch, which stands in brackets."""
+    quantity, _, which = key.partition("[")
     template = "{:.3f}" if quantity == "bundle_entropy" else "{:.2g}"
-    title = f"{QUANTITIES[quantity]} {reading.removesuffix(']')}"
+    title = f"{QUANTITIES[quantity]} {which.removesuffix(']')}"
     return _number(key, title, formatted(key, template))
 
 
@@ -89,17 +95,36 @@ def network_page(name: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
 
 
 def layer_rows(record: SweepRecord) -> list[Row]:
-    """One row for each measurement of each layer in each reading; epoch 0 is the initial network.
-    Of a VGG or ResNet the outputs of blocks are measured: there a row names a block and the layers
-    in it."""
-    evaluations = range(len(record.history))
-    return [row for epoch in evaluations for row in measured_rows(record, epoch, epoch)]
+    """One row for each measurement of each layer in each reading: after epochs, and after steps of
+    the first one where these were asked for. Of a VGG or ResNet the outputs of blocks are measured:
+    there a row names a block and the layers in it."""
+    return epoch_rows(record) + _step_rows(record)
 
 
-def measured_rows(record: SweepRecord | MeasuredRecord, evaluation: int, epoch: int) -> list[Row]:
-    """What one measurement of a network, after an epoch, says of each of its layers."""
+def epoch_rows(record: SweepRecord) -> list[Row]:
+    """The rows of measurements after epochs; epoch 0 is the initial network."""
     rows = []
-    history = record.history
+    for epoch in range(len(record.history)):
+        rows += measured_rows(record, record.history, epoch, {"epoch": epoch})
+    return rows
+
+
+def _step_rows(record: SweepRecord) -> list[Row]:
+    """The rows of measurements within the first epoch; they have a step and no epoch."""
+    rows = []
+    if record.first_epoch is not None:
+        for evaluation, step in enumerate(record.first_epoch.step):
+            when = {"epoch": None, "step": step}
+            rows += measured_rows(record, record.first_epoch, evaluation, when)
+    return rows
+
+
+def measured_rows(
+    record: SweepRecord | MeasuredRecord, history: SweepHistory, evaluation: int, when: Row
+) -> list[Row]:
+    """What one measurement of a network says of each of its layers. when: the columns that tell
+    when it was made."""
+    rows = []
     blocks = len(history.entropy[evaluation])
     for reading in (OWN_READING, *history.readings):
         layers = history.reading(reading)
@@ -111,7 +136,7 @@ def measured_rows(record: SweepRecord | MeasuredRecord, evaluation: int, epoch: 
                 "width": record.width,
                 "depth": record.depth,
                 "seed": record.seed,
-                "epoch": epoch,
+                **when,
                 "reading": reading,
                 **(POOLED_FEATURES if pooled else _layer_or_block(record.family, place)),
                 **dict(zip(MEASURED, values, strict=True)),
