@@ -56,6 +56,13 @@ class Lesion:
         cls, dataset: str, depth: int, settings: Settings, overrides: list[str]
     ) -> Lesion:
         """Three ResNets of a depth, to be trained first."""
+        if depth not in config.PAPER_BLOCKS:
+            nearest = min(config.PAPER_BLOCKS, key=lambda known: abs(known - depth))
+            valid = ", ".join(map(str, config.PAPER_BLOCKS))
+            raise InputError(
+                f"lesion: depth = {depth}: no ResNet of the paper has so many layers; nearest "
+                f"valid: {nearest} (valid: {valid})"
+            )
         content: dict[str, Any] = {
             "data": {"name": dataset},
             "model": {"family": "resnet", "depth": depth},

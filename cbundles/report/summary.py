@@ -154,6 +154,27 @@ def first_conflicting_layers(records: Sequence[Record]) -> list[float]:
     return [first_conflicting_place(record) or math.inf for record in records]
 
 
+@dataclasses.dataclass(frozen=True)
+class Deepest:
+    """The deepest networks of one width, which set its boundary, by what they did in epoch 1."""
+
+    depth: int
+    sound: list[Record]
+    diverged: int
+
+    @property
+    def conflicting(self) -> int:
+        return sum(first_conflicting_place(record) is not None for record in self.sound)
+
+
+def deepest_of(records: Sequence[Record]) -> Deepest:
+    """Of networks of one width."""
+    depth = max(map(depth_of, records))
+    deepest = select.only(records, depth=depth)
+    sound = [record for record in deepest if None not in value_at(record, "entropy", 1)]
+    return Deepest(depth, sound, len(deepest) - len(sound))
+
+
 def boundary(records: Sequence[Record]) -> dict[int, float | None]:
     """For each width, the depth from which fully connected networks conflict; None when even the
     deepest does not.
@@ -164,9 +185,7 @@ def boundary(records: Sequence[Record]) -> dict[int, float | None]:
     """
     result: dict[int, float | None] = {}
     for width in select.distinct(records, width_of):
-        column = select.only(records, width=width)
-        deepest = select.only(column, depth=max(map(depth_of, column)))
-        sound = [record for record in deepest if None not in value_at(record, "entropy", 1)]
+        sound = deepest_of(select.only(records, width=width)).sound
         middle = median(first_conflicting_layers(sound)) if sound else math.inf
         result[width] = None if math.isinf(middle) else middle
     return result

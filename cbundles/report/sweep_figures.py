@@ -24,6 +24,7 @@ from cbundles.report.records import (
     family_of,
     last_layer_course,
     seed_of,
+    value_at,
     width_of,
 )
 from cbundles.report.statistics import finite, spearman
@@ -259,13 +260,20 @@ def _draw_maps(
             interpolation="nearest",
             extent=(0.5, depth + 0.5, -0.5, epochs_trained(record) + 0.5),
         )
-        first = summary.first_conflicting_place(record)
-        where = "no conflict" if first is None else f"first conflict: layer {first}"
+        where = _where_conflicts_begin(record)
         axes.set_title(f"width {width}, L = {depth}\n{where} (epoch 1)", fontsize=8)
         axes.set_xlabel("layer")
         axes.set_ylabel("epoch")
         axes.yaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(image, ax=panels, label="bundle entropy $H^l$ [nats]")
+
+
+def _where_conflicts_begin(record: Record) -> str:
+    """After epoch 1, in the few words that a panel has room for."""
+    first = summary.first_conflicting_place(record)
+    if first is not None:
+        return f"first conflict: layer {first}"
+    return "diverged" if None in value_at(record, "entropy", 1) else "no conflict"
 
 
 def entropy_profiles(records: Sequence[Record], caption: str) -> Picture:
