@@ -124,8 +124,8 @@ def lesion(
     elif config_file is not None:
         _plan_or_execute(Lesion.of_file(config_file, settings, flags.overrides), flags)
     elif dataset is not None:
-        depth = depth or DEPTH
-        command = Lesion.of_dataset(dataset, depth, settings, flags.overrides)
+        layers = DEPTH if depth is None else depth
+        command = Lesion.of_dataset(dataset, layers, settings, flags.overrides)
         _plan_or_execute(command, flags)
 
 

@@ -81,9 +81,12 @@ def test_a_network_that_conflicts_early_leads_to_a_smaller_one():
 
 def test_what_conflicts_late_or_not_at_all_is_the_result():
     fine, bad = [0.0] * 6, [0.0, 0.0, 0.4, 0.0, 1.0, 2.3]
-    for last in (fine, bad):
+    diverged = [*fine[:-1], None]
+    endings = {"; no conflict, ": fine, "conflicts only after": bad, "diverged after": diverged}
+    for said, last in endings.items():
         decision = autotune.decide(cell(), record(*[fine] * 12, last), "stage")
         assert decision.conflict is None and autotune.following(cell(), decision) is None
+        assert said in str(decision)
     inner = [0.0, 0.7, 0.0, 0.0, 0.0, 0.0]  # the criterion is H of the last layer
     assert autotune.decide(cell(), record(fine, inner), "stage").conflict is None
 

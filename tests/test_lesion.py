@@ -611,6 +611,7 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
         (["lesion", "x", "--set", "training.epochs=2"], "change nothing"),
         (["lesion", "--dataset", "mnits"], "did you mean 'mnist'"),
         (["lesion", "--dataset", "mnist", "--depth", "121"], "nearest valid: 120"),
+        (["lesion", "--dataset", "mnist", "--depth", "0"], "nearest valid: 4 (valid: 4, 10, 20"),
         (["lesion", "--dataset", "mnist", "--set", "model.family=vgg"], "nearest valid: resnet"),
         (["prune", "x"], "no run here"),
     ],

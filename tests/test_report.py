@@ -49,6 +49,21 @@ def test_a_network_that_diverged_at_once_does_not_set_the_boundary():
     assert summary.boundary([diverged]) == {10: None}
 
 
+def test_no_conflicting_layer_is_said_only_where_it_is_known_of_every_network():
+    seeds = enumerate([9, 12, None, None])
+    grid = [record(50, 10, seed=seed, first=first) for seed, first in seeds]
+    (half,) = sweep_tables.boundary_lines([*grid, record(5, 10)])
+    assert half.startswith("width 10: no boundary: 2 of 4 networks of depth 50 conflict after")
+    diverged = record(50, 10, seed=4, entropy=[None] * 50)
+    (line,) = sweep_tables.boundary_lines([diverged, record(50, 10)])
+    said = "width 10: no boundary: 0 of 2 networks of depth 50 conflict, 1 diverged, after epoch 1"
+    assert line.startswith(said) and line.endswith("(1 diverged)")
+    (line,) = sweep_tables.boundary_lines([record(50, 10), record(5, 10)])
+    assert line == "width 10: no conflicting layer; accuracy 75.0-75.0 %"
+    figure = drawing.drawn(sweep_figures.entropy_maps([diverged], ""))
+    assert "diverged (epoch 1)" in figure.axes[0].get_title()
+
+
 def test_boundary_comes_from_the_deepest_network_only():
     records = [
         record(50, 10, first=12), record(20, 10, first=3), record(5, 10),

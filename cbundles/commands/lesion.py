@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cbundles import config, keeping
 from cbundles.commands.checks import require_kind, require_trained
-from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say
+from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_what_was_found
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -57,6 +57,13 @@ class Lesion:
         cls, dataset: str, depth: int, settings: Settings, overrides: list[str]
     ) -> Lesion:
         """Three ResNets of a depth, to be trained first."""
+        if depth not in config.PAPER_BLOCKS:
+            nearest = min(config.PAPER_BLOCKS, key=lambda known: abs(known - depth))
+            valid = ", ".join(map(str, config.PAPER_BLOCKS))
+            raise InputError(
+                f"lesion: depth = {depth}: no ResNet of the paper has so many layers; nearest "
+                f"valid: {nearest} (valid: {valid})"
+            )
         content: dict[str, Any] = {
             "data": {"name": dataset},
             "model": {"family": "resnet", "depth": depth},
@@ -109,6 +116,7 @@ class Lesion:
             raise InputError(f"{path}: missing; RUN trains nothing")
         studies = self._studies(todo, facts)
         seconds = self.seconds_left(options)
+        say_what_was_found(self.experiment.cells, options, console)
         if options.as_json:
             print(json.dumps(self._plan_as_data(studies, untrained, seconds)))
             return

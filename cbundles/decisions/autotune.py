@@ -63,7 +63,7 @@ class Decision:
         heights = " ".join("nan" if h is None else f"{h:.3f}" for h in self.stages)
         text = f"epoch {self.epoch}: H at the end of each stage {heights}"
         if self.conflict is None:
-            return f"{text}; no conflict, trained to the end: {_named(self.left)}"
+            return f"{text}; {self._after_the_checks()}, trained to the end: {_named(self.left)}"
         gone = sum(self.before) - sum(self.left)
         first, second = layers_of_block(self.conflict)
         return (
@@ -71,6 +71,12 @@ class Decision:
             f"(layers {first} and {second}); "
             f"removes {gone} blocks: {_named(self.before)} -> {_named(self.left)}"
         )
+
+    def _after_the_checks(self) -> str:
+        """What the last layer does at the end of the training of a network that was kept."""
+        if self.stages[-1] is None:
+            return "diverged after the checks"
+        return "conflicts only after the checks" if self.stages[-1] > 0 else "no conflict"
 
 
 def _named(blocks: Sequence[int]) -> str:

@@ -158,6 +158,27 @@ def first_conflicting_layers(records: Sequence[SweepRecord]) -> list[float]:
     return [first_conflicting_place(record) or math.inf for record in records]
 
 
+@dataclasses.dataclass(frozen=True)
+class Deepest:
+    """The deepest networks of one width, which set its boundary, by what they did in epoch 1."""
+
+    depth: int
+    sound: list[SweepRecord]
+    diverged: int
+
+    @property
+    def conflicting(self) -> int:
+        return sum(first_conflicting_place(record) is not None for record in self.sound)
+
+
+def deepest_of(records: Sequence[SweepRecord]) -> Deepest:
+    """Of networks of one width."""
+    depth = max(record.depth for record in records)
+    deepest = select.only(records, depth=depth)
+    sound = [record for record in deepest if None not in record.history.entropy[1]]
+    return Deepest(depth, sound, len(deepest) - len(sound))
+
+
 def boundary(records: Sequence[SweepRecord]) -> dict[int, float | None]:
     """For each width, the depth from which fully connected networks conflict; None when even the
     deepest does not.
@@ -168,9 +189,7 @@ def boundary(records: Sequence[SweepRecord]) -> dict[int, float | None]:
     """
     result: dict[int, float | None] = {}
     for width in select.widths(records):
-        column = select.only(records, width=width)
-        deepest = select.only(column, depth=max(record.depth for record in column))
-        sound = [record for record in deepest if None not in record.history.entropy[1]]
+        sound = deepest_of(select.only(records, width=width)).sound
         middle = median(first_conflicting_layers(sound)) if sound else math.inf
         result[width] = None if math.isinf(middle) else middle
     return result

@@ -256,13 +256,20 @@ def _draw_maps(
             interpolation="nearest",
             extent=(0.5, depth + 0.5, -0.5, record.epochs_trained + 0.5),
         )
-        first = summary.first_conflicting_place(record)
-        where = "no conflict" if first is None else f"first conflict: layer {first}"
+        where = _where_conflicts_begin(record)
         axes.set_title(f"width {width}, L = {depth}\n{where} (epoch 1)", fontsize=8)
         axes.set_xlabel("layer")
         axes.set_ylabel("epoch")
         axes.yaxis.get_major_locator().set_params(integer=True)
     figure.colorbar(image, ax=panels, label="bundle entropy $H^l$ [nats]")
+
+
+def _where_conflicts_begin(record: SweepRecord) -> str:
+    """After epoch 1, in the few words that a panel has room for."""
+    first = summary.first_conflicting_place(record)
+    if first is not None:
+        return f"first conflict: layer {first}"
+    return "diverged" if None in record.history.entropy[1] else "no conflict"
 
 
 def entropy_profiles(records: Sequence[SweepRecord], caption: str) -> Picture:

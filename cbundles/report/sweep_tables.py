@@ -8,6 +8,7 @@ from cbundles.config import layers_of_block
 from cbundles.records import OWN_READING, MeasuredRecord, SweepHistory, SweepRecord
 from cbundles.report import select, summary
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
+from cbundles.report.words import counted
 
 
 def network_table(rows: Sequence[Row]) -> Table:
@@ -172,7 +173,7 @@ def _boundary_line(width: int, depth: float | None, records: Sequence[SweepRecor
     diverged = sum(summary.is_diverged(record) for record in records)
     note = f" ({diverged} diverged)" if diverged else ""
     if depth is None:
-        return f"width {width}: no conflicting layer; accuracy {_accuracies(records)}{note}"
+        return f"width {width}: {_why_no_boundary(records)}; accuracy {_accuracies(records)}{note}"
     below = [record for record in records if record.depth < depth]
     above = [record for record in records if record.depth >= depth]
     shallower = f"{_accuracies(below)} in shallower networks, " if below else ""
@@ -180,6 +181,19 @@ def _boundary_line(width: int, depth: float | None, records: Sequence[SweepRecor
         f"width {width}: layers conflict from depth {depth:g}; accuracy "
         f"{shallower}{_accuracies(above)} from there on{note}"
     )
+
+
+def _why_no_boundary(records: Sequence[SweepRecord]) -> str:
+    """That no layer conflicts, where this is known of every network; otherwise how many of the
+    deepest networks conflict, and how many say nothing since they diverged."""
+    deepest = summary.deepest_of(records)
+    if not deepest.conflicting and not any(map(summary.is_diverged, records)):
+        return "no conflicting layer"
+    networks = counted(len(deepest.sound) + deepest.diverged, "network")
+    text = f"no boundary: {deepest.conflicting} of {networks} of depth {deepest.depth} conflict"
+    if deepest.diverged:
+        text += f", {deepest.diverged} diverged,"
+    return f"{text} after epoch 1"
 
 
 def _accuracies(records: Sequence[SweepRecord]) -> str:

@@ -52,7 +52,7 @@ def conflicts_earlier_when_narrow(group: Evidence[SweepRecord]) -> Finding | Non
     for width, records in columns.items():
         middle = median(first_conflicting_layers(records))
         medians.append(middle)
-        part = f"width {width}: {_layer(middle)}"
+        part = f"width {width}: {_median_layer(records)}"
         if not math.isinf(middle):
             conflicting = [r for r in records if first_conflicting_place(r)]
             rank = median(_rank_of_layer_and_entropy(record) for record in conflicting)
@@ -71,8 +71,13 @@ def _rank_of_layer_and_entropy(record: SweepRecord) -> float:
     return spearman(range(len(entropies)), entropies)
 
 
-def _layer(number: float) -> str:
-    return "none" if math.isinf(number) else f"{number:g}"
+def _median_layer(records: Sequence[Record]) -> str:
+    """The median of the first conflicting layers; where that is none, how many conflict."""
+    layers = first_conflicting_layers(records)
+    if not math.isinf(median(layers)):
+        return f"{median(layers):g}"
+    conflicting = sum(not math.isinf(layer) for layer in layers)
+    return f"none ({conflicting} of {len(layers)} conflict)" if conflicting else "none"
 
 
 def conflicts_in_the_same_layer(group: Evidence[SweepRecord]) -> Finding | None:
@@ -80,7 +85,10 @@ def conflicts_in_the_same_layer(group: Evidence[SweepRecord]) -> Finding | None:
     if min(select.seeds(short), select.seeds(long)) < 5:
         return None
     a, b = (median(first_conflicting_layers(records)) for records in (short, long))
-    ours = f"first conflicting layer: {_layer(a)} at L = 25, {_layer(b)} at L = 150 (medians)"
+    ours = (
+        f"first conflicting layer: {_median_layer(short)} at L = 25, {_median_layer(long)} at "
+        "L = 150 (medians)"
+    )
     same = not math.isinf(a) and abs(a - b) <= 5
     return finding_on(group, ours, same, short + long)
 
