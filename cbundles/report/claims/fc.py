@@ -71,7 +71,7 @@ def _rank_of_layer_and_entropy(record: SweepRecord) -> float:
     return spearman(range(len(entropies)), entropies)
 
 
-def _median_layer(records: Sequence[Record]) -> str:
+def _median_layer(records: Sequence[SweepRecord]) -> str:
     """The median of the first conflicting layers; where that is none, how many conflict."""
     layers = first_conflicting_layers(records)
     if not math.isinf(median(layers)):
