@@ -16,6 +16,7 @@ from cbundles.commands.checks import check_against_data, require_epochs, require
 from cbundles.commands.output import (
     NOTHING_WAS_RUN,
     list_files,
+    say,
     say_failures,
     say_what_was_found,
     say_whose_times,
@@ -37,7 +38,7 @@ from cbundles.decisions import edits
 from cbundles.executor import planner
 from cbundles.executor.planner import PopulationJob
 from cbundles.networks.shape import Shape, shape_of
-from cbundles.report import runs, summary, sweep_tables, views
+from cbundles.report import answer, runs, summary, sweep_tables, views
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Table
 from cbundles.store import Store
@@ -260,8 +261,8 @@ def _show_outcome(outcome: Outcome, console: Console) -> None:
     if len(rows) > TABLE_ROWS_SHOWN:
         console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
     console.print()
-    for line in sweep_tables.boundary_lines(networks):
-        console.print(line, highlight=False, markup=False)
+    for line in answer.lines(networks):
+        say(console, line)
     if networks:
         console.print()
         list_files(console, "table", [store.folder / "table.csv"])

@@ -20,6 +20,7 @@ from cbundles.config import SECTIONS, layers_of_block
 from cbundles.records import NetworkRecord, Number, Record, SweepRecord
 from cbundles.report import select
 
+CLEAR_RATE = 1e-3  # with a smaller conflict rate, a conflict may hang on a single pair of samples
 TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
 
 
@@ -42,9 +43,12 @@ SETTINGS = _settings_by_column()
 def summary_of(record: SweepRecord) -> dict[str, Any]:
     """The table row of a completion record. None stands for "does not exist".
 
+    test_accuracy: mean over the last epochs, as in the paper; test_accuracy_last: after the last.
     bundle_entropy, num_bundles: of the last hidden layer, means over the epochs; the column
     bundle_entropy_initial is before training, bundle_entropy_first after epoch 1,
-    bundle_entropy_last after the last. conflict_rate: likewise, of records that have it. Columns
+    bundle_entropy_last after the last. conflict_rate: likewise, of records that have it.
+    first_conflicting_layer: with H > 0 after epoch 1; first_clear_layer: with a conflict rate above
+    `CLEAR_RATE` then, and first_clear_layer_last: after the last epoch. Columns
     with a name in brackets say the same of the last layer in that further reading; those with a
     step in brackets what was measured after that step of the first epoch. A diverged network (NaN
     or infinity in a measured layer) has no entropy from there on.
@@ -61,12 +65,14 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
         "seed": record.seed,
         "epochs": record.epochs_trained,
         "test_accuracy": accuracy_of(record),
+        "test_accuracy_last": history.test_accuracy[-1],
         "train_loss": history.train_loss[-1],
         "bundle_entropy": entropy_of(record),
         "bundle_entropy_initial": initial,
         "bundle_entropy_first": entropies[0],
         "bundle_entropy_last": entropies[-1],
         "conflict_rate": _mean_of_known(history.last("conflict_rate")[1:]),
+        "conflict_rate_last": _mean_of_known(history.last("conflict_rate")[-1:]),
         "num_bundles": round(fmean(bundles), 1),
         **_first_conflict(record),
         "diverged": is_diverged(record),
@@ -138,17 +144,30 @@ def _first_conflict(record: SweepRecord) -> dict[str, int | None]:
     """Where conflicts begin. Of a VGG or ResNet the outputs of blocks are measured, so the layer is
     the first of its block."""
     place = first_conflicting_place(record)
-    if record.family == "fc":
-        return {"first_conflicting_layer": place, "first_conflicting_block": None}
-    layer = None if place is None else layers_of_block(place)[0]
-    return {"first_conflicting_layer": layer, "first_conflicting_block": place}
+    rates = record.history.conflict_rate
+    return {
+        "first_conflicting_layer": _layer_at(place, record.family),
+        "first_conflicting_block": None if record.family == "fc" else place,
+        "first_clear_layer": _layer_at(first_above(CLEAR_RATE, rates[1]), record.family),
+        "first_clear_layer_last": _layer_at(first_above(CLEAR_RATE, rates[-1]), record.family),
+    }
+
+
+def _layer_at(place: int | None, family: str) -> int | None:
+    """The layer at a measured place: a layer, or a block of a VGG or ResNet."""
+    return place if place is None or family == "fc" else layers_of_block(place)[0]
 
 
 def first_conflicting_place(record: SweepRecord) -> int | None:
     """The first measured layer, or block of a VGG or ResNet, counted from 1, with H^l > 0 after the
     first epoch; None when none conflicts."""
-    for place, entropy in enumerate(record.history.entropy[1], start=1):
-        if entropy is not None and entropy > 0:
+    return first_above(0.0, record.history.entropy[1])
+
+
+def first_above(limit: float, layers: Sequence[Number]) -> int | None:
+    """The number, from 1, of the first layer with more than that; None without any."""
+    for place, value in enumerate(layers, start=1):
+        if value is not None and value > limit:
             return place
     return None
 
@@ -156,27 +175,6 @@ def first_conflicting_place(record: SweepRecord) -> int | None:
 def first_conflicting_layers(records: Sequence[SweepRecord]) -> list[float]:
     """First conflicting layers after the first epoch; infinite where no layer conflicts."""
     return [first_conflicting_place(record) or math.inf for record in records]
-
-
-@dataclasses.dataclass(frozen=True)
-class Deepest:
-    """The deepest networks of one width, which set its boundary, by what they did in epoch 1."""
-
-    depth: int
-    sound: list[SweepRecord]
-    diverged: int
-
-    @property
-    def conflicting(self) -> int:
-        return sum(first_conflicting_place(record) is not None for record in self.sound)
-
-
-def deepest_of(records: Sequence[SweepRecord]) -> Deepest:
-    """Of networks of one width."""
-    depth = max(record.depth for record in records)
-    deepest = select.only(records, depth=depth)
-    sound = [record for record in deepest if None not in record.history.entropy[1]]
-    return Deepest(depth, sound, len(deepest) - len(sound))
 
 
 def boundary(records: Sequence[SweepRecord]) -> dict[int, float | None]:
@@ -189,7 +187,9 @@ def boundary(records: Sequence[SweepRecord]) -> dict[int, float | None]:
     """
     result: dict[int, float | None] = {}
     for width in select.widths(records):
-        sound = deepest_of(select.only(records, width=width)).sound
+        column = select.only(records, width=width)
+        deepest = select.only(column, depth=max(record.depth for record in column))
+        sound = [record for record in deepest if None not in record.history.entropy[1]]
         middle = median(first_conflicting_layers(sound)) if sound else math.inf
         result[width] = None if math.isinf(middle) else middle
     return result

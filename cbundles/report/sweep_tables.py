@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 
 from cbundles.config import layers_of_block
 from cbundles.records import OWN_READING, MeasuredRecord, SweepHistory, SweepRecord
-from cbundles.report import select, summary
+from cbundles.report import summary
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
-from cbundles.report.words import counted
 
 
 def network_table(rows: Sequence[Row]) -> Table:
@@ -19,7 +18,7 @@ def network_table(rows: Sequence[Row]) -> Table:
     columns = [_setting_column(key) for key in differing] + USUAL_COLUMNS
     columns += [_further_column(key) for key in distinct_keys(rows) if _is_further(key)]
     if all(row["conflict_rate"] is None for row in rows):  # written before there were rates
-        columns.remove(CONFLICT_RATE)
+        columns = [column for column in columns if column not in ONLY_WITH_RATES]
     families = {row["model"] for row in rows}
     if families == {"fc"}:
         columns.remove(FIRST_BLOCK)
@@ -57,7 +56,7 @@ def _number(key: str, title: str, show: Callable[[Row], str] | None = None) -> C
 
 
 def _show_entropy(row: Row) -> str:
-    return "diverged" if row["diverged"] else formatted("bundle_entropy", "{:.3f}")(row)
+    return "diverged" if row["diverged"] else formatted("bundle_entropy_last", "{:.3f}")(row)
 
 
 def _show_first_block(row: Row) -> str:
@@ -68,20 +67,31 @@ def _show_first_block(row: Row) -> str:
     return f"{block} (layers {first} and {second})"
 
 
-QUANTITIES = {"bundle_entropy": "bundle entropy H^L", "conflict_rate": "conflict rate c^L"}
-CONFLICT_RATE = _number(
-    "conflict_rate", QUANTITIES["conflict_rate"], formatted("conflict_rate", "{:.2g}")
+QUANTITIES = {"bundle_entropy": "mean H^L", "conflict_rate": "mean conflict rate"}
+# Whatever says how a network is, says it after the last epoch; means stand in table.csv.
+RATE_LAST = _number(
+    "conflict_rate_last", "conflict rate, last epoch", formatted("conflict_rate_last", "{:.2g}")
 )
-FIRST_LAYER = _number("first_conflicting_layer", "first conflicting layer")
-FIRST_BLOCK = _number("first_conflicting_block", "first conflicting block", _show_first_block)
+CLEAR_FIRST = _number("first_clear_layer", "first conflicting layer, epoch 1")
+CLEAR_LAST = _number("first_clear_layer_last", "first conflicting layer, last epoch")
+FIRST_LAYER = _number("first_conflicting_layer", "first layer with H > 0, epoch 1")
+FIRST_BLOCK = _number(
+    "first_conflicting_block", "first block with H > 0, epoch 1", _show_first_block
+)
+ONLY_WITH_RATES = (RATE_LAST, CLEAR_FIRST, CLEAR_LAST)
 USUAL_COLUMNS = [
     _number("width", "width"),
     _number("depth", "depth"),
     _number("seed", "seed"),
-    _number("test_accuracy", "test accuracy", formatted("test_accuracy", "{:.1f} %", 100)),
-    _number("bundle_entropy", QUANTITIES["bundle_entropy"], _show_entropy),
-    CONFLICT_RATE,
-    _number("num_bundles", "bundles", formatted("num_bundles", "{:.0f}")),
+    _number(
+        "test_accuracy_last",
+        "accuracy, last epoch",
+        formatted("test_accuracy_last", "{:.1f} %", 100),
+    ),
+    _number("bundle_entropy_last", "H^L, last epoch", _show_entropy),
+    RATE_LAST,
+    CLEAR_LAST,
+    CLEAR_FIRST,
     FIRST_LAYER,
     FIRST_BLOCK,
     _number("parameters", "parameters", formatted("parameters", "{:,}")),
@@ -89,10 +99,10 @@ USUAL_COLUMNS = [
 ]
 
 
-def network_page(name: str, rows: Sequence[Row], notes: Sequence[str]) -> str:
-    """The table in Markdown, under the run's name and the lines that say how it was made."""
-    lines = [f"# {name}", "", *(f"- {note}" for note in notes), "", ""]
-    return "\n".join(lines) + network_table(rows).markdown()
+def network_page(name: str, rows: Sequence[Row], notes: Sequence[str], answer: str) -> str:
+    """The table in Markdown, under the run's name, what it answers, and how it was made."""
+    made = "".join(f"- {note}\n" for note in notes)
+    return f"# {name}\n\n{answer}\n{network_table(rows).markdown()}\n{made}"
 
 
 def layer_rows(record: SweepRecord) -> list[Row]:
@@ -154,50 +164,3 @@ def _layer_or_block(family: str, place: int) -> Row:
     if family == "fc":
         return {"block": None, "layer": place}
     return {"block": place, "layer": "-".join(map(str, layers_of_block(place)))}
-
-
-def boundary_lines(records: Sequence[SweepRecord]) -> list[str]:
-    """For each width of each variant, one sentence: where conflicts begin, and what that costs."""
-    lines = []
-    for group in summary.variants(records):
-        if group.cell.model.family != "fc":
-            continue
-        which = f" [{group.name}]" if group.name else ""
-        for width, depth in summary.boundary(group.records).items():
-            networks = select.only(group.records, width=width)
-            lines.append(_boundary_line(width, depth, networks) + which)
-    return lines
-
-
-def _boundary_line(width: int, depth: float | None, records: Sequence[SweepRecord]) -> str:
-    diverged = sum(summary.is_diverged(record) for record in records)
-    note = f" ({diverged} diverged)" if diverged else ""
-    if depth is None:
-        return f"width {width}: {_why_no_boundary(records)}; accuracy {_accuracies(records)}{note}"
-    below = [record for record in records if record.depth < depth]
-    above = [record for record in records if record.depth >= depth]
-    shallower = f"{_accuracies(below)} in shallower networks, " if below else ""
-    return (
-        f"width {width}: layers conflict from depth {depth:g}; accuracy "
-        f"{shallower}{_accuracies(above)} from there on{note}"
-    )
-
-
-def _why_no_boundary(records: Sequence[SweepRecord]) -> str:
-    """That no layer conflicts, where this is known of every network; otherwise how many of the
-    deepest networks conflict, and how many say nothing since they diverged."""
-    deepest = summary.deepest_of(records)
-    if not deepest.conflicting and not any(map(summary.is_diverged, records)):
-        return "no conflicting layer"
-    networks = counted(len(deepest.sound) + deepest.diverged, "network")
-    text = f"no boundary: {deepest.conflicting} of {networks} of depth {deepest.depth} conflict"
-    if deepest.diverged:
-        text += f", {deepest.diverged} diverged,"
-    return f"{text} after epoch 1"
-
-
-def _accuracies(records: Sequence[SweepRecord]) -> str:
-    percent = [100 * summary.accuracy_of(record) for record in records]
-    if len(percent) == 1:
-        return f"{percent[0]:.1f} %"
-    return f"{min(percent):.1f}-{max(percent):.1f} %"

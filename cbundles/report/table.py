@@ -130,7 +130,11 @@ class Table:
             title=title, title_justify="left", box=None, header_style="bold", pad_edge=False
         )
         for column in self.columns:
-            table.add_column(column.title, justify="right" if column.to_the_right else "left")
+            table.add_column(
+                column.title,
+                justify="right" if column.to_the_right else "left",
+                min_width=max(map(len, column.title.split()), default=0),  # words stay whole
+            )
         for line in self.texts:
             table.add_row(*line)
         return table

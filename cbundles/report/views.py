@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cbundles.config import AUTOTUNE, GROW, TOY, TUNE
 from cbundles.files import write_atomically
-from cbundles.report import arm_tables, lesions, remeasured, summary, sweep_tables, table1
+from cbundles.report import answer, arm_tables, lesions, remeasured, summary, sweep_tables, table1
 from cbundles.report.runs import Run
 from cbundles.report.table import Table
 from cbundles.store import PRUNED, Store
@@ -58,10 +58,10 @@ def _write_networks(run: Run) -> None:
         f"{len(rows)} networks; data {data}",
         *summary.origin_lines(run.records),
         *sorted({summary.probe_of(record) for record in run.sweeps}),
-        *sweep_tables.boundary_lines(run.sweeps),
     ]
     folder, name = run.store.folder, run.description.get("name", run.name)
     Table(rows).write_csv(folder / "table.csv")
-    write_atomically(folder / "table.md", sweep_tables.network_page(name, rows, notes))
+    page = sweep_tables.network_page(name, rows, notes, answer.page(run.sweeps))
+    write_atomically(folder / "table.md", page)
     layers = [row for record in run.sweeps for row in sweep_tables.layer_rows(record)]
     Table(layers).write_csv(folder / "layers.csv")

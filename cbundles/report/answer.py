@@ -1,0 +1,235 @@
+"""What a sweep answers: which layers hurt, and how deep should a network of this width be?
+
+Layers are looked at in the deepest networks of each width: after the first epoch, as the paper
+does, and after the last one. A single pair of samples in one bundle makes H positive and says
+little, so a layer counts as conflicting here when its conflict rate is above `CLEAR_RATE`; the
+paper's H > 0 stands beside it. An answer names how many networks it rests on, and says so where H
+explains nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, median_low
+
+from cbundles.config import layers_of_block
+from cbundles.records import SweepRecord
+from cbundles.report import select
+from cbundles.report.summary import CLEAR_RATE, first_above
+from cbundles.report.words import counted
+
+CHANCE_MARGIN = 0.02  # no better than so much above the share of one of equally large classes
+LOSS_WORTH_A_WORD = 0.1  # by so much the deepest networks are worse than the best ones
+
+FOOTNOTE = (
+    f"A layer conflicts when its conflict rate is above {CLEAR_RATE:g}: the probability that two "
+    "samples of different classes share a bundle. A single such pair makes H > 0."
+)
+FOOTNOTE_WITHOUT_RATES = "A layer conflicts when H > 0, which a single pair of samples can cause."
+
+DEPTH_AND_SEED = ("model.depth", "model.blocks", "training.seed")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is said of networks that differ in depth and seed alone.
+
+    advice: which networks, and how deep they should be
+    evidence: what that rests on, sentence by sentence
+    """
+
+    advice: str
+    evidence: tuple[str, ...]
+
+    @property
+    def as_lines(self) -> list[str]:
+        """For a terminal."""
+        return [self.advice, *(f"    {sentence}" for sentence in self.evidence)]
+
+    @property
+    def as_markdown(self) -> str:
+        """An item of a list."""
+        return "\n".join([f"- {self.advice}", *(f"  - {each}" for each in self.evidence), ""])
+
+
+def answers(records: Sequence[SweepRecord]) -> list[Answer]:
+    """The answer for each width of a sweep, and each of its other settings."""
+    told = []
+    for group in select.groups(records, across=DEPTH_AND_SEED):
+        name = (
+            f"{'width' if group.cell.model.family == 'fc' else 'filters'} {group.records[0].width}"
+        )
+        others = {path: value for path, value in group.apart.items() if path not in SAID_BY_NAME}
+        apart = select.Group(group.records, others).name
+        told.append(_answer(f"{name}, {apart}" if apart else name, group.records))
+    return told
+
+
+def lines(records: Sequence[SweepRecord]) -> list[str]:
+    """All answers, and what they mean by a conflict, for a terminal."""
+    told = [line for each in answers(records) for line in each.as_lines]
+    return [*told, footnote(records)] if told else []
+
+
+def page(records: Sequence[SweepRecord]) -> str:
+    """The same in Markdown."""
+    told = "".join(each.as_markdown for each in answers(records))
+    return f"{told}\n{footnote(records)}\n" if told else ""
+
+
+def footnote(records: Sequence[SweepRecord]) -> str:
+    """What an answer means by a conflict."""
+    known = any(record.history.conflict_rate[-1][-1] is not None for record in records)
+    return FOOTNOTE if known else FOOTNOTE_WITHOUT_RATES
+
+
+SAID_BY_NAME = ("model.width", "model.base_filters")
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where conflicts begin in networks of one depth, at one time.
+
+    sound: how many networks did not diverge
+    clear: the first layer (or block) of each whose conflict rate exceeds `CLEAR_RATE`; infinite
+        where there is none. None where rates were not measured, in records of earlier versions.
+    any_pair: the same for H > 0
+    """
+
+    sound: int
+    clear: list[float] | None
+    any_pair: list[float]
+
+    @property
+    def judged(self) -> list[float]:
+        """The reading that the answer is based on."""
+        return self.any_pair if self.clear is None else self.clear
+
+    @property
+    def first(self) -> float:
+        """The median over networks; infinite where most of them do not conflict."""
+        return median_low(self.judged) if self.judged else math.inf
+
+
+def places(records: Sequence[SweepRecord], evaluation: int) -> Places:
+    """Where conflicts begin after an evaluation: 1 is the first epoch, -1 the last."""
+    sound = [record for record in records if None not in record.history.entropy[evaluation]]
+    rates = [record.history.conflict_rate[evaluation] for record in sound]
+    known = all(None not in rate for rate in rates)
+    entropies = [record.history.entropy[evaluation] for record in sound]
+    return Places(
+        sound=len(sound),
+        clear=[first_above(CLEAR_RATE, rate) or math.inf for rate in rates] if known else None,
+        any_pair=[first_above(0.0, entropy) or math.inf for entropy in entropies],
+    )
+
+
+def _answer(name: str, records: Sequence[SweepRecord]) -> Answer:
+    deepest = select.only(records, depth=max(record.depth for record in records))
+    early, trained = places(deepest, 1), places(deepest, -1)
+    return Answer(
+        f"{name}: {_advice(records, early, trained)}",
+        (
+            f"{_deepest(deepest)}, trained: {_where(trained, deepest)}",
+            f"{_deepest(deepest)}, after epoch 1: {_where(early, deepest)}",
+            _accuracies(records),
+        ),
+    )
+
+
+def _advice(records: Sequence[SweepRecord], early: Places, trained: Places) -> str:
+    family = records[0].family
+    first = min(early.first, trained.first)
+    if not early.sound and not trained.sound:
+        return "the deepest networks diverged, so their layers say nothing"
+    if first == 1:
+        return "layers conflict from the first one on, so the depth is not what limits it"
+    if not math.isinf(first):
+        return _fewer_layers(early.first, trained.first, family)
+    what_is_bad = _loss_without_conflict(records)
+    if what_is_bad:
+        return f"H says nothing here: most networks have no conflicting layer, yet {what_is_bad}"
+    return f"most networks have no conflicting layer up to {_deepest(records)}"
+
+
+def _fewer_layers(early: float, trained: float, family: str) -> str:
+    """The advice where conflicts begin: by the trained networks, and by their first epoch."""
+    told = []
+    for when, first in (("when trained", trained), ("after epoch 1", early)):
+        if math.isinf(first):
+            told.append(f"nowhere in most networks {when}")
+        else:
+            layer = first if family == "fc" else layers_of_block(int(first))[0]
+            told.append(f"in layer {layer:g} {when}")
+    if early == trained:
+        return f"use fewer layers: conflicts begin {told[0].removesuffix(' when trained')}"
+    return f"use fewer layers: conflicts begin {', '.join(told)}"
+
+
+def _deepest(records: Sequence[SweepRecord]) -> str:
+    return counted(max(record.depth for record in records), "layer")
+
+
+def _loss_without_conflict(records: Sequence[SweepRecord]) -> str:
+    """What is wrong with networks in which H sees nothing; "" where nothing is."""
+    by_depth = accuracy_by_depth(records)
+    depth, best = max(by_depth), max(by_depth.values())
+    if is_at_chance(by_depth[depth], records[0]):
+        return f"networks of {counted(depth, 'layer')} are at chance"
+    lost = 100 * (best - by_depth[depth])
+    if lost > 100 * LOSS_WORTH_A_WORD:
+        return f"{counted(depth, 'layer')} are {lost:.0f} points worse than the best depth"
+    return ""
+
+
+def _where(found: Places, networks: Sequence[SweepRecord]) -> str:
+    """``conflicts from layer 34 on in 2 of 3 networks; H > 0 from layer 31 on in 3``."""
+    family, diverged = networks[0].family, len(networks) - found.sound
+    of = f"of {counted(len(networks), 'network')}"
+    text = f"conflicts in none {of}"
+    conflicting = [place for place in found.judged if not math.isinf(place)]
+    if conflicting:
+        place = _layer(median_low(conflicting), family)
+        text = f"conflicts from {place} on in {len(conflicting)} {of}"
+    pairs = [place for place in found.any_pair if not math.isinf(place)]
+    if found.clear is not None and pairs and pairs != conflicting:
+        text += f"; H > 0 from {_layer(median_low(pairs), family)} on in {len(pairs)}"
+    return f"{text}; {diverged} diverged" if diverged else text
+
+
+def _layer(place: float, family: str) -> str:
+    if family == "fc":
+        return f"layer {place:g}"
+    first, second = layers_of_block(int(place))
+    return f"block {place:g} (layers {first} and {second})"
+
+
+def _accuracies(records: Sequence[SweepRecord]) -> str:
+    """The best depth, the deepest, and those that are at chance."""
+    by_depth = accuracy_by_depth(records)
+    best = max(by_depth, key=lambda depth: by_depth[depth])
+    text = f"accuracy after the last epoch: best {100 * by_depth[best]:.1f} % with {best} layers"
+    deepest = max(by_depth)
+    if deepest != best:
+        text += f", {100 * by_depth[deepest]:.1f} % with {deepest}"
+    chance = [depth for depth in sorted(by_depth) if is_at_chance(by_depth[depth], records[0])]
+    if chance:
+        text += f"; at chance with {', '.join(map(str, chance))}"
+    return text
+
+
+def accuracy_by_depth(records: Sequence[SweepRecord]) -> dict[int, float]:
+    """Mean over seeds of the test accuracy after the last epoch, by depth."""
+    return {
+        depth: fmean(
+            record.history.test_accuracy[-1] for record in select.only(records, depth=depth)
+        )
+        for depth in select.depths(records)
+    }
+
+
+def is_at_chance(accuracy: float, record: SweepRecord) -> bool:
+    """Whether a network is hardly better than one that knows nothing of its input."""
+    return accuracy <= 1 / record.num_classes + CHANCE_MARGIN
