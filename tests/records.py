@@ -2,10 +2,71 @@
 
 from __future__ import annotations
 
-import dataclasses
+import math
+
+import msgspec
 
 from cbundles import config
 from cbundles.decisions import removal
+from cbundles.records import (
+    TRAINED_CASES,
+    Blocks,
+    Comparison,
+    EditedHistory,
+    Event,
+    GrowRecord,
+    InputGradients,
+    Layers,
+    LesionRecord,
+    MeasuredRecord,
+    Origin,
+    PlainNetwork,
+    PrunedRecord,
+    Scoring,
+    SweepHistory,
+    SweepRecord,
+    ToyHistory,
+    ToyRecord,
+    ToyTraining,
+    TuneRecord,
+)
+
+ORIGIN = Origin(
+    platform="cpu",
+    device="cpu",
+    processor="a test",
+    versions={"jax": "0"},
+    commit="none",
+    data_fingerprint="made up",
+)
+
+
+def changed(record, **fields):
+    """A record with other values in some fields; a dictionary changes a part of what is there."""
+    for name, value in fields.items():
+        part = getattr(record, name)
+        if isinstance(value, dict) and not isinstance(part, dict):
+            fields[name] = changed(part, **value)
+    return msgspec.structs.replace(record, **fields)
+
+
+def with_settings(record, **sections):
+    """A record of a network with other settings."""
+    config = {name: {**keys, **sections.get(name, {})} for name, keys in record.config.items()}
+    return changed(record, config=config)
+
+
+def entries_of(history):
+    """What was measured each time, as a list of dictionaries."""
+    return _entries(msgspec.to_builtins(history), range(len(history)))
+
+
+def _entries(columns, numbers):
+    columns = {
+        name: _entries(values, numbers) if isinstance(values, dict) else values
+        for name, values in columns.items()
+    }
+    return [{name: values[number] for name, values in columns.items()} for number in numbers]
 
 
 def record(
@@ -23,29 +84,30 @@ def record(
         config.Probe(**probe),
     )
     h = entropy or [0.0 if first is None or layer < first else 0.5 for layer in range(1, depth + 1)]
-    after = {"entropy": h, "num_bundles": [bundles] * len(h)}
-    history = [{"test_accuracy": 0.1, "train_loss": None, "entropy": [initial] * len(h),
-                "num_bundles": [bundles] * len(h)}]  # fmt: skip
-    for epoch in range(1, epochs + 1):
-        scores = {"test_accuracy": accuracy * epoch / epochs, "train_loss": 1 / epoch}
-        history.append({**scores, **after})
-    return {
-        "cell": cell.id,
-        "config": cell.asdict(),
-        "num_classes": 10,
-        "parameters": 100 * width,
-        "bytes": 400 * width,
-        "flops": depth * width * width,
-        "platform": "cpu",
-        "device": "cpu",
-        "processor": "a test",
-        "versions": {"jax": "0"},
-        "commit": "none",
-        "history": history,
-        "seconds": [0.1] + [1.0] * epochs,
-        "compile_seconds": 2.0,
-        "population": 1,
-    }
+    after, numbers = range(1, epochs + 1), [bundles] * len(h)
+    unknown = [None] * len(h)
+    history = SweepHistory(
+        test_accuracy=[0.1, *(accuracy * epoch / epochs for epoch in after)],
+        train_loss=[None, *(1 / epoch for epoch in after)],
+        entropy=[[initial] * len(h), *([*h] for _ in after)],
+        conflict_rate=[[*unknown] for _ in range(epochs + 1)],
+        num_bundles=[[*numbers] for _ in range(epochs + 1)],
+    )
+    return SweepRecord(
+        id=cell.id,
+        origin=ORIGIN,
+        config=cell.asdict(),
+        num_classes=10,
+        parameters=100 * width,
+        bytes=400 * width,
+        flops=depth * width * width,
+        compile_seconds=2.0,
+        population=1,
+        largest_entropy=math.log(10),
+        history=history,
+        seconds=[0.1] + [1.0] * epochs,
+        probe_seconds=[],
+    )
 
 
 def lesion_record(seed, *, conflicting, depth=120, harmless=None, rise=200, every=1):
@@ -66,41 +128,39 @@ def lesion_record(seed, *, conflicting, depth=120, harmless=None, rise=200, ever
         for variant in removal.variants(blocks, settings)
     ]
     single = [lost for variant, lost, _ in evaluated if variant.of == removal.SINGLE]
-    return {
-        "cell": cell["cell"],
-        "config": cell["config"],
-        "settings": dataclasses.asdict(settings),
-        "images": 2000,
-        "correct": 1860,
-        "blocks": {**blocks, "lost": single, "gained": [0] * number},
-        "curves": removal.curves(evaluated),
-    }
+    return LesionRecord(
+        id=cell.id,
+        origin=ORIGIN,
+        config=cell.config,
+        settings=settings,
+        images=2000,
+        correct=1860,
+        blocks=Blocks(**blocks, conflict_rate=[None] * number, lost=single, gained=[0] * number),
+        curves=removal.curves(evaluated),
+        network="made up",
+    )
 
 
-def arms_record(experiment, cell, history, events, scores):
+def arms_record(kind, cell, entries, events, scores):
     """A completion record of a network whose depth changed."""
-    return {
-        "cell": cell.id,
-        "config": cell.asdict(),
-        "experiment": experiment,
-        "num_classes": 2,
-        "parameters": 30 * history[-1]["depth"],
-        "bytes": 120 * history[-1]["depth"],
-        "flops": 10 * history[-1]["depth"],
-        "history": history,
-        "events": events,
-        "scores": scores,
-        "seconds": 2.0,
-        "compile_seconds": 1.0,
-        "programs": 2,
-        "population": 1,
-        "platform": "cpu",
-        "device": "cpu",
-        "processor": "a test",
-        "versions": {"jax": "0"},
-        "commit": "none",
-        "data_fingerprint": "spirals-made-up",
-    }
+    depth = entries[-1]["depth"]
+    return kind(
+        id=cell.id,
+        origin=ORIGIN,
+        config=cell.asdict(),
+        num_classes=2,
+        parameters=30 * depth,
+        bytes=120 * depth,
+        flops=10 * depth,
+        compile_seconds=1.0,
+        population=1,
+        steps_per_epoch=9,
+        history=EditedHistory.of_entries(entries),
+        events=msgspec.convert(events, list[Event]),
+        scores=msgspec.convert(scores, list[Scoring]),
+        seconds=2.0,
+        programs=2,
+    )
 
 
 def growth_record(
@@ -124,7 +184,8 @@ def growth_record(
         value = None if diverged and epoch > 1 else 0.8 * (loss / 0.8) ** (epoch / epochs)
         history.append({"epoch": epoch, "flops": flops, "depth": layers,
                         "train_loss": value, "test_loss": value and 2 * value,
-                        "test_accuracy": 0.5 if value is None else 1 - value / 2})  # fmt: skip
+                        "test_accuracy": 0.5 if value is None else 1 - value / 2,
+                        "train_accuracy": 1.0})  # fmt: skip
         due = (epoch - growth["first_epoch"]) % growth["every"] == 0
         if arm in config.INSERTING and growth["first_epoch"] <= epoch and due and layers < final:
             sensitivities = [0.1 * (position + 1) * (1 + seed / 10) for position in range(layers)]
@@ -135,7 +196,7 @@ def growth_record(
             events.append({"epoch": epoch, "kind": "insert", "position": position, "count": 1,
                            "depth": layers, "loss_before": value})  # fmt: skip
         flops += 1000.0 * layers
-    return arms_record("grow", cell, history, events, scores)
+    return arms_record(GrowRecord, cell, history, events, scores)
 
 
 def tuning_record(
@@ -174,4 +235,90 @@ def tuning_record(
         epoch += 1
     scores = [{"epoch": 0, "sensitivities": [0.1] * start, "existing": [0.1] * start,
                "entropy": [0.0] * start}]  # fmt: skip
-    return arms_record("tune", cell, history, events, scores)
+    return arms_record(TuneRecord, cell, history, events, scores)
+
+
+def toy_record(
+    case, seed, *, bundles=1, deviation=0.001, accuracy=1.0, norm=1.0, lag=0.99, share=0.5
+):
+    trained, plain = None, PlainNetwork(layers=50, width=200)
+    if case in TRAINED_CASES:
+        entry = {"num_bundles": bundles, "deviation": deviation, "accuracy": accuracy,
+                 "gradient_norm": norm, "entropy": 0.0, "outputs": [(0.5, 0.5)]}  # fmt: skip
+        trained, plain = (
+            ToyTraining(
+                share=share,
+                learning_rate=1e-4,
+                batch_size=64,
+                inputs=[0.5],
+                history=ToyHistory.of_entries([entry] * 51),
+            ),
+            None,
+        )
+    return ToyRecord(
+        id=f"{case}-{seed}",
+        origin=ORIGIN,
+        case=case,
+        seed=seed,
+        points=1,
+        gradients=InputGradients(inputs=[0.5], values=[1.0], autocorrelation=[1.0, lag]),
+        trained=trained,
+        plain=plain,
+    )
+
+
+def pruned_record():
+    """A network that lost two of its blocks."""
+    network = record(10, 8, family="resnet")
+    compared = Comparison(
+        removed=[1, 2],
+        epochs=1,
+        images=2000,
+        correct=(1860, 1200, 1800, 1870),
+        lost=(0, 700, 80, 20),
+        gained=(0, 40, 20, 30),
+        difference=1e-6,
+        layers=(10, 6),
+        parameters=(4000, 2000),
+        bytes=(16000, 8000),
+        flops=(10**6, 5 * 10**5),
+        latency_seconds=(0.02, 0.01),
+    )
+    return PrunedRecord(
+        id=f"{network.id}-norm-2-abcdef",
+        origin=ORIGIN,
+        config=network.config,
+        of=network.id,
+        blocks="norm:2",
+        network="0123456789abcdef",
+        compared=compared,
+    )
+
+
+def measured_record():
+    """Two networks of a cell, measured again."""
+    network = record(10, 8, family="resnet")
+    layers = Layers(
+        entropy=[[0.0] * 4, [0.5] * 4],
+        conflict_rate=[[0.0] * 4, [None] * 4],
+        num_bundles=[[64] * 4, [3] * 4],
+    )
+    history = SweepHistory(
+        test_accuracy=[0.1, 0.9],
+        train_loss=[None, None],
+        **msgspec.structs.asdict(layers),
+        scaled_branch_entropy=[[0.0] * 4] * 2,
+        scaled_branch_conflict_rate=[[0.0] * 4] * 2,
+        readings={"paper": layers},
+    )
+    return MeasuredRecord(
+        id=network.id,
+        origin=ORIGIN,
+        config=network.config,
+        readings="paper",
+        kept_after=["0", "last"],
+        epochs_trained=[0, 3],
+        networks={"0": "0123456789abcdef", "last": "abcdef0123456789"},
+        largest_entropy=2.3,
+        history=history,
+    )

@@ -65,14 +65,9 @@ def cell(blocks="1,2,2,1", checks=10, epochs=12) -> config.Cell:
     return config.build(content, default_name="x").cells[0]
 
 
-def record(*last_entropies):
-    """A record of six blocks whose entropies are given for each measurement."""
-    return {"history": [{"entropy": entropies} for entropies in last_entropies]}
-
-
 def test_a_network_that_conflicts_early_leads_to_a_smaller_one():
-    fine, bad = [0.0] * 6, [0.0, 0.0, 0.4, 0.0, 1.0, 2.3]
-    decision = autotune.decide(cell(), record(fine, bad), "stage")
+    bad = [0.0, 0.0, 0.4, 0.0, 1.0, 2.3]
+    decision = autotune.decide(cell(), 1, bad, "stage")
     assert (decision.epoch, decision.conflict, decision.left) == (1, 3, (1, 1, 2, 1))
     assert "block 3 of 6" in str(decision) and "14 layers" in str(decision)
     smaller = autotune.following(cell(), decision)
@@ -84,15 +79,15 @@ def test_what_conflicts_late_or_not_at_all_is_the_result():
     diverged = [*fine[:-1], None]
     endings = {"; no conflict, ": fine, "conflicts only after": bad, "diverged after": diverged}
     for said, last in endings.items():
-        decision = autotune.decide(cell(), record(*[fine] * 12, last), "stage")
+        decision = autotune.decide(cell(), 12, last, "stage")
         assert decision.conflict is None and autotune.following(cell(), decision) is None
         assert said in str(decision)
     inner = [0.0, 0.7, 0.0, 0.0, 0.0, 0.0]  # the criterion is H of the last layer
-    assert autotune.decide(cell(), record(fine, inner), "stage").conflict is None
+    assert autotune.decide(cell(), 1, inner, "stage").conflict is None
 
 
 def test_nothing_left_ends_the_chain():
-    decision = autotune.decide(cell("1,0,0,0"), record([0.0], [1.0]), "stage")
+    decision = autotune.decide(cell("1,0,0,0"), 1, [1.0], "stage")
     assert decision.left == (0, 0, 0, 0) and autotune.following(cell("1,0,0,0"), decision) is None
 
 
@@ -131,10 +126,10 @@ def test_autotune_for_real(process, tmp_path):
         depths = []
         for name in chain:
             content = Store(tmp_path / "out").record(name)
-            depths.append(content["config"]["model"]["depth"])
-            assert len(content["history"][-1]["entropy"]) == (depths[-1] - 2) // 2
+            depths.append(content.depth)
+            assert len(content.history.entropy[-1]) == (depths[-1] - 2) // 2
         assert depths == sorted(depths, reverse=True) and len(set(depths)) == len(depths)
-        assert content["history"][-1]["entropy"][-1] == 0 and content["latency_seconds"] > 0
+        assert content.history.entropy[-1][-1] == 0 and content.latency_seconds > 0
     assert "removes" in done.stdout and "no conflict, trained to the end" in done.stdout
     table = (tmp_path / "out/table1.md").read_text()
     assert "not run" in table and "mnist_mini, 2 filters" in table

@@ -6,10 +6,11 @@ import math
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import yaml
-from records import lesion_record, record
+from records import changed, lesion_record, record, toy_record, with_settings
 from scipy import stats
 
 from cbundles.report import claims, evidence, statistics
@@ -22,7 +23,7 @@ LN10 = math.log(10)
 
 
 def sweep(*records, name="sweep", cells=None):
-    cells = cells or [made["cell"] for made in records]
+    cells = cells or [made.id for made in records]
     return Run(Store(Path(name)), {"name": name, "cells": cells}, list(records))
 
 
@@ -54,14 +55,6 @@ TOY = {
 }
 
 
-def toy(case, seed, *, bundles=1, deviation=0.001, accuracy=1.0, norm=1.0, lag=0.99, share=0.5):
-    entry = {"num_bundles": bundles, "deviation": deviation, "accuracy": accuracy,
-             "gradient_norm": norm}  # fmt: skip
-    made = {"cell": f"{case}-{seed}", "experiment": "toy", "case": case, "seed": seed,
-            "share": share, "autocorrelation": [1.0, lag]}  # fmt: skip
-    return made if case in ("plain", "standardised") else {**made, "history": [entry] * 51}
-
-
 @pytest.mark.parametrize(
     ("claim", "case", "good", "bad"),
     [
@@ -80,7 +73,7 @@ def toy(case, seed, *, bundles=1, deviation=0.001, accuracy=1.0, norm=1.0, lag=0
 def test_toy(claim, case, good, bad):
     def run(**changed):
         settings = {**TOY, case: changed}
-        return sweep(*(toy(name, seed, **kept) for name, kept in settings.items()
+        return sweep(*(toy_record(name, seed, **kept) for name, kept in settings.items()
                        for seed in range(5)))  # fmt: skip
 
     assert verdicts(claim, run(**good)) == [True]
@@ -88,10 +81,22 @@ def test_toy(claim, case, good, bad):
         assert verdicts(claim, run(**bad)) == [False]
 
 
+def _stopped_after_epoch_1(made):
+    """Although it was to be trained for longer."""
+    history = {
+        name: values[:2]
+        for name, values in msgspec.structs.asdict(made.history).items()
+        if isinstance(values, list)
+    }
+    return changed(made, history=history, seconds=made.seconds[:2])
+
+
 def test_unfinished_runs_are_not_judged():
-    assert verdicts("C1", sweep(toy("separate", 0), cells=["separate-0", "separate-1"])) == []
+    assert (
+        verdicts("C1", sweep(toy_record("separate", 0), cells=["separate-0", "separate-1"])) == []
+    )
     assert verdicts("C11", sweep(*grid(), cells=["a"] * 25)) == []
-    stopped = [{**made, "history": made["history"][:2]} for made in vgg(100, 1.0, 0.5)]
+    stopped = [_stopped_after_epoch_1(made) for made in vgg(100, 1.0, 0.5)]
     assert verdicts("C13", sweep(*stopped)) == []
 
 
@@ -108,7 +113,7 @@ def test_diverged_networks_are_left_out_and_counted():
 def test_every_seed_counts_in_a_mean_over_seeds():
     some = [record(30, 8, s, family="vgg", accuracy=0.9, entropy=[0.0] * 29 + [h])
             for s, h in enumerate([0.0, 1.0, 1.0])]  # fmt: skip
-    others = [r for r in family().records if r["config"]["model"]["depth"] != 30]
+    others = [r for r in family().records if r.depth != 30]
     assert verdicts("C12", sweep(*others, *some)) == [False]
 
 
@@ -151,8 +156,8 @@ def test_c8_fully_conflicting():
 def course(seed, values):
     """A network of 30 layers with these H^L after its epochs."""
     made = record(30, 20, seed, epochs=len(values))
-    for entry, value in zip(made["history"][1:], values, strict=True):
-        entry["entropy"] = [0.0] * 29 + [value]
+    for epoch, value in enumerate(values, start=1):
+        made.history.entropy[epoch] = [0.0] * 29 + [value]
     return made
 
 
@@ -245,7 +250,7 @@ def test_c16_restarts():
         return tuned(chains, **changed)
 
     def tuned(chains, **changed):
-        cells = [[made["cell"] for made in chain] for chain in chains]
+        cells = [[made.id for made in chain] for chain in chains]
         records = [made for chain in chains for made in chain]
         ends = [chain[-1] for chain in cells]
         description = {"name": "autotune", "rule": "stage", "attempts": cells, "tuned": ends}
@@ -277,14 +282,13 @@ def test_c15_rows_of_table_1_need_the_papers_size():
     def full(family, depth, accuracy, seconds):
         blocks = {120: PAPER, 76: "3,6,25,3"}.get(depth, "1,1,1,1")
         made = record(depth, 64, family=family, accuracy=accuracy, epochs=120, blocks=blocks)
-        made["config"]["data"]["name"] = "cifar10"
-        made["config"]["training"]["accuracy_epochs"] = 5
-        return {**made, "bytes": 178_000_000, "latency_seconds": seconds}
+        made = with_settings(made, data={"name": "cifar10"}, training={"accuracy_epochs": 5})
+        return changed(made, bytes=178_000_000, latency_seconds=seconds)
 
     def run(resnet, tuned):
-        cells = {"baseline": [resnet["cell"]], "tuned": [tuned["cell"]]}
+        cells = {"baseline": [resnet.id], "tuned": [tuned.id]}
         start = full("vgg", 120, 0.1, 1.0)
-        description = {"rule": "stage", "attempts": [[start["cell"], tuned["cell"]]], **cells}
+        description = {"rule": "stage", "attempts": [[start.id, tuned.id]], **cells}
         return Run(Store(Path("autotune")), description, [resnet, start, tuned])
 
     resnet = full("resnet", 76, 0.87, 0.130)
@@ -294,7 +298,7 @@ def test_c15_rows_of_table_1_need_the_papers_size():
     assert verdicts("C15", run(resnet, full("vgg", 20, 0.82, 0.048))) == [True, False]
     assert verdicts("C15", run(resnet, full("vgg", 20, 0.867, 0.1))) == [True, False]
     small = record(20, 8, family="vgg", epochs=120)
-    assert verdicts("C15", run({**resnet, "bytes": 150_000_000}, small)) == [False]
+    assert verdicts("C15", run(changed(resnet, bytes=150_000_000), small)) == [False]
     other = full("resnet", 50, 0.87, 0.130)
     assert verdicts("C15", run(other, small)) == []
 
@@ -328,10 +332,10 @@ def test_statistics():
 
 
 def studied(*studies, unfinished=0, accuracy=1860):
-    cells = [study["cell"] for study in studies]
+    cells = [study.id for study in studies]
     like = record(120, 8, family="resnet")
-    trained = [{**like, "cell": s["cell"], "config": s["config"]} for s in studies]
-    studies = [{**study, "correct": accuracy} for study in studies]
+    trained = [changed(like, id=s.id, config=s.config) for s in studies]
+    studies = [changed(study, correct=accuracy) for study in studies]
     description = {"name": "study", "cells": cells + ["x"] * unfinished}
     return Run(Store(Path("study")), description, trained, list(studies))
 
@@ -372,11 +376,10 @@ def test_c17_is_judged_on_whole_runs_of_sound_networks_that_are_alike():
     for section, name, value in (("probe", "samples", 100), ("training", "learning_rate", 0.1),
                                  ("model", "base_filters", 16)):  # fmt: skip
         other = lesion_record(0, conflicting=range(20, 59))
-        other["config"] = {**other["config"]}
-        other["config"][section] = {**other["config"][section], name: value}
+        other = with_settings(other, **{section: {name: value}})
         assert verdicts("C17", studied(other, *good[1:])) == []
     diverged = lesion_record(3, conflicting=range(20, 59))
-    diverged["blocks"]["entropy"][30] = None
+    diverged.blocks.entropy[30] = None
     assert verdicts("C17", studied(diverged, *good[1:])) == []
     (found,) = next(c for c in claims.judge([studied(diverged, *good)]) if c.id == "C17").findings
     assert "1 networks diverged" in found.ours and len(found.cells) == 3

@@ -19,6 +19,7 @@ import pytest
 from conftest import ROOT
 from flax import serialization
 from PIL import Image
+from records import entries_of
 
 import cbundles
 from cbundles import formats
@@ -135,7 +136,7 @@ def test_changed_images_are_another_experiment(cli, tmp_path):
     assert "[1/1]" not in cli("sweep", "f.yaml").stdout
     (record,) = Store(tmp_path / "results/f").records(CELLS)
     largest = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))  # not ln 2: three of four are a
-    assert record["largest_entropy"] == pytest.approx(largest, abs=1e-4)
+    assert record.largest_entropy == pytest.approx(largest, abs=1e-4)
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(
         tmp_path / "images" / "train" / "a" / "0.png"
     )
@@ -161,8 +162,7 @@ def test_every_way_to_measure_the_same_network(process, tmp_path):
             name == "formats"
         )
         for record in Store(tmp_path / "results" / name).records(CELLS):
-            probe = record["config"]["probe"]
-            histories[name, probe["resolution"]] = record["history"][-1]
+            histories[name, record.cell.probe.resolution] = entries_of(record.history)[-1]
     assert len({h["test_accuracy"] for h in histories.values()}) == 1
     figures = list((tmp_path / "results").glob("*/figures/*.png"))
     assert len(figures) == 4 * 5
@@ -270,7 +270,7 @@ def test_killed_and_resumed_ends_with_the_same_table(process, frozen, tiny, tmp_
     resumed = process("sweep", tiny, "--out", "killed")
     assert resumed.returncode == 0, resumed.stderr
     assert "finished already: 2" in resumed.stdout
-    assert [store.record(record["cell"]) for record in finished] == finished  # seconds included
+    assert [store.record(record.id) for record in finished] == finished  # seconds included
     assert untimed(tmp_path / "killed" / "table.csv") == untimed(tmp_path / "whole" / "table.csv")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import shutil
 
 import compiled
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import GOLDEN
+from records import changed, lesion_record
 
 import cbundles
 from cbundles import config, data, formats
@@ -24,8 +26,9 @@ from cbundles.networks import saved
 from cbundles.networks.network import Network
 from cbundles.networks.saved import Saved
 from cbundles.networks.shape import FcShape
+from cbundles.records import HASH_OF_FILE
 from cbundles.report import runs
-from cbundles.store import LESIONS, PRUNED, WEIGHTS, Store
+from cbundles.store import LESIONS, WEIGHTS, Store
 
 FORMAT1 = GOLDEN / "format1"
 NETWORKS = ("fc", "fc_residual2", "resnet", "resnet_pruned", "vgg")
@@ -201,8 +204,11 @@ def test_a_checkpoint_of_the_first_format_continues(tmp_path):
 def test_a_run_of_the_first_format_is_read(tmp_path):
     run = runs.read(FORMAT1 / "run")
     (record,) = run.records
-    assert run.unfinished == 0 and "format" not in run.description and "format" not in record
-    assert len(record["history"]) == 4
+    assert run.unfinished == 0 and "format" not in run.description
+    assert record.kind == "sweep" and record.epochs_trained == 3 and record.depth == 5
+    assert record.history.test_accuracy[-1] == 0.8441 and record.origin.data_fingerprint is None
+    assert record.history.conflict_rate == [[None] * 5] * 4 and record.probe_seconds == []
+    assert record.largest_entropy == math.log(10)
 
 
 @pytest.mark.parametrize("kind", ["run", "record", "network"])
@@ -306,8 +312,8 @@ def test_a_study_belongs_to_the_numbers_of_its_network(tmp_path):
     assert store.network_digest("abc") is None
     write(one.network, {"commit": "one"})
     digest = store.network_digest("abc")
-    record = {"format": 2, "network": digest}
-    first = {"network": "0123456789abcdef"}
+    record = changed(lesion_record(0, conflicting=()), network=digest)
+    first = changed(record, network=f"{HASH_OF_FILE}0123456789abcdef")
     write(one.network, {"commit": "another"})
     assert store.network_digest("abc") == digest and store.is_network_of(record, "abc")
     assert not store.is_network_of(first, "abc")
@@ -322,9 +328,11 @@ def test_a_study_belongs_to_the_numbers_of_its_network(tmp_path):
 
 def test_what_is_written_has_its_number(tmp_path):
     store = Store(tmp_path)
-    for kind in ("cells", LESIONS, PRUNED):
-        store.finish({"cell": "abc"}, kind)
-        written = json.loads((tmp_path / kind / "abc.json").read_text())
-        assert written["format"] == 2
+    store.finish(lesion_record(0, conflicting=()), LESIONS)
+    (file,) = (tmp_path / "lesions").iterdir()
+    assert json.loads(file.read_text())["format"] == 3
+    store.seal()
+    header, _ = (tmp_path / "lesions.jsonl").read_text().splitlines()
+    assert json.loads(header)["format"] == 2
     store.write_run({"cells": []})
     assert json.loads((tmp_path / "run.json").read_text())["format"] == 1

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import ROOT
+from records import ORIGIN
 
 from cbundles import config, data
 from cbundles.data import device
@@ -49,12 +50,11 @@ def placed(cells):
 
 def last(module, cells, resume=None):
     *_, state = module.train(cells, *placed(cells), resume)
-    return module.records(cells, state), state
+    return module.records(cells, state, ORIGIN), state
 
 
 def of(records, arm, seed=0):
-    (found,) = [r for r in records if r["config"]["growth"]["arm"] == arm
-                and r["config"]["training"]["seed"] == seed]  # fmt: skip
+    (found,) = [r for r in records if (r.arm, r.seed) == (arm, seed)]  # fmt: skip
     return found
 
 
@@ -65,43 +65,44 @@ def grown():
 
 def test_grow_arms_start_and_end_with_their_depths(grown):
     records, _ = grown
-    depths = {arm: [e["depth"] for e in of(records, arm)["history"]] for arm in
+    depths = {arm: of(records, arm).history.depth for arm in
               ("max", "small", "matched", "large")}  # fmt: skip
     assert depths["small"] == [2] * 5 and depths["matched"] == [4] * 5
     assert depths["large"] == [5] * 5 and depths["max"] == [2, 3, 4, 4, 4]
-    events = of(records, "max")["events"]
-    assert [(e["epoch"], e["kind"], e["depth"]) for e in events] == [(1, "insert", 3),
+    events = of(records, "max").events
+    assert [(e.epoch, e.kind, e.depth) for e in events] == [(1, "insert", 3),
                                                                    (2, "insert", 4)]  # fmt: skip
-    for scored, event in zip(of(records, "max")["scores"], events, strict=True):
-        assert event["position"] == int(np.argmax(scored["sensitivities"]))
-        assert len(scored["sensitivities"]) == event["depth"] - 1
-        assert len(scored["existing"]) == event["depth"]
+    for scored, event in zip(of(records, "max").scores, events, strict=True):
+        assert event.position == int(np.argmax(scored.sensitivities))
+        assert len(scored.sensitivities) == event.depth - 1
+        assert len(scored.existing) == event.depth
 
 
 def test_grow_pairs_share_everything_until_the_first_insertion(grown):
     records, _ = grown
     for seed in (0, 1):
-        small, inserted = of(records, "small", seed)["history"], of(records, "max", seed)["history"]
-        for key in ("train_loss", "test_loss", "test_accuracy"):
-            assert small[0][key] == inserted[0][key]
+        small, inserted = of(records, "small", seed), of(records, "max", seed)
+        for quantity in ("train_loss", "test_loss", "test_accuracy"):
+            ours, theirs = inserted.course(quantity), small.course(quantity)
+            assert ours[0] == theirs[0]
             # The entry after epoch 1 follows the insertion, which leaves the function as it is.
-            assert small[1][key] == pytest.approx(inserted[1][key], abs=1e-5)
-        assert small[2]["train_loss"] != inserted[2]["train_loss"]
+            assert ours[1] == pytest.approx(theirs[1], abs=1e-5)
+        assert small.history.train_loss[2] != inserted.history.train_loss[2]
 
 
 def test_grow_counts_every_flop(grown):
     """Training: 3 x forward; scoring: 4 x forward of the probe set."""
     records, _ = grown
     forward = {depth: FcShape(2, depth, 4, 2).flops for depth in (2, 3, 4, 5)}
-    small, large = of(records, "small")["history"], of(records, "large")["history"]
-    assert [e["flops"] for e in small] == [3 * 450 * forward[2] * n for n in range(5)]
-    assert [e["flops"] for e in large] == [3 * 450 * forward[5] * n for n in range(5)]
+    small, large = of(records, "small").history, of(records, "large").history
+    assert small.flops == [3 * 450 * forward[2] * n for n in range(5)]
+    assert large.flops == [3 * 450 * forward[5] * n for n in range(5)]
     expected, spent = [0.0], 0.0
     for trained, scored in ((2, 2), (3, 3), (4, None), (4, None)):
         spent += 3 * 450 * forward[trained] + (4 * 450 * forward[scored] if scored else 0)
         expected.append(spent)
-    assert [e["flops"] for e in of(records, "max")["history"]] == expected
-    assert all(record["steps_per_epoch"] == 9 for record in records)
+    assert of(records, "max").history.flops == expected
+    assert all(record.steps_per_epoch == 9 for record in records)
 
 
 def test_grow_in_a_population_is_growing_alone(grown):
@@ -168,7 +169,7 @@ def test_grow_for_a_hundred_epochs_and_a_checkpoint_of_the_last_one(tmp_path, cl
     monkeypatch.setattr(tasks, "CHECKPOINT_SECONDS", 0)
     cells = cells_of(content)
     *_, state = grow.train(cells, *placed(cells))
-    whole = grow.records(cells, state)
+    whole = grow.records(cells, state, ORIGIN)
     (key,) = [p.key for p in planner.populations(cells, "cpu")]
     fingerprint = data.load("spirals").fingerprint
     folder = tmp_path / "results" / "small" / "checkpoints"
@@ -177,14 +178,14 @@ def test_grow_for_a_hundred_epochs_and_a_checkpoint_of_the_last_one(tmp_path, cl
     done = cli("grow", path)
     assert done.returncode == 0, done.stdout
     for record in whole:
-        found = Store(tmp_path / "results" / "small").record(record["cell"])
-        assert found["history"] == record["history"]
+        found = Store(tmp_path / "results" / "small").record(record.id)
+        assert found.history == record.history
     assert not list(folder.iterdir())
 
 
 def test_grow_by_threshold_inserts_nothing_when_no_place_is_worth_it():
     records, _ = last(grow, cells_of(GROW, growth={"arm": "max", "threshold": 1e5}))
-    assert all(not r["events"] and len(r["scores"]) == 3 for r in records)
+    assert all(not r.events and len(r.scores) == 3 for r in records)
 
 
 def test_grow_takes_back_what_does_not_help():
@@ -195,11 +196,11 @@ def test_grow_takes_back_what_does_not_help():
     training = {"epochs": 44, "learning_rate": 0.03}
     records, state = last(grow, cells_of(GROW, growth=given, training=training))
     record = of(records, "max")
-    assert [(e["epoch"], e["kind"], e["depth"]) for e in record["events"]] == [
+    assert [(e.epoch, e.kind, e.depth) for e in record.events] == [
         (40, "insert", 3),
         (42, "undo", 2),
     ]
-    loss = [entry["train_loss"] for entry in record["history"]]
+    loss = record.history.train_loss
     assert loss[40] < 0.6 < loss[41]
     assert loss[42] == pytest.approx(loss[40], rel=1e-5) and loss[44] < 0.6
     assert state.population.rates.tolist() == [1.0] * 4
@@ -211,22 +212,22 @@ def test_grow_and_tune_resume_bit_identically(module, content):
         content = {**content, "growth": {**content["growth"], "backtrack": 1}}
     cells = cells_of(content)
     whole, _ = last(module, cells)
-    for stop in (1, 3, whole[0]["history"][-1]["epoch"]):
+    for stop in (1, 3, whole[0].history.epoch[-1]):
         for state in module.train(cells, *placed(cells)):
             if state.epoch == stop:
                 break
         resumed, _ = last(module, cells, state.freeze())
         for one, other in zip(whole, resumed, strict=True):
-            for key in ("history", "events", "scores"):
-                assert one[key] == other[key]
+            assert one.history == other.history
+            assert (one.events, one.scores) == (other.events, other.scores)
 
 
 def test_grow_keeps_about_a_hundred_entries_and_all_edits():
     given = {"arm": ["max", "small"], "first_epoch": 101, "insertions": 1}
     records, _ = last(grow, cells_of(GROW, growth=given, training={"epochs": 302, "seed": 0}))
     whole = [*range(0, 302, 3), 302]
-    assert [e["epoch"] for e in of(records, "small")["history"]] == whole
-    assert [e["epoch"] for e in of(records, "max")["history"]] == sorted([*whole, 101])
+    assert of(records, "small").history.epoch == whole
+    assert of(records, "max").history.epoch == sorted([*whole, 101])
 
 
 def test_a_checkpoint_with_a_diverged_network_is_whole():
@@ -262,9 +263,9 @@ def test_tune_gives_every_network_the_same_compute(tuned):
     records, state = tuned
     budget = 6 * 3 * 350 * FcShape(2, 3, 4, 2).flops  # 360 of 450 images: 7 batches of 50
     for record in records:
-        history = record["history"]
-        next_epoch = 3 * 350 * FcShape(2, history[-1]["depth"], 4, 2).flops
-        assert budget - next_epoch < history[-1]["flops"] <= budget
+        history = record.history
+        next_epoch = 3 * 350 * FcShape(2, history.depth[-1], 4, 2).flops
+        assert budget - next_epoch < history.flops[-1] <= budget
     assert all(member.pending is None for member in state.members)
     assert tune.progress(state)["part"] == pytest.approx(100, abs=15)
 
@@ -272,20 +273,20 @@ def test_tune_gives_every_network_the_same_compute(tuned):
 def test_tune_judges_every_edit_and_undoes_exactly(tuned):
     """An edit is kept when the loss on held-out images fell; otherwise the weights are the old."""
     records, _ = tuned
-    kinds = {event["kind"] for record in records for event in record["events"]}
+    kinds = {event.kind for record in records for event in record.events}
     assert "insert" in kinds and "accept" in kinds
     for record in records:
-        assert record["config"]["tuning"]["arm"] == "both" or not record["events"]
-        made = [e for e in record["events"] if e["kind"] in ("insert", "remove")]
-        judged = [e for e in record["events"] if e["kind"] in ("accept", "undo")]
+        assert record.arm == "both" or not record.events
+        made = [e for e in record.events if e.kind in ("insert", "remove")]
+        judged = [e for e in record.events if e.kind in ("accept", "undo")]
         assert len(made) == len(judged)
-        by_epoch = {entry["epoch"]: entry for entry in record["history"]}
+        by_epoch = dict(zip(record.history.epoch, record.history.held_out_loss, strict=True))
         for edit, verdict in zip(made, judged, strict=True):
-            held_out = by_epoch[verdict["epoch"]]["held_out_loss"]
-            if verdict["kind"] == "accept":
-                assert held_out < edit["loss_before"]
+            held_out = by_epoch[verdict.epoch]
+            if verdict.kind == "accept":
+                assert held_out < edit.loss_before
             else:
-                assert held_out == pytest.approx(edit["loss_before"], rel=1e-5)
+                assert held_out == pytest.approx(edit.loss_before, rel=1e-5)
 
 
 def test_tune_holds_images_out_of_training_and_probe():
@@ -305,11 +306,11 @@ def test_tune_removes_conflicting_layers_of_a_deep_network():
     cells = cells_of(TUNE, model={"depth": 40}, tuning={"max_depth": 48, "budget_depth": 10},
                      training={"seed": 0, "epochs": 20})  # fmt: skip
     records, _ = last(tune, cells)
-    (both,) = [r for r in records if r["config"]["tuning"]["arm"] == "both"]
-    first = both["events"][0]
-    entropy = both["scores"][0]["entropy"]
+    (both,) = [r for r in records if r.arm == "both"]
+    first = both.events[0]
+    entropy = both.scores[0].entropy
     expected = next(i for i, h in enumerate(entropy) if h is None or h > entropy[0])
-    assert (first["kind"], first["position"], first["depth"]) == ("remove", expected, expected)
+    assert (first.kind, first.position, first.depth) == ("remove", expected, expected)
     assert len(entropy) == 40
 
 
@@ -317,7 +318,7 @@ def test_tune_tells_of_a_network_that_the_compute_is_too_small_for():
     cells = cells_of(TUNE, model={"depth": 40}, tuning={"max_depth": 48, "budget_depth": 1},
                      training={"seed": 0, "epochs": 1})  # fmt: skip
     records, _ = last(tune, cells)
-    assert all([e["epoch"] for e in r["history"]] == [0] for r in records)
+    assert all(r.history.epoch == [0] for r in records)
 
 
 def test_subjects_grow_their_padding_in_powers_of_two():
@@ -347,20 +348,20 @@ def test_a_vgg_can_grow(factor):
     }
     cells = cells_of(content)
     (record,), state = last(grow, cells)
-    position = record["events"][0]["position"]
-    assert position == int(np.argmax(record["scores"][0]["sensitivities"]))
+    position = record.events[0].position
+    assert position == int(np.argmax(record.scores[0].sensitivities))
     kept = factor == 1.0
-    assert record["events"][1]["kind"] == ("accept" if kept else "undo")
-    assert [e["depth"] for e in record["history"]] == [6, 6, 7, 7 if kept else 6]
+    assert record.events[1].kind == ("accept" if kept else "undo")
+    assert record.history.depth == [6, 6, 7, 7 if kept else 6]
     assert state.population.shape.inserted == ((position,) if kept else ())
     if not kept:
-        before, after = (record["history"][n]["train_loss"] for n in (2, 3))
+        before, after = record.history.train_loss[2:4]
         assert after == pytest.approx(before, rel=1e-5)
         for state in grow.train(cells, *placed(cells)):
             if state.epoch == 2:
                 break
         (resumed,), _ = last(grow, cells, state.freeze())
-        assert resumed["history"] == record["history"] and resumed["events"] == record["events"]
+        assert resumed.history == record.history and resumed.events == record.events
 
 
 @pytest.mark.parametrize(
@@ -466,9 +467,8 @@ def test_grow_command(cli, tmp_path):
         "fig_growth_loss.png", "fig_growth_sensitivity.png"
     }  # fmt: skip
     records = Store(folder).records(CELLS)
-    (inserted,) = [r for r in records if r["config"]["growth"]["arm"] == "max"
-                   and r["config"]["training"]["seed"] == 0]  # fmt: skip
-    kept = saved.read(folder / "weights" / f"{inserted['cell']}.npz")
+    (inserted,) = [r for r in records if (r.arm, r.seed) == ("max", 0)]  # fmt: skip
+    kept = saved.read(folder / "weights" / f"{inserted.id}.npz")
     assert kept.shape == FcShape(2, 4, 4, 2)
     again = cli("grow", path)
     assert again.returncode == 0 and "to train" not in again.stdout
@@ -485,7 +485,7 @@ def test_tune_command(cli, tmp_path):
     done = cli("tune", path)
     assert done.returncode == 0, done.stdout + done.stderr
     records = Store(tmp_path / "results/small").records(CELLS)
-    assert {r["config"]["tuning"]["arm"] for r in records} == set(TUNE["tuning"]["arm"])
+    assert {r.arm for r in records} == set(TUNE["tuning"]["arm"])
     assert (tmp_path / "results/small/tuning.csv").read_text().count("\n") > 1
 
 

@@ -8,16 +8,24 @@ import math
 from pathlib import Path
 from statistics import fmean
 
+import msgspec
 import numpy as np
 import pytest
-from records import growth_record, record, tuning_record
+from records import (
+    changed,
+    entries_of,
+    growth_record,
+    record,
+    tuning_record,
+    with_settings,
+)
 from rich.console import Console
 from scipy import stats
 
 from cbundles.commands import report
+from cbundles.records import EditedHistory
 from cbundles.report import arm_figures, arms, claims, runs, statistics, views
 from cbundles.report.claims_table import counted_verdicts
-from cbundles.report.records import arm_of
 from cbundles.report.runs import Run
 from cbundles.store import VIEWS, Store
 
@@ -36,14 +44,14 @@ def stored(folder, records, unfinished=0):
     store = Store(folder)
     for made in records:
         store.finish(made)
-    cells = [made["cell"] for made in records] + ["0" * 12] * unfinished
+    cells = [made.id for made in records] + ["0" * 12] * unfinished
     store.write_run({"name": folder.name, "cells": cells, "data": {}})
     return runs.read(folder)
 
 
 def test_growth_and_tuning_runs_are_of_their_own_kind():
     for kind, made in (("grow", growth_record("max")), ("tune", tuning_record("both"))):
-        run = Run(Store(Path("a")), {"cells": [made["cell"]]}, [made])
+        run = Run(Store(Path("a")), {"cells": [made.id]}, [made])
         assert run.kind == kind and run.unfinished == 0
     assert Run(Store(Path("a")), {"cells": []}, [record(5, 10)]).kind == "sweep"
 
@@ -74,15 +82,16 @@ def test_growth_settings_are_named_by_what_is_unusual_or_differs():
     assert [s.parts[-1] for s in arms.settings_of(both)] == [
         "first_epoch=1", "first_epoch=2",
     ]  # fmt: skip
-    conv = growth_record("max")
-    conv["config"]["model"] = {"family": "vgg", "depth": 10, "width": None, "blocks": "1,1,1,1",
-                               "base_filters": 8}  # fmt: skip
+    conv = with_settings(
+        growth_record("max"),
+        model={"family": "vgg", "depth": 10, "width": None, "blocks": "1,1,1,1", "base_filters": 8},
+    )
     assert the_setting(conv).name == "spirals, vgg, 8 filters, depth 10"
 
 
 def test_tuning_settings_hold_all_depths_at_the_start():
     records = [tuning_record("both", start) for start in (2, 4, 20)]
-    assert len({r["config"]["tuning"]["max_depth"] for r in records}) == 2
+    assert len({r.cell.tuning.max_depth for r in records}) == 2
     setting = the_setting(*records)  # although the largest depth follows from that at the start
     assert setting.name == "spirals, plain-relu, width 5" and setting.starts == [2, 4, 20]
     told = "spirals, plain-relu, width 5, compute of 8 epochs at depth 4, 1 seed"
@@ -131,19 +140,19 @@ def test_growth_differences_are_paired_by_seed():
 def test_growth_networks_that_diverged_or_stopped_have_no_final_loss():
     gone = growth_record("max", diverged=True)
     assert arms.has_no_end(gone) and math.isnan(arms.final(gone, "test_accuracy"))
-    short = growth_record("max")
-    assert not arms.has_no_end(short)
-    short["history"] = short["history"][:-1]
-    assert arms.has_no_end(short)
+    whole = growth_record("max")
+    assert not arms.has_no_end(whole)
+    short = EditedHistory.of_entries(entries_of(whole.history)[:-1])
+    assert arms.has_no_end(msgspec.structs.replace(whole, history=short))
 
 
 def test_growth_loss_at_equal_compute():
     # small spends 4 x 2,000 FLOPs; large has spent as much after two of its four epochs.
     pair = [growth_record("small", loss=0.2), growth_record("large", loss=0.05)]
     large = pair[1]
-    assert arms.spent(pair[0]) == 8000 and large["history"][2]["flops"] == 8000
+    assert arms.spent(pair[0]) == 8000 and large.history.flops[2] == 8000
     found = arms.difference_at_equal_compute(the_setting(*pair), "large")
-    assert found.mean == pytest.approx(large["history"][2]["train_loss"] - 0.2)
+    assert found.mean == pytest.approx(large.history.train_loss[2] - 0.2)
     assert arms.at_compute(large, 7999, "depth") == 4
     assert arms.at_compute(large, 7999, "epoch") == 1
     assert math.isnan(arms.at_compute(large, -1, "epoch"))
@@ -151,7 +160,7 @@ def test_growth_loss_at_equal_compute():
 
 def test_growth_flops_to_the_loss_of_large():
     made = growth_record("max", loss=0.05)
-    assert arms.flops_to(made, made["history"][3]["train_loss"]) == made["history"][3]["flops"]
+    assert arms.flops_to(made, made.history.train_loss[3]) == made.history.flops[3]
     assert arms.flops_to(made, 0.01) == math.inf
     assert arms.flops_to(made, 10.0) == 2000  # what it has before training is not reached
     assert arms.flops_to(growth_record("max", diverged=True), 0.1) == math.inf
@@ -171,7 +180,7 @@ def test_growth_flops_to_the_loss_of_large():
 
 def test_large_may_reach_its_loss_before_the_end():
     large = growth_record("large", loss=0.1)
-    large["history"][2]["train_loss"] = 0.09
+    large.history.train_loss[2] = 0.09
     setting = the_setting(large, growth_record("max", loss=0.1))
     assert arms.reach(setting, "max").ratios == (10000 / 8000,)
 
@@ -297,18 +306,22 @@ def test_growth_without_insertions_has_no_figure_of_sensitivities(tmp_path):
 
 def test_growth_figures_of_nothing_above_zero(tmp_path):
     made = growth_record("max", depth=1)
-    made["scores"][0].update(sensitivities=[0.0], existing=[0.0])
+    made = changed(made, scores=[changed(made.scores[0], sensitivities=[0.0], existing=[0.0])])
     lost = growth_record("max", diverged=True, data="mnist_mini")
-    for entries, value in ((made["history"], 0.0), (lost["history"], None)):
-        for entry in entries:
-            entry.update(train_loss=value, test_loss=value)
-    assert len(arm_figures.draw_arms([made, lost], tmp_path)) == 2
+    both = []
+    for one, value in ((made, 0.0), (lost, None)):
+        losses = [value] * len(one.history)
+        both.append(changed(one, history={"train_loss": losses, "test_loss": losses}))
+    assert len(arm_figures.draw_arms(both, tmp_path)) == 2
 
 
 def test_insertions_that_differ_by_seed_are_drawn(tmp_path):
     early, late = growth_record("max", 0, epochs=9), growth_record("max", 1, epochs=9)
-    late["events"][0]["epoch"] = late["scores"][0]["epoch"] = 5
-    late["scores"][0]["sensitivities"] = [0.1, None, 0.4, 0.2]
+    late = changed(
+        late,
+        events=[changed(late.events[0], epoch=5)],
+        scores=[changed(late.scores[0], epoch=5, sensitivities=[0.1, None, 0.4, 0.2])],
+    )
     arm_figures.draw_arms([early, late], tmp_path)
     rows = rows_of(tmp_path / "fig_growth_sensitivity.csv")
     assert [row["networks"] for row in rows if row["position"]] == ["2", "1", "1", "1"]
@@ -351,7 +364,7 @@ NEEDED = {"max": 0.04, "small": 0.3, "large": 0.05}
 
 
 def growth_run(*records, unfinished=0):
-    description = {"name": "grown", "cells": [r["cell"] for r in records] + ["x"] * unfinished}
+    description = {"name": "grown", "cells": [r.id for r in records] + ["x"] * unfinished}
     return Run(Store(Path("grown")), description, list(records))
 
 
@@ -423,7 +436,7 @@ def test_c18_growth_is_judged_on_complete_runs_with_twenty_seeds_and_all_arms():
         others = {name: loss for name, loss in NEEDED.items() if name != arm}
         assert verdicts(growth_run(*grown(others, seeds=20))) == []
         less = [r for r in grown(NEEDED, seeds=20)
-                if (arm_of(r), r["config"]["training"]["seed"]) != (arm, 7)]  # fmt: skip
+                if (r.arm, r.seed) != (arm, 7)]  # fmt: skip
         assert verdicts(growth_run(*less)) == []
     assert verdicts(growth_run(*(tuning_record("both", seed=s) for s in range(20)))) == []
     two = growth_run(*grown(NEEDED, seeds=20)), growth_run(*grown(ALL, seeds=20))
@@ -456,7 +469,7 @@ def test_c18_growth_counts_diverged_networks():
     assert found.reproduced and "1 max network diverged" in found.text
     assert ", 20 pairs;" in found.text and "reached by 20 of 21" in found.text
     # Without it there would be too few: this is shown, not hidden.
-    (found,) = c18(growth_run(*[r for r in good if r["config"]["training"]["seed"]], gone, *others))
+    (found,) = c18(growth_run(*[r for r in good if r.seed], gone, *others))
     assert not found.reproduced and "fewer than 20 pairs are left" in found.text
 
 
@@ -467,7 +480,7 @@ def test_c18_growth_tells_the_loss_at_equal_compute_and_what_is_unusual():
     equal = arms.difference_at_equal_compute(setting, "max")
     assert f"at equal compute {equal.text(signed=True)}" in found.text
     ours = setting.arm("max").networks[0]  # 7,000 of the 8,000 FLOPs of small
-    assert ours["history"][3]["flops"] == 7000 and arms.at_compute(ours, 8000, "flops") == 7000
+    assert ours.history.flops[3] == 7000 and arms.at_compute(ours, 8000, "flops") == 7000
 
 
 def test_a_report_tells_of_growth_and_tuning_runs(tmp_path):

@@ -25,7 +25,7 @@ STORES = [
 def committed():
     """Of every committed record its folder, the cell it says it is of, and its configuration."""
     return [
-        (store.folder, record["cell"], record["config"])
+        (store.folder, record.id, record.config)
         for store in STORES
         for kind in (CELLS, LESIONS)
         for record in store.records(kind)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jax.flatten_util import ravel_pytree
 from PIL import Image
-from records import lesion_record
+from records import ORIGIN, lesion_record, with_settings
 from scipy import stats
 from test_conv import load, of_one_block_a_stage
 
@@ -31,6 +31,7 @@ from cbundles.experiments import lesion
 from cbundles.networks import conv, lowering, network, pruning, saved, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
+from cbundles.records import reading
 from cbundles.report import lesion_figures, lesions, statistics
 from cbundles.store import LESIONS, PRUNED, Store
 
@@ -346,26 +347,27 @@ def test_blocks_that_do_nothing_conflict_and_cost_nothing(damaged):
     shape, subject, cell, data = damaged
     settings = removal.Settings(draws=2)
     *_, last = lesion.run(shape, subject, cell, data, settings)
-    record = lesion.record(cell, settings, last.state, len(data.test.labels))
-    assert json.loads(json.dumps(record)) == record  # plain data
-    assert removal.groups(record["blocks"]["entropy"])["conflicting"] == DEAD
+    images = len(data.test.labels)
+    record = lesion.record(cell, settings, last.state, images, "a digest", ORIGIN)
+    assert reading.decode(reading.encode(record), "lesion", "a file") == record
+    assert removal.groups(record.blocks.entropy)["conflicting"] == DEAD
     for block in range(shape.layers):
         dead = block in DEAD
-        assert (record["blocks"]["entropy"][block] > 2.2) == dead
-        assert (record["blocks"]["num_bundles"][block] == 1) == dead
+        assert (record.blocks.entropy[block] > 2.2) == dead
+        assert (record.blocks.num_bundles[block] == 1) == dead
         for score in ("norm", "scaled_norm", "first_order"):
-            assert (record["blocks"][score][block] == 0) == dead
+            assert (record.blocks.by_ranking[score][block] == 0) == dead
         if dead:
-            assert record["blocks"]["lost"][block] == record["blocks"]["gained"][block] == 0
-    assert any(record["blocks"]["lost"])
+            assert record.blocks.lost[block] == record.blocks.gained[block] == 0
+    assert any(record.blocks.lost)
     for name in ("conflicting", "entropy", "norm", "first_order"):
         curve = lesions.curve(record, name)
         assert all(set(curve[k]) == {(0, 0)} for k in (1, 2))
     assert max(lesions.curve(record, "conflicting")) == 2
     x = augment.plain(data.test.images, augment.pipeline_for(cell.data))
     right = jnp.argmax(logits_of(shape, subject, x), 1)
-    assert record["correct"] == int((right == data.test.labels).sum())
-    assert record["images"] == len(data.test.labels)
+    assert record.correct == int((right == data.test.labels).sum())
+    assert record.images == len(data.test.labels)
 
 
 def test_a_study_goes_on_where_it_was_stopped(damaged):
@@ -462,12 +464,12 @@ def test_a_population_is_kept_as_networks_of_their_own_shape(cli, tmp_path):
     for path in paths:
         one = saved.read(path)
         record = Store(tmp_path / "results/a").record(path.stem)
-        assert one.shape.depth == record["config"]["model"]["depth"]
-        assert one.shape.parameters == record["parameters"]
+        assert one.shape.depth == record.depth
+        assert one.shape.parameters == record.parameters
         x = augment.plain(stored.test_images, augment.pipeline_for(config.Data()))
         logits = logits_of(one.shape, one.network, x)
         share = float((jnp.argmax(logits, 1) == stored.test_labels).mean())
-        assert share == pytest.approx(record["history"][-1]["test_accuracy"], abs=1e-3)
+        assert share == pytest.approx(record.history.test_accuracy[-1], abs=1e-3)
 
 
 STUDY = """
@@ -503,15 +505,15 @@ def test_lesion_and_prune_in_small(cli, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     run = tmp_path / "results/study"
     (record,) = Store(run).records(LESIONS)
-    assert len(record["blocks"]["entropy"]) == 2 and record["images"] == 16
-    assert record["network"] == Store(run).network_digest(record["cell"])
+    assert len(record.blocks) == 2 and record.images == 16
+    assert record.network == Store(run).network_digest(record.id)
     again = cli("lesion", str(run), "--draws", "2")
     assert again.returncode == 0 and "to study" not in again.stdout
     pruned = cli("prune", str(run), "--blocks", "2")
     assert pruned.returncode == 0, pruned.stdout + pruned.stderr
     assert "1 blocks removed, 6 -> 4 layers" in pruned.stdout
     (record,) = Store(run).records(PRUNED)
-    assert record["difference"] <= 1e-5
+    assert record.compared.difference <= 1e-5
 
 
 @pytest.mark.parametrize(
@@ -567,7 +569,7 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
     made = Store(run).records(PRUNED)
     assert len(made) == 1
     for one in made:
-        assert one["difference"] <= 1e-5 and one["removed"] == [1, 2, 4]
+        assert one.compared.difference <= 1e-5 and one.compared.removed == [1, 2, 4]
         small = saved.read(run / f"pruned/{one['cell']}.npz")
         whole = saved.read(run / f"weights/{one['of']}.npz")
         assert small.shape.depth == 6 and small.shape.bare == (1,)
@@ -649,8 +651,7 @@ def test_rows_and_figures_of_a_study(tmp_path):
         assert path.with_suffix(".csv").read_text().count("\n") > 59
     none = [lesion_record(seed, conflicting=()) for seed in range(3)]
     assert math.isnan(lesions.predicts(none[0], "entropy"))
-    none[0]["blocks"]["entropy"][3] = none[0]["blocks"]["norm"][3] = None  # that one diverged
+    none[0].blocks.entropy[3] = none[0].blocks.norm[3] = None  # that one diverged
     assert len(lesion_figures.draw_lesions(none, tmp_path / "none")) == 3
-    wide = lesion_record(0, conflicting=())
-    wide["config"] = {**wide["config"], "model": {**wide["config"]["model"], "base_filters": 16}}
+    wide = with_settings(lesion_record(0, conflicting=()), model={"base_filters": 16})
     assert len(lesion_figures.draw_lesions([wide, *none], tmp_path / "two")) == 6  # of two scales

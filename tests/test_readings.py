@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from flax import serialization
+from records import entries_of
 
 from cbundles import config, keeping, readings
 from cbundles.errors import InputError
@@ -117,16 +118,16 @@ def test_measured_again_is_what_training_measured(cli, tmp_path, name, text):
     )
     assert done.returncode == 0, done.stderr
     store = Store(tmp_path / "results" / name)
-    trained = {record["cell"]: record for record in store.records("cells")}
+    trained = {record.id: record for record in store.records(CELLS)}
     assert all(store.kept_epochs(cell) == ["0", "1", "last"] for cell in trained)
 
     done = cli("measure", f"results/{name}", "--readings", asked)
     assert done.returncode == 0, done.stderr
     for record in store.records(MEASURED):
-        history = trained[record["cell"]]["history"]
-        assert record["epochs"] == ["0", "1", "last"]
+        history = entries_of(trained[record.id].history)
+        assert record.kept_after == ["0", "1", "last"]
         for again, entry in zip(
-            record["history"], (history[0], history[1], history[-1]), strict=True
+            entries_of(record.history), (history[0], history[1], history[-1]), strict=True
         ):
             assert again == {**entry, "train_loss": None}
             assert entry["readings"].keys() == set(asked.split(","))
@@ -145,12 +146,12 @@ def test_measured_again_is_what_training_measured(cli, tmp_path, name, text):
     done = cli("measure", f"results/{name}", "--readings", more, "--json")
     assert done.returncode == 0, done.stderr
     for record in store.records(MEASURED):  # what was known stays
-        assert record["readings"] == canonical(f"{asked},{more}")
+        assert record.readings == canonical(f"{asked},{more}")
     table = (store.folder / "readings.csv").read_bytes()
     cli("sweep", f"{name}.yaml", "--set", f"probe.readings={asked}")  # views are written anew
     assert (store.folder / "readings.csv").read_bytes() == table
     for record in store.records(MEASURED):
-        assert record["history"][0]["readings"].keys() == {*asked.split(","), more}
+        assert record.history.readings.keys() == {*asked.split(","), more}
 
 
 def test_only_what_is_asked_for_is_kept(cli, tmp_path):
@@ -163,7 +164,7 @@ def test_only_what_is_asked_for_is_kept(cli, tmp_path):
     ):
         done = cli("sweep", "dense.yaml", *flags)
         assert done.returncode == 0, done.stderr
-        cells_there = [record["cell"] for record in store.records("cells")]
+        cells_there = store.ids()
         assert [store.kept_epochs(cell) for cell in cells_there] == [kept, kept]
     one = saved.read(store.weights_path(cells_there[0], "1"))
     assert one.origin["epoch"] == 1 and one.origin["cell"] == cells_there[0]
@@ -208,7 +209,7 @@ def test_a_checkpoint_past_an_epoch_that_is_to_be_kept(
 
 
 def store_cells(store: Store) -> list[str]:
-    return [record["cell"] for record in store.records("cells")]
+    return store.ids()
 
 
 @pytest.mark.parametrize(
@@ -252,8 +253,8 @@ def test_measuring_names_what_it_cannot_read(cli, tmp_path):
     done = cli("measure", "results/dense", "--readings", "hidden")
     assert done.returncode == 0 and len(store.records(MEASURED)) == 1
     (record,) = store.records(MEASURED)
-    assert record["cell"] == first.stem
-    assert record["history"][0]["readings"].keys() == {"hidden"}
+    assert record.id == first.stem
+    assert record.history.readings.keys() == {"hidden"}
 
 
 def test_a_network_that_ended_early_or_diverged_is_measured(cli, tmp_path):
@@ -265,7 +266,7 @@ def test_a_network_that_ended_early_or_diverged_is_measured(cli, tmp_path):
     assert cli("sweep", "deep.yaml", "--keep-weights", "0,last").returncode == 0
     store = Store(tmp_path / "results" / "deep")
     (cell,) = store_cells(store)
-    ended = len(store.record(cell)["history"]) - 1
+    ended = store.record(cell).epochs_trained
     assert ended < 9  # it conflicts
     first = saved.read(store.weights_path(cell, "0"))
     params = np.full_like(first.network.params, np.nan)
@@ -274,8 +275,8 @@ def test_a_network_that_ended_early_or_diverged_is_measured(cli, tmp_path):
     done = cli("measure", "results/deep", "--readings", "hidden")
     assert done.returncode == 0, done.stderr
     (record,) = store.records(MEASURED)
-    assert record["epochs_trained"] == [0, ended]
-    assert record["history"][0]["entropy"] == [None] * 40 != record["history"][1]["entropy"]
+    assert record.epochs_trained == [0, ended]
+    assert record.history.entropy[0] == [None] * 40 != record.history.entropy[1]
 
 
 def test_the_settings_of_every_word_are_known():

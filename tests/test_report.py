@@ -8,7 +8,7 @@ import io
 import math
 
 import pytest
-from records import record
+from records import changed, record
 
 from cbundles.report import drawing, select, statistics, summary, sweep_figures, sweep_tables
 from cbundles.report.table import Column, Table, formatted
@@ -36,7 +36,7 @@ def test_a_diverged_network_has_no_entropy():
 
 def test_a_network_that_diverges_later_is_marked_too():
     late = record(2, 10)
-    late["history"][-1] = {**late["history"][-1], "entropy": [0.0, None]}
+    late.history.entropy[-1] = [0.0, None]
     row = summary.summary_of(late)
     assert row["bundle_entropy"] == 0.0
     assert "diverged" in sweep_tables.network_table([row]).texts[0]
@@ -145,7 +145,7 @@ def test_conflicts_of_a_convolutional_network_are_told_by_block_and_its_layers(t
 
 
 def test_the_largest_entropy_follows_the_classes_of_the_probe_set():
-    equal, unequal = record(3, 4), {**record(3, 4), "largest_entropy": 0.2}
+    equal, unequal = record(3, 4), changed(record(3, 4), largest_entropy=0.2)
     assert summary.largest_entropy([equal]) == math.log(10)
     assert summary.largest_entropy([unequal]) == 0.2
     (axes, *_) = drawing.drawn(sweep_figures.accuracy_against_entropy([unequal], "")).axes
@@ -186,7 +186,7 @@ def test_groups_agree_in_all_but_the_given_settings_and_are_named_by_what_differ
     assert few.records == grid[:2] and many.records == grid[2:]
     (whole,) = select.groups(grid, across=("training.seed", "probe.samples"))
     assert whole.name == "" and whole.records == grid
-    assert len(select.groups(grid, across=("training.seed",), also=lambda r: r["cell"])) == 4
+    assert len(select.groups(grid, across=("training.seed",), also=lambda r: r.id)) == 4
     assert select.groups([], across=()) == []
 
 

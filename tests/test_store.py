@@ -10,23 +10,27 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from records import ORIGIN, changed, lesion_record, record
 
-from cbundles.columns import from_columns, to_columns
 from cbundles.errors import InputError
 from cbundles.files import write_atomically
-from cbundles.store import CELLS, LESIONS, NEEDED, Store
+from cbundles.records import sealed
+from cbundles.store import CELLS, LESIONS, Store
+
+
+def named(cell, *, accuracy=0.9, commit="abc"):
+    """A record with this id, made at a commit from some images."""
+    origin = changed(ORIGIN, commit=commit, data_fingerprint="images")
+    return changed(record(2, 3, accuracy=accuracy), id=cell, origin=origin)
 
 
 def test_records_come_back(tmp_path):
-    store = Store(tmp_path / "run")
+    store, made = Store(tmp_path / "run"), named("abc")
     assert not store.is_finished("abc", "images")
-    record = {"cell": "abc", "value": 1.5, "data_fingerprint": "images"}
-    store.finish(record)
+    store.finish(made)
     assert store.is_finished("abc", "images")
     assert not store.is_finished("abc", "other images")
-    assert store.record("abc") == {"format": 2, **record}
+    assert store.record("abc") == made
     store.forget(["abc"])
     assert not store.is_finished("abc", "images")
 
@@ -88,7 +92,7 @@ def test_only_staging_files_that_nobody_writes_are_cleared_away(tmp_path):
 
 def test_views_are_cleared_and_records_stay(tmp_path):
     store = Store(tmp_path)
-    store.finish({"cell": "abc"})
+    store.finish(named("abc"))
     for name in ("table.csv", "figures/fig1_x-2.png", "notes.txt"):
         write_atomically(tmp_path / name, "text")
     store.clear_views()
@@ -96,7 +100,7 @@ def test_views_are_cleared_and_records_stay(tmp_path):
     assert left == {"cells/abc.json", "notes.txt"}
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"cell": "other"}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"cell": "other"}', "\xff"])
 def test_a_damaged_record_is_named(tmp_path, content):
     store = Store(tmp_path)
     write_atomically(store.record_path("abc"), content)
@@ -139,22 +143,12 @@ def test_checkpoints_are_kept_until_dropped(tmp_path):
     assert store.load_checkpoint("key") is None
 
 
-def record_of(cell, **more):
-    """With a history and an origin, as sweeps write them."""
-    paper = {"paper": {"entropy": [1.5]}}
-    history = [
-        {"test_accuracy": 0.1 * epoch, "entropy": [0.0, None], "readings": paper}
-        for epoch in range(3)
-    ]
-    origin = {"platform": "cpu", "commit": "abc", "data_fingerprint": "images"}
-    return {"cell": cell, "history": history, **origin, **more}
-
-
 def test_a_complete_run_is_one_file_and_says_the_same(tmp_path):
     store = Store(tmp_path)
     for cell in ("b", "a", "c"):
-        store.finish(record_of(cell, commit="other" if cell == "c" else "abc"))
-    store.finish({"cell": "b", **dict.fromkeys(NEEDED[LESIONS], 1), "config": {}}, LESIONS)
+        store.finish(named(cell, commit="of its own" if cell == "c" else "of two"))
+    study = changed(lesion_record(0, conflicting=()), id="b")
+    store.finish(study, LESIONS)
     before = {kind: store.records(kind) for kind in (CELLS, LESIONS)}
     store.seal()
     files = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
@@ -166,28 +160,54 @@ def test_a_complete_run_is_one_file_and_says_the_same(tmp_path):
         assert one.has("b", LESIONS) and not one.has("a", LESIONS)
     header, *lines = (tmp_path / "records.jsonl").read_text().splitlines()
     assert len(json.loads(header)["origins"]) == 2 and len(lines) == 3  # shared ones stand once
-    assert "abc" not in "".join(lines)
+    assert "of two" not in "".join(lines)
+
+
+def accuracies(store):
+    return [round(made.history.test_accuracy[-1], 6) for made in store.records(CELLS)]
 
 
 def test_a_run_that_grows_is_opened_and_sealed_again(tmp_path):
     store = Store(tmp_path)
-    store.finish(record_of("a", value=1))
+    store.finish(named("a", accuracy=0.1))
     store.seal()
-    store.finish(record_of("a", value=2))  # the newer one counts
-    store.finish(record_of("b", value=3))
-    assert [record["value"] for record in store.records(CELLS)] == [2, 3]
+    store.finish(named("a", accuracy=0.2))  # the newer one counts
+    store.finish(named("b", accuracy=0.3))
+    assert accuracies(store) == [0.2, 0.3]
     store.seal()
-    assert [record["value"] for record in Store(tmp_path).records(CELLS)] == [2, 3]
+    assert accuracies(Store(tmp_path)) == [0.2, 0.3]
     store.forget(["a"])
     assert store.ids() == Store(tmp_path).ids() == ["b"]
+
+
+def test_what_other_processes_write_while_a_run_is_sealed_survives(tmp_path, monkeypatch):
+    """A record of another cell, and a newer one of a cell that is being sealed."""
+    store, other = Store(tmp_path), Store(tmp_path)
+    store.finish(named("a", accuracy=0.1))
+    store.finish(named("b", accuracy=0.2))
+    encode = sealed.encode
+
+    def slowly(records):
+        other.finish(named("b", accuracy=0.3))
+        other.finish(named("c", accuracy=0.4))
+        return encode(records)
+
+    monkeypatch.setattr(sealed, "encode", slowly)
+    store.seal()
+    monkeypatch.undo()
+    assert {path.stem for path in tmp_path.glob("cells/*.json")} == {"b", "c"}
+    for one in (store, Store(tmp_path)):
+        assert accuracies(one) == [0.1, 0.3, 0.4]
+    store.seal()
+    assert accuracies(Store(tmp_path)) == [0.1, 0.3, 0.4] and not (tmp_path / "cells").exists()
 
 
 def test_a_damaged_record_stays_for_people_to_see(tmp_path):
     """Also beside a good one that was sealed before."""
     store = Store(tmp_path)
-    store.finish(record_of("b"))
+    store.finish(named("b"))
     store.seal()
-    store.finish(record_of("a"))
+    store.finish(named("a"))
     write_atomically(store.record_path("b"), "{")
     store.seal()
     assert store.has("a") and not store.record_path("a").exists()
@@ -198,7 +218,7 @@ def test_a_damaged_record_stays_for_people_to_see(tmp_path):
 def test_a_kill_while_sealing_loses_nothing(tmp_path, monkeypatch):
     store = Store(tmp_path)
     for cell in ("a", "b"):
-        store.finish(record_of(cell))
+        store.finish(named(cell))
     before = store.records(CELLS)
     unlink, calls = Path.unlink, []
 
@@ -231,21 +251,10 @@ def test_a_kill_while_sealing_loses_nothing(tmp_path, monkeypatch):
 def test_a_damaged_line_is_named(tmp_path, line, content, message):
     store = Store(tmp_path)
     for cell in ("a", "b"):
-        store.finish(record_of(cell))
+        store.finish(named(cell))
     store.seal()
     lines = (tmp_path / "records.jsonl").read_text().splitlines()
     lines[line] = content
     (tmp_path / "records.jsonl").write_text("\n".join(lines))
     with pytest.raises(InputError, match=message):
         Store(tmp_path).record("a")
-
-
-plain = st.none() | st.integers() | st.text(max_size=3) | st.lists(st.integers(), max_size=2)
-nested = st.dictionaries(st.sampled_from("xy"), plain)
-entry = st.dictionaries(st.sampled_from("abc"), plain | nested)
-
-
-@settings(suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
-@given(st.lists(entry, max_size=4))
-def test_columns_give_back_what_was_put_in(entries):
-    assert from_columns(json.loads(json.dumps(to_columns(entries)))) == entries

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from records import ORIGIN
 
 from cbundles.commands import toy as command
 from cbundles.experiments import toy
@@ -78,25 +79,26 @@ def test_an_epoch_is_plain_gradient_descent():
 
 def test_a_fully_conflicting_bundle_stops_learning():
     """Hypothesis 1: outputs go to the classes' shares, while all weights are being trained."""
-    record = toy.train_toy("conflicting-imbalanced", 5)
-    history = record["history"]
-    assert {entry["num_bundles"] for entry in history} == {1}
-    assert history[0]["deviation"] > 0.05 and history[-1]["deviation"] < 0.02
-    assert history[-1]["gradient_norm"] > 0.1
-    free = toy.train_toy("separate", 5)["history"]
-    assert free[0]["accuracy"] < 0.1 and free[-1]["accuracy"] > 0.99
+    history = toy.train_toy("conflicting-imbalanced", 5, ORIGIN).training.history
+    assert set(history.num_bundles) == {1}
+    assert history.deviation[0] > 0.05 and history.deviation[-1] < 0.02
+    assert history.gradient_norm[-1] > 0.1
+    free = toy.train_toy("separate", 5, ORIGIN).training.history
+    assert free.accuracy[0] < 0.1 and free.accuracy[-1] > 0.99
 
 
 def test_gradients_shatter_only_where_layers_are_standardised():
-    plain, standardised = (toy.plain(0, standardised=s)["autocorrelation"] for s in (False, True))
+    plain, standardised = (
+        toy.plain(0, ORIGIN, standardised=s).gradients.autocorrelation for s in (False, True)
+    )
     assert plain[1] > 0.5 and abs(standardised[1]) < 0.2
 
 
 def test_autocorrelation():
     x = np.linspace(0, 1, 1000)
     noise = np.random.default_rng(0).standard_normal(1000)
-    assert abs(toy.gradient_summary(x, noise)["autocorrelation"][1]) < 0.1
-    assert toy.gradient_summary(x, np.sign(x - 0.5))["autocorrelation"][1] > 0.99
+    assert abs(toy.gradients_over_inputs(x, noise).autocorrelation[1]) < 0.1
+    assert toy.gradients_over_inputs(x, np.sign(x - 0.5)).autocorrelation[1] > 0.99
 
 
 def test_one_seed_of_the_command(cli, tmp_path, monkeypatch):

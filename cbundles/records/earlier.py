@@ -36,7 +36,7 @@ def in_todays_form(content: Content, number: int, kind: str) -> Content:
 
 
 def _told(error: Exception) -> str:
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _lifted(content: Content, number: int, kind: str) -> Content:
@@ -53,7 +53,7 @@ def _lifted(content: Content, number: int, kind: str) -> Content:
         content["compared"] = {key: content.pop(key) for key in keys}
     if kind == LESION:
         add_conflict_rates(content["blocks"])
-    if kind in (SWEEP, MEASURE):
+    if kind in (SWEEP, MEASURE) and isinstance(content["history"], dict):
         add_conflict_rates(content["history"])
     if kind == SWEEP:
         content.setdefault("largest_entropy", math.log(content["num_classes"]))
@@ -69,8 +69,11 @@ def origin_of(content: Content) -> Content:
 
 
 def _columns_of_history(history: Any) -> Any:
+    """Of a list of measurements, or of columns with their mark; anything else stays as it is."""
     if not isinstance(history, list):
         return _without_mark(history)
+    if not all(isinstance(entry, dict) for entry in history):
+        return history
     for entry in history:
         add_conflict_rates(entry)
     return by_columns(history)

@@ -142,6 +142,4 @@ class MeasuredRecord(NetworkRecord, tag=MEASURE, kw_only=True, frozen=True):
         counts = {"epochs": len(self.kept_after), "epochs_trained": len(self.epochs_trained)}
         for name, count in counts.items():
             if count != len(self.history):
-                raise ValueError(
-                    f"{name} has {count} values, where history has {len(self.history)}"
-                )
+                raise ValueError(f"{name} has {count} values, history has {len(self.history)}")

@@ -103,9 +103,7 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
         if measured < 2:
             raise ValueError("history ends with the initial weights, before any training")
         if len(self.seconds) != measured:
-            raise ValueError(
-                f"seconds has {len(self.seconds)} values, where history has {measured}"
-            )
+            raise ValueError(f"seconds has {len(self.seconds)} values, history has {measured}")
 
     @property
     def epochs_trained(self) -> int:
