@@ -38,25 +38,33 @@ def encode(records: Sequence[Record]) -> str:
     return "\n".join([json.dumps(header), *lines, ""])
 
 
-def decode(path: Path) -> dict[str, Record]:
-    """The records in the file by their ids. InputError, which names the line, for a damaged one."""
+def decode(path: Path, damaged: list[str] | None = None) -> dict[str, Record]:
+    """The records in the file by their ids. InputError, which names the line, for a damaged one;
+    with a list for what is damaged, it is told there and left out."""
     try:
         header, *lines = path.read_text().splitlines()
         content = json.loads(header)
         formats.check(formats.SEALED, content, str(path))
         origins: list[Record] = content["origins"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({_told(error)}); restore it from a copy") from None
+        complain(f"{path}: damaged ({_told(error)}); restore it from a copy", damaged)
+        return {}
     records: dict[str, Record] = {}
     for number, line in enumerate(lines, start=2):
         try:
             record = _decode_line(line, origins)
             records[str(record["cell"])] = record
         except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{path}:{number}: damaged record ({_told(error)}); delete that line"
-            ) from None
+            place = f"{path}:{number}"
+            complain(f"{place}: damaged record ({_told(error)}); delete that line", damaged)
     return records
+
+
+def complain(text: str, damaged: list[str] | None) -> None:
+    """Add to the list of what is damaged; InputError where nobody keeps one."""
+    if damaged is None:
+        raise InputError(text) from None
+    damaged.append(text)
 
 
 def _decode_line(line: str, origins: Sequence[Record]) -> Record:

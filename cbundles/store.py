@@ -109,8 +109,11 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 class Store:
     """The folder of one run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, damaged: list[str] | None = None) -> None:
+        """damaged: a list on which damaged lines of sealed records are told, and left out, instead
+        of an InputError."""
         self.folder = folder
+        self._damaged = damaged
         self._read: dict[str, tuple[Any, dict[str, dict[str, Any]]]] = {}
         self.logs = folder / "logs"
         self.figures = folder / "figures"
@@ -147,6 +150,14 @@ class Store:
             if isinstance(content, dict):
                 formats.check(formats.RUN, content, str(path))
 
+    @property
+    def is_published(self) -> bool:
+        """Whether this is a run of the repository itself, which no command changes unasked."""
+        with contextlib.suppress(OSError, ValueError):  # no run, or a damaged one
+            content = json.loads((self.folder / "run.json").read_text())
+            return isinstance(content, dict) and content.get("published") is True
+        return False
+
     def record_path(self, cell: str, kind: str = CELLS) -> Path:
         return self.folder / kind / f"{cell}.json"
 
@@ -166,7 +177,7 @@ class Store:
             return {}
         version = (now.st_mtime_ns, now.st_size, now.st_ino)
         if self._read.get(kind, (None, {}))[0] != version:
-            self._read[kind] = (version, sealed.decode(path))
+            self._read[kind] = (version, sealed.decode(path, self._damaged))
         return self._read[kind][1]
 
     def seal(self) -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from cbundles import provenance
 from cbundles.commands.output import list_files, say
-from cbundles.commands.running import Options, origin
+from cbundles.commands.running import Options, origin, published_mark
 from cbundles.config import TOY
 from cbundles.errors import InputError
 from cbundles.report import claims, views
@@ -41,7 +41,13 @@ class Toy:
             todo = [name for name in names if not store.has(name)]
             if todo:
                 _train(store, todo, options.device, console)
-            description = {"name": self.name, "kind": TOY, "cells": names, **origin()}
+            description = {
+                "name": self.name,
+                "kind": TOY,
+                **published_mark(options),
+                "cells": names,
+                **origin(),
+            }
             store.write_run(description)
             store.seal()
             run = Run(store, description, [store.record(name) for name in names])
