@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cbundles import __version__, config
-from cbundles.commands.flags import TRAINING, CommandsWithFlags, Flags, with_flags
+from cbundles.commands.flags import RESULTS, TRAINING, CommandsWithFlags, Flags, with_flags
 from cbundles.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cbundles.commands.running import Command, PlannedCommand
+    from cbundles.commands.running import Command, Options, PlannedCommand
 
 app = typer.Typer(
     cls=CommandsWithFlags,
@@ -26,7 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Find the layers that keep a deep classifier from learning, after one epoch.",
 )
-RESULTS = Path("results")
 
 
 def _version(wanted: bool) -> None:
@@ -130,7 +129,7 @@ def lesion(
 
 
 @app.command()
-@with_flags("fresh", "data_dir", "manual_dir", "device")
+@with_flags("fresh", "data_dir", "manual_dir", "device", "publish")
 def prune(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a lesion study.")],
     blocks: Annotated[
@@ -151,7 +150,7 @@ def prune(
 
 
 @app.command()
-@with_flags("plan", "fresh", "data_dir", "manual_dir", "device", "workers", "as_json")
+@with_flags("plan", "fresh", "data_dir", "manual_dir", "device", "workers", "publish", "as_json")
 def measure(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="Folder of a sweep that kept networks.")
@@ -202,7 +201,7 @@ def tune(
 
 
 @app.command()
-@with_flags("out", "fresh", "device")
+@with_flags("out", "fresh", "device", "publish")
 def toy(*, flags: Flags) -> None:
     """Train a toy with a fully conflicting bundle: does it learn?"""
     from cbundles.commands.toy import Toy
@@ -215,13 +214,14 @@ def report(
     results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the runs.")] = RESULTS,
 ) -> None:
     """Tables, figures and the paper's claims, from records alone."""
+    from cbundles.commands.profiles import runs_named_for
     from cbundles.commands.report import write_report
 
-    raise typer.Exit(write_report(results, _console()))
+    write_report(results, _console(), runs_named_for(results))
 
 
 @app.command()
-@with_flags("plan", "data_dir", "manual_dir", "device", "workers")
+@with_flags("plan", "data_dir", "manual_dir", "device", "workers", "publish")
 def reproduce(
     profile: Annotated[
         str,
@@ -230,13 +230,13 @@ def reproduce(
     *,
     flags: Flags,
 ) -> None:
-    """Run every experiment of a profile, then the report."""
-    from cbundles.commands.reproduce import Profile
+    """Run every experiment of a profile; compare with the published."""
+    from cbundles.commands.reproduce import Reproduction
 
     if profile == "auto":
         profile = "cpu" if flags.options(RESULTS).device == "cpu" else "paper"
     path = Path(profile if profile.endswith(".yaml") else f"configs/reproduce/{profile}.yaml")
-    _plan_or_execute(Profile.of_file(path), flags)
+    _plan_or_execute(Reproduction.of_file(path), flags)
 
 
 @app.command("config")
@@ -295,7 +295,7 @@ def doctor() -> None:
 
 def _plan_or_execute(command: PlannedCommand, flags: Flags, folder: Path | None = None) -> None:
     if flags.plan:
-        command.show_plan(flags.options(_folder(command, flags, folder)), _console())
+        command.show_plan(_options(command, flags, folder), _console())
     else:
         _execute(command, flags, folder)
 
@@ -303,12 +303,19 @@ def _plan_or_execute(command: PlannedCommand, flags: Flags, folder: Path | None 
 def _execute(command: Command, flags: Flags, folder: Path | None = None) -> None:
     """Do what a command says and leave with its exit code. folder: of the results, where neither
     --out nor the command's name decides."""
-    options = flags.options(_folder(command, flags, folder))
+    options = _options(command, flags, folder)
     raise typer.Exit(command.execute(options, _console()))
 
 
-def _folder(command: Command, flags: Flags, folder: Path | None) -> Path:
-    return folder or flags.out or RESULTS / command.name
+def _options(command: Command, flags: Flags, folder: Path | None) -> Options:
+    from cbundles.commands.output import say_beside_results
+    from cbundles.commands.places import place_for
+
+    place = place_for(command.name, folder or flags.out, publish=flags.publish)
+    options = flags.options(place.folder)
+    if place.note:
+        say_beside_results(place.note, options, _console())
+    return options
 
 
 def _console() -> Console:

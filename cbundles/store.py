@@ -86,8 +86,11 @@ VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "prun
 class Store:
     """The folder of one run."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, damaged: list[str] | None = None) -> None:
+        """damaged: a list on which damaged lines of sealed records are told, and left out, instead
+        of an InputError."""
         self.folder = folder
+        self._damaged = damaged
         self._read: dict[str, tuple[Version, dict[str, AnyRecord]]] = {}
         self.logs = folder / "logs"
         self.figures = folder / "figures"
@@ -135,6 +138,14 @@ class Store:
             if isinstance(content, dict):
                 formats.check(formats.RUN, content, str(path))
 
+    @property
+    def is_published(self) -> bool:
+        """Whether this is a run of the repository itself, which no command changes unasked."""
+        with contextlib.suppress(OSError, ValueError):  # no run, or a damaged one
+            content = json.loads((self.folder / "run.json").read_text())
+            return isinstance(content, dict) and content.get("published") is True
+        return False
+
     def record_path(self, cell: str, kind: Kind[AnyRecord] = CELLS) -> Path:
         return self.folder / kind.folder / f"{cell}.json"
 
@@ -153,7 +164,7 @@ class Store:
             return {}
         known = self._read.get(kind.folder)
         if known is None or known[0] != now:
-            known = self._read[kind.folder] = (now, sealed.decode(path, kind.unsaid))
+            known = self._read[kind.folder] = (now, sealed.decode(path, kind.unsaid, self._damaged))
         return known[1]
 
     def seal(self) -> None:

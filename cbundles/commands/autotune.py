@@ -147,7 +147,7 @@ class Autotune:
         with store.locked():
             if options.fresh:
                 self._forget(store, fingerprints)
-            described = description(self.experiment, fingerprints)
+            described = description(self.experiment, fingerprints, options)
             run = {**described, "kind": AUTOTUNE, "rule": self.rule}
             chains = self._chains()
             for chain in chains:

@@ -25,6 +25,7 @@ from cbundles.keeping import LAST, parse_epochs
 if TYPE_CHECKING:
     from cbundles.commands.running import Options
 
+RESULTS = Path("results")  # where runs go, unless their own flags or `places` say otherwise
 KEEP_WEIGHTS = "--keep-weights"
 KeepOption = Annotated[
     str | None,
@@ -46,7 +47,9 @@ class Flags:
     ] = None
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Results folder [results/<name>]."),
+        typer.Option(
+            metavar="DIR", help="Results folder [results/<name>, or reproduction/<name>]."
+        ),
     ] = None
     plan: Annotated[
         bool,
@@ -73,6 +76,13 @@ class Flags:
         typer.Option(min=1, help="Worker processes [one a CPU core; 1 on a GPU]."),
     ] = None
     keep_weights: KeepOption = None
+    publish: Annotated[
+        bool,
+        typer.Option(
+            "--publish",
+            help="Write to results/ and mark the run as published: for the repository's own runs.",
+        ),
+    ] = False
     as_json: Annotated[
         bool,
         typer.Option("--json", help="One JSON object a line, for machines."),
@@ -100,6 +110,7 @@ class Flags:
             data_dir=self.data_dir,
             manual_dir=self.manual_dir,
             keep=() if self.keep_weights is None else parse_epochs(self.keep_weights),
+            publish=self.publish,
         )
 
 
@@ -133,6 +144,7 @@ TRAINING = (
     "manual_dir",
     "device",
     "workers",
+    "publish",
     "as_json",
 )
 

@@ -21,6 +21,11 @@ def say(console: Console, text: str) -> None:
     console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
+def warn(console: Console, text: str) -> None:
+    """Of what was left out; it does not change the exit code by itself."""
+    console.print(text, style="red", highlight=False, markup=False, soft_wrap=True)
+
+
 def say_beside_results(text: str, options: Options, console: Console) -> None:
     """For people: to standard error, where results are for machines."""
     if options.as_json:

@@ -64,7 +64,7 @@ class Prune:
             records = [store.record(name, PRUNED) for name in made]
             if not failed:
                 store.seal()
-            views.write_pruned(store)
+            views.write_pruned(store.records(PRUNED), store.folder)
         say_what_is_not_trained(runs.read(store.folder), console)
         if records:
             _show_records(records, store, console)

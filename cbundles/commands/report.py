@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
 
-from cbundles.commands.output import list_files, say
+from cbundles.commands.output import list_files, say, warn
 from cbundles.errors import InputError
-from cbundles.report import claims, claims_table, page, runs, table1, views
+from cbundles.report import claims, claims_table, gathering, page, table1, views
+from cbundles.report.claims.finding import Claim
+from cbundles.report.runs import Run
 from cbundles.report.table import Column
 
 COLUMNS = (
@@ -21,29 +24,48 @@ COLUMNS = (
 )
 
 
-def write_report(root: Path, console: Console) -> int:
-    """Write every view of every run under a results folder. Returns the exit code."""
-    loaded = runs.read_all(root)
+def write_report(root: Path, console: Console, named: Collection[str]) -> list[Claim]:
+    """Write every view of every run under a results folder; returns the claims as they are judged.
+
+    named: the names of the runs that profiles name, on which claims are judged
+    """
+    gathered = gathering.gather(root, named)
+    loaded = [*gathered.presented, *gathered.own]
     if not loaded:
-        raise InputError(
-            f"{root}: no run with records here; make one, e.g. with "
-            "cbundles sweep configs/quickstart.yaml"
-        )
+        raise InputError(_why_nothing_can_be_read(root, gathered.damaged))
     for run in loaded:
         if run.unfinished:
             text = f"{run.name}: {run.unfinished} not finished; no claim is judged on this run"
             say(console, text)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        figures = [path for paths in pool.map(views.write, loaded) for path in paths]
-    list_files(console, "figure", figures)
-    groups = [group for run in loaded for group in table1.of_run(run)]
-    judged = claims.judge(loaded)
+    figures = _write_views(loaded)
+    list_files(console, "figure", [path for paths in figures.values() for path in paths])
+    groups = [group for run in gathered.judged for group in table1.of_run(run)]
+    judged = claims.judge(gathered.judged)
     written = [
         *table1.write_table1(groups, root),
         *claims_table.write_claims(judged, root),
-        page.write_page(judged, loaded, figures, root),
+        page.write_page(judged, gathered, figures, root),
     ]
     console.print(claims_table.claims_table(judged, COLUMNS).terminal(), highlight=False)
     console.print(f"\n{claims_table.counted_verdicts(judged)}", highlight=False)
     list_files(console, "written", written)
-    return 0
+    for text in gathered.damaged:
+        warn(console, f"left out: {text}")
+    return judged
+
+
+def _write_views(loaded: Sequence[Run]) -> dict[str, list[Path]]:
+    """Tables and figures of each run; returns the figures by its name."""
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        figures = pool.map(views.write, loaded)
+        return {run.name: paths for run, paths in zip(loaded, figures, strict=True)}
+
+
+def _why_nothing_can_be_read(root: Path, damaged: Sequence[str]) -> str:
+    if not damaged:
+        return (
+            f"{root}: no run with records here; make one, e.g. with "
+            "cbundles sweep configs/quickstart.yaml"
+        )
+    more = f"; {len(damaged) - 1} more are damaged" if len(damaged) > 1 else ""
+    return f"{damaged[0]}{more}; no run is left to report"

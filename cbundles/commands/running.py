@@ -34,6 +34,7 @@ class Options:
     data_dir: Path | None
     manual_dir: Path | None
     keep: tuple[str, ...] = ()  # epochs whose networks are kept, see `keeping`
+    publish: bool = False  # the run becomes, or stays, one of the repository's own
 
     def has(self, store: Store, cell: Cell, fingerprint: str | None) -> bool:
         """Whether all that is wanted of a cell, trained on this data, is there."""
@@ -177,17 +178,25 @@ def devices(options: Options) -> str:
     return "1 CPU core" if options.workers == 1 else f"{options.workers} CPU cores"
 
 
-def description(experiment: Experiment, fingerprints: dict[str, str]) -> dict[str, Any]:
+def description(
+    experiment: Experiment, fingerprints: dict[str, str], options: Options
+) -> dict[str, Any]:
     """What `run.json` says of a run before any of it was computed."""
     return {
         "name": experiment.name,
         "kind": experiment.cells[0].kind,
+        **published_mark(options),
         "config": experiment.grid,
         "cells": [cell.id for cell in experiment.cells],
         "seeds": sorted({cell.training.seed for cell in experiment.cells}),
         "data": fingerprints,
         **origin(),
     }
+
+
+def published_mark(options: Options) -> dict[str, Any]:
+    """What `run.json` says of a run that claims may be judged on, see `places`."""
+    return {"published": True} if options.publish else {}
 
 
 def origin() -> dict[str, Any]:

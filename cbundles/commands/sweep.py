@@ -227,7 +227,7 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
     with store.locked():
         if options.fresh:
             store.forget([cell.id for cell in experiment.cells])
-        run = description(experiment, fingerprints)
+        run = description(experiment, fingerprints, options)
         finished = _finished(experiment.cells, store, fingerprints, options)
         store.clear_views()
         store.write_run({**run, "finished": len(finished)})

@@ -9,7 +9,7 @@ from rich.console import Console
 from cbundles import provenance
 from cbundles.commands import running
 from cbundles.commands.output import list_files, say
-from cbundles.commands.running import Options
+from cbundles.commands.running import Options, published_mark
 from cbundles.config import TOY
 from cbundles.errors import InputError
 from cbundles.records import PLAIN_CASES, TRAINED_CASES, Origin
@@ -43,7 +43,13 @@ class Toy:
             todo = [name for name in names if not store.has(name)]
             if todo:
                 _train(store, todo, options.device, console)
-            description = {"name": self.name, "kind": TOY, "cells": names, **running.origin()}
+            description = {
+                "name": self.name,
+                "kind": TOY,
+                **published_mark(options),
+                "cells": names,
+                **running.origin(),
+            }
             store.write_run(description)
             store.seal()
             run = Run(store, description, [store.record(name) for name in names])

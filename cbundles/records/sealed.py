@@ -38,9 +38,12 @@ def encode(records: Sequence[AnyRecord]) -> bytes:
     return b"\n".join([msgspec.json.encode(header), *lines, b""])
 
 
-def decode(path: Path, kind: str) -> dict[str, AnyRecord]:
-    """The records in the file by their ids. InputError, which names the line, for a damaged one.
-    kind: of earlier records, which do not say it."""
+def decode(path: Path, kind: str, damaged: list[str] | None = None) -> dict[str, AnyRecord]:
+    """The records in the file by their ids. InputError, which names the line, for a damaged one;
+    with a list for what is damaged, it is told there and left out.
+
+    kind: of earlier records, which do not say it
+    """
     try:
         header, *lines = path.read_bytes().splitlines()
         content = parsed(header)
@@ -50,16 +53,25 @@ def decode(path: Path, kind: str) -> dict[str, AnyRecord]:
         ]
         is_newest = content.get("format") == formats.NEWEST[formats.SEALED]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path}: damaged ({_told(error)}); restore it from a copy") from None
+        complain(f"{path}: damaged ({_told(error)}); restore it from a copy", damaged)
+        return {}
     records: dict[str, AnyRecord] = {}
     for number, line in enumerate(lines, start=2):
         place = f"{path}:{number}"
         try:
             record = record_of(_content_of(line, origins, is_newest), kind, place)
         except (ValueError, TypeError) as error:
-            raise InputError(f"{place}: damaged record ({error}); delete that line") from None
+            complain(f"{place}: damaged record ({error}); delete that line", damaged)
+            continue
         records[record.id] = record
     return records
+
+
+def complain(text: str, damaged: list[str] | None) -> None:
+    """Add to the list of what is damaged; InputError where nobody keeps one."""
+    if damaged is None:
+        raise InputError(text) from None
+    damaged.append(text)
 
 
 def _content_of(line: bytes, origins: Sequence[Origin], is_newest: bool) -> Any:

@@ -9,7 +9,7 @@ import base64
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -17,12 +17,15 @@ from string import Template
 from cbundles.config import SECTIONS
 from cbundles.files import write_atomically
 from cbundles.report import summary, table1
+from cbundles.report.claims import judge
 from cbundles.report.claims.finding import Claim, Finding
 from cbundles.report.claims_table import ABOUT, counted_verdicts
+from cbundles.report.gathering import Gathered
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Row, Table
 
 TEMPLATE = Path(__file__).with_name("page.html")
+Figures = Mapping[str, Sequence[Path]]  # PNG, by the name of their run
 
 
 class Html(str):
@@ -51,18 +54,16 @@ def _one_after_another(parts: Iterable[Html], separator: str = "") -> Html:
     return Html(separator.join(parts))
 
 
-def write_page(
-    claims: Sequence[Claim], runs: Sequence[Run], figures: Sequence[Path], folder: Path
-) -> Path:
+def write_page(claims: Sequence[Claim], gathered: Gathered, figures: Figures, folder: Path) -> Path:
     """Write report.html into a results folder; returns its path."""
     path = folder / "report.html"
-    write_atomically(path, page_of(claims, runs, figures))
+    write_atomically(path, page_of(claims, gathered, figures))
     return path
 
 
-def page_of(claims: Sequence[Claim], runs: Sequence[Run], figures: Sequence[Path]) -> str:
+def page_of(claims: Sequence[Claim], gathered: Gathered, figures: Figures) -> str:
     """Everything on one page, the figures (PNG, with their captions) included; it loads nothing."""
-    groups = [group for run in runs for group in table1.of_run(run)]
+    groups = [group for run in gathered.judged for group in table1.of_run(run)]
     page = _filled(
         "page",
         about=ABOUT,
@@ -70,11 +71,34 @@ def page_of(claims: Sequence[Claim], runs: Sequence[Run], figures: Sequence[Path
         claims=_one_after_another(map(_claim, claims), "\n"),
         table1_caption=table1.CAPTION,
         table1=_table(table1.comparison(groups)),
-        figures=_one_after_another(map(_figure, figures), "\n"),
-        runs=_one_after_another(map(_run, runs), "\n"),
+        figures=_figures_of(gathered.presented, figures),
+        own=_own_runs(gathered.own, figures) if gathered.own else "None.",
+        runs=_one_after_another(map(_run, gathered.presented), "\n"),
+        damaged=_filled("damaged", items=_items(gathered.damaged)) if gathered.damaged else "",
         settings=_table(_settings()),
     )
     return f"{page}\n"
+
+
+def _own_runs(runs: Sequence[Run], figures: Figures) -> Html:
+    """Runs that no claim of the paper is judged on; what its criteria would say of them."""
+    applied = [claim for claim in judge(runs) if claim.findings]
+    return _filled(
+        "own",
+        runs=_one_after_another(map(_run, runs), "\n"),
+        claims=_one_after_another(map(_claim_of_own, applied), "\n"),
+        figures=_figures_of(runs, figures),
+    )
+
+
+def _claim_of_own(claim: Claim) -> Html:
+    findings = _one_after_another(map(_finding_html, claim.findings))
+    return _filled("own_claim", id=claim.id, claim=claim.claim, findings=findings)
+
+
+def _figures_of(runs: Sequence[Run], figures: Figures) -> Html:
+    paths = [path for run in runs for path in figures[run.name]]
+    return _one_after_another(map(_figure, paths), "\n")
 
 
 def _claim(claim: Claim) -> Html:

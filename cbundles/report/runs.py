@@ -18,10 +18,12 @@ from cbundles.records import (
     LesionRecord,
     MeasuredRecord,
     NetworkRecord,
+    PrunedRecord,
     SweepRecord,
     ToyRecord,
 )
-from cbundles.store import CELLS, LESIONS, MEASURED, Kept, Kind, Store
+from cbundles.records.sealed import complain
+from cbundles.store import CELLS, LESIONS, MEASURED, PRUNED, Kept, Kind, Store
 
 Record = TypeVar("Record", SweepRecord, EditedRecord, ToyRecord)
 KINDS = (SWEEP, GROW, TUNE, AUTOTUNE, TOY)
@@ -36,6 +38,7 @@ class Run:
         were asked for last, in that order)
     lesions: studies of its trained networks without some blocks
     measured: what further readings say of networks that were kept
+    pruned: what became of its networks without some blocks
     """
 
     store: Store
@@ -43,6 +46,7 @@ class Run:
     records: Sequence[CellRecord]
     lesions: Sequence[LesionRecord] = ()
     measured: Sequence[MeasuredRecord] = ()
+    pruned: Sequence[PrunedRecord] = ()
 
     @property
     def name(self) -> str:
@@ -55,6 +59,11 @@ class Run:
             return str(self.description["kind"])
         # The first version did not write it down.
         return AUTOTUNE if "attempts" in self.description else self.records[0].kind
+
+    @property
+    def is_published(self) -> bool:
+        """Whether it is one of the repository itself."""
+        return self.description.get("published") is True
 
     @property
     def sweeps(self) -> list[SweepRecord]:
@@ -90,22 +99,36 @@ class Run:
 
     @property
     def unfinished(self) -> int:
-        """Cells that were asked for and have no record; of an auto-tuning, seeds without an end."""
+        """Cells that were asked for and have no record; of an auto-tuning, seeds without an end, or
+        without the record of an attempt."""
+        known = self.by_cell
         if self.kind == AUTOTUNE:
             ended = [*self.description.get("tuned", []), *self.description.get("given_up", [])]
-            return len(self.description["attempts"]) - len(ended)
+            chains = self.description["attempts"]
+            return sum(chain[-1] not in ended or not set(chain) <= set(known) for chain in chains)
         return len(self.description["cells"]) - len(self.records)
 
 
-def read_all(root: Path) -> list[Run]:
-    """Every run with at least one record, by name. Raises InputError for a damaged one."""
-    runs = [read(path.parent) for path in sorted(root.glob("*/run.json"))]
-    return [run for run in runs if run.records]
+def read_all(root: Path) -> tuple[list[Run], list[str]]:
+    """Every run with at least one record, by name; and what is damaged, with the reason, which is
+    left out."""
+    runs: list[Run] = []
+    damaged: list[str] = []
+    for path in sorted(root.glob("*/run.json")):
+        try:
+            run = read(path.parent, damaged)
+        except InputError as error:
+            damaged.append(str(error))
+        else:
+            if run.records:
+                runs.append(run)
+    return runs, damaged
 
 
-def read(folder: Path) -> Run:
-    """One run, perhaps without records. Raises InputError for a folder that is none."""
-    store, path = Store(folder), folder / "run.json"
+def read(folder: Path, damaged: list[str] | None = None) -> Run:
+    """One run, perhaps without records. Raises InputError for a folder that is none, and for a
+    damaged record; with a list for those, they are told there and left out."""
+    store, path = Store(folder, damaged), folder / "run.json"
     try:
         description = json.loads(path.read_text())
         formats.check(formats.RUN, description, str(path))
@@ -121,22 +144,34 @@ def read(folder: Path) -> Run:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
         ) from None
+
+    def records_of(kind: Kind[Kept]) -> list[Kept]:
+        found = _records_of(store, kind, cells, damaged)
+        return [record for record in found if _is_of_data(record, data)]
+
     return Run(
         store,
         description,
-        _records_of(store, CELLS, cells, data),
-        _records_of(store, LESIONS, cells, data),
-        _records_of(store, MEASURED, cells, data),
+        records_of(CELLS),
+        records_of(LESIONS),
+        records_of(MEASURED),
+        _records_of(store, PRUNED, store.ids(PRUNED), damaged),
     )
 
 
 def _records_of(
-    store: Store, kind: Kind[Kept], cells: list[str], data: dict[str, str]
+    store: Store, kind: Kind[Kept], cells: list[str], damaged: list[str] | None
 ) -> list[Kept]:
-    """The records of a kind that these cells have, of networks trained on this data."""
-    present = [cell for cell in cells if store.has(cell, kind)]
-    records = [store.record(cell, kind) for cell in present]
-    return [record for record in records if _is_of_data(record, data)]
+    """The records of a kind that these cells have."""
+    records = []
+    for cell in cells:
+        if not store.has(cell, kind):
+            continue
+        try:
+            records.append(store.record(cell, kind))
+        except InputError as error:
+            complain(str(error), damaged)
+    return records
 
 
 def _is_of_data(record: AnyRecord, data: dict[str, str]) -> bool:

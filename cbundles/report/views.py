@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cbundles.config import AUTOTUNE, GROW, TOY, TUNE
 from cbundles.files import write_atomically
+from cbundles.records import PrunedRecord
 from cbundles.report import answer, arm_tables, lesions, remeasured, summary, sweep_tables, table1
 from cbundles.report.runs import Run
 from cbundles.report.table import Table
-from cbundles.store import PRUNED, Store
 
 
 def write(run: Run) -> list[Path]:
@@ -30,7 +31,7 @@ def write(run: Run) -> list[Path]:
     if run.lesions:
         _write_lesions(run)
         paths += lesion_figures.draw_lesions(run.lesions, folder)
-    write_pruned(run.store)
+    write_pruned(run.pruned, run.store.folder)
     remeasured.write_readings(run)
     return paths
 
@@ -42,11 +43,11 @@ def _write_lesions(run: Run) -> None:
     write_atomically(folder / "lesion.md", lesions.study_page(run.name, groups))
 
 
-def write_pruned(store: Store) -> None:
+def write_pruned(records: Sequence[PrunedRecord], folder: Path) -> None:
     """The table of a run's pruned networks, when there are any."""
-    if records := store.records(PRUNED):
+    if records:
         rows = [lesions.pruned_row(record) for record in records]
-        Table(rows).write_csv(store.folder / "pruned.csv")
+        Table(rows).write_csv(folder / "pruned.csv")
 
 
 def _write_networks(run: Run) -> None:

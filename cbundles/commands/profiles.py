@@ -1,0 +1,201 @@
+"""Profiles: which experiments `cbundles reproduce` makes, read from `configs/reproduce/`.
+
+Claims of the paper are judged on the runs that a profile names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cbundles import config
+from cbundles.commands import autotune, lesion
+from cbundles.commands.autotune import Autotune
+from cbundles.commands.grow import Editing
+from cbundles.commands.lesion import Lesion
+from cbundles.commands.places import reproduction_of
+from cbundles.commands.running import Command, Options
+from cbundles.commands.sweep import Sweep
+from cbundles.commands.toy import Toy
+from cbundles.decisions import removal
+from cbundles.errors import InputError, did_you_mean
+
+PROFILES = Path("configs/reproduce")
+# What each step may say, besides the settings of an experiment behind `set`.
+KEYS: dict[str, dict[str, type]] = {
+    "toy": {},
+    "sweep": {
+        "config": str,
+        "set": list,
+    },
+    "autotune": {
+        "dataset": str,
+        "blocks": str,
+        "seeds": int,
+        "baseline": str,
+        "rule": str,
+        "set": list,
+    },
+    "lesion": {
+        "config": str,
+        "dataset": str,
+        "depth": int,
+        "draws": int,
+        "every": int,
+        "set": list,
+    },
+    "grow": {
+        "config": str,
+        "set": list,
+    },
+    "tune": {
+        "config": str,
+        "set": list,
+    },
+}
+
+
+class Predictable(Command, Protocol):
+    """A command that can be a step: it knows what is left to do."""
+
+    def seconds_left(self, options: Options) -> float:
+        """Predicted time of what is not finished."""
+
+
+@dataclass(frozen=True)
+class Step:
+    title: str  # how it is called
+    command: Predictable
+
+    @property
+    def folder_name(self) -> str:
+        """Of its results, beside those of the other steps."""
+        return self.command.name
+
+
+@dataclass(frozen=True)
+class Profile:
+    name: str
+    results: Path  # where its published runs lie
+    steps: list[Step]
+
+    @classmethod
+    def of_file(cls, path: Path) -> Profile:
+        """Raises InputError with the file, the place and what would be valid."""
+        content = _read(path)
+        steps: list[Step] = []
+        for number, entry in enumerate(content["steps"], start=1):
+            step = _step(entry, path, f"{path}: step {number}")
+            if step.folder_name in [earlier.folder_name for earlier in steps]:
+                raise InputError(
+                    f"{path}: step {number}: {step.folder_name} is an earlier step's folder; "
+                    "give it another name with set: [name=...]"
+                )
+            steps.append(step)
+        return cls(path.stem, Path(content["results"]), steps)
+
+    @property
+    def run_names(self) -> set[str]:
+        return {step.folder_name for step in self.steps}
+
+
+def runs_named_for(root: Path) -> set[str]:
+    """The names of the runs under a results folder that profiles of its repository name."""
+    for folder in root.resolve().parents:
+        profiles = [Profile.of_file(path) for path in sorted(folder.glob(f"{PROFILES}/*.yaml"))]
+        if profiles:
+            names: set[str] = set()
+            for profile in profiles:
+                places = (profile.results, reproduction_of(profile.results))
+                if root.resolve() in [(folder / place).resolve() for place in places]:
+                    names |= profile.run_names
+            return names
+    return set()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        profiles = sorted(str(p) for p in path.parent.glob("*.yaml"))
+        nearest = did_you_mean(str(path), profiles) if profiles else "run it where configs/ is"
+        raise InputError(f"{path}: no such profile; {nearest}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    content: dict[str, Any] = config.parse_yaml(text, str(path))
+    _check_keys(content, {"results": str, "steps": list}, f"{path}")
+    for key in ("results", "steps"):
+        if key not in content:
+            raise InputError(f"{path}: {key} is missing")
+    return content
+
+
+def _check_keys(content: object, keys: Mapping[str, type], place: str) -> None:
+    if not isinstance(content, dict):
+        raise InputError(f"{place}: must be a mapping with {', '.join(keys) or 'nothing in it'}")
+    for key, value in content.items():
+        if key not in keys:
+            raise InputError(f"{place}: {key}: {did_you_mean(str(key), keys)}")
+        if not isinstance(value, keys[key]) or isinstance(value, bool):
+            raise InputError(f"{place}: {key} = {value!r}: must be a {keys[key].__name__}")
+
+
+def _step(entry: object, path: Path, place: str) -> Step:
+    """One entry of the list of steps; place: how messages call it."""
+    if not isinstance(entry, dict) or len(entry) != 1:
+        raise InputError(f"{place}: must be one of {', '.join(KEYS)}, with its settings")
+    ((verb, given),) = entry.items()
+    if verb not in KEYS:
+        raise InputError(f"{place}: {verb}: {did_you_mean(str(verb), KEYS)}")
+    _check_keys(given, KEYS[verb], f"{place}, {verb}")
+    command = _command(verb, given, path.parent, f"{place}: {verb}")
+    if verb == "toy":
+        title = "toy"
+    elif verb == "autotune":
+        title = f"autotune {given['dataset']}"
+    else:
+        title = f"{verb} {command.name}"
+    return Step(title, command)
+
+
+def _command(verb: str, given: dict[str, Any], folder: Path, place: str) -> Predictable:
+    """folder: where the configuration files are."""
+    overrides = [str(value) for value in given.get("set", [])]
+    if verb == "toy":
+        return Toy()
+    if verb == "lesion":
+        return _lesion(given, folder, overrides, place)
+    if verb == "autotune":
+        if "dataset" not in given:
+            raise InputError(f"{place}: dataset is missing")
+        return Autotune.of_choices(
+            given["dataset"],
+            given.get("blocks", autotune.BLOCKS),
+            given.get("seeds", autotune.SEEDS),
+            given.get("baseline"),
+            given.get("rule", autotune.RULE),
+            overrides,
+        )
+    if "config" not in given:
+        raise InputError(f"{place}: config is missing")
+    path = folder / given["config"]
+    if verb == "sweep":
+        return Sweep.of_file(path, overrides)
+    return Editing.of_file(path, overrides, config.GROW if verb == "grow" else config.TUNE)
+
+
+def _lesion(given: dict[str, Any], folder: Path, overrides: list[str], place: str) -> Lesion:
+    if ("config" in given) == ("dataset" in given):
+        raise InputError(f"{place}: needs config, or dataset")
+    if "config" in given and "depth" in given:
+        raise InputError(f"{place}: depth has no effect with config")
+    try:
+        settings = removal.Settings(**{k: given[k] for k in ("draws", "every") if k in given})
+    except ValueError as error:
+        raise InputError(f"{place}: {error}") from None
+    if "config" in given:
+        return Lesion.of_file(folder / given["config"], settings, overrides)
+    depth = given.get("depth", lesion.DEPTH)
+    return Lesion.of_dataset(given["dataset"], depth, settings, overrides)
