@@ -137,6 +137,7 @@ def _further_readings(record: Record) -> dict[str, float | None]:
 
 
 def _early_steps(record: Record) -> dict[str, float | None]:
+    """What was measured within the first epoch, where it was asked for."""
     columns = {}
     early = within_first_epoch(record)
     for evaluation, step in enumerate(steps_measured(record)):
