@@ -10,7 +10,15 @@ import math
 import pytest
 from records import changed, record
 
-from cbundles.report import drawing, select, statistics, summary, sweep_figures, sweep_tables
+from cbundles.report import (
+    answer,
+    drawing,
+    select,
+    statistics,
+    summary,
+    sweep_figures,
+    sweep_tables,
+)
 from cbundles.report.table import Column, Table, formatted
 
 
@@ -40,28 +48,13 @@ def test_a_network_that_diverges_later_is_marked_too():
     row = summary.summary_of(late)
     assert row["bundle_entropy"] == 0.0
     assert "diverged" in sweep_tables.network_table([row]).texts[0]
-    assert "(1 diverged)" in sweep_tables.boundary_lines([late])[0]
+    assert "1 diverged" in answer.answers([late])[0].evidence[0]
 
 
 def test_a_network_that_diverged_at_once_does_not_set_the_boundary():
     diverged = record(50, 10, seed=0, entropy=[None] * 50)
     assert summary.boundary([diverged, record(50, 10, seed=1, first=7)]) == {10: 7}
     assert summary.boundary([diverged]) == {10: None}
-
-
-def test_no_conflicting_layer_is_said_only_where_it_is_known_of_every_network():
-    seeds = enumerate([9, 12, None, None])
-    grid = [record(50, 10, seed=seed, first=first) for seed, first in seeds]
-    (half,) = sweep_tables.boundary_lines([*grid, record(5, 10)])
-    assert half.startswith("width 10: no boundary: 2 of 4 networks of depth 50 conflict after")
-    diverged = record(50, 10, seed=4, entropy=[None] * 50)
-    (line,) = sweep_tables.boundary_lines([diverged, record(50, 10)])
-    said = "width 10: no boundary: 0 of 2 networks of depth 50 conflict, 1 diverged, after epoch 1"
-    assert line.startswith(said) and line.endswith("(1 diverged)")
-    (line,) = sweep_tables.boundary_lines([record(50, 10), record(5, 10)])
-    assert line == "width 10: no conflicting layer; accuracy 75.0-75.0 %"
-    figure = drawing.drawn(sweep_figures.entropy_maps([diverged], ""))
-    assert "diverged (epoch 1)" in figure.axes[0].get_title()
 
 
 def test_boundary_comes_from_the_deepest_network_only():
@@ -90,10 +83,8 @@ def test_tables():
     layers = sweep_tables.layer_rows(record(4, 10, first=2))
     assert len(layers) == 4 * 4
     assert layers[5] == {**layers[5], "epoch": 1, "layer": 2, "entropy": 0.5, "num_bundles": 2048}
-    text = sweep_tables.network_page("name", rows, ["a note"])
-    assert text.count("\n| ") == 2 + len(rows) and "- a note" in text
-    (line,) = sweep_tables.boundary_lines([record(4, 10, first=2), record(1, 10)])
-    assert line.startswith("width 10: layers conflict from depth 2; accuracy 75.0 % in shallower")
+    text = sweep_tables.network_page("name", rows, ["a note"], "an answer")
+    assert text.count("\n| ") == 2 + len(rows) and "- a note" in text and "an answer" in text
 
 
 @pytest.mark.parametrize("grid", [[(4, 10)], [(d, w) for d in (2, 5, 9) for w in (5, 10, 20)]])

@@ -169,7 +169,7 @@ def test_claims_are_judged_on_published_runs_and_own_ones_stand_apart(cli, repos
     own = Store(repository / "results/mine")
     for made in grid:
         own.finish(made)
-    cells = [made["cell"] for made in grid]
+    cells = [made.id for made in grid]
     own.write_run({"name": "mine", "kind": "sweep", "cells": cells, "data": {}})
     assert cli("report").returncode == 0
     page = "results/report.html"
@@ -198,7 +198,7 @@ def test_what_is_damaged_is_named_and_left_out(cli, repository, damage):
     made = [record(4, 10), record(4, 20)]
     for one in made:
         own.finish(one)
-    cells = [one["cell"] for one in made]
+    cells = [one.id for one in made]
     own.write_run({"name": "mine", "kind": "sweep", "cells": cells, "data": {}})
     place = own.folder / "records.jsonl"
     if damage == "a record":

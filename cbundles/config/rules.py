@@ -159,6 +159,7 @@ def _leave_out_what_has_no_effect(sections: dict[str, Section]) -> None:
 
 
 def _check_what_only_sweeps_measure(sections: dict[str, Section], origins: Origins) -> None:
+    """Refuse further readings and early steps where the depth changes: nobody would take them."""
     probe = sections["probe"]
     if sections["growth"]["arm"] == "none" and sections["tuning"]["arm"] == "none":
         return

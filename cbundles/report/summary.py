@@ -129,6 +129,7 @@ def _further_readings(record: SweepRecord) -> dict[str, float | None]:
 
 
 def _early_steps(record: SweepRecord) -> dict[str, float | None]:
+    """What was measured within the first epoch, where it was asked for."""
     early = record.first_epoch
     columns: dict[str, float | None] = {}
     if early is None:

@@ -1,0 +1,112 @@
+"""What a sweep answers: where conflicts begin, in how many networks, and when H says nothing."""
+
+from __future__ import annotations
+
+import pytest
+from records import changed, record
+
+from cbundles.report import answer, drawing, sweep_figures
+
+
+def rated(made, after_epoch_1, trained):
+    """A record with conflict rates, those of its layers after epoch 1 and after the last one."""
+    epochs = len(made.history) - 1
+    rates = [[0.0] * len(trained), *([after_epoch_1] * (epochs - 1)), trained]
+    entropies = [[float(rate > 0) for rate in layers] for layers in rates]
+    return changed(made, history={"conflict_rate": rates, "entropy": entropies})
+
+
+def only(records):
+    (told,) = answer.answers(records)
+    return told
+
+
+def test_conflicts_that_begin_somewhere_limit_the_depth():
+    told = only([record(50, 10, first=12), record(5, 10)])
+    assert told.advice == "width 10: use fewer layers: conflicts begin in layer 12"
+    trained, early, accuracy = told.evidence
+    assert trained == "50 layers, trained: conflicts from layer 12 on in 1 of 1 network"
+    assert early == "50 layers, after epoch 1: conflicts from layer 12 on in 1 of 1 network"
+    assert accuracy.startswith("accuracy after the last epoch: best 90.0 % with ")
+
+
+def test_a_single_pair_of_samples_is_no_conflict():
+    pair = [0.0, 1e-7, 1e-7, 0.2]
+    told = only([rated(record(4, 10), pair, pair)])
+    assert "conflicts begin in layer 4" in told.advice
+    assert "conflicts from layer 4 on in 1 of 1 network; H > 0 from layer 2 on in 1" in str(told)
+    harmless = only([rated(record(4, 10), pair[:3] + [0.0], [0.0] * 4)])
+    assert "most networks have no conflicting layer up to 4 layers" in harmless.advice
+
+
+def test_epoch_1_and_the_trained_network_are_told_apart():
+    early, trained = [0.0, 0.0, 0.2, 0.2], [0.0, 0.2, 0.2, 0.2]
+    told = only([rated(record(4, 10), early, trained)])
+    assert "conflicts begin in layer 2 when trained, in layer 3 after epoch 1" in told.advice
+    only_trained = only([rated(record(4, 10), [0.0] * 4, trained)])
+    assert "nowhere in most networks after epoch 1" in only_trained.advice
+
+
+def test_the_number_of_networks_is_named():
+    seeds = enumerate([9, 12, None, None, None])
+    told = only([record(50, 10, seed=seed, first=first) for seed, first in seeds])
+    assert "most networks have no conflicting layer" in told.advice
+    assert "conflicts from layer 9 on in 2 of 5 networks" in told.evidence[0]
+
+
+def test_diverged_networks_are_counted_apart():
+    diverged = record(50, 10, seed=4, entropy=[None] * 50)
+    told = only([diverged, record(50, 10)])
+    assert told.evidence[0].endswith("conflicts in none of 2 networks; 1 diverged")
+    assert "diverged" in only([diverged]).advice
+    figure = drawing.drawn(sweep_figures.entropy_maps([diverged], ""))
+    assert "diverged (epoch 1)" in figure.axes[0].get_title()
+
+
+def test_h_says_nothing_where_networks_fail_without_conflicts():
+    fine, chance = record(5, 10, accuracy=0.9), record(50, 10, accuracy=0.101)
+    told = only([fine, chance])
+    assert "H says nothing here" in told.advice and "50 layers are at chance" in told.advice
+    assert told.evidence[-1].endswith("10.1 % with 50; at chance with 50")
+    worse = only([fine, record(50, 10, accuracy=0.5)])
+    assert "50 layers are 40 points worse than the best depth" in worse.advice
+    sound = only([fine, record(50, 10, accuracy=0.85)])
+    assert "most networks have no conflicting layer up to 50 layers" in sound.advice
+
+
+def test_chance_depends_on_the_classes():
+    three = changed(record(5, 10, accuracy=0.34), num_classes=3)
+    assert "at chance with 5" in only([three]).evidence[-1]
+    assert "at chance" not in str(only([record(5, 10, accuracy=0.34)]))
+
+
+@pytest.mark.parametrize("first", [1])
+def test_a_first_layer_that_conflicts_is_no_matter_of_depth(first):
+    assert "so the depth is not what limits it" in only([record(50, 10, first=first)]).advice
+
+
+def test_blocks_are_told_with_their_layers():
+    conv = {"family": "vgg", "blocks": "2,2,2,2"}
+    made = record(18, 8, entropy=[0.0] * 5 + [0.5] * 3, **conv)
+    told = only([made])
+    assert told.advice == "filters 8: use fewer layers: conflicts begin in layer 12"
+    assert "from block 6 (layers 12 and 13) on" in told.evidence[0]
+
+
+def test_each_width_and_other_setting_has_its_answer():
+    records = [record(5, width, batch_norm=how) for width in (10, 20) for how in ("batch",)]
+    assert [each.advice.split(":")[0] for each in answer.answers(records)] == [
+        "width 10", "width 20",
+    ]  # fmt: skip
+    probes = [record(5, 10, samples=samples) for samples in (64, 128)]
+    assert [each.advice.split(":")[0] for each in answer.answers(probes)] == [
+        "width 10, probe_samples=64", "width 10, probe_samples=128",
+    ]  # fmt: skip
+
+
+def test_lines_end_with_what_a_conflict_is():
+    assert answer.lines([record(5, 10)])[-1] == answer.FOOTNOTE_WITHOUT_RATES
+    rates = rated(record(2, 10), [0.0, 0.0], [0.0, 0.0])
+    assert answer.lines([rates])[-1] == answer.FOOTNOTE
+    assert answer.lines([]) == [] and answer.page([]) == ""
+    assert answer.page([rates]).startswith("- width 10: ")
