@@ -35,7 +35,7 @@ def test_a_single_pair_of_samples_is_no_conflict():
     told = only([rated(record(4, 10), pair, pair)])
     assert "conflicts begin in layer 4" in told.advice
     assert "conflicts from layer 4 on in 1 of 1 network; H > 0 from layer 2 on in 1" in str(told)
-    harmless = only([rated(record(4, 10), pair[:3] + [0.0], [0.0] * 4)])
+    harmless = only([rated(record(4, 10), [*pair[:3], 0.0], [0.0] * 4)])
     assert "most networks have no conflicting layer up to 4 layers" in harmless.advice
 
 
@@ -67,7 +67,10 @@ def test_h_says_nothing_where_networks_fail_without_conflicts():
     fine, chance = record(5, 10, accuracy=0.9), record(50, 10, accuracy=0.101)
     told = only([fine, chance])
     assert "H says nothing here" in told.advice and "50 layers are at chance" in told.advice
-    assert told.evidence[-1].endswith("10.1 % with 50; at chance with 50")
+    said = "10.1 % with 50; at chance with 50, without conflicts in most networks of 50"
+    assert told.evidence[-1].endswith(said)
+    explained = only([fine, record(50, 10, accuracy=0.101, first=9)])
+    assert explained.evidence[-1].endswith("at chance with 50")
     worse = only([fine, record(50, 10, accuracy=0.5)])
     assert "50 layers are 40 points worse than the best depth" in worse.advice
     sound = only([fine, record(50, 10, accuracy=0.85)])

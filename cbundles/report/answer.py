@@ -216,8 +216,19 @@ def _accuracies(records: Sequence[SweepRecord]) -> str:
         text += f", {100 * by_depth[deepest]:.1f} % with {deepest}"
     chance = [depth for depth in sorted(by_depth) if is_at_chance(by_depth[depth], records[0])]
     if chance:
-        text += f"; at chance with {', '.join(map(str, chance))}"
+        text += f"; at chance with {_listed(chance)}"
+        unexplained = [
+            depth
+            for depth in chance
+            if math.isinf(places(select.only(records, depth=depth), -1).first)
+        ]
+        if unexplained:
+            text += f", without conflicts in most networks of {_listed(unexplained)}"
     return text
+
+
+def _listed(depths: Sequence[int]) -> str:
+    return ", ".join(map(str, depths))
 
 
 def accuracy_by_depth(records: Sequence[SweepRecord]) -> dict[int, float]:
