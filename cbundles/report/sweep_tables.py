@@ -98,7 +98,14 @@ def layer_rows(record: SweepRecord) -> list[Row]:
 
 def measured_rows(record: SweepRecord | MeasuredRecord, evaluation: int, epoch: int) -> list[Row]:
     """What one measurement of a network, after an epoch, says of each of its layers."""
-    rows = []
+    network = {
+        "cell": record.id,
+        "width": record.width,
+        "depth": record.depth,
+        "seed": record.seed,
+        "epoch": epoch,
+    }
+    rows, family = [], record.family
     history = record.history
     blocks = len(history.entropy[evaluation])
     for reading in (OWN_READING, *history.readings):
@@ -107,13 +114,9 @@ def measured_rows(record: SweepRecord | MeasuredRecord, evaluation: int, epoch: 
         for place, values in enumerate(zip(*measured, strict=True), start=1):
             pooled = place > blocks  # what is behind the last block
             row = {
-                "cell": record.id,
-                "width": record.width,
-                "depth": record.depth,
-                "seed": record.seed,
-                "epoch": epoch,
+                **network,
                 "reading": reading,
-                **(POOLED_FEATURES if pooled else _layer_or_block(record.family, place)),
+                **(POOLED_FEATURES if pooled else _layer_or_block(family, place)),
                 **dict(zip(MEASURED, values, strict=True)),
             }
             rows.append(row)

@@ -8,7 +8,7 @@ from cbundles.config import AUTOTUNE, GROW, TOY, TUNE
 from cbundles.files import write_atomically
 from cbundles.report import arm_tables, lesions, remeasured, summary, sweep_tables, table1
 from cbundles.report.runs import Run
-from cbundles.report.table import Table
+from cbundles.report.table import Table, write_long_csv
 from cbundles.store import PRUNED, Store
 
 
@@ -63,5 +63,4 @@ def _write_networks(run: Run) -> None:
     folder, name = run.store.folder, run.description.get("name", run.name)
     Table(rows).write_csv(folder / "table.csv")
     write_atomically(folder / "table.md", sweep_tables.network_page(name, rows, notes))
-    layers = [row for record in run.sweeps for row in sweep_tables.layer_rows(record)]
-    Table(layers).write_csv(folder / "layers.csv")
+    write_long_csv(folder / "layers.csv", map(sweep_tables.layer_rows, run.sweeps))
