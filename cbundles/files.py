@@ -15,6 +15,7 @@ import os
 import re
 import socket
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")  # the last eight characters are tempfile's
@@ -23,13 +24,18 @@ WRITER = re.compile(r"\.(?P<process>\d+)@(?P<host>[^@/]+)\.[a-z0-9_]{8}$")
 
 def write_atomically(path: Path, content: bytes | str) -> None:
     """Write a file so that it is, at every moment, absent, the old one or the new one."""
+    write_parts_atomically(path, [content])
+
+
+def write_parts_atomically(path: Path, parts: Iterable[bytes | str]) -> None:
+    """The same for a file that is made part by part, and need not fit into memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
     writer = f"{os.getpid()}@{socket.gethostname()}"
     handle, staging = tempfile.mkstemp(prefix=f".{path.name}.{writer}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            for part in parts:
+                file.write(part.encode() if isinstance(part, str) else part)
             file.flush()
             os.fsync(file.fileno())
         Path(staging).chmod(0o644)

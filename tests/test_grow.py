@@ -110,11 +110,8 @@ def test_grow_in_a_population_is_growing_alone(grown):
     records, _ = grown
     alone, _ = last(grow, cells_of(GROW, growth={"arm": "max"}, training={"seed": 1}))
     together = of(records, "max", seed=1)
-    assert [e["position"] for e in alone[0]["events"]] == [
-        e["position"] for e in together["events"]
-    ]
-    for one, other in zip(alone[0]["history"], together["history"], strict=True):
-        assert one["train_loss"] == pytest.approx(other["train_loss"], rel=1e-4)
+    assert [e.position for e in alone[0].events] == [e.position for e in together.events]
+    assert alone[0].history.train_loss == pytest.approx(together.history.train_loss, rel=1e-4)
 
 
 def test_grow_compiles_one_program_of_each_kind_for_all_depths(grown):

@@ -6,6 +6,7 @@ also in the depth that they start from, since every depth is compared with arms 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -109,10 +110,17 @@ class Setting:
         """The networks of an arm, or those of them that start with so many layers."""
         networks = {
             record.seed: record
-            for record in self.records
-            if record.arm == name and start in (None, record.depth)
+            for record in self._by_arm.get(name, [])
+            if start in (None, record.depth)
         }
         return Arm(name, start, networks)
+
+    @functools.cached_property
+    def _by_arm(self) -> dict[str, list[EditedRecord]]:
+        records: dict[str, list[EditedRecord]] = {}
+        for record in self.records:
+            records.setdefault(record.arm, []).append(record)
+        return records
 
     @property
     def arms(self) -> list[Arm]:

@@ -107,6 +107,14 @@ def only(
     ]
 
 
+def by_size(records: Sequence[Record]) -> dict[tuple[int, int], list[Record]]:
+    """The networks of each width and depth."""
+    networks: dict[tuple[int, int], list[Record]] = {}
+    for record in records:
+        networks.setdefault((record.width, record.depth), []).append(record)
+    return networks
+
+
 def widths(records: Sequence[NetworkRecord]) -> list[int]:
     """The widths that occur among records, sorted."""
     return sorted({record.width for record in records})

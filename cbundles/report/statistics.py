@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from statistics import fmean
 
 import numpy as np
+from numpy.typing import NDArray
 
 RESAMPLES = 2000
+BLOCK = 1_000_000  # numbers that are ranked at once
 SIGNIFICANT = 0.05
 
 
@@ -62,8 +64,16 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = fmean(sound) if sound else math.nan
     if n < 2:
         return Estimate(mean, math.nan, math.nan, n, left_out)
-    half = float(stats.t.ppf(0.975, n - 1) * stats.sem(sound))
+    half = _t_quantile(n - 1) * float(stats.sem(sound))
     return Estimate(mean, mean - half, mean + half, n, left_out)
+
+
+@functools.cache
+def _t_quantile(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t distribution."""
+    from scipy import stats
+
+    return float(stats.t.ppf(0.975, freedom))
 
 
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate:
@@ -101,15 +111,23 @@ def spearman_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, fl
     SciPy's `bootstrap` has no interval where one resample has no correlation, which is common where
     most entropies are zero: those resamples are left out here.
     """
-    from scipy import stats
-
+    pairs = np.array([x, y], float)
     draws = np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))
-    a, b = (stats.rankdata(np.asarray(values, float)[draws], axis=1) for values in (x, y))
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
-    with np.errstate(invalid="ignore"):  # a resample of one value has no correlation
-        values = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    blocks = np.array_split(draws, -(-draws.size // BLOCK))  # of all at once ranks take gigabytes
+    values = np.concatenate([_rank_correlations(*pairs[:, block]) for block in blocks])
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
+
+
+def _rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row, NaN of one value."""
+    from scipy import stats
+
+    a, b = (stats.rankdata(values, axis=1) for values in (x, y))
+    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    with np.errstate(invalid="ignore"):
+        correlations: NDArray[np.float64] = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    return correlations
 
 
 def area_under_curve(scores: Sequence[float], labels: Sequence[bool]) -> float:

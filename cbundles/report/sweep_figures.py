@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,15 +52,14 @@ def _caption_of(records: Sequence[SweepRecord]) -> str:
     return f"{', '.join(parts)}; {summary.probe_of(records[0])}; {summary.devices(records)}"
 
 
-def _columns(records: Sequence[SweepRecord], *keys: str) -> list[Row]:
+def _columns(rows: Iterable[Row], *keys: str) -> list[Row]:
     """These columns of the table of networks."""
-    rows = map(summary.summary_of, records)
     return [{key: row[key] for key in keys} for row in rows]
 
 
 def _layer_rows(record: SweepRecord) -> list[Row]:
     """The table of layers of a fully connected network, which has no blocks, after epochs."""
-    rows = sweep_tables.epoch_rows(record)
+    rows = sweep_tables.layer_rows(record)
     return [{key: value for key, value in row.items() if key != "block"} for row in rows]
 
 
@@ -79,7 +78,7 @@ def accuracy_and_entropy_by_depth(records: Sequence[SweepRecord], caption: str) 
         text="Test accuracy and entropy of the last block by depth: mean and range over seeds.",
         caption=caption,
         rows=_columns(
-            records,
+            map(summary.summary_of, records),
             "depth",
             "seed",
             "test_accuracy",
@@ -142,7 +141,12 @@ def accuracy_map(records: Sequence[SweepRecord], caption: str) -> Picture:
         text="Test accuracy by width and depth, mean over seeds, and the conflicting boundary.",
         caption=caption,
         rows=_columns(
-            records, "width", "depth", "seed", "test_accuracy", "first_conflicting_layer"
+            map(summary.summary_of, records),
+            "width",
+            "depth",
+            "seed",
+            "test_accuracy",
+            "first_conflicting_layer",
         ),
         size=(1.6 + 0.52 * max(len(widths), 7), 1.6 + 0.34 * max(len(depths), 6)),
         draw=lambda figure, panels: _draw_map(figure, panels[0, 0], records),
@@ -155,10 +159,9 @@ def _draw_map(figure: Figure, axes: Axes, records: Sequence[SweepRecord]) -> Non
         select.depths(records),
     )
     percent = np.full((len(depths), len(widths)), np.nan)
-    for i, depth in enumerate(depths):
-        for j, width in enumerate(widths):
-            if networks := select.only(records, width=width, depth=depth):
-                percent[i, j] = 100 * np.mean([summary.accuracy_of(r) for r in networks])
+    for (width, depth), networks in select.by_size(records).items():
+        mean = np.mean([summary.accuracy_of(record) for record in networks])
+        percent[depths.index(depth), widths.index(width)] = 100 * mean
     image = axes.imshow(
         percent,
         origin="lower",
@@ -329,7 +332,7 @@ def accuracy_against_entropy(records: Sequence[SweepRecord], caption: str) -> Pi
         title=f"Accuracy against bundle entropy (Spearman {rank}, n = {len(measured)})",
         text="Test accuracy against the bundle entropy of the last hidden layer.",
         caption=caption,
-        rows=_columns(records, "width", "depth", "seed", "bundle_entropy", "test_accuracy"),
+        rows=_columns(rows, "width", "depth", "seed", "bundle_entropy", "test_accuracy"),
         size=(5.6, 4.2),
         note="larger marks: wider",
         draw=lambda figure, panels: _draw_scatter(

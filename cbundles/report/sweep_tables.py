@@ -105,25 +105,15 @@ def network_page(name: str, rows: Sequence[Row], notes: Sequence[str], answer: s
     return f"# {name}\n\n{answer}\n{network_table(rows).markdown()}\n{made}"
 
 
-def layer_rows(record: SweepRecord) -> list[Row]:
-    """One row for each measurement of each layer in each reading: after epochs, and after steps of
-    the first one where these were asked for. Of a VGG or ResNet the outputs of blocks are measured:
-    there a row names a block and the layers in it."""
-    return epoch_rows(record) + _step_rows(record)
-
-
-def epoch_rows(record: SweepRecord) -> list[Row]:
-    """The rows of measurements after epochs; epoch 0 is the initial network."""
+def layer_rows(record: SweepRecord, with_steps: bool = False) -> list[Row]:
+    """One row for each measurement of each layer in each reading; epoch 0 is the initial network.
+    Of a VGG or ResNet the outputs of blocks are measured: there a row names a block and the layers
+    in it. with_steps: also those within the first epoch, which have a step and no epoch."""
     rows = []
     for epoch in range(len(record.history)):
-        rows += measured_rows(record, record.history, epoch, {"epoch": epoch})
-    return rows
-
-
-def _step_rows(record: SweepRecord) -> list[Row]:
-    """The rows of measurements within the first epoch; they have a step and no epoch."""
-    rows = []
-    if record.first_epoch is not None:
+        when = {"epoch": epoch, "step": None} if with_steps else {"epoch": epoch}
+        rows += measured_rows(record, record.history, epoch, when)
+    if with_steps and record.first_epoch is not None:
         for evaluation, step in enumerate(record.first_epoch.step):
             when = {"epoch": None, "step": step}
             rows += measured_rows(record, record.first_epoch, evaluation, when)
@@ -135,7 +125,14 @@ def measured_rows(
 ) -> list[Row]:
     """What one measurement of a network says of each of its layers. when: the columns that tell
     when it was made."""
-    rows = []
+    network = {
+        "cell": record.id,
+        "width": record.width,
+        "depth": record.depth,
+        "seed": record.seed,
+        **when,
+    }
+    rows, family = [], record.family
     blocks = len(history.entropy[evaluation])
     for reading in (OWN_READING, *history.readings):
         layers = history.reading(reading)
@@ -143,13 +140,9 @@ def measured_rows(
         for place, values in enumerate(zip(*measured, strict=True), start=1):
             pooled = place > blocks  # what is behind the last block
             row = {
-                "cell": record.id,
-                "width": record.width,
-                "depth": record.depth,
-                "seed": record.seed,
-                **when,
+                **network,
                 "reading": reading,
-                **(POOLED_FEATURES if pooled else _layer_or_block(record.family, place)),
+                **(POOLED_FEATURES if pooled else _layer_or_block(family, place)),
                 **dict(zip(MEASURED, values, strict=True)),
             }
             rows.append(row)

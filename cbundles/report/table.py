@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbundles.files import write_atomically
+from cbundles.files import write_atomically, write_parts_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table as TerminalTable
@@ -93,12 +93,9 @@ class Table:
         booleans are true/false, an `Estimate` takes three columns. Nothing at all for no rows."""
         if not self.rows:
             return ""
-        text = io.StringIO()
         rows = [_fields(row) for row in self.rows]
-        writer = csv.DictWriter(text, fieldnames=distinct_keys(rows), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return text.getvalue()
+        keys = distinct_keys(rows)
+        return _csv_lines([keys, *([row.get(key) for key in keys] for row in rows)])
 
     def markdown(self) -> str:
         """Lines of Markdown; each ends with a line break."""
@@ -142,6 +139,27 @@ class Table:
     def write_csv(self, path: Path) -> None:
         """Write every value of every row."""
         write_atomically(path, self.csv())
+
+
+def write_long_csv(path: Path, parts: Iterable[Sequence[Row]]) -> None:
+    """Write rows with numbers, texts and None, part by part: a table that may be too long for
+    memory. All rows have the keys of the first one."""
+    write_parts_atomically(path, _csv_of_parts(parts))
+
+
+def _csv_of_parts(parts: Iterable[Sequence[Row]]) -> Iterator[str]:
+    keys: list[str] = []
+    for rows in parts:
+        if rows and not keys:
+            keys = list(rows[0])
+            yield _csv_lines([keys])
+        yield _csv_lines([row[key] for key in keys] for row in rows)
+
+
+def _csv_lines(lines: Iterable[Sequence[Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
 
 
 def distinct_keys(rows: Sequence[Row]) -> list[str]:

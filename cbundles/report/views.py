@@ -10,7 +10,7 @@ from cbundles.files import write_atomically
 from cbundles.records import PrunedRecord
 from cbundles.report import answer, arm_tables, lesions, remeasured, summary, sweep_tables, table1
 from cbundles.report.runs import Run
-from cbundles.report.table import Table
+from cbundles.report.table import Table, write_long_csv
 
 
 def write(run: Run) -> list[Path]:
@@ -64,5 +64,6 @@ def _write_networks(run: Run) -> None:
     Table(rows).write_csv(folder / "table.csv")
     page = sweep_tables.network_page(name, rows, notes, answer.page(run.sweeps))
     write_atomically(folder / "table.md", page)
-    layers = [row for record in run.sweeps for row in sweep_tables.layer_rows(record)]
-    Table(layers).write_csv(folder / "layers.csv")
+    with_steps = any(record.first_epoch is not None for record in run.sweeps)
+    layers = (sweep_tables.layer_rows(record, with_steps) for record in run.sweeps)
+    write_long_csv(folder / "layers.csv", layers)
