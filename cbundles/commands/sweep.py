@@ -16,6 +16,7 @@ from cbundles.commands.checks import check_against_data, require_epochs, require
 from cbundles.commands.output import (
     NOTHING_WAS_RUN,
     list_files,
+    say,
     say_failures,
     say_whose_times,
 )
@@ -41,6 +42,7 @@ from cbundles.report.table import Column, Table
 from cbundles.store import Store
 
 TABLE_ROWS_SHOWN = 60
+PLAN_ROWS_SHOWN = 500
 PLAN_COLUMNS = (
     Column("cell", "cell"),
     Column("network", "network"),
@@ -108,7 +110,8 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     store = Store(options.out)
     populations = planner.populations(experiment.cells, options.device)
     cells = [cell for population in populations for cell in population.cells]
-    finished = {cell.id for cell in cells if options.has(store, cell, None)}
+    known = set(store.ids())  # a look at the folder, not one for each cell
+    finished = {cell.id for cell in cells if cell.id in known and options.has(store, cell, None)}
     left = _unfinished(populations, finished)
     largest = max(planner.worker_bytes(p, facts[p.cells[0].data.name]) for p in populations)
     checkpoint = max(planner.checkpoint_bytes(cell, facts[cell.data.name]) for cell in cells)
@@ -139,7 +142,7 @@ def _plan_as_data(expected: Forecast) -> dict[str, Any]:
         listing.append(
             {
                 "cell": cell.id,
-                "config": cell.asdict(),
+                "config": cell.settings,
                 "parameters": _shape_at_the_start(cell, facts).parameters,
                 "core_seconds": round(planner.training_seconds(cell, facts), 1),
                 "finished": cell.id in expected.finished,
@@ -155,7 +158,7 @@ def _plan_as_data(expected: Forecast) -> dict[str, Any]:
 
 def _show_forecast(expected: Forecast, options: Options, console: Console) -> None:
     rows = []
-    for cell in expected.cells:
+    for cell in expected.cells[:PLAN_ROWS_SHOWN]:
         facts = expected.facts[cell.data.name]
         parameters = _shape_at_the_start(cell, facts).parameters
         core_time = duration(planner.training_seconds(cell, facts))
@@ -170,14 +173,16 @@ def _show_forecast(expected: Forecast, options: Options, console: Console) -> No
             }
         )
     console.print(Table(rows, PLAN_COLUMNS).terminal())
-    console.print(
-        f"\n{len(rows)} networks in {len(expected.populations)} programs, "
+    if len(expected.cells) > len(rows):
+        say(console, f"... {len(expected.cells) - len(rows):,} more; --json lists all")
+    say(
+        console,
+        f"\n{len(expected.cells)} networks in {len(expected.populations)} programs, "
         f"{len(expected.finished)} finished already."
         f"\nOn {devices(options)}: about {duration(expected.seconds)}, "
         f"{expected.memory / 1e9:.1f} GB of memory, {expected.disk / 1e6:.0f} MB of disk in "
         f"{options.out}."
         f"\n{NOTHING_WAS_RUN}",
-        highlight=False,
     )
     say_whose_times(console, options)
 
