@@ -2,6 +2,7 @@
 
 - `schema`: the settings, their defaults, bounds and reasons; the cell they make.
 - `rules`: which values and combinations are refused, with the place and the nearest valid choice.
+- `strict_yaml`: plain data from YAML, nothing guessed.
 - `grid`: from a file with ``--set`` overrides to cells: every setting may be a list, an axis.
 
 The identity of a cell is a hash of everything that determines its result (`cbundles.identity`), so
@@ -9,7 +10,7 @@ a finished cell is recognised for ever. Nothing here imports JAX: a mistake is a
 anything heavy is loaded.
 """
 
-from cbundles.config.grid import Experiment, build, load, override, parse_yaml
+from cbundles.config.grid import Experiment, build, load, override
 from cbundles.config.schema import (
     AUTOTUNE,
     DATASETS,
@@ -37,6 +38,7 @@ from cbundles.config.schema import (
     setting,
     short_name,
 )
+from cbundles.config.strict_yaml import parse_yaml, text_of
 
 __all__ = [
     "AUTOTUNE",
@@ -69,4 +71,5 @@ __all__ = [
     "parse_yaml",
     "setting",
     "short_name",
+    "text_of",
 ]

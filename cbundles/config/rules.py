@@ -12,15 +12,18 @@ import dataclasses
 import functools
 import math
 import typing
+import unicodedata
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from cbundles import identity, readings
 from cbundles.config.schema import PAPER_BLOCKS, SECTIONS, Cell, own_pipeline, parse_blocks
-from cbundles.errors import InputError, did_you_mean
+from cbundles.errors import InputError, did_you_mean, quoted
 
 Section = dict[str, Any]  # key -> value
+
+LARGEST_WHOLE = 2**31 - 1  # where a setting names no bound: what a step counter can hold
 
 # Blocks that nothing can be inserted between: why not, and the nearest block that allows it.
 NEVER_UNCHANGED = {
@@ -40,7 +43,9 @@ class Origins:
     places: Mapping[str, str]  # key path -> the file, or the file with the flag
 
     def error(self, path: str, value: object, problem: str) -> InputError:
-        return InputError(f"{self.places.get(path, self.file)}: {path} = {value!r}: {problem}")
+        return InputError(
+            f"{self.places.get(path, self.file)}: {path} = {quoted(value)}: {problem}"
+        )
 
 
 def reject_unknown_keys(
@@ -65,6 +70,7 @@ def valid_value(
         return value
     value = _in_type(value, annotation, word, path, origins)
     if isinstance(value, str):
+        _check_characters(value, path, origins)
         _check_choice(value, bounds, path, origins)
     else:
         _check_bounds(value, bounds, path, origins)
@@ -86,7 +92,9 @@ def _in_type(value: Any, annotation: Any, word: str | None, path: str, origins: 
     if kind is float and isinstance(value, str):
         value = _number_from_text(value)  # YAML reads 1e-3 (no dot) as text
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(str(value))  # by way of text, so that too large a number is infinite
+        value = _number_from_whole(value)
+    if kind is float and isinstance(value, float):
+        value += 0.0  # -0.0 is 0.0: one network, one identity
     if type(value) is not kind:  # not isinstance: True is no number
         expected = {int: "a whole number", float: "a number", str: "text"}[kind]
         if word is not None:
@@ -100,6 +108,25 @@ def _number_from_text(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
+
+
+def _number_from_whole(number: int) -> float:
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
+
+
+def _check_characters(value: str, path: str, origins: Origins) -> None:
+    """A text ends in names of files and in tables."""
+    if not can_be_written(value):
+        raise origins.error(path, value, "must be text without control characters, in UTF-8")
+
+
+def can_be_written(text: str) -> bool:
+    """Whether a text has neither control characters nor halves of a character (surrogates, which
+    also stand for bytes that are not UTF-8)."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 def _check_choice(value: str, bounds: Mapping[str, Any], path: str, origins: Origins) -> None:
@@ -116,10 +143,12 @@ def _check_bounds(value: float, bounds: Mapping[str, Any], path: str, origins: O
     if isinstance(value, float) and not math.isfinite(value):
         raise origins.error(path, value, "must be finite")
     low, high, above = bounds["low"], bounds["high"], bounds["above"]
-    if low is not None and value < low:
-        raise origins.error(path, value, f"must be at least {low}; nearest valid: {low}")
+    if high is None and isinstance(value, int):
+        high = LARGEST_WHOLE
     if above is not None and value <= above:
         raise origins.error(path, value, f"must be greater than {above}")
+    if low is not None and value < low:
+        raise origins.error(path, value, f"must be at least {low}; nearest valid: {low}")
     if high is not None and value > high:
         raise origins.error(path, value, f"must be at most {high}; nearest valid: {high}")
 

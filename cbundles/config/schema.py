@@ -19,6 +19,7 @@ from cbundles.readings import Reading
 DATASETS = ("mnist_mini", "spirals", "mnist", "cifar10", "svhn_cropped", "imagenette")
 PIPELINES = ("mnist", "cifar10", "svhn_cropped", "imagenette", "plain")
 FOLDER_PREFIX = "folder:"
+SMALLEST = 1.2e-38  # about the smallest float32 that is no zero for a processor
 BLOCKS = ("plain", "residual1", "residual2")
 ACTIVATIONS = ("relu", "tanh")
 # What a layer is inserted by, or the network that this is compared with.
@@ -136,7 +137,7 @@ class Training:
 
     epochs: int = setting(50, low=1, why="50 for fully connected networks")
     batch_size: int = setting(64, low=1, why="also sets the resolution of the metric (eq. 1)")
-    learning_rate: float = setting(1e-3, above=0.0, high=10.0, why="RAdam's step")
+    learning_rate: float = setting(1e-3, above=0.0, low=SMALLEST, high=10.0, why="RAdam's step")
     weight_decay: float = setting(1e-2, low=0.0, high=10.0, why="decoupled, times learning rate")
     seed: int = setting(0, low=0, high=2**32 - 1, why="initial weights, order, augmentation")
     accuracy_epochs: int = setting(
@@ -219,7 +220,7 @@ class Growth:
     )
     large_depth: int = setting(None, low=1, high=10_000, why="layers of the arm large")
     learning_rate_factor: float = setting(
-        1.0, above=0.0, high=100.0, why="times the learning rate, at each insertion"
+        1.0, above=0.0, low=SMALLEST, high=100.0, why="times the learning rate, at each insertion"
     )
     scale: str = setting(
         "none", choices=("none", "size"), why="size: sensitivity per number of weights"
