@@ -36,7 +36,7 @@ LAYERS = [
     ["store"],
     ["report"],
     ["executor"],
-    ["console"],
+    ["console", "streams"],
     ["commands"],
     ["cli"],
 ]

@@ -63,6 +63,8 @@ class Autotune:
         """Of what was typed; InputError for what cannot be."""
         if rule not in autotune.RULES:
             raise InputError(f"--rule {rule}: {did_you_mean(rule, autotune.RULES)}")
+        if seeds > config.LARGEST_GRID:
+            raise InputError(f"--seeds {seeds}: nearest valid: {config.LARGEST_GRID}")
         content: dict[str, Any] = {
             "data": {"name": dataset},
             "model": {"family": "vgg", "blocks": blocks},

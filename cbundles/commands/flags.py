@@ -89,6 +89,7 @@ class Flags:
 
         if self.device not in ("auto", "cpu", "gpu"):
             raise InputError(f"--device {self.device}: must be auto, cpu or gpu")
+        local.refuse_double_precision()
         device = local.detect_device() if self.device == "auto" else self.device
         default_workers = len(local.usable_cores()) if device == "cpu" else 1
         return Options(

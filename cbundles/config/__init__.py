@@ -10,7 +10,7 @@ a finished cell is recognised for ever. Nothing here imports JAX: a mistake is a
 anything heavy is loaded.
 """
 
-from cbundles.config.grid import Experiment, build, load, override
+from cbundles.config.grid import LARGEST_GRID, Experiment, build, load, override
 from cbundles.config.schema import (
     AUTOTUNE,
     DATASETS,
@@ -47,6 +47,7 @@ __all__ = [
     "GROW",
     "GROWTH_ARMS",
     "INSERTING",
+    "LARGEST_GRID",
     "PAPER_BLOCKS",
     "PIPELINES",
     "SECTIONS",

@@ -155,8 +155,8 @@ def _refuse_too_large(axes: dict[str, list[Any]], file: str) -> None:
         longest = sorted(axes, key=lambda path: -len(axes[path]))[:3]
         of_which = " x ".join(f"{path}: {len(axes[path]):,}" for path in longest)
         raise InputError(
-            f"{file}: a grid of {points:,} networks ({of_which}); at most {LARGEST_GRID:,} fit into "
-            "one run: shorten an axis, or give parts of it to several runs with --set and --out"
+            f"{file}: a grid of {points:,} networks ({of_which}); at most {LARGEST_GRID:,} fit "
+            "into one run: shorten an axis, or make several runs of it with --set and --out"
         )
 
 
