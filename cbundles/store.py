@@ -23,8 +23,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ import numpy as np
 
 from cbundles import formats, sealed
 from cbundles.errors import InputError
+from cbundles.files import clear_staging_files, write_atomically
 from cbundles.keeping import LAST
 
 # Kinds of records.
@@ -88,24 +87,6 @@ NEEDED = {
 }
 
 
-def write_atomically(path: Path, content: bytes | str) -> None:
-    """Write a file so that it is, at every moment, absent, the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    handle, staging = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(staging).chmod(0o644)
-        Path(staging).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(staging).unlink()
-        raise
-
-
 class Store:
     """The folder of one run."""
 
@@ -134,9 +115,7 @@ class Store:
                     "wait for it, or choose another folder with --out"
                 ) from None
             self._refuse_what_is_newer()
-            for pattern in (".*.????????", "*/.*.????????"):  # staging files of a killed process
-                for litter in self.folder.glob(pattern):
-                    litter.unlink(missing_ok=True)
+            clear_staging_files(self.folder)
             yield
 
     def _refuse_what_is_newer(self) -> None:

@@ -207,7 +207,7 @@ FAULTS = (
         "records: written in place, so that half of one can be there",
         (
             Edit(
-                "cbundles/store.py",
+                "cbundles/files.py",
                 "    handle, staging = tempfile.mkstemp(",
                 "    path.write_bytes(data)\n    handle, staging = tempfile.mkstemp(",
             ),

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,8 @@ from hypothesis import strategies as st
 
 from cbundles.columns import from_columns, to_columns
 from cbundles.errors import InputError
-from cbundles.store import CELLS, LESIONS, NEEDED, Store, write_atomically
+from cbundles.files import write_atomically
+from cbundles.store import CELLS, LESIONS, NEEDED, Store
 
 
 def test_records_come_back(tmp_path):
@@ -26,14 +31,59 @@ def test_records_come_back(tmp_path):
     assert not store.is_finished("abc", "images")
 
 
+WRITES_FOR_EVER = """
+import os, sys, time
+from pathlib import Path
+from cbundles import files
+
+def sleep(handle):
+    print("writing", flush=True)
+    time.sleep(600)
+
+os.fsync = sleep  # between the content and the move into place
+files.write_atomically(Path(sys.argv[1]), "whole")
+"""
+
+
+def staging_files(folder):
+    return [path for path in folder.rglob(".*") if path.name != ".lock"]
+
+
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
+    """And nothing of one that still writes: real processes, one of which is killed."""
     store = Store(tmp_path)
-    store.finish({"cell": "abc"})
-    litter = tmp_path / "cells" / ".abc.json.q1w2e3r4"
-    litter.write_text("half a rec")
+    path = store.record_path("abc")
+    command = [sys.executable, "-c", WRITES_FOR_EVER, str(path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+        try:
+            assert writer.stdout.readline() == "writing\n"
+            (staging,) = staging_files(tmp_path)
+            with store.locked():
+                assert staging_files(tmp_path) == [staging]
+        finally:
+            writer.kill()
     with store.locked():
+        assert staging_files(tmp_path) == []
+    assert not path.exists()
+
+
+def test_only_staging_files_that_nobody_writes_are_cleared_away(tmp_path):
+    ours, gone = socket.gethostname(), subprocess.Popen(["true"])
+    gone.wait()
+    left = {
+        f".abc.json.{os.getpid()}@{ours}.q1w2e3r4",
+        f".abc.json.{gone.pid}@another.machine.q1w2e3r4",
+        f".abc.json.1@{ours}.q1w2e3r4",  # of the first process there is, which is not ours
+        f".abc.json.{10**20}@{ours}.q1w2e3r4",
+        ".gitignore",
+        ".notes.txt",
+    }
+    cleared = {f".abc.json.{gone.pid}@{ours}.q1w2e3r4", ".abc.json.q1w2e3r4"}
+    for name in left | cleared:
+        write_atomically(tmp_path / "cells" / name, "half a rec")
+    with Store(tmp_path).locked():
         pass
-    assert not litter.exists() and store.record_path("abc").exists()
+    assert {path.name for path in (tmp_path / "cells").iterdir()} == left
 
 
 def test_views_are_cleared_and_records_stay(tmp_path):
@@ -61,7 +111,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch)
     def full_disk(handle):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("cbundles.store.os.fsync", full_disk)
+    monkeypatch.setattr("cbundles.files.os.fsync", full_disk)
     with pytest.raises(OSError, match="no space"):
         write_atomically(path, "new")
     assert path.read_text() == "old"

@@ -18,7 +18,7 @@ from cbundles import __version__
 
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
-    ["arrays", "errors", "provenance"],
+    ["arrays", "errors", "files", "provenance"],
     ["formats", "chance", "keeping", "columns"],
     ["identity", "readings", "sealed"],
     ["config"],

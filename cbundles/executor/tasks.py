@@ -21,12 +21,13 @@ from cbundles.executor.planner import LESION, MEASURE, PRUNE, Job, PopulationJob
 from cbundles.experiments import grow, lesion, prune, remeasure, sweep, tune
 from cbundles.experiments.pace import seconds_named
 from cbundles.experiments.run_state import RunState
+from cbundles.files import write_atomically
 from cbundles.keeping import LAST
 from cbundles.networks import saved
 from cbundles.networks.network import Network
 from cbundles.networks.saved import Saved
 from cbundles.networks.shape import ConvShape
-from cbundles.store import LESIONS, MEASURED, PRUNED, write_atomically
+from cbundles.store import LESIONS, MEASURED, PRUNED
 
 Result = TypeVar("Result")
 

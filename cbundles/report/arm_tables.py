@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from cbundles.config import GROW
+from cbundles.files import write_atomically
 from cbundles.report import summary
 from cbundles.report.arms import (
     CONTROLS,
@@ -36,7 +37,6 @@ from cbundles.report.records import Record, edits, value_at
 from cbundles.report.statistics import estimate, six_digits
 from cbundles.report.table import Column, Row, Table
 from cbundles.report.words import lowest_to_highest
-from cbundles.store import write_atomically
 
 GROWTH_REFERENCES = (SMALL, *CONTROLS, MATCHED, LARGE)
 GROWTH_QUANTITIES = ("train_loss", "test_loss", "test_accuracy")

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from cbundles.files import write_atomically
 from cbundles.report.claims.finding import NOT_RUN, Claim, Finding
 from cbundles.report.table import Column, Row, Table
-from cbundles.store import write_atomically
 
 ABOUT = (
     "Claims of the paper, judged by criteria that were fixed before any result was seen. Each "

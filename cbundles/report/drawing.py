@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import ArrayLike, NDArray
 
+from cbundles.files import write_atomically
 from cbundles.report.table import Row, Table
-from cbundles.store import write_atomically
 
 STYLE: dict[Any, Any] = {
     "font.size": 9,

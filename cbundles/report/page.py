@@ -15,12 +15,12 @@ from pathlib import Path
 from string import Template
 
 from cbundles.config import SECTIONS
+from cbundles.files import write_atomically
 from cbundles.report import summary, table1
 from cbundles.report.claims.finding import Claim, Finding
 from cbundles.report.claims_table import ABOUT, counted_verdicts
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Row, Table
-from cbundles.store import write_atomically
 
 TEMPLATE = Path(__file__).with_name("page.html")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cbundles.store import write_atomically
+from cbundles.files import write_atomically
 
 if TYPE_CHECKING:
     from rich.table import Table as TerminalTable

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from cbundles.files import write_atomically
 from cbundles.report import evidence, summary
 from cbundles.report.records import Record, cell_of, depth_of
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Row, Table
-from cbundles.store import write_atomically
 
 PAPER_EPOCHS, PAPER_FILTERS = 120, 64
 

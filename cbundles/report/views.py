@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from cbundles.config import AUTOTUNE, GROW, TOY, TUNE
+from cbundles.files import write_atomically
 from cbundles.report import arm_tables, lesions, remeasured, summary, sweep_tables, table1
 from cbundles.report.runs import Run
 from cbundles.report.table import Table
-from cbundles.store import PRUNED, Store, write_atomically
+from cbundles.store import PRUNED, Store
 
 
 def write(run: Run) -> list[Path]:

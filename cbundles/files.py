@@ -1,0 +1,65 @@
+"""Files that are whole at every moment: written under another name beside their place, then moved.
+
+A killed process leaves such a *staging file* behind. Several processes may write into one folder,
+also from several machines that share a disk, so each staging file says who writes it:
+
+    .records.jsonl.1234@node7.k2x81_9a     of process 1234 on the machine node7
+
+The first version wrote `.records.jsonl.k2x81_9a`; nobody does any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import socket
+import tempfile
+from pathlib import Path
+
+STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")  # the last eight characters are tempfile's
+WRITER = re.compile(r"\.(?P<process>\d+)@(?P<host>[^@/]+)\.[a-z0-9_]{8}$")
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write a file so that it is, at every moment, absent, the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    writer = f"{os.getpid()}@{socket.gethostname()}"
+    handle, staging = tempfile.mkstemp(prefix=f".{path.name}.{writer}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(staging).chmod(0o644)
+        Path(staging).replace(path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            Path(staging).unlink()
+        raise
+
+
+def clear_staging_files(folder: Path) -> None:
+    """Remove what killed processes of this machine left in a folder and in those inside it. Of a
+    process on another machine nobody here can say whether it still writes."""
+    for pattern in (".*", "*/.*"):
+        for path in folder.glob(pattern):
+            if STAGING.fullmatch(path.name) and not _may_be_written(path.name):
+                path.unlink(missing_ok=True)
+
+
+def _may_be_written(staging: str) -> bool:
+    """Whether the process that a staging file names is there, as far as is known."""
+    writer = WRITER.search(staging)
+    if writer is None:
+        return False  # of the first version
+    if writer["host"] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(writer["process"]), 0)  # signal 0 asks only whether it could be sent
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # somebody else's; not a number of a process
+        return True
+    return True
