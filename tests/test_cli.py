@@ -127,7 +127,11 @@ def test_changed_images_are_another_experiment(cli, tmp_path):
         "data: {name: 'folder:images'}\nmodel: {width: 4, depth: 2}\n"
         "training: {epochs: 1, batch_size: 4}\nprobe: {samples: 16}\n"
     )
-    assert "[1/1]" in cli("sweep", "f.yaml").stdout
+    found = "folder:images: 16 training and 16 test images in 2 classes: a 12, b 4"
+    assert found in cli("sweep", "f.yaml", "--plan").stdout
+    assert found in cli("sweep", "f.yaml", "--plan", "--json").stderr
+    first = cli("sweep", "f.yaml")
+    assert "[1/1]" in first.stdout and found in first.stdout
     assert "[1/1]" not in cli("sweep", "f.yaml").stdout
     (record,) = Store(tmp_path / "results/f").records(CELLS)
     largest = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))  # not ln 2: three of four are a

@@ -172,8 +172,76 @@ def test_mistakes_in_a_folder(tmp_path):
         with pytest.raises(InputError, match=r"0\.png: cannot be read"):
             look(f"folder:{grey}")
     (root / "test" / "bird").mkdir()
-    with pytest.raises(InputError, match="class 'bird' has no training images"):
-        data.load(f"folder:{root}")
+    Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(root / "test" / "bird" / "0.png")
+    for look in (data.load, data.describe, data.contents):
+        with pytest.raises(InputError, match="class 'bird' has no training images"):
+            look(f"folder:{root}")
+
+
+def test_what_is_no_class_or_no_image_is_left_out_and_named(tmp_path):
+    root = make_folder(tmp_path / "pets")
+    (root / "train" / "empty").mkdir()
+    (root / "test" / ".ipynb_checkpoints").mkdir()
+    hidden = root / "train" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    with Image.open(root / "train" / "cat" / "0.png") as image:
+        image.save(hidden / "0-checkpoint.png")
+        image.save(root / "train" / "cat" / "._0.png")
+        image.save(root / "train" / "forgotten.png")
+    (root / "test" / "dog" / "notes.txt").touch()
+    (root / "train" / "dog" / "more.png").mkdir()
+    name = f"folder:{root}"
+    loaded = data.load(name)
+    assert loaded.classes == ("cat", "dog") and loaded.facts == data.describe(name)
+    assert loaded.facts.train == 8
+    found, no_classes, no_images = data.contents(name)
+    assert found == f"{name}: 8 training and 4 test images in 2 classes: cat 4, dog 4"
+    for path in ("train/.ipynb_checkpoints", "train/empty", "test/.ipynb_checkpoints"):
+        assert path in no_classes
+    for path in ("cat/._0.png", "train/dog/more.png", "train/forgotten.png", "test/dog/notes.txt"):
+        assert path in no_images
+    assert "no images of a class: 4 (" in no_images
+
+
+def test_long_lists_of_classes_are_shortened(tmp_path):
+    for split in ("train", "test"):
+        for label in range(12):
+            folder = tmp_path / split / f"{label:02}"
+            folder.mkdir(parents=True)
+            Image.new("L", (2, 2)).save(folder / "0.png")
+    (found,) = data.contents(f"folder:{tmp_path}")
+    assert found.endswith("in 12 classes: " + "".join(f"{i:02} 1, " for i in range(9))
+                          + "09 1 and 2 more")  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".webp", ".bmp", ".gif", ".tif", ".JPG", ".ppm", ".jp2"])
+def test_every_format_that_can_be_read_counts(tmp_path, suffix):
+    root = make_folder(tmp_path / "pets")
+    with Image.open(root / "train" / "cat" / "0.png") as image:
+        image.save(root / "train" / "cat" / f"more{suffix}")
+    loaded = data.load(f"folder:{root}")
+    assert loaded.facts == data.describe(f"folder:{root}") and loaded.facts.train == 9
+
+
+def test_names_that_only_sound_like_images_do_not_count(tmp_path):
+    root = make_folder(tmp_path / "pets")
+    for suffix in (".pdf", ".h5", ".eps", ".mpg", ".npy", ""):
+        (root / "train" / "cat" / f"more{suffix}").touch()
+    assert data.load(f"folder:{root}").facts.train == 8
+
+
+def test_a_folder_that_an_older_version_decoded_is_decoded_again(tmp_path):
+    """Its classes may include folders without images."""
+    name = f"folder:{make_folder(tmp_path / 'pets')}"
+    before = data.load(name)
+    meta = data.storage_of(name) / "meta.json"
+    content = json.loads(meta.read_text())
+    del content["meta_sha256"]
+    older = {**content, "format": 2, "classes": [".ipynb_checkpoints", *content["classes"]]}
+    older["meta_sha256"] = dataset._sha256_of_meta(older)
+    meta.write_text(json.dumps(older))
+    after = data.load(name)
+    assert after.classes == ("cat", "dog") and after.fingerprint == before.fingerprint
 
 
 ARCHIVES = {

@@ -11,7 +11,13 @@ from rich.console import Console
 
 from cbundles import config
 from cbundles.commands.checks import check_against_data
-from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_whose_times
+from cbundles.commands.output import (
+    NOTHING_WAS_RUN,
+    list_files,
+    say,
+    say_what_was_found,
+    say_whose_times,
+)
 from cbundles.commands.running import (
     Options,
     costs,
@@ -113,6 +119,7 @@ class Autotune:
         """Print what tuning starts from and what it may cost; run nothing."""
         facts = describe_data(self.cells)
         check_against_data(self.cells, facts)
+        say_what_was_found(self.cells, options, console)
         for cell in self.cells:
             say(console, _size_and_time(cell, facts[cell.data.name]))
         first = self.experiment.cells[0]
@@ -135,6 +142,7 @@ class Autotune:
 
     def execute(self, options: Options, console: Console) -> int:
         """Tune every seed, train the baseline, write the table. Returns the exit code."""
+        say_what_was_found(self.cells, options, console)
         facts, fingerprints = prepare_data(self.cells, options)
         check_against_data(self.cells, facts)
         store = Store(options.out)

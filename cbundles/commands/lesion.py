@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cbundles import config, keeping
 from cbundles.commands.checks import require_kind, require_trained
-from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say
+from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_what_was_found
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -108,6 +108,7 @@ class Lesion:
             raise InputError(f"{path}: missing; RUN trains nothing")
         studies = self._studies(todo, facts)
         seconds = self.seconds_left(options)
+        say_what_was_found(self.experiment.cells, options, console)
         if options.as_json:
             print(json.dumps(self._plan_as_data(studies, untrained, seconds)))
             return

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
+from cbundles import data
 from cbundles.commands.running import Options
+from cbundles.config import Cell
 from cbundles.store import Store
 
 NOTHING_WAS_RUN = "Nothing was run; leave out --plan to start."
@@ -16,6 +19,21 @@ NOTHING_WAS_RUN = "Nothing was run; leave out --plan to start."
 def say(console: Console, text: str) -> None:
     """Text as it is: no line is broken, nothing coloured, and brackets are brackets."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_beside_results(text: str, options: Options, console: Console) -> None:
+    """For people: to standard error, where results are for machines."""
+    if options.as_json:
+        print(text, file=sys.stderr)
+    else:
+        say(console, text)
+
+
+def say_what_was_found(cells: Sequence[Cell], options: Options, console: Console) -> None:
+    """Images and classes of data sets that are folders, and what is left out of them."""
+    for name in dict.fromkeys(cell.data.name for cell in cells):
+        for line in data.contents(name):
+            say_beside_results(line, options, console)
 
 
 def list_files(console: Console, what: str, paths: Iterable[Path]) -> None:

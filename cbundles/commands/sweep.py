@@ -18,6 +18,7 @@ from cbundles.commands.output import (
     list_files,
     say,
     say_failures,
+    say_what_was_found,
     say_whose_times,
 )
 from cbundles.commands.running import (
@@ -76,6 +77,7 @@ class Sweep:
         """Print the cells and what they will cost; run nothing."""
         require_epochs(self.experiment, options.keep)
         check_against_data(self.experiment.cells, describe_data(self.experiment.cells))
+        say_what_was_found(self.experiment.cells, options, console)
         expected = forecast(self.experiment, options)
         if options.as_json:
             print(json.dumps({"name": self.name, **_plan_as_data(expected)}))
@@ -222,6 +224,7 @@ class Outcome:
 def complete(experiment: Experiment, options: Options, console: Console) -> Outcome:
     """Train what is not finished and write the views of the run."""
     require_epochs(experiment, options.keep)
+    say_what_was_found(experiment.cells, options, console)
     facts, fingerprints = prepare_data(experiment.cells, options)
     check_against_data(experiment.cells, facts)
     store = Store(options.out)

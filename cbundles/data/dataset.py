@@ -20,7 +20,9 @@ import numpy as np
 from cbundles.config import FOLDER_PREFIX
 from cbundles.errors import InputError
 
-FORMAT_VERSION = 2  # 1: class names were not covered by a checksum, 16-bit greys were clipped
+# 1: class names were not covered by a checksum, 16-bit greys were clipped
+# 2: folders without images could be classes
+FORMAT_VERSION = 3
 DTYPES = (np.dtype(np.uint8), np.dtype(np.float32))
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
@@ -132,12 +134,14 @@ def _check(name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -
 
 
 def _is_whole(meta: dict[str, Any]) -> bool:
-    """Whether it is of a format that can be used. Of the first, folders may hold clipped greys."""
-    if meta["format"] == 1:
-        return not meta["name"].startswith(FOLDER_PREFIX)
-    return bool(
-        meta["format"] == FORMAT_VERSION and meta.pop("meta_sha256") == _sha256_of_meta(meta)
-    )
+    """Whether it is of a format that can be used. What older versions made of a folder of images
+    may differ from what this one does."""
+    number = meta["format"]
+    if number < FORMAT_VERSION and meta["name"].startswith(FOLDER_PREFIX):
+        return False
+    if number == 1:
+        return True
+    return bool(1 < number <= FORMAT_VERSION and meta.pop("meta_sha256") == _sha256_of_meta(meta))
 
 
 def _sha256_of_meta(meta: dict[str, Any]) -> str:

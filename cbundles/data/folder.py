@@ -1,11 +1,18 @@
-"""Any folder of images as a data set: ``ROOT/{train,test|val}/<class>/*.{png,jpg,jpeg}``."""
+"""Any folder of images as a data set: ``ROOT/{train,test|val}/<class>/*``.
+
+A class is a folder with at least one image among the training images. Every format counts that
+Pillow reads. What is neither a class nor an image is left out and named (`contents`), so that
+nobody trains on half of a data set without knowing it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +26,35 @@ from cbundles.errors import InputError
 if TYPE_CHECKING:
     from PIL import Image
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
+# Formats whose files Pillow knows by name, but has no pixels of without another program.
+WITHOUT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 GREY = ("L", "1")
 GREY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
 UNBOUNDED = {"I": "32-bit integers", "F": "32-bit floats"}
 STEPS_PER_GREY = 257  # of 65,535 greys in one of 255
 THREADS = min(8, os.cpu_count() or 1)
-LAYOUT = "expected ROOT/{train,test|val}/<class>/*.{png,jpg,jpeg}"
+LAYOUT = "expected ROOT/{train,test|val}/<class>/ with images in it"
+CLASSES_NAMED, PATHS_NAMED = 10, 5  # by `contents`
+
+
+@dataclass
+class Split:
+    """The training images of a folder, or the others.
+
+    images: the files of each class; both in order
+    no_classes: folders that are hidden, or in which there is no image
+    no_images: files, and folders inside classes, by their path
+    """
+
+    folder: Path
+    images: dict[str, list[os.DirEntry[str]]] = field(default_factory=dict)
+    no_classes: list[str] = field(default_factory=list)
+    no_images: list[str] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[Path]:
+        """Of all images, class after class."""
+        return [Path(file.path) for files in self.images.values() for file in files]
 
 
 def root_of(name: str) -> Path:
@@ -39,9 +68,11 @@ def listing(root: Path) -> str:
     """One line an image with its size and time: changes whenever the folder's content does."""
     lines = []
     for split in _splits(root).values():
-        for label, entry in sorted(_scan(split), key=_place):
-            status = entry.stat()
-            lines.append(f"{split.name}/{label}/{entry.name} {status.st_size} {status.st_mtime_ns}")
+        for label, files in split.images.items():
+            for file in files:
+                status = file.stat()
+                image = f"{split.folder.name}/{label}/{file.name}"
+                lines.append(f"{image} {status.st_size} {status.st_mtime_ns}")
     return "\n".join(lines)
 
 
@@ -49,61 +80,113 @@ def facts(name: str) -> Facts:
     """Counts the images and looks at the first one."""
     from PIL import Image
 
-    splits = {split: _images(path) for split, path in _splits(root_of(name)).items()}
-    first = splits["train"][0]
+    train, test = _splits(root_of(name)).values()
+    first = train.paths[0]
     with _readable(first), Image.open(first) as image:
         shape = (image.height, image.width, 1 if _is_grey(image) else 3)
-    classes = {path.parent.name for path in splits["train"]}
-    return Facts(len(splits["train"]), len(splits["test"]), shape, len(classes))
+    return Facts(len(train.paths), len(test.paths), shape, len(train.images))
+
+
+def contents(name: str) -> list[str]:
+    """What was found in a folder, in lines for people: images, classes, and what is left out."""
+    train, test = _splits(root_of(name)).values()
+    counts = [f"{label} {len(files)}" for label, files in train.images.items()]
+    lines = [
+        f"{name}: {len(train.paths)} training and {len(test.paths)} test images in "
+        f"{len(counts)} classes: {_first(counts, CLASSES_NAMED)}"
+    ]
+    no_classes = train.no_classes + test.no_classes
+    if no_classes:
+        listed = _first(no_classes, PATHS_NAMED)
+        lines.append(f"left out, hidden or without images: {listed}")
+    no_images = train.no_images + test.no_images
+    if no_images:
+        listed = _first(no_images, PATHS_NAMED)
+        lines.append(f"left out, no images of a class: {len(no_images)} ({listed})")
+    return lines
+
+
+def _first(texts: Sequence[str], most: int) -> str:
+    """``a, b, c and 4 more``."""
+    listed = ", ".join(texts[:most])
+    return f"{listed} and {len(texts) - most} more" if len(texts) > most else listed
 
 
 def decode(name: str, storage: Path) -> None:
     """Read every image and store the arrays. Grey images stay one channel when all of them are."""
     root = root_of(name)
     splits = _splits(root)
-    classes = tuple(sorted(p.name for p in splits["train"].iterdir() if p.is_dir()))
+    classes = tuple(splits["train"].images)
     arrays: dict[str, np.ndarray] = {}
-    grey = _all_grey([p for split in splits.values() for p in _images(split)])
-    for split, directory in splits.items():
-        unknown = {p.name for p in directory.iterdir() if p.is_dir()} - set(classes)
-        if unknown:
-            raise InputError(f"{directory}: class {sorted(unknown)[0]!r} has no training images")
-        paths = _images(directory)
-        labels = [classes.index(p.parent.name) for p in paths]
-        arrays[f"{split}_images"] = _read_all(paths, "L" if grey else "RGB")
-        arrays[f"{split}_labels"] = np.asarray(labels, np.int32)
+    grey = _all_grey([path for split in splits.values() for path in split.paths])
+    for key, split in splits.items():
+        labels = [classes.index(label) for label, files in split.images.items() for _ in files]
+        arrays[f"{key}_images"] = _read_all(split.paths, "L" if grey else "RGB")
+        arrays[f"{key}_labels"] = np.asarray(labels, np.int32)
     dataset.write(storage, f"folder:{root.name}", classes, arrays)
 
 
-def _splits(root: Path) -> dict[str, Path]:
+def _splits(root: Path) -> dict[str, Split]:
+    """``train`` and ``test``, in this order."""
     held_out = [root / n for n in ("test", "val") if (root / n).is_dir()]
     if not (root / "train").is_dir() or not held_out:
         raise InputError(f"{root}: no train and test (or val) folders; {LAYOUT}")
-    splits = {"train": root / "train", "test": held_out[0]}
-    for path in splits.values():
-        if next(_scan(path), None) is None:
-            raise InputError(f"{path}: no images; {LAYOUT}")
+    splits = {"train": _scan(root / "train"), "test": _scan(held_out[0])}
+    for split in splits.values():
+        if not split.images:
+            raise InputError(f"{split.folder}: no images; {LAYOUT}")
+    unknown = [label for label in splits["test"].images if label not in splits["train"].images]
+    if unknown:
+        raise InputError(f"{held_out[0]}: class {unknown[0]!r} has no training images")
     return splits
 
 
-def _scan(split: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Class and directory entry of every image, in no order. Every worker lists the folder, and
-    `pathlib` takes four times as long: 2 seconds for 60,000 files."""
-    with os.scandir(split) as labels:
-        for label in labels:
-            if label.is_dir():
-                with os.scandir(label) as files:
-                    for file in files:
-                        if file.name.lower().endswith(SUFFIXES):
-                            yield label.name, file
+def _scan(folder: Path) -> Split:
+    """What lies in a folder of classes. Every worker lists it, and `pathlib` takes four times as
+    long: 2 seconds for 60,000 files."""
+    split = Split(folder)
+    for label in _entries(folder):
+        if not label.is_dir():
+            split.no_images.append(f"{folder.name}/{label.name}")
+            continue
+        images: list[os.DirEntry[str]] = []
+        others: list[str] = []
+        for file in _entries(label.path):
+            if _is_image(file):
+                images.append(file)
+            else:
+                others.append(f"{folder.name}/{label.name}/{file.name}")
+        if images and not _is_hidden(label):
+            split.images[label.name] = images
+            split.no_images += others
+        else:
+            split.no_classes.append(f"{folder.name}/{label.name}")
+    return split
 
 
-def _place(image: tuple[str, os.DirEntry[str]]) -> tuple[str, str]:
-    return image[0], image[1].name
+def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=lambda entry: entry.name)
 
 
-def _images(split: Path) -> list[Path]:
-    return [split / label / entry.name for label, entry in sorted(_scan(split), key=_place)]
+def _is_hidden(entry: os.DirEntry[str]) -> bool:
+    return entry.name.startswith(".")
+
+
+def _is_image(file: os.DirEntry[str]) -> bool:
+    """By its name; whether it can be read is seen when it is."""
+    is_named_so = file.name.lower().endswith(_suffixes())
+    return is_named_so and not _is_hidden(file) and file.is_file()
+
+
+@functools.cache
+def _suffixes() -> tuple[str, ...]:
+    """Of the files that Pillow reads, ``.png`` and some sixty others."""
+    from PIL import Image
+
+    known = Image.registered_extensions()  # has all plugins registered, so it comes first
+    readable = {*Image.OPEN, "MPO"} - WITHOUT_PIXELS  # MPO is opened as JPEG
+    return tuple(suffix for suffix, format_ in known.items() if format_ in readable)
 
 
 @contextlib.contextmanager

@@ -104,6 +104,11 @@ def describe(name: str) -> Facts:
     return PUBLISHED[name]
 
 
+def contents(name: str) -> list[str]:
+    """What was found in a folder of images, in lines for people; other sources are known."""
+    return folder.contents(name) if name.startswith(FOLDER_PREFIX) else []
+
+
 def _unpack_embedded(storage: Path) -> None:
     with np.load(EMBEDDED, allow_pickle=False) as archive:
         arrays = {key: archive[key] for key in dataset.ARRAYS}
