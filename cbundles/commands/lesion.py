@@ -209,7 +209,8 @@ def trained_resnets(folder: Path) -> Experiment:
     cells = [cell for cell in cells if cell.model.family == "resnet"]
     if not cells or "attempts" in run.description:
         raise InputError(f"{folder}: no sweep with trained ResNets; lesions need one")
-    return Experiment(run.description["name"], tuple(cells), run.description["config"])
+    name, grid = run.description.get("name", run.name), run.description.get("config", {})
+    return Experiment(name, tuple(cells), grid)
 
 
 def keeping_weights(options: Options) -> Options:

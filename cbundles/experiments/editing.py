@@ -173,7 +173,7 @@ def records_of_kind(kind: str, cells: Sequence[Cell], state: EditedRun) -> list[
                 "scores": member.scores,
                 "seconds": round(state.pending_seconds / count, 4),
                 "compile_seconds": round(state.compile_seconds / count, 4),
-                "programs": state.programs,
+                "programs": len(state.programs),
                 "population": count,
             }
         )

@@ -10,6 +10,7 @@ from typing import Any
 from cbundles import formats
 from cbundles.config import AUTOTUNE, GROW, SWEEP, TOY, TUNE
 from cbundles.errors import InputError
+from cbundles.report.descriptions import require_description
 from cbundles.report.records import Record, dataset_of, experiment_of, has_settings
 from cbundles.store import CELLS, LESIONS, MEASURED, Store
 
@@ -71,7 +72,7 @@ def read(folder: Path) -> Run:
     """One run, perhaps without records. Raises InputError for a folder that is none."""
     store, path = Store(folder), folder / "run.json"
     try:
-        description = json.loads(path.read_text())
+        description = require_description(json.loads(path.read_text(encoding="utf-8")))
         formats.check(formats.RUN, description, str(path))
         if description.get("kind", SWEEP) not in KINDS:
             raise ValueError(f"kind = {description['kind']!r}; valid: {', '.join(KINDS)}")
@@ -81,7 +82,7 @@ def read(folder: Path) -> Run:
         data = dict(description.get("data", {}))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: no run here (run.json is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
         ) from None
