@@ -118,7 +118,10 @@ def lesion(
         raise InputError("lesion: --depth has no effect without --dataset")
     if run is not None and (flags.overrides or flags.out):
         raise InputError("lesion RUN: the networks are trained; --set and --out change nothing")
-    settings = Settings(draws=draws, every=every, seed=seed)
+    try:
+        settings = Settings(draws=draws, every=every, seed=seed)
+    except ValueError as error:
+        raise InputError(f"lesion: --{error}") from None
     if run is not None:
         _plan_or_execute(Lesion.of_run(run, settings), flags, folder=run)
     elif config_file is not None:
@@ -140,7 +143,7 @@ def prune(
             help="conflicting; RANKING:COUNT, as first-order:30; or numbers from 1, as 4,7,12.",
         ),
     ] = "conflicting",
-    epochs: Annotated[int, typer.Option(min=0, help="Of the fine-tune afterwards.")] = 1,
+    epochs: Annotated[int, typer.Option(min=0, max=10**6, help="Of the fine-tune afterwards.")] = 1,
     *,
     flags: Flags,
 ) -> None:

@@ -70,7 +70,7 @@ class Flags:
     ] = "auto"
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Worker processes [one a CPU core; 1 on a GPU]."),
+        typer.Option(min=1, max=10_000, help="Worker processes [one a CPU core; 1 on a GPU]."),
     ] = None
     keep_weights: KeepOption = None
     as_json: Annotated[
@@ -109,7 +109,10 @@ def _is_value(following: list[str]) -> bool:
     if not following or following[0].startswith("-"):
         return False
     path = Path(following[0])
-    return path.suffix not in (".yaml", ".yml") and not path.exists()
+    try:
+        return path.suffix not in (".yaml", ".yml") and not path.exists()
+    except OSError:  # too long for a name
+        return True
 
 
 class CommandsWithFlags(typer.core.TyperGroup):

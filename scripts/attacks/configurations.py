@@ -1,0 +1,210 @@
+"""Configurations and flags that make no sense, typed into this process.
+
+Each is a valid command with one to three settings, flags or bytes changed. It must be refused with
+one message and exit code 2, or planned as it was typed: what a plan says of a setting is compared
+with a reading of its text that shares nothing with the product's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import yaml
+
+from attacks.attempt import Attempt, answer_to, problem_of
+from cbundles.config import SECTIONS
+
+KEPT = Path(__file__).parents[2] / "tests/data/attacks/configurations.yaml"
+BASES = {
+    "sweep": (
+        "data: {name: spirals}\nmodel: {width: [5, 6], depth: 3}\nprobe: {samples: 300}\n",
+        "model: {family: vgg, depth: [10, 20], base_filters: 8}\ntraining: {seed: [0, 1]}\n",
+        "model: {family: resnet, blocks: '1,1,1,1'}\nprobe: {readings: [paper]}\n",
+        "model: {width: 4, depth: 2}\nprobe: {samples: 64, equality: gamma, gamma: 1e-7}\n",
+    ),
+    "grow": (
+        "data: {name: spirals}\nmodel: {width: 5, depth: 2}\nprobe: {samples: 300}\n"
+        "training: {epochs: 30}\n"
+        "growth: {arm: [max, small], first_epoch: 10, every: 10, insertions: 1}\n",
+    ),
+    "tune": (
+        "data: {name: spirals}\nmodel: {width: 5, depth: [2, 6]}\nprobe: {samples: 300}\n"
+        "training: {epochs: 30}\ntuning: {arm: both, budget_depth: 4}\n",
+    ),
+}
+NUMBERS = (
+    "0 1 -1 2 7 64 012 -012 00 0o17 1:30 1:30.5 0x10 0b11 1_000 08 1e3 1e-3 1. .5 .inf -.inf .nan "
+    "1e400 -0.0 2147483647 2147483648 4294967295 4294967296 1e-300 1e-46 1e-38 99999999999999999999"
+).split()
+DIGITS = ["9" * 400, "9" * 5000, "0x" + "f" * 5000, "1" + "0" * 400 + ".5"]
+TAGGED = (
+    "!!bool abc|!!int ''|!!float x|!!map [a]|!!seq {a: 1}|!!set [a]|!!timestamp x|!!binary x|"
+    "!!python/object/apply:os.system ['true']|!!omap [a]|!!null x|!!str [a]|!<tag:x> 1"
+).split("|")
+SHAPES = (
+    "[]|{}|[[1]]|[1, 1]|[1, x]|{a: 1}|{1: 2}|&a [*a]|&a {b: *a}|*missing|[1|{a: 1|- 1|a: b|? x|"
+    "{[1]: 2}|<<: 1|[null]|[1, null]|[5, 05]|- - - 1"
+).split("|")
+WORDS = (
+    "true|yes|off|null|~||''|2024-01-01|2024-13-01|é|١٢|[red]x[/red]|:smile:|a/b|..|.hidden|1 2|"
+    "1,2|@|%|`|!|x=y|none|all|auto|1,1,1,1|3,12,41,3|0,0,0,0|vgg|resnet|fc|mnist|cifar10|gamma|"
+    'paper|pooled+running|max|both|float16|plain|"\\0"|"\\ud800"|"\\x1b[31m"|"\\udcff"|'
+    "folder:nowhere|folder:|folder:~nobody/x|folder:/dev/null|folder:/proc/self/fd"
+).split("|")
+LONG = ["x" * 300, "folder:" + "x" * 300, "[" * 60, "[" * 3000, "{a: " * 3000, "é" * 150]
+GRIDS = [f"[{', '.join(map(str, range(1, count)))}]" for count in (30, 300, 3000)]
+TEXTS = [*NUMBERS, *DIGITS, *TAGGED, *SHAPES, *WORDS, *LONG, *GRIDS]
+KEYS = [
+    *(f"{name}.{field.name}" for name, kind in SECTIONS.items() for field in dataclasses.fields(kind)),
+    *SECTIONS,
+    *("name", "model.widht", "modle.width", "model", "model.width.x", "", ".", "=", "a.b.c.d"),
+]  # fmt: skip
+NUMERIC_FLAGS = ["0", "-1", "1", "x", "", "1e3", "9" * 30, "9" * 400, "0x10", "1.5", "nan", " 2"]
+# What may stand behind flags of commands that only look, or are refused before they do anything.
+FLAGS = {
+    "--workers": NUMERIC_FLAGS,
+    "--device": ["cpu", "tpu", "", "auto ", "[red]"],
+    "--out": ["a[red]b", ":smile:", "x" * 300, "/dev/null", "/dev/null/x", "\udcff", "", "a\nb"],
+    "--keep-weights": ["last", "0,1", "-1", "x", "", "9" * 400, "0,,1", "١", "99999999"],
+    "--data-dir": ["nowhere", "/dev/null"],
+    "--set": [f"{key}={text}" for key in ("training.seed", "name", "model.depth") for text in WORDS],
+    "--nonsense": [""],
+}  # fmt: skip
+OTHER_COMMANDS = (
+    (["autotune", "--plan", "--dataset", "spirals"],
+     {"--blocks": [*WORDS, *NUMBERS], "--seeds": NUMERIC_FLAGS, "--rule": ["stage", "x", ""],
+      "--baseline": ["resnet-50", "resnet-", "resnet-51", "x"], "--dataset": WORDS}),
+    (["lesion", "--plan", "--dataset", "mnist_mini", "--depth", "20"],
+     {"--draws": NUMERIC_FLAGS, "--every": NUMERIC_FLAGS, "--seed": NUMERIC_FLAGS,
+      "--depth": NUMERIC_FLAGS, "--dataset": WORDS, "--config": ["nowhere.yaml", "/dev/null"]}),
+    (["lesion", "nowhere", "--plan"], {"--draws": NUMERIC_FLAGS}),
+    (["prune", "nowhere"], {"--blocks": WORDS, "--epochs": NUMERIC_FLAGS}),
+    (["measure", "nowhere", "--plan", "--readings", "paper"], {"--readings": WORDS}),
+    (["report", "nowhere"], {}),
+    (["report"], {"--x": ["1"]}),
+    (["reproduce", "nowhere.yaml", "--plan"], {"--workers": NUMERIC_FLAGS}),
+    (["toy", "--device", "tpu"], {}),
+    (["nonsense"], {}),
+)  # fmt: skip
+# Settings that stand in a cell as they were typed, whatever the rest of it says.
+PLAIN = ("training.epochs", "training.batch_size", "training.learning_rate", "training.seed")
+
+
+def attempts(chance: Random, count: int, folder: Path) -> Iterator[Attempt]:
+    """First what once failed, then new ones."""
+    for case in yaml.safe_load(KEPT.read_text(encoding="utf-8")):
+        yield _kept(case, folder)
+    for number in range(count):
+        kind = chance.random()
+        if kind < 0.7:
+            yield _changed_settings(chance, folder)
+        elif kind < 0.85:
+            yield _changed_text(chance, folder)
+        else:
+            yield _changed_flags(chance, folder, number)
+
+
+def _kept(case: dict[str, str], folder: Path) -> Attempt:
+    command = case.get("command", "sweep")
+    text = case.get("text", BASES[command][0])
+    changed = {"--set": case["set"]} if "set" in case else {}
+    flags = [part for pair in changed.items() for part in pair]
+    return _planned(command, text, [*flags, *case.get("flags", "").split()], folder, {})
+
+
+def _changed_settings(chance: Random, folder: Path) -> Attempt:
+    """Typed behind --set, or into the file."""
+    command = chance.choice(list(BASES))
+    text, flags = chance.choice(BASES[command]), []
+    typed: dict[str, str] = {}
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        key, value = chance.choice(KEYS), chance.choice(TEXTS)
+        if key in PLAIN or chance.random() < 0.6:
+            flags += ["--set", f"{key}={value}"]
+            typed[key] = value
+        else:
+            section, _, name = key.partition(".")
+            text += f"{section}: {{{name}: {value}}}\n" if name else f"{section}: {value}\n"
+    return _planned(command, text, flags, folder, typed)
+
+
+def _changed_text(chance: Random, folder: Path) -> Attempt:
+    """Bytes of a file are lost, doubled, swapped or replaced."""
+    command = chance.choice(list(BASES))
+    content = bytearray(chance.choice(BASES[command]).encode())
+    for _ in range(chance.choice((1, 2, 5))):
+        place, length = chance.randrange(len(content) + 1), chance.randrange(1, 6)
+        some = bytes(chance.choice(b":{}[],-&*!|>'\"%@`#\n\t \x00\xff\x80") for _ in range(length))
+        match chance.randrange(4):
+            case 0:
+                del content[place : place + length]
+            case 1:
+                content[place:place] = content[place : place + length]
+            case 2:
+                content[place:place] = some
+            case _:
+                content[place : place + length] = some
+    return _planned(command, bytes(content), [], folder, {})
+
+
+def _changed_flags(chance: Random, folder: Path, number: int) -> Attempt:
+    if chance.random() < 0.5:
+        flag = chance.choice(list(FLAGS))
+        flags = [flag, chance.choice(FLAGS[flag])]
+        if flag == "--out":  # which must not meet what another attempt left
+            flags[1] = flags[1] and str(folder / f"out{number}" / flags[1].lstrip("/"))
+        return _planned("sweep", BASES["sweep"][0], flags, folder, {})
+    arguments, choices = chance.choice(OTHER_COMMANDS)
+    for flag in chance.sample(list(choices), min(len(choices), chance.randrange(1, 3))):
+        arguments = [*arguments, flag, chance.choice(choices[flag])]
+    answer = answer_to(arguments)
+    return Attempt(f"cbundles {arguments!r}", problem_of(answer, (0, 2), [*arguments, "--", "run"]))
+
+
+def _planned(
+    command: str, text: str | bytes, flags: list[str], folder: Path, typed: dict[str, str]
+) -> Attempt:
+    """Plan a configuration, and read the plan."""
+    path = folder / "attack.yaml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
+    answer = answer_to([command, str(path), "--plan", "--json", *flags])
+    problem = problem_of(answer, (0, 2), [path.name, "attack", "--", "data.name", *typed])
+    if problem is None and answer.code == 0:
+        problem = _misread(answer.out, typed)
+    shortened = [flag if len(flag) < 100 else f"{flag[:60]}...({len(flag)})" for flag in flags]
+    return Attempt(f"{command} {text!r} {shortened}", problem)
+
+
+def _misread(plan: str, typed: dict[str, str]) -> str | None:
+    """What a plan says otherwise than what was typed."""
+    content = json.loads(plan)
+    cells = content["cells"]
+    if len({cell["cell"] for cell in cells}) != len(cells) or not cells:
+        return "two networks of one identity, or none"
+    if not all(0 < content["total"][key] < math.inf for key in content["total"]):
+        return f"impossible costs: {content['total']}"
+    for path in PLAIN:
+        if path not in typed:
+            continue
+        section, key = path.split(".")
+        found = {cell["config"][section][key] for cell in cells}
+        if found != _plainly_read(typed[path]):
+            return f"{path}={typed[path][:60]} was read as {sorted(found)[:5]}"
+    return None
+
+
+def _plainly_read(text: str) -> set[float]:
+    """The numbers that people see in a text."""
+    numbers = text.strip("[]").split(",")
+    return {_number(number.strip().replace("_", "")) for number in numbers}
+
+
+def _number(text: str) -> float:
+    based = re.fullmatch(r"0[xb][0-9a-f]+", text)
+    return int(text, 0) if based else float(text)
