@@ -21,8 +21,8 @@ def parse_epochs(text: str) -> tuple[str, ...]:
         is_number = epoch.isascii() and epoch.isdecimal() and len(epoch) <= MOST_DIGITS
         if epoch != LAST and not is_number:
             raise InputError(
-                f"--keep-weights {in_one_line(text)}: {quoted(epoch)} is no epoch; numbers and {LAST!r} with commas, "
-                f"such as 0,1,{LAST}"
+                f"--keep-weights {in_one_line(text)}: {quoted(epoch)} is no epoch; numbers and "
+                f"{LAST!r} with commas, such as 0,1,{LAST}"
             )
     return tuple(dict.fromkeys(epoch if epoch == LAST else str(int(epoch)) for epoch in epochs))
 

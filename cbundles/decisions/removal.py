@@ -39,7 +39,7 @@ class Settings:
         for name, least, most in BOUNDS:
             if not least <= getattr(self, name) <= most:
                 value = quoted(getattr(self, name))
-                raise ValueError(f"{name} = {value}: must be from {least} to {most}")
+                raise ValueError(f"{name} = {value}: must be at least {least} and at most {most}")
 
     def cover(self, wanted: Settings) -> bool:
         """Whether a study with these settings contains one with those."""

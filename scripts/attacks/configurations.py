@@ -17,6 +17,7 @@ from random import Random
 
 import yaml
 
+from attacks import texts
 from attacks.attempt import Attempt, answer_to, problem_of
 from cbundles.config import SECTIONS
 
@@ -38,60 +39,52 @@ BASES = {
         "training: {epochs: 30}\ntuning: {arm: both, budget_depth: 4}\n",
     ),
 }
-NUMBERS = (
-    "0 1 -1 2 7 64 012 -012 00 0o17 1:30 1:30.5 0x10 0b11 1_000 08 1e3 1e-3 1. .5 .inf -.inf .nan "
-    "1e400 -0.0 2147483647 2147483648 4294967295 4294967296 1e-300 1e-46 1e-38 99999999999999999999"
-).split()
-DIGITS = ["9" * 400, "9" * 5000, "0x" + "f" * 5000, "1" + "0" * 400 + ".5"]
-TAGGED = (
-    "!!bool abc|!!int ''|!!float x|!!map [a]|!!seq {a: 1}|!!set [a]|!!timestamp x|!!binary x|"
-    "!!python/object/apply:os.system ['true']|!!omap [a]|!!null x|!!str [a]|!<tag:x> 1"
-).split("|")
-SHAPES = (
-    "[]|{}|[[1]]|[1, 1]|[1, x]|{a: 1}|{1: 2}|&a [*a]|&a {b: *a}|*missing|[1|{a: 1|- 1|a: b|? x|"
-    "{[1]: 2}|<<: 1|[null]|[1, null]|[5, 05]|- - - 1"
-).split("|")
-WORDS = (
-    "true|yes|off|null|~||''|2024-01-01|2024-13-01|é|١٢|[red]x[/red]|:smile:|a/b|..|.hidden|1 2|"
-    "1,2|@|%|`|!|x=y|none|all|auto|1,1,1,1|3,12,41,3|0,0,0,0|vgg|resnet|fc|mnist|cifar10|gamma|"
-    'paper|pooled+running|max|both|float16|plain|"\\0"|"\\ud800"|"\\x1b[31m"|"\\udcff"|'
-    "folder:nowhere|folder:|folder:~nobody/x|folder:/dev/null|folder:/proc/self/fd"
-).split("|")
-LONG = ["x" * 300, "folder:" + "x" * 300, "[" * 60, "[" * 3000, "{a: " * 3000, "é" * 150]
-GRIDS = [f"[{', '.join(map(str, range(1, count)))}]" for count in (30, 300, 3000)]
-TEXTS = [*NUMBERS, *DIGITS, *TAGGED, *SHAPES, *WORDS, *LONG, *GRIDS]
 KEYS = [
-    *(f"{name}.{field.name}" for name, kind in SECTIONS.items() for field in dataclasses.fields(kind)),
+    *(f"{name}.{field.name}" for name in SECTIONS for field in dataclasses.fields(SECTIONS[name])),
     *SECTIONS,
     *("name", "model.widht", "modle.width", "model", "model.width.x", "", ".", "=", "a.b.c.d"),
-]  # fmt: skip
-NUMERIC_FLAGS = ["0", "-1", "1", "x", "", "1e3", "9" * 30, "9" * 400, "0x10", "1.5", "nan", " 2"]
-# What may stand behind flags of commands that only look, or are refused before they do anything.
-FLAGS = {
-    "--workers": NUMERIC_FLAGS,
+]
+Choices = dict[str, list[str]]  # of what may stand behind a flag
+FLAGS: Choices = {
+    "--workers": texts.FLAG_NUMBERS,
     "--device": ["cpu", "tpu", "", "auto ", "[red]"],
-    "--out": ["a[red]b", ":smile:", "x" * 300, "/dev/null", "/dev/null/x", "\udcff", "", "a\nb"],
-    "--keep-weights": ["last", "0,1", "-1", "x", "", "9" * 400, "0,,1", "١", "99999999"],
+    "--out": texts.FOLDERS,
+    "--keep-weights": texts.EPOCHS,
     "--data-dir": ["nowhere", "/dev/null"],
-    "--set": [f"{key}={text}" for key in ("training.seed", "name", "model.depth") for text in WORDS],
     "--nonsense": [""],
-}  # fmt: skip
-OTHER_COMMANDS = (
-    (["autotune", "--plan", "--dataset", "spirals"],
-     {"--blocks": [*WORDS, *NUMBERS], "--seeds": NUMERIC_FLAGS, "--rule": ["stage", "x", ""],
-      "--baseline": ["resnet-50", "resnet-", "resnet-51", "x"], "--dataset": WORDS}),
-    (["lesion", "--plan", "--dataset", "mnist_mini", "--depth", "20"],
-     {"--draws": NUMERIC_FLAGS, "--every": NUMERIC_FLAGS, "--seed": NUMERIC_FLAGS,
-      "--depth": NUMERIC_FLAGS, "--dataset": WORDS, "--config": ["nowhere.yaml", "/dev/null"]}),
-    (["lesion", "nowhere", "--plan"], {"--draws": NUMERIC_FLAGS}),
-    (["prune", "nowhere"], {"--blocks": WORDS, "--epochs": NUMERIC_FLAGS}),
-    (["measure", "nowhere", "--plan", "--readings", "paper"], {"--readings": WORDS}),
+}
+# Commands that only look, or are refused before they do anything.
+COMMANDS: list[tuple[list[str], Choices]] = [
+    (
+        ["autotune", "--plan", "--dataset", "spirals"],
+        {
+            "--blocks": [*texts.WORDS, *texts.NUMBERS],
+            "--seeds": texts.FLAG_NUMBERS,
+            "--rule": ["stage", "x", ""],
+            "--baseline": ["resnet-50", "resnet-", "resnet-51", "x"],
+            "--dataset": texts.WORDS,
+        },
+    ),
+    (
+        ["lesion", "--plan", "--dataset", "mnist_mini", "--depth", "20"],
+        {
+            "--draws": texts.FLAG_NUMBERS,
+            "--every": texts.FLAG_NUMBERS,
+            "--seed": texts.FLAG_NUMBERS,
+            "--depth": texts.FLAG_NUMBERS,
+            "--dataset": texts.WORDS,
+            "--config": ["nowhere.yaml", "/dev/null"],
+        },
+    ),
+    (["lesion", "nowhere", "--plan"], {"--draws": texts.FLAG_NUMBERS}),
+    (["prune", "nowhere"], {"--blocks": texts.WORDS, "--epochs": texts.FLAG_NUMBERS}),
+    (["measure", "nowhere", "--plan", "--readings", "paper"], {"--readings": texts.WORDS}),
     (["report", "nowhere"], {}),
     (["report"], {"--x": ["1"]}),
-    (["reproduce", "nowhere.yaml", "--plan"], {"--workers": NUMERIC_FLAGS}),
+    (["reproduce", "nowhere.yaml", "--plan"], {"--workers": texts.FLAG_NUMBERS}),
     (["toy", "--device", "tpu"], {}),
     (["nonsense"], {}),
-)  # fmt: skip
+]
 # Settings that stand in a cell as they were typed, whatever the rest of it says.
 PLAIN = ("training.epochs", "training.batch_size", "training.learning_rate", "training.seed")
 
@@ -124,7 +117,7 @@ def _changed_settings(chance: Random, folder: Path) -> Attempt:
     text, flags = chance.choice(BASES[command]), []
     typed: dict[str, str] = {}
     for _ in range(chance.choice((1, 1, 2, 3))):
-        key, value = chance.choice(KEYS), chance.choice(TEXTS)
+        key, value = chance.choice(KEYS), chance.choice(texts.ALL)
         if key in PLAIN or chance.random() < 0.6:
             flags += ["--set", f"{key}={value}"]
             typed[key] = value
@@ -160,7 +153,7 @@ def _changed_flags(chance: Random, folder: Path, number: int) -> Attempt:
         if flag == "--out":  # which must not meet what another attempt left
             flags[1] = flags[1] and str(folder / f"out{number}" / flags[1].lstrip("/"))
         return _planned("sweep", BASES["sweep"][0], flags, folder, {})
-    arguments, choices = chance.choice(OTHER_COMMANDS)
+    arguments, choices = chance.choice(COMMANDS)
     for flag in chance.sample(list(choices), min(len(choices), chance.randrange(1, 3))):
         arguments = [*arguments, flag, chance.choice(choices[flag])]
     answer = answer_to(arguments)

@@ -7,8 +7,20 @@ import json
 from random import Random
 from typing import Any
 
-NONSENSE = (b"", b"{", b"[]", b"null", b"\x00" * 64, b"\xff\xfe{", b"[" * 100_000, b"1" * 5000,
-            b'{"a": 1e999}', b'{"a": ' * 20_000, b'"\\ud800"', b"not what it should be\n")  # fmt: skip
+NONSENSE = (
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"\x00" * 64,
+    b"\xff\xfe{",
+    b"[" * 100_000,
+    b"1" * 5000,
+    b'{"a": ' * 20_000,
+    b'{"a": 1e999}',
+    b'"\\ud800"',
+    b"not what it should be\n",
+)
 VALUES: tuple[Any, ...] = (
     None, True, -1, 0, 1, 10**30, 1e300, float("nan"), float("inf"), "", "x", "\x00", "\ud800",
     "[red]x", "../../x", "x" * 300, [], {}, [[]], [None], [1, 2], {"x": 1}, {"": {}}, "012",

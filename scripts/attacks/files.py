@@ -1,4 +1,4 @@
-"""Files that are not what they should be: images, records, run.json, networks, checkpoints, caches."""
+"""Files that are not what they should be: images, records, networks, checkpoints, caches."""
 
 from __future__ import annotations
 

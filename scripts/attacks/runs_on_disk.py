@@ -95,6 +95,6 @@ class _ThisProcess:
 
 def _report_in_this_process() -> None:
     """And with figures that are empty: drawing them takes most of the time."""
-    report.ProcessPoolExecutor = _ThisProcess  # type: ignore[misc, assignment]
-    Figure.draw_without_rendering = lambda figure: None  # type: ignore[method-assign]
-    Figure.savefig = lambda figure, path, **_: Path(path).touch()  # type: ignore[method-assign, assignment]
+    vars(report)["ProcessPoolExecutor"] = _ThisProcess
+    setattr(Figure, "draw_without_rendering", lambda figure: None)  # noqa: B010
+    setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())  # noqa: B010
