@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from attacks import arrays, configurations, files
+from attacks import arrays, configurations, disk, files, kills
 from attacks.attempt import Attempt
 
 
@@ -37,6 +37,8 @@ KINDS = {
     "configurations": Kind(configurations.attempts, 2000, 60),
     "files": Kind(files.attempts, 1500, 100),
     "arrays": Kind(arrays.attempts, 1000, 30),
+    "kills": Kind(kills.attempts, 25, 1),
+    "disk": Kind(disk.attempts, 12, 1),
 }
 FAILURES_SHOWN = 20
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -20,6 +21,7 @@ PARTS = (
 
 
 def attempts(chance: Random, count: int, folder: Path) -> Iterator[Attempt]:
+    warnings.simplefilter("ignore")  # Pillow's, of odd images
     for number, (part, share) in enumerate(PARTS):
         own = folder / str(number)
         own.mkdir()
