@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from attacks import arrays, configurations, disk, files, kills
+from attacks import arrays, configurations, disk, files, kills, pipes
 from attacks.attempt import Attempt
 
 
@@ -39,6 +39,7 @@ KINDS = {
     "arrays": Kind(arrays.attempts, 1000, 30),
     "kills": Kind(kills.attempts, 25, 1),
     "disk": Kind(disk.attempts, 12, 1),
+    "pipes": Kind(pipes.attempts, 114, 6),
 }
 FAILURES_SHOWN = 20
 

@@ -172,6 +172,8 @@ class Lesion:
                 done = len(self.experiment.cells) - len(todo)
                 failed += run_jobs(studies, done, facts, store, options, console, what="to study")
             if not failed:
+                for cell in self.experiment.cells:  # of a process that was killed before it could
+                    store.drop_checkpoints(f"{cell.id}-{LESION}")
                 store.seal()
             run = runs.read(store.folder)
             figures = views.write(run) if run.records else []

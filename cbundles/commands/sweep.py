@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -243,11 +243,21 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
             finished = _finished(experiment.cells, store, fingerprints, options)
         records = [store.record(cell.id) for cell in experiment.cells if cell.id in finished]
         if len(records) == len(experiment.cells):
+            drop_spent_checkpoints(store, populations, fingerprints)
             store.seal()
         made_by = summary.origins(records)
         store.write_run({**run, "finished": len(records), "made_by": made_by})
         figures = views.write(runs.read(store.folder)) if records else []
     return Outcome(records, store, figures, failed)
+
+
+def drop_spent_checkpoints(
+    store: Store, populations: Sequence[PopulationJob], fingerprints: Mapping[str, str]
+) -> None:
+    """Remove what a process left that was killed after its last record and before it could."""
+    for population in populations:
+        fingerprint = fingerprints[population.cells[0].data.name]
+        store.drop_checkpoint(planner.checkpoint_of(population, fingerprint))
 
 
 def _finished(

@@ -17,7 +17,15 @@ from cbundles.config import GROW, SWEEP, TUNE, Cell
 from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor.context import Context
-from cbundles.executor.planner import LESION, MEASURE, PRUNE, Job, PopulationJob, Study
+from cbundles.executor.planner import (
+    LESION,
+    MEASURE,
+    PRUNE,
+    Job,
+    PopulationJob,
+    Study,
+    checkpoint_of,
+)
 from cbundles.experiments import grow, lesion, prune, remeasure, sweep, tune
 from cbundles.experiments.pace import seconds_named
 from cbundles.experiments.run_state import RunState
@@ -73,7 +81,7 @@ class Training:
     """A population on its way to its records: checkpoints, kept networks, progress."""
 
     def __init__(self, context: Context, job: Job, fingerprint: str) -> None:
-        self.key = f"{job.key}-{fingerprint}"  # other images: another network
+        self.key = checkpoint_of(job, fingerprint)
         self._context = context
         self._job = job
         self._fingerprint = fingerprint
