@@ -44,6 +44,19 @@ KEYS = [
     *SECTIONS,
     *("name", "model.widht", "modle.width", "model", "model.width.x", "", ".", "=", "a.b.c.d"),
 ]
+PROFILE = {
+    "results": "results",
+    "toy": "{}",
+    "autotune.dataset": "spirals",
+    "autotune.seeds": "1",
+    "autotune.blocks": "1,0,0,0",
+    "autotune.rule": "stage",
+    "lesion.dataset": "mnist_mini",
+    "lesion.depth": "20",
+    "lesion.draws": "2",
+    "lesion.every": "1",
+    "lesion.set": "[training.epochs=3]",
+}
 Choices = dict[str, list[str]]  # of what may stand behind a flag
 FLAGS: Choices = {
     "--workers": texts.FLAG_NUMBERS,
@@ -97,8 +110,10 @@ def attempts(chance: Random, count: int, folder: Path) -> Iterator[Attempt]:
         kind = chance.random()
         if kind < 0.7:
             yield _changed_settings(chance, folder)
-        elif kind < 0.85:
+        elif kind < 0.82:
             yield _changed_text(chance, folder)
+        elif kind < 0.88:
+            yield _changed_profile(chance, folder)
         else:
             yield _changed_flags(chance, folder, number)
 
@@ -144,6 +159,23 @@ def _changed_text(chance: Random, folder: Path) -> Attempt:
             case _:
                 content[place : place + length] = some
     return _planned(command, bytes(content), [], folder, {})
+
+
+def _changed_profile(chance: Random, folder: Path) -> Attempt:
+    """The steps of a reproduction."""
+    settings = dict(PROFILE)
+    settings[chance.choice(list(settings))] = chance.choice(texts.ALL)
+    lines = [f"results: {settings.pop('results')}", "steps:", f"  - toy: {settings.pop('toy')}"]
+    lines += [f"  - {step}" for step in ("autotune:", "lesion:")]
+    for key, value in settings.items():
+        step, _, name = key.partition(".")
+        lines.insert(lines.index(f"  - {step}:") + 1, f"      {name}: {value}")
+    path = folder / "attack.yaml"
+    path.write_bytes("\n".join(lines).encode(errors="surrogatepass"))
+    answer = answer_to(["reproduce", str(path), "--plan"])
+    return Attempt(
+        f"reproduce {lines!r}"[:500], problem_of(answer, (0, 2), [path.name, "--", *KEYS])
+    )
 
 
 def _changed_flags(chance: Random, folder: Path, number: int) -> Attempt:
