@@ -7,9 +7,8 @@ system of a few pages may be mounted, a limit on the size of a file stands in fo
 from __future__ import annotations
 
 import contextlib
-import resource
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -40,11 +39,10 @@ def attempts(chance: Random, count: int, folder: Path) -> Iterator[Attempt]:
         place = folder / scenario.name / str(number)
         place.mkdir(parents=True)
         if not mountable:
-            small = chance.randrange(100, 60_000)
-            ended = processes.run_to_the_end(
-                scenario, place / "run", cache, preexec_fn=_limit(small)
-            )
-            what = f"{scenario.name}, files of at most {small} bytes"
+            blocks = chance.randrange(60)  # of 512 or 1024 bytes, as the shell has it
+            limit = f"ulimit -f {blocks}"
+            ended = processes.run_to_the_end(scenario, place / "run", cache, limit)
+            what = f"{scenario.name}, files of at most {blocks} blocks"
         elif number % 6 == 5:
             what = f"{scenario.name}, cache of {PAGE} bytes"
             with _small_disk(place / "cache", PAGE):
@@ -119,7 +117,3 @@ def _can_mount(place: Path) -> bool:
             return True
     except (OSError, subprocess.CalledProcessError):
         return False
-
-
-def _limit(size: int) -> Callable[[], None]:
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))

@@ -20,7 +20,6 @@ from attacks.attempt import Attempt
 from attacks.processes import SCENARIOS, Scenario
 
 FREEZING = processes.ROOT / "tests/freezing"
-AT_ONCE = 2
 
 
 class Kill(NamedTuple):
@@ -62,7 +61,7 @@ def attempts(chance: Random, count: int, folder: Path) -> Iterator[Attempt]:
         first_round = number < len(SCENARIOS)
         kept = KEPT.get(scenario.name) if first_round else None
         drawn.append((number, scenario, kept or _kills(chance, scenario)))
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with ThreadPoolExecutor(processes.AT_ONCE) as pool:
         yield from pool.map(tried, drawn)
 
 

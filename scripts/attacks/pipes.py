@@ -6,15 +6,15 @@ goes nowhere still does its work, or says on the other stream why not.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from attacks import processes
 from attacks.attempt import Attempt
@@ -33,31 +33,23 @@ TRAINING = COMMANDS[-1]
 
 
 class Oddity(NamedTuple):
-    """environment: variables, None to unset; prepare: what the process does before it starts;
-    output: where standard output goes, where that is not a pipe that is read; codes: with which it
-    may end, besides the one that the command ends with otherwise."""
+    """environment: variables, None to unset; before: what a shell does first; reader: whether
+    somebody reads standard output; codes: with which it may end, besides the one that the command
+    ends with otherwise."""
 
     environment: dict[str, str | None] = {}  # noqa: RUF012
-    prepare: Callable[[], Any] | None = None
-    output: str = ""
+    before: str = ""
+    reader: bool = True
     codes: tuple[int, ...] = ()
 
 
-def _closing(*descriptors: int) -> Callable[[], None]:
-    def close() -> None:
-        for descriptor in descriptors:
-            os.close(descriptor)
-
-    return close
-
-
 ODDITIES = {
-    "closed output": Oddity(prepare=_closing(1)),
-    "closed error": Oddity(prepare=_closing(2)),
-    "closed input": Oddity(prepare=_closing(0)),
-    "all three closed": Oddity(prepare=_closing(0, 1, 2)),
-    "a full device": Oddity(output="/dev/full", codes=(1,)),
-    "a reader that is gone": Oddity(output="gone", codes=(1,)),
+    "closed output": Oddity(before="exec >&-"),
+    "closed error": Oddity(before="exec 2>&-"),
+    "closed input": Oddity(before="exec <&-"),
+    "all three closed": Oddity(before="exec <&- >&- 2>&-"),
+    "a full device": Oddity(before="exec >/dev/full", codes=(1,)),
+    "a reader that is gone": Oddity(reader=False, codes=(1,)),
     "ASCII": Oddity({"PYTHONIOENCODING": "ascii"}),
     "Latin-1": Oddity({"PYTHONIOENCODING": "latin-1:strict"}),
     "locale C": Oddity(
@@ -71,8 +63,8 @@ ODDITIES = {
     "64 bits": Oddity({"JAX_ENABLE_X64": "1"}, codes=(2,)),
     "checkpoints at no time": Oddity({"CBUNDLES_CHECKPOINT_SECONDS": "nan"}, codes=(2,)),
     "no such platform": Oddity({"JAX_PLATFORMS": "foo"}, codes=(2,)),
-    "a narrow umask": Oddity(prepare=lambda: os.umask(0o077)),
-    "a wide umask": Oddity(prepare=lambda: os.umask(0o000)),
+    "a narrow umask": Oddity(before="umask 077"),
+    "a wide umask": Oddity(before="umask 000"),
 }  # fmt: skip
 
 
@@ -84,19 +76,23 @@ def attempts(chance: Random, count: int, folder: Path) -> Iterator[Attempt]:
     if made.code != 0:
         yield Attempt("a run to report", made.said[-500:])
         return
-    pairs = list(itertools.product(COMMANDS, ODDITIES))
+    pairs: list[tuple[Sequence[str], str]] = list(itertools.product(COMMANDS, ODDITIES))
     chance.shuffle(pairs)
-    for number, (arguments, name) in enumerate(pairs[:count]):
-        place = folder / str(number)
+
+    def tried(pair: tuple[Sequence[str], str]) -> Attempt:
+        arguments, name = pair
+        place = folder / str(pairs.index(pair))
         place.mkdir()
         (place / "attack.yaml").symlink_to(folder / "attack.yaml")
         (place / "results").symlink_to(folder / "results")
-        oddity = ODDITIES[name]
-        ended = _run(arguments, oddity, place)
-        problem = _wrong_end(arguments, oddity, ended)
+        ended = _run(arguments, ODDITIES[name], place)
+        problem = _wrong_end(arguments, ODDITIES[name], ended)
         if problem is None and arguments == TRAINING:
             problem = _wrong_results(place / "a[red]b", folder / "results/run", ended, name)
-        yield Attempt(f"{' '.join(arguments)}: {name}", problem)
+        return Attempt(f"{' '.join(arguments)}: {name}", problem)
+
+    with ThreadPoolExecutor(processes.AT_ONCE) as pool:
+        yield from pool.map(tried, pairs[:count])
 
 
 def _run(arguments: Sequence[str], oddity: Oddity, place: Path) -> Ended:
@@ -105,25 +101,22 @@ def _run(arguments: Sequence[str], oddity: Oddity, place: Path) -> Ended:
         environment.pop(name, None)
         if value is not None:
             environment[name] = value
-    with contextlib.ExitStack() as open_files:
-        output: Any = subprocess.PIPE
-        if oddity.output == "gone":
-            reader, output = os.pipe()
-            os.close(reader)
-            open_files.callback(os.close, output)
-        elif oddity.output:
-            output = open_files.enter_context(Path(oddity.output).open("w"))
-        done = subprocess.run(
-            processes.command(*arguments),
-            cwd=place,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.PIPE,
-            preexec_fn=oddity.prepare,
-            timeout=processes.LONGEST,
-            check=False,
-        )
+    output = subprocess.PIPE
+    if not oddity.reader:
+        reader, output = os.pipe()
+        os.close(reader)
+    done = subprocess.run(
+        processes.command(arguments, oddity.before),
+        cwd=place,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        timeout=processes.LONGEST,
+        check=False,
+    )
+    if not oddity.reader:
+        os.close(output)
     said = (done.stdout or b"") + done.stderr
     return Ended(done.returncode, said.decode(errors="replace"))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parents[2]
+AT_ONCE = 2
 LONGEST = 600  # seconds that a process may take
 
 
@@ -89,32 +90,34 @@ class Ended(NamedTuple):
 
 
 def start(
-    scenario: Scenario, folder: Path, environment: dict[str, str], **how: Any
+    scenario: Scenario, folder: Path, environment: dict[str, str], before: str = ""
 ) -> subprocess.Popen[str]:
-    """Start the command of a scenario, with results in a folder and data beside it."""
+    """Start the command of a scenario, with results in a folder. before: see `command`."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     (folder.parent / "attack.yaml").write_text(scenario.text)
+    arguments = [*scenario.arguments.split(), "--workers", "1", "--out", str(folder)]
     return subprocess.Popen(
-        [*command(*scenario.arguments.split()), "--workers", "1", "--out", str(folder)],
+        command(arguments, before),
         cwd=folder.parent,
         env={**product_environment(), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        **how,
     )
 
 
 def run_to_the_end(
-    scenario: Scenario, folder: Path, environment: dict[str, str] | None = None, **how: Any
+    scenario: Scenario, folder: Path, environment: dict[str, str] | None = None, before: str = ""
 ) -> Ended:
-    with start(scenario, folder, environment or {}, **how) as process:
+    with start(scenario, folder, environment or {}, before) as process:
         said, _ = process.communicate(timeout=LONGEST)
     return Ended(process.returncode, said)
 
 
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "cbundles.cli", *arguments]
+def command(arguments: Sequence[str], before: str = "") -> list[str]:
+    """before: what a shell does to the process first, such as ``exec >&-``. (Python would have to
+    fork for that, which JAX in this process does not survive.)"""
+    return ["sh", "-c", f'{before}\nexec "$0" -m cbundles.cli "$@"', sys.executable, *arguments]
 
 
 def product_environment() -> dict[str, str]:
