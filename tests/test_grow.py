@@ -217,7 +217,7 @@ def test_grow_and_tune_resume_bit_identically(module, content):
                 break
         resumed, _ = last(module, cells, state.freeze())
         for one, other in zip(whole, resumed, strict=True):
-            for key in ("history", "events", "scores"):
+            for key in ("history", "events", "scores", "programs"):
                 assert one[key] == other[key]
 
 
