@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cbundles import __version__, config
+from cbundles import __version__, config, streams
 from cbundles.commands.flags import RESULTS, TRAINING, CommandsWithFlags, Flags, with_flags
 from cbundles.errors import InputError
 
@@ -117,7 +117,10 @@ def lesion(
         raise InputError("lesion: --depth has no effect without --dataset")
     if run is not None and (flags.overrides or flags.out):
         raise InputError("lesion RUN: the networks are trained; --set and --out change nothing")
-    settings = Settings(draws=draws, every=every, seed=seed)
+    try:
+        settings = Settings(draws=draws, every=every, seed=seed)
+    except ValueError as error:
+        raise InputError(f"lesion: --{error}") from None
     if run is not None:
         _plan_or_execute(Lesion.of_run(run, settings), flags, folder=run)
     elif config_file is not None:
@@ -139,7 +142,7 @@ def prune(
             help="conflicting; RANKING:COUNT, as first-order:30; or numbers from 1, as 4,7,12.",
         ),
     ] = "conflicting",
-    epochs: Annotated[int, typer.Option(min=0, help="Of the fine-tune afterwards.")] = 1,
+    epochs: Annotated[int, typer.Option(min=0, max=10**6, help="Of the fine-tune afterwards.")] = 1,
     *,
     flags: Flags,
 ) -> None:
@@ -323,16 +326,26 @@ def _console() -> Console:
     from rich.console import Console
 
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    return Console(width=None if known else 120)
+    # Brackets and colons in the name of a folder are brackets and colons.
+    return Console(width=None if known else 120, markup=False, emoji=False)
 
 
 def main() -> None:
-    """Entry point: an input error is one message and exit code 2."""
+    """Entry point. Exit code 2: what was typed or named cannot work; 1: a run failed. Either way
+    one message says where and why."""
+    streams.make_usable()
     try:
-        app()
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # a full disk shows here, not when the interpreter has ended
     except InputError as error:
         print(f"cbundles: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        streams.silence_output()
+        print(f"cbundles: {streams.told(error)}", file=sys.stderr)
+        sys.exit(1 if error.errno in streams.EXHAUSTED else 2)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,8 @@ def _progress(event: dict[str, Any], population: Job) -> str:
 
 def _failure(event: dict[str, Any], population: Job) -> str:
     labels = ", ".join(cell.label for cell in population.cells)
-    return f"FAILED {labels}: {event['reason']} (see {event['log']})"
+    where = f" (see {event['log']})" if event["log"] else ""
+    return f"FAILED {labels}: {event['reason']}{where}"
 
 
 class PlainDisplay:
@@ -172,7 +173,8 @@ class RichDisplay:
         )
         self._overall = self._progress.add_task("networks", total=total, left="...")
         self._rows: dict[str, Any] = {}
-        self._status = Progress(TextColumn("  {task.description}"), console=console)
+        description = TextColumn("  {task.description}", markup=False)
+        self._status = Progress(description, console=console)
         from rich.console import Group
         from rich.live import Live
 

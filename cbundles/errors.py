@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+LONGEST_QUOTE = 300  # characters of what a user wrote, in a message
 
 
 class InputError(Exception):
@@ -20,6 +23,31 @@ class DamagedCheckpoint(ValueError):
 def did_you_mean(value: object, choices: Iterable[str]) -> str:
     """``did you mean 'width'? (valid: depth, family, width)``: nearest choice first, then all."""
     valid = sorted(choices)
-    nearest = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.5)
+    typed = in_one_line(value)  # comparing takes the square of its length
+    nearest = difflib.get_close_matches(typed, valid, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     return f"{hint}(valid: {', '.join(valid)})"
+
+
+def in_one_line(text: object) -> str:
+    """A text for a message: without line breaks, and cut where it is very long."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= LONGEST_QUOTE else f"{line[:LONGEST_QUOTE]}..."
+
+
+def quoted(value: object) -> str:
+    """A value as Python writes it, cut where it is very long or contains itself."""
+    return _ShortRepr().repr(value)
+
+
+class _ShortRepr(reprlib.Repr):
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel = 5
+        self.maxdict = self.maxlist = self.maxtuple = self.maxset = 20
+        self.maxstring = self.maxother = LONGEST_QUOTE
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Python refuses to write numbers of more than 4300 digits."""
+        digits = round(x.bit_length() * 0.30103)
+        return repr(x) if digits < LONGEST_QUOTE else f"a number of about {digits} digits"

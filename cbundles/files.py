@@ -13,12 +13,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import socket
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")  # the last eight characters are tempfile's
+STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")  # tempfile's, or drawn in `staging_path`
 WRITER = re.compile(r"\.(?P<process>\d+)@(?P<host>[^@/]+)\.[a-z0-9_]{8}$")
 
 
@@ -30,20 +30,30 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 def write_parts_atomically(path: Path, parts: Iterable[bytes | str]) -> None:
     """The same for a file that is made part by part, and need not fit into memory."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{os.getpid()}@{socket.gethostname()}"
-    handle, staging = tempfile.mkstemp(prefix=f".{path.name}.{writer}.", dir=path.parent)
+    staging = staging_path(path)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with staging.open("xb") as file:
             for part in parts:
-                file.write(part.encode() if isinstance(part, str) else part)
+                if isinstance(part, str):
+                    # In names of folders surrogates stand for bytes that are not UTF-8.
+                    part = part.encode(errors="surrogateescape")
+                file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        Path(staging).chmod(0o644)
-        Path(staging).replace(path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            Path(staging).unlink()
+        staging.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            staging.unlink()
+        if isinstance(error, OSError) and error.errno and not error.filename:
+            error.filename = str(path)  # a full disk does not say which file it has no room for
         raise
+
+
+def staging_path(path: Path) -> Path:
+    """A name beside a file or folder that is to be written. It is for `open` and `mkdir`, which
+    heed the user's umask: what `tempfile` makes, nobody else may read."""
+    writer = f"{os.getpid()}@{socket.gethostname()}"
+    return path.with_name(f".{path.name}.{writer}.{secrets.token_hex(4)}")
 
 
 def clear_staging_files(folder: Path) -> None:

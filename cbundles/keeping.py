@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cbundles.errors import InputError
+from cbundles.errors import InputError, in_one_line, quoted
 
 LAST = "last"
+MOST_DIGITS = 10  # of an epoch
 
 
 def parse_epochs(text: str) -> tuple[str, ...]:
     """``0,1,last`` as epochs, each once. Raises InputError for anything else."""
     epochs = [part.strip() for part in text.split(",")]
     for epoch in epochs:
-        if epoch != LAST and not (epoch.isascii() and epoch.isdecimal()):
+        is_number = epoch.isascii() and epoch.isdecimal() and len(epoch) <= MOST_DIGITS
+        if epoch != LAST and not is_number:
             raise InputError(
-                f"--keep-weights {text}: {epoch!r} is no epoch; numbers and {LAST!r} with commas, "
-                f"such as 0,1,{LAST}"
+                f"--keep-weights {in_one_line(text)}: {quoted(epoch)} is no epoch; numbers and "
+                f"{LAST!r} with commas, such as 0,1,{LAST}"
             )
     return tuple(dict.fromkeys(epoch if epoch == LAST else str(int(epoch)) for epoch in epochs))
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -167,9 +168,9 @@ class Population:
         return shape, network.own(shape, self.shape, one)
 
     @property
-    def programs(self) -> int:
-        """How many have been compiled."""
-        return len(self._compiled)
+    def programs(self) -> set[str]:
+        """The names of those that have been compiled, the same in every process."""
+        return set(map(_name_of_program, self._compiled))
 
     # What training costs, in FLOPs.
 
@@ -426,6 +427,12 @@ class Population:
         started = time.perf_counter()
         yield
         self.compile_seconds += time.perf_counter() - started
+
+
+def _name_of_program(key: tuple[Callable[..., Wrapped], tuple[Any, ...], Any]) -> str:
+    """key: see `Population._program`."""
+    build, how, sizes = key
+    return hashlib.sha256(f"{build.__qualname__} {how} {sizes}".encode()).hexdigest()[:12]
 
 
 def plain(snapshot: Snapshot) -> dict[str, Any]:

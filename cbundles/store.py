@@ -133,7 +133,7 @@ class Store:
     def _refuse_what_is_newer(self) -> None:
         """InputError when run.json is of a format that this version would overwrite unread."""
         path = self.folder / "run.json"
-        with contextlib.suppress(OSError, ValueError):  # none, or a damaged one
+        with contextlib.suppress(OSError, ValueError, RecursionError):  # none, or a damaged one
             content = json.loads(path.read_text())
             if isinstance(content, dict):
                 formats.check(formats.RUN, content, str(path))

@@ -152,6 +152,45 @@ def test_order_of_samples_and_names_of_classes_do_not_matter(probe, random):
     assert after.entropy == pytest.approx(before.entropy, abs=2e-6)
 
 
+@given(probes(), st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_order_of_columns_does_not_matter(probe, random):
+    a, y, num_classes = probe
+    columns = random.sample(range(a.shape[1]), a.shape[1])
+    before, after = entropy_of(a, y, num_classes), entropy_of(a[:, columns], y, num_classes)
+    np.testing.assert_array_equal(after.bundle_ids, before.bundle_ids)
+    assert after.entropy == before.entropy
+
+
+@given(probes(), st.sampled_from(RESOLUTIONS[1:]))
+@settings(max_examples=60, deadline=None)
+def test_a_coarser_grid_only_merges_bundles(probe, resolution):
+    """Of an amplitude that both formats hold: what is equal in the finer one stays equal, and the
+    entropy does not fall (up to eps: a pure bundle is floored at 0)."""
+    a, y, num_classes = probe
+    fine = entropy_of(a, y, num_classes)
+    coarse = cbundles.bundle_entropy(
+        a, y, num_classes=num_classes, amplitude=0.5, resolution=resolution
+    )
+    pairs = set(zip(fine.bundle_ids.tolist(), coarse.bundle_ids.tolist(), strict=True))
+    assert len(pairs) == fine.num_bundles >= coarse.num_bundles
+    if not (fine.diverged or coarse.diverged):
+        assert coarse.entropy >= fine.entropy - 2e-5
+
+
+@given(probes())
+@settings(max_examples=60, deadline=None)
+def test_entropy_lies_between_that_of_pure_bundles_and_that_of_one(probe):
+    """0 exactly where no bundle mixes classes, and never more than ln(classes)."""
+    a, y, num_classes = probe
+    found = entropy_of(a, y, num_classes)
+    mixed = any(len(set(y[found.bundle_ids == b])) > 1 for b in range(found.num_bundles))
+    assert (found.entropy > 0) == mixed == found.conflicting == (found.conflict_rate > 0)
+    assert found.entropy <= found.largest_entropy + 2e-6 <= math.log(num_classes) + 3e-6
+    of_itself = entropy_of(y[:, None].astype(np.float32), y, num_classes, amplitude=0.0)
+    assert of_itself.entropy == 0 and not of_itself.conflicting
+
+
 @given(probes(), st.just(3))
 @settings(max_examples=60, deadline=None)
 def test_padding_columns_changes_nothing(probe, columns):

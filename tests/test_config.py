@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -110,6 +113,19 @@ def test_identity_is_the_content(written):
         ("model.depth=[5", "not valid YAML"),
         ("name=a/b", "plain name"),
         ("name=2024-13-01", "not valid YAML"),
+        ("training.epochs=012", "octal number in YAML 1.1 and a decimal one in YAML 1.2; nearest"),
+        ("training.epochs=-012", "nearest valid: -12"),
+        ("training.epochs=1:30", "to the base of 60"),
+        ("training.learning_rate=1:30.5", "to the base of 60"),
+        ("training.epochs=!!bool abc", "'abc' is no bool"),
+        ("training.epochs=!!int ''", "'' is no int"),
+        ("model=!!map [a]", "expected a mapping"),
+        ("model=&a {b: *a}", "contains itself"),
+        ("training.epochs=4294967296", "must be at most 2147483647; nearest valid: 2147483647"),
+        ("training.learning_rate=1e-46", "must be at least 1.2e-38"),
+        ('name="\\0"', "plain name"),
+        ('name="\\ud800"', "plain name"),
+        ('data.name="folder:a\\0b"', "without control characters"),
     ],
 )
 def test_mistakes_name_the_place_and_the_way_out(written, override, message):
@@ -219,3 +235,63 @@ def test_depth_and_blocks_of_a_convolutional_network_agree(written):
 def test_impossible_networks_are_refused(written, model, message):
     with pytest.raises(InputError, match=message):
         config.load(written(f"model: {model}"), [])
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 5000, "0x" + "f" * 5000, "-" + "9" * 400])
+def test_endless_numbers_are_refused_in_few_words(written, number):
+    path = written("model: {depth: 2, width: 4}\n")
+    for setting in ("training.epochs", "training.learning_rate", "model.depth", "name"):
+        with pytest.raises(InputError) as error:
+            config.load(path, [f"{setting}={number}"])
+        assert len(str(error.value)) < 1500
+
+
+def test_aliases_that_grow_without_bound_are_refused(written):
+    """Nine lists of nine lists of ...: nobody can write down what they hold."""
+    lines = ["model: {depth: 2, width: 4}", "l0: &l0 [x]"]
+    lines += [f"l{i + 1}: &l{i + 1} [{', '.join(9 * [f'*l{i}'])}]" for i in range(9)]
+    with pytest.raises(InputError, match="more than 1,000,000 values"):
+        config.load(written("\n".join(lines)), [])
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "."])
+def test_what_is_no_file_of_a_configuration_is_refused(name):
+    with pytest.raises(InputError, match=r"no configuration|cannot be read"):
+        config.load(Path(name), [])
+
+
+def test_zero_has_no_sign(written):
+    path = written("model: {depth: 2, width: 4}\n")
+    ids = {
+        config.load(path, [f"training.weight_decay={zero}"]).cells[0].id
+        for zero in ("0", "0.0", "-0.0")
+    }
+    assert len(ids) == 1
+
+
+def test_a_grid_is_counted_before_it_is_made(written):
+    million = ["model.depth=[" + ", ".join(map(str, range(1, 1001))) + "]"]
+    million += ["training.seed=[" + ", ".join(map(str, range(1000))) + "]"]
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"a grid of 1,000,000 networks .* at most 100,000"):
+        config.load(written("model: {width: 4}\n"), million)
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.slow
+def test_the_largest_grid_is_planned_in_seconds(written, tmp_path):
+    """5 seconds of a core and 500 MB; twice that here, since the machine may be busy."""
+    sizes, seeds = list(range(1, 11)), list(range(1000))
+    text = f"data: {{name: spirals}}\nmodel: {{width: {sizes}, depth: {sizes}}}\n"
+    path = written(f"{text}training: {{seed: {seeds}}}\nprobe: {{samples: 300}}\n")
+    code = (
+        "import resource, sys\nfrom cbundles import cli\n"
+        f"sys.argv = ['cbundles', 'sweep', {str(path)!r}, '--plan']\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n    assert not end.code\n"
+        "used = resource.getrusage(resource.RUSAGE_SELF)\n"
+        "print(used.ru_utime + used.ru_stime, used.ru_maxrss)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "100000 networks" in done.stdout and "99,500 more" in done.stdout
+    seconds, kilobytes = map(float, done.stdout.split()[-2:])
+    assert seconds < 10 and kilobytes < 500_000

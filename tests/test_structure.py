@@ -37,7 +37,7 @@ LAYERS = [
     ["store"],
     ["report"],
     ["executor"],
-    ["console"],
+    ["console", "streams"],
     ["commands"],
     ["cli"],
     ["__main__"],

@@ -28,6 +28,7 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
+from cbundles.commands.sweep import drop_spent_checkpoints
 from cbundles.config import AUTOTUNE, Cell, Experiment
 from cbundles.console import Display, duration
 from cbundles.data.dataset import Facts
@@ -69,6 +70,8 @@ class Autotune:
         """Of what was typed; InputError for what cannot be."""
         if rule not in autotune.RULES:
             raise InputError(f"--rule {rule}: {did_you_mean(rule, autotune.RULES)}")
+        if seeds > config.LARGEST_GRID:
+            raise InputError(f"--seeds {seeds}: nearest valid: {config.LARGEST_GRID}")
         content: dict[str, Any] = {
             "data": {"name": dataset},
             "model": {"family": "vgg", "blocks": blocks},
@@ -176,6 +179,9 @@ class Autotune:
             ends = [*state["baseline"], *state["tuned"]]
             records = [store.record(cell) for cell in ends]
             if not failed and all(chain.ended for chain in chains):
+                trained = [*self.baseline, *(cell for chain in chains for cell in chain.attempts)]
+                populations = [PopulationJob((cell,)) for cell in trained]
+                drop_spent_checkpoints(store, populations, fingerprints)
                 store.seal()
             _show_chains(chains, console)
             _show_table(Run(store, state, records), console)

@@ -73,7 +73,7 @@ class Flags:
     ] = "auto"
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Worker processes [one a CPU core; 1 on a GPU]."),
+        typer.Option(min=1, max=10_000, help="Worker processes [one a CPU core; 1 on a GPU]."),
     ] = None
     keep_weights: KeepOption = None
     publish: Annotated[
@@ -99,6 +99,7 @@ class Flags:
 
         if self.device not in ("auto", "cpu", "gpu"):
             raise InputError(f"--device {self.device}: must be auto, cpu or gpu")
+        local.refuse_double_precision()
         device = local.detect_device() if self.device == "auto" else self.device
         default_workers = len(local.usable_cores()) if device == "cpu" else 1
         return Options(
@@ -119,7 +120,10 @@ def _is_value(following: list[str]) -> bool:
     if not following or following[0].startswith("-"):
         return False
     path = Path(following[0])
-    return path.suffix not in (".yaml", ".yml") and not path.exists()
+    try:
+        return path.suffix not in (".yaml", ".yml") and not path.exists()
+    except OSError:  # too long for a name
+        return True
 
 
 class CommandsWithFlags(typer.core.TyperGroup):

@@ -180,6 +180,8 @@ class Lesion:
                 done = len(self.experiment.cells) - len(todo)
                 failed += run_jobs(studies, done, facts, store, options, console, what="to study")
             if not failed:
+                for cell in self.experiment.cells:  # of a process that was killed before it could
+                    store.drop_checkpoints(f"{cell.id}-{LESION}")
                 store.seal()
             run = runs.read(store.folder)
             figures = views.write(run) if run.records else []
@@ -217,7 +219,8 @@ def trained_resnets(folder: Path) -> Experiment:
     cells = [cell for cell in cells if cell.model.family == "resnet"]
     if not cells or "attempts" in run.description:
         raise InputError(f"{folder}: no sweep with trained ResNets; lesions need one")
-    return Experiment(run.description["name"], tuple(cells), run.description["config"])
+    name, grid = run.description.get("name", run.name), run.description.get("config", {})
+    return Experiment(name, tuple(cells), grid)
 
 
 def keeping_weights(options: Options) -> Options:

@@ -20,7 +20,7 @@ from cbundles.commands.running import Command, Options
 from cbundles.commands.sweep import Sweep
 from cbundles.commands.toy import Toy
 from cbundles.decisions import removal
-from cbundles.errors import InputError, did_you_mean
+from cbundles.errors import InputError, did_you_mean, quoted
 
 PROFILES = Path("configs/reproduce")
 # What each step may say, besides the settings of an experiment behind `set`.
@@ -117,13 +117,11 @@ def runs_named_for(root: Path) -> set[str]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text()
+        text = config.text_of(path)
     except FileNotFoundError:
         profiles = sorted(str(p) for p in path.parent.glob("*.yaml"))
         nearest = did_you_mean(str(path), profiles) if profiles else "run it where configs/ is"
         raise InputError(f"{path}: no such profile; {nearest}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
     content: dict[str, Any] = config.parse_yaml(text, str(path))
     _check_keys(content, {"results": str, "steps": list}, f"{path}")
     for key in ("results", "steps"):
@@ -139,7 +137,7 @@ def _check_keys(content: object, keys: Mapping[str, type], place: str) -> None:
         if key not in keys:
             raise InputError(f"{place}: {key}: {did_you_mean(str(key), keys)}")
         if not isinstance(value, keys[key]) or isinstance(value, bool):
-            raise InputError(f"{place}: {key} = {value!r}: must be a {keys[key].__name__}")
+            raise InputError(f"{place}: {key} = {quoted(value)}: must be a {keys[key].__name__}")
 
 
 def _step(entry: object, path: Path, place: str) -> Step:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ from cbundles.report.table import Column, Table
 from cbundles.store import Store
 
 TABLE_ROWS_SHOWN = 60
+PLAN_ROWS_SHOWN = 500
 PLAN_COLUMNS = (
     Column("cell", "cell"),
     Column("network", "network"),
@@ -112,7 +113,8 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     store = Store(options.out)
     populations = planner.populations(experiment.cells, options.device)
     cells = [cell for population in populations for cell in population.cells]
-    finished = {cell.id for cell in cells if options.has(store, cell, None)}
+    known = set(store.ids())  # a look at the folder, not one for each cell
+    finished = {cell.id for cell in cells if cell.id in known and options.has(store, cell, None)}
     left = _unfinished(populations, finished)
     largest = max(planner.worker_bytes(p, facts[p.cells[0].data.name]) for p in populations)
     checkpoint = max(planner.checkpoint_bytes(cell, facts[cell.data.name]) for cell in cells)
@@ -143,7 +145,7 @@ def _plan_as_data(expected: Forecast) -> dict[str, Any]:
         listing.append(
             {
                 "cell": cell.id,
-                "config": cell.asdict(),
+                "config": cell.settings,
                 "parameters": _shape_at_the_start(cell, facts).parameters,
                 "core_seconds": round(planner.training_seconds(cell, facts), 1),
                 "finished": cell.id in expected.finished,
@@ -159,7 +161,7 @@ def _plan_as_data(expected: Forecast) -> dict[str, Any]:
 
 def _show_forecast(expected: Forecast, options: Options, console: Console) -> None:
     rows = []
-    for cell in expected.cells:
+    for cell in expected.cells[:PLAN_ROWS_SHOWN]:
         facts = expected.facts[cell.data.name]
         parameters = _shape_at_the_start(cell, facts).parameters
         core_time = duration(planner.training_seconds(cell, facts))
@@ -174,14 +176,16 @@ def _show_forecast(expected: Forecast, options: Options, console: Console) -> No
             }
         )
     console.print(Table(rows, PLAN_COLUMNS).terminal())
-    console.print(
-        f"\n{len(rows)} networks in {len(expected.populations)} programs, "
+    if len(expected.cells) > len(rows):
+        say(console, f"... {len(expected.cells) - len(rows):,} more; --json lists all")
+    say(
+        console,
+        f"\n{len(expected.cells)} networks in {len(expected.populations)} programs, "
         f"{len(expected.finished)} finished already."
         f"\nOn {devices(options)}: about {duration(expected.seconds)}, "
         f"{expected.memory / 1e9:.1f} GB of memory, {expected.disk / 1e6:.0f} MB of disk in "
         f"{options.out}."
         f"\n{NOTHING_WAS_RUN}",
-        highlight=False,
     )
     say_whose_times(console, options)
 
@@ -239,11 +243,21 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
             finished = _finished(experiment.cells, store, fingerprints, options)
         records = [store.record(cell.id) for cell in experiment.cells if cell.id in finished]
         if len(records) == len(experiment.cells):
+            drop_spent_checkpoints(store, populations, fingerprints)
             store.seal()
         made_by = summary.origins(records)
         store.write_run({**run, "finished": len(records), "made_by": made_by})
         figures = views.write(runs.read(store.folder)) if records else []
     return Outcome(Run(store, run, records), figures, failed)
+
+
+def drop_spent_checkpoints(
+    store: Store, populations: Sequence[PopulationJob], fingerprints: Mapping[str, str]
+) -> None:
+    """Remove what a process left that was killed after its last record and before it could."""
+    for population in populations:
+        fingerprint = fingerprints[population.cells[0].data.name]
+        store.drop_checkpoint(planner.checkpoint_of(population, fingerprint))
 
 
 def _finished(

@@ -2,6 +2,7 @@
 
 - `schema`: the settings, their defaults, bounds and reasons; the cell they make.
 - `rules`: which values and combinations are refused, with the place and the nearest valid choice.
+- `strict_yaml`: plain data from YAML, nothing guessed.
 - `grid`: from a file with ``--set`` overrides to cells: every setting may be a list, an axis.
 
 The identity of a cell is a hash of everything that determines its result (`cbundles.identity`), so
@@ -9,7 +10,7 @@ a finished cell is recognised for ever. Nothing here imports JAX: a mistake is a
 anything heavy is loaded.
 """
 
-from cbundles.config.grid import Experiment, build, load, override, parse_yaml
+from cbundles.config.grid import LARGEST_GRID, Experiment, build, load, override
 from cbundles.config.schema import (
     AUTOTUNE,
     DATASETS,
@@ -40,6 +41,7 @@ from cbundles.config.schema import (
     setting,
     short_name,
 )
+from cbundles.config.strict_yaml import parse_yaml, text_of
 
 __all__ = [
     "AUTOTUNE",
@@ -48,6 +50,7 @@ __all__ = [
     "GROW",
     "GROWTH_ARMS",
     "INSERTING",
+    "LARGEST_GRID",
     "LESION",
     "MEASURE",
     "PAPER_BLOCKS",
@@ -75,4 +78,5 @@ __all__ = [
     "parse_yaml",
     "setting",
     "short_name",
+    "text_of",
 ]

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cbundles.config import rules, shipped
 from cbundles.config.schema import SECTIONS, Cell
-from cbundles.errors import InputError, did_you_mean
+from cbundles.config.strict_yaml import parse_yaml, text_of
+from cbundles.errors import InputError, did_you_mean, in_one_line, quoted
+
+# A plan of so many takes 4 seconds and 300 MB, and a year of one core to train at 5 minutes each.
+LARGEST_GRID = 100_000
+LONGEST_NAME = 200  # bytes; file systems allow 255
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,17 @@ def load(path: Path, overrides: list[str]) -> Experiment:
     if not path.exists():
         path = shipped.file_of(str(path)) or path
     try:
-        text = path.read_text(encoding="utf-8")
+        text = text_of(path)
     except FileNotFoundError:
         nearby = sorted(str(p) for p in path.parent.glob("[!.]*.yaml"))
         choices = nearby if path.suffix else [*nearby, *shipped.names()]
         hint = f"; {did_you_mean(path, choices)}" if choices else ""
         raise InputError(f"{path}: no such file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {error}") from None
     content = parse_yaml(text, str(path))
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected sections ({', '.join(SECTIONS)}), found {content!r}")
+        raise InputError(
+            f"{path}: expected sections ({', '.join(SECTIONS)}), found {quoted(content)}"
+        )
     return override(content, overrides, default_name=path.stem, file=str(path))
 
 
@@ -58,7 +62,7 @@ def override(
     for text in overrides:
         key_path = _apply_override(content, text)
         for above in _with_parents(key_path):
-            places[above] = f"{file} with --set {text}"
+            places[above] = f"{file} with --set {in_one_line(text)}"
     return build(content, default_name=default_name, places=places, file=file)
 
 
@@ -76,7 +80,7 @@ def build(
     origins = rules.Origins(file, places or {})
     rules.reject_unknown_keys(content, {"name", *SECTIONS}, "", origins)
     name = content.get("name", default_name)
-    if not isinstance(name, str) or not name or "/" in name or name.startswith("."):
+    if not _can_be_a_folder(name):
         raise origins.error("name", name, "must be a plain name that can be a folder")
 
     axes: dict[str, list[Any]] = {}  # by key path; a single value is an axis of length one
@@ -92,10 +96,17 @@ def build(
             axes[f"{section}.{key}"] = values
             grid[section][key] = values if isinstance(given.get(key), list) else values[0]
 
+    _refuse_too_large(axes, file)
     # Cells that differ only in settings without effect are equal: each is kept once, in order.
     cells = dict.fromkeys(rules.valid_cell(point, origins) for point in _points(axes))
     rules.reject_settings_without_effect(content, cells, origins)
     return Experiment(name=name, cells=tuple(cells), grid=grid)
+
+
+def _can_be_a_folder(name: object) -> bool:
+    if not isinstance(name, str) or not rules.can_be_written(name):
+        return False
+    return 0 < len(name.encode()) <= LONGEST_NAME and "/" not in name and name[0] != "."
 
 
 def _axes_of_section(
@@ -128,12 +139,29 @@ def _axes_of_section(
 
 def _points(axes: dict[str, list[Any]]) -> Iterator[dict[str, dict[str, Any]]]:
     """Every combination of values, by section and key; the last axis changes fastest."""
-    for values in itertools.product(*axes.values()):
-        point: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
-        for path, value in zip(axes, values, strict=True):
-            section, key = path.split(".")
+    first: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for path, values in axes.items():
+        section, key = path.split(".")
+        first[section][key] = values[0]
+    changing = [path for path, values in axes.items() if len(values) > 1]
+    places = [path.split(".") for path in changing]
+    for combination in itertools.product(*(axes[path] for path in changing)):
+        point = {section: dict(keys) for section, keys in first.items()}
+        for (section, key), value in zip(places, combination, strict=True):
             point[section][key] = value
         yield point
+
+
+def _refuse_too_large(axes: dict[str, list[Any]], file: str) -> None:
+    """InputError for a grid of more than `LARGEST_GRID` points, before any of them is made."""
+    points = math.prod(len(values) for values in axes.values())
+    if points > LARGEST_GRID:
+        longest = sorted(axes, key=lambda path: -len(axes[path]))[:3]
+        of_which = " x ".join(f"{path}: {len(axes[path]):,}" for path in longest)
+        raise InputError(
+            f"{file}: a grid of {points:,} networks ({of_which}); at most {LARGEST_GRID:,} fit "
+            "into one run: shorten an axis, or make several runs of it with --set and --out"
+        )
 
 
 def _key_paths(content: dict[str, Any], prefix: str = "") -> list[str]:
@@ -153,9 +181,10 @@ def _with_parents(path: str) -> list[str]:
 def _apply_override(content: dict[str, Any], text: str) -> str:
     """Set one ``section.key=value`` in place; returns the key path."""
     path, equals, value = text.partition("=")
+    flag = f"--set {in_one_line(text)}"
     path = path.strip()
     if not equals or not path:
-        raise InputError(f"--set {text}: expected section.key=value")
+        raise InputError(f"{flag}: expected section.key=value")
     *parents, last = path.split(".")
     target = content
     for parent in parents:
@@ -163,35 +192,7 @@ def _apply_override(content: dict[str, Any], text: str) -> str:
         if child is None:
             child = target[parent] = {}
         if not isinstance(child, dict):
-            raise InputError(f"--set {text}: {parent} is not a section")
+            raise InputError(f"{flag}: {parent} is not a section")
         target = child
-    target[last] = parse_yaml(value, f"--set {text}")
+    target[last] = parse_yaml(value, flag)
     return path
-
-
-def parse_yaml(text: str, place: str) -> Any:
-    """Plain data from YAML; place: what a message calls the text."""
-    try:
-        return yaml.load(text, _StrictLoader)  # a SafeLoader: plain data only
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or error
-        raise InputError(f"{place}{line}: not valid YAML: {problem}") from None
-    except ValueError as error:  # for example a date that does not exist
-        raise InputError(f"{place}: not valid YAML: {error}") from None
-
-
-class _StrictLoader(yaml.SafeLoader):
-    """SafeLoader that refuses a key given twice instead of silently keeping the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, (str, int, float)) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key if isinstance(key, (str, int, float)) else str(key))
-        return super().construct_mapping(node, deep)

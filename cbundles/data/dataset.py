@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 
 from cbundles.config import FOLDER_PREFIX
 from cbundles.errors import InputError
+from cbundles.files import staging_path
 
 # 1: class names were not covered by a checksum, 16-bit greys were clipped
 # 2: folders without images could be classes
@@ -72,9 +72,9 @@ class Dataset:
 def write(folder: Path, name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
     """Store arrays under `folder`, atomically. InputError for arrays that cannot be right."""
     _check(name, classes, arrays)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    staging = staging_path(folder)
     try:
+        staging.mkdir(parents=True)
         digests = {}
         for key in ARRAYS:
             np.save(staging / f"{key}.npy", np.ascontiguousarray(arrays[key]), allow_pickle=False)
@@ -85,6 +85,9 @@ def write(folder: Path, name: str, classes: tuple[str, ...], arrays: dict[str, n
         if folder.exists():
             shutil.rmtree(folder)
         staging.replace(folder)
+    except OSError as error:
+        reason = f"{error.strerror or error}; name another cache with CBUNDLES_CACHE"
+        raise InputError(f"{folder}: cannot be written: {reason}") from None
     finally:
         shutil.rmtree(staging, ignore_errors=True)
 
@@ -110,7 +113,7 @@ def read(folder: Path, *, verify: bool) -> Dataset | None:
             fingerprint=hashlib.sha256(combined.encode()).hexdigest()[:16],
             **arrays,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,8 +58,13 @@ class Split:
 
 
 def root_of(name: str) -> Path:
-    root = Path(name.removeprefix(FOLDER_PREFIX)).expanduser().resolve()
-    if not root.is_dir():
+    given = Path(name.removeprefix(FOLDER_PREFIX))
+    try:
+        root = given.expanduser().resolve()
+        is_folder = root.is_dir()
+    except (OSError, RuntimeError, ValueError):  # nobody's home, links in a circle, a name too long
+        root, is_folder = given, False
+    if not is_folder:
         raise InputError(f"data.name = {name!r}: {root} is not a folder; {LAYOUT}")
     return root
 
@@ -146,7 +151,7 @@ def _scan(folder: Path) -> Split:
     long: 2 seconds for 60,000 files."""
     split = Split(folder)
     for label in _entries(folder):
-        if not label.is_dir():
+        if not _leads_to(label.is_dir):
             split.no_images.append(f"{folder.name}/{label.name}")
             continue
         images: list[os.DirEntry[str]] = []
@@ -165,8 +170,19 @@ def _scan(folder: Path) -> Split:
 
 
 def _entries(folder: str | Path) -> list[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        return sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed: {error.strerror}") from None
+
+
+def _leads_to(kind: Callable[[], bool]) -> bool:
+    """kind: asks whether an entry is a file, or a folder; links in a circle lead to neither."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _is_hidden(entry: os.DirEntry[str]) -> bool:
@@ -176,7 +192,7 @@ def _is_hidden(entry: os.DirEntry[str]) -> bool:
 def _is_image(file: os.DirEntry[str]) -> bool:
     """By its name; whether it can be read is seen when it is."""
     is_named_so = file.name.lower().endswith(_suffixes())
-    return is_named_so and not _is_hidden(file) and file.is_file()
+    return is_named_so and not _is_hidden(file) and _leads_to(file.is_file)
 
 
 @functools.cache
@@ -194,7 +210,9 @@ def _readable(path: Path) -> Iterator[None]:
     """Turns whatever the image library says of a bad file into an InputError that names it."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # of many kinds, from SyntaxError to what a zip bomb raises
         raise InputError(f"{path}: cannot be read as an image: {error}") from None
 
 
@@ -220,7 +238,10 @@ def _has_16_bit_greys(image: Image.Image) -> bool:
 def _read_all(paths: list[Path], mode: str) -> np.ndarray:
     """uint8 (N, H, W, C), decoded by several threads: decoding does not hold Python's lock."""
     first = _read(paths[0], mode)
-    images = np.empty((len(paths), *first.shape), np.uint8)
+    try:
+        images = np.empty((len(paths), *first.shape), np.uint8)
+    except MemoryError as error:
+        raise InputError(f"{paths[0].parent.parent}: {error}") from None
 
     def put(i: int) -> None:
         pixels = _read(paths[i], mode)

@@ -27,21 +27,32 @@ PUBLISHED = {
     "imagenette": Facts(9_469, 3_925, (128, 128, 3), 10),
 }
 PACKAGED = ("mnist_mini", "spirals")  # need nothing but the package
+LONGEST_PART = 50  # characters of a folder's name, which may have four bytes each
 EMBEDDED = Path(__file__).parent / "mnist_mini.npz"
 
 
 def cache_root() -> Path:
     """``$CBUNDLES_CACHE``, else ``$XDG_CACHE_HOME/cbundles``, else ``~/.cache/cbundles``."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("CBUNDLES_CACHE") or Path(base) / "cbundles")
+    if named := os.environ.get("CBUNDLES_CACHE"):
+        return Path(named)
+    if base := os.environ.get("XDG_CACHE_HOME"):
+        return Path(base) / "cbundles"
+    try:
+        return Path.home() / ".cache" / "cbundles"
+    except RuntimeError:
+        raise InputError(
+            "no home directory is known (HOME is unset); name a cache with CBUNDLES_CACHE"
+        ) from None
 
 
 def storage_of(name: str) -> Path:
     """The folder in which the decoded data set `name` is kept."""
     if name.startswith(FOLDER_PREFIX):
         source = folder.root_of(name)
-        digest = hashlib.sha256(folder.listing(source).encode()).hexdigest()[:16]
-        return cache_root() / "data" / f"folder-{source.name}-{digest}"
+        listing = folder.listing(source).encode(errors="surrogateescape")  # names of any bytes
+        digest = hashlib.sha256(listing).hexdigest()[:16]
+        short = source.name[:LONGEST_PART]
+        return cache_root() / "data" / f"folder-{short}-{digest}"
     return cache_root() / "data" / name
 
 

@@ -15,12 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 from cbundles.chance import REMOVED_BLOCKS, generator
+from cbundles.errors import quoted
 
 CONFLICTING, OTHERS, ALL = "conflicting", "non-conflicting", "all"
 GROUPS = (CONFLICTING, OTHERS, ALL)
 SINGLE = "single"
 # A block's score, and whether high ones go first. See `records.Blocks`.
 RANKINGS = {"entropy": True, "scaled_norm": False, "norm": False, "first_order": False}
+BOUNDS = (("draws", 1, 10**6), ("every", 1, 10**6), ("seed", 0, 2**32 - 1))  # of the settings
 ASKED, ASKED_SHARES = (5, 10, 15), (0.5, 0.6)  # always among the counts: claim C17
 
 
@@ -34,9 +36,10 @@ class Settings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("draws", 1), ("every", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be at least {least}")
+        for name, least, most in BOUNDS:
+            if not least <= getattr(self, name) <= most:
+                value = quoted(getattr(self, name))
+                raise ValueError(f"{name} = {value}: must be at least {least} and at most {most}")
 
     def cover(self, wanted: Settings) -> bool:
         """Whether a study with these settings contains one with those."""

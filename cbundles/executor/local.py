@@ -32,6 +32,17 @@ def detect_device() -> str:
     return "gpu" if plugin and Path("/dev/nvidia0").exists() else "cpu"
 
 
+def refuse_double_precision() -> None:
+    """InputError where the environment makes JAX compute with 64 bits, or cannot be understood:
+    results would be others than those of their settings, which do not name a precision."""
+    value = os.environ.get("JAX_ENABLE_X64", "").lower()
+    if value not in ("", "0", "false", "f", "off", "no", "n"):
+        raise InputError(
+            f"JAX_ENABLE_X64 = {value!r}: networks are trained and measured in float32, as in the "
+            "paper; nearest valid: 0, or unset it"
+        )
+
+
 def usable_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
@@ -89,6 +100,10 @@ def run_jobs(
                 if waiting and not worker.stopping:
                     hire(worker.place)
                 continue
+            if event["event"] == "unable":
+                raise InputError(
+                    f"a worker process could not start: {event['reason']}; see {worker.log}"
+                )
             if event["event"] == "ready" and device == "gpu" and event["platform"] == "cpu":
                 raise InputError("no GPU that JAX can use; name the CPU with --device cpu")
             if event["event"] == "finished" and worker.population is not None:

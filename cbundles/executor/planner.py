@@ -91,6 +91,12 @@ class Study:
 Job = PopulationJob | Study
 
 
+def checkpoint_of(job: Job, fingerprint: str) -> str:
+    """The key of the checkpoint while networks are trained on images with this fingerprint: on
+    others they are other networks."""
+    return f"{job.key}-{fingerprint}"
+
+
 def populations(cells: Sequence[Cell], device: str) -> list[PopulationJob]:
     """Group cells, the most expensive group first: long ones last would leave cores idle.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -18,8 +18,9 @@ from cbundles.config import GROW, LESION, MEASURE, PRUNE, SWEEP, TUNE, Cell
 from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor.context import Context
-from cbundles.executor.planner import Job, PopulationJob, Study
+from cbundles.executor.planner import Job, PopulationJob, Study, checkpoint_of
 from cbundles.experiments import grow, lesion, prune, remeasure, sweep, tune
+from cbundles.experiments.pace import seconds_named
 from cbundles.experiments.run_state import RunState
 from cbundles.files import write_atomically
 from cbundles.keeping import LAST
@@ -35,7 +36,7 @@ Result = TypeVar("Result")
 POLICIES = {SWEEP: sweep, GROW: grow, TUNE: tune}  # by the kind of a cell
 
 # Writing a checkpoint costs less than a percent at this pace, and a kill costs at most this much.
-CHECKPOINT_SECONDS = float(os.environ.get("CBUNDLES_CHECKPOINT_SECONDS", "15"))
+CHECKPOINT_SECONDS = seconds_named("CBUNDLES_CHECKPOINT_SECONDS", 15)
 
 
 def job_of(task: dict[str, Any]) -> Job:
@@ -74,7 +75,7 @@ class Training:
     """A population on its way to its records: checkpoints, kept networks, progress."""
 
     def __init__(self, context: Context, job: Job, fingerprint: str) -> None:
-        self.key = f"{job.key}-{fingerprint}"  # other images: another network
+        self.key = checkpoint_of(job, fingerprint)
         self._context = context
         self._job = job
         self._fingerprint = fingerprint
@@ -221,17 +222,32 @@ def _measure(context: Context, job: Job, task: dict[str, Any]) -> None:
 
 
 def perform(context: Context, task: dict[str, Any]) -> None:
-    """Do a task and tell how it ended; a failure leaves its traceback in a file."""
+    """Do a task and tell how it ended; a failure leaves its traceback in a file, if it can."""
     job = job_of(task)
     try:
         TASKS[task["task"]](context, job, task)
         context.send({"event": "finished", "population": job.key})
     except Exception as error:
-        reason = traceback.format_exception_only(error)[0].strip().splitlines()[0]
-        log = context.store.logs / f"failed-{job.key}.txt"
+        failure = {"event": "failed", "population": job.key, "reason": reason_of(error)}
+        context.send({**failure, "log": _kept_traceback(context, job)})
+
+
+def reason_of(error: Exception) -> str:
+    """Kind and message of an error in one line."""
+    return traceback.format_exception_only(error)[0].strip().splitlines()[0]
+
+
+def _kept_traceback(context: Context, job: Job) -> str | None:
+    """The file that has the traceback of a failure; None where it cannot be written either."""
+    log = context.store.logs / f"failed-{job.key}.txt"
+    try:
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc())
-        context.send({"event": "failed", "population": job.key, "reason": reason, "log": str(log)})
+        log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        with contextlib.suppress(OSError):  # nor the log of the worker, perhaps
+            traceback.print_exc()
+        return None
+    return str(log)
 
 
 TASKS: dict[str, Callable[[Context, Job, dict[str, Any]], None]] = {

@@ -12,8 +12,11 @@ import os
 import queue
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any
+
+from cbundles.errors import InputError, in_one_line
 
 
 def main() -> None:
@@ -21,11 +24,17 @@ def main() -> None:
     send = _private_stdout()
     waiting = _tasks_from_stdin()
     _stay_on(options["cores"])
-    # Not before the cores are settled: these import JAX.
-    from cbundles.executor import tasks
-    from cbundles.executor.context import Context
+    try:
+        # Not before the cores are settled: these import JAX.
+        from cbundles.executor import tasks
+        from cbundles.executor.context import Context
 
-    context = Context(options, send)
+        context = Context(options, send)
+    except Exception as error:  # such as a variable of the environment that JAX does not understand
+        traceback.print_exc()
+        kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+        send({"event": "unable", "reason": f"{kind}{in_one_line(error)}"})
+        sys.exit(1)
     send({"event": "ready", **context.device})
     while True:
         tasks.perform(context, waiting.get())

@@ -178,7 +178,7 @@ def records_of_type(
             events=msgspec.convert(member.events, list[Event]),
             scores=msgspec.convert(member.scores, list[Scoring]),
             seconds=round(state.pending_seconds / count, 4),
-            programs=state.programs,
+            programs=len(state.programs),
         )
         result.append(record)
     return result

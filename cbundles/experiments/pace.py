@@ -6,15 +6,30 @@ saved or told for so long. Where the pauses fall changes no bit of the result.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 
 import jax
 import numpy as np
 
+from cbundles.errors import InputError
 from cbundles.population import Population
 
-PAUSE_SECONDS = float(os.environ.get("CBUNDLES_PAUSE_SECONDS", "10"))  # from one to the next
+
+def seconds_named(variable: str, default: float) -> float:
+    """What a variable of the environment says. InputError where that is no time."""
+    text = os.environ.get(variable, str(default))
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise InputError(f"{variable} = {text!r}: must be seconds; nearest valid: {default:g}")
+    return seconds
+
+
+PAUSE_SECONDS = seconds_named("CBUNDLES_PAUSE_SECONDS", 10)  # from one to the next
 FIRST_STEPS = 16  # to learn how long one takes
 
 

@@ -39,7 +39,8 @@ class RunState(Generic[Member]):
     probe_seconds: list[float] = field(default_factory=list)  # each time bundles were measured
     pending_seconds: float = 0.0  # since the last entry
     compile_seconds: float = 0.0  # also of processes that were interrupted
-    programs: int = 0  # likewise
+    # Names of those that were compiled, likewise: a process that continues compiles them again.
+    programs: set[str] = field(default_factory=set)
 
     @property
     def epoch(self) -> int:
@@ -49,13 +50,13 @@ class RunState(Generic[Member]):
     @contextlib.contextmanager
     def timed(self) -> Iterator[None]:
         """Add what happens inside to the clock, and what was compiled apart from it."""
-        compiled, programs = self.population.compile_seconds, self.population.programs
+        compiled = self.population.compile_seconds
         started = perf_counter()
         yield
         compiled = self.population.compile_seconds - compiled
         self.pending_seconds += perf_counter() - started - compiled
         self.compile_seconds += compiled
-        self.programs += self.population.programs - programs
+        self.programs |= self.population.programs
 
     def entry_is_written(self) -> None:
         """The time until now belongs to what has just been written down."""
@@ -64,7 +65,7 @@ class RunState(Generic[Member]):
 
     def freeze(self) -> bytes:
         """As bytes (MessagePack): plain arrays and numbers, nothing that executes."""
-        clock = {name: getattr(self, name) for name in CLOCK}
+        clock = {name: getattr(self, name) for name in CLOCK} | {"programs": sorted(self.programs)}
         content = {
             "population": self.population.freeze(),
             "kept": {} if self.kept is None else plain(self.kept),
@@ -95,11 +96,21 @@ def thaw(
         if clock.keys() != set(CLOCK):
             raise ValueError("its clock is incomplete")
         require_numbers([*clock["seconds"], *clock["probe_seconds"]])
-        require_numbers(clock[name] for name in ("pending_seconds", "compile_seconds", "programs"))
+        require_numbers(clock[name] for name in ("pending_seconds", "compile_seconds"))
+        clock["programs"] = _names_of_programs(clock["programs"])
         made = [member_of(member, number) for number, member in enumerate(members)]
         return RunState(population, made, kept, **clock)
     except Exception as error:  # whatever a damaged file makes the decoder raise
         raise DamagedCheckpoint(str(error)) from error
+
+
+def _names_of_programs(programs: Any) -> set[str]:
+    """Until there were names, checkpoints held how many programs there were."""
+    if isinstance(programs, int):
+        return {f"without a name {number}" for number in range(programs)}
+    if not all(isinstance(name, str) for name in programs):
+        raise ValueError("its programs have no names")
+    return set(programs)
 
 
 def _from_first_format(content: dict[str, Any], population: Population) -> dict[str, Any]:

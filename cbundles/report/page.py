@@ -35,7 +35,7 @@ class Html(str):
 @functools.cache
 def _parts() -> dict[str, Template]:
     """The parts of the page by name."""
-    _, *named = re.split(r"<!-- part: (\w+) -->\n", TEMPLATE.read_text())
+    _, *named = re.split(r"<!-- part: (\w+) -->\n", TEMPLATE.read_text(encoding="utf-8"))
     return {
         name: Template(re.sub(r"\n +", "", text.strip()))
         for name, text in zip(named[::2], named[1::2], strict=True)
@@ -145,7 +145,7 @@ def _figure(png: Path) -> Html:
 
 def _caption_beside(png: Path) -> str:
     """What a figure shows, as it is written below its picture in Markdown."""
-    _, _, caption = png.with_suffix(".md").read_text().split("\n", 2)
+    _, _, caption = png.with_suffix(".md").read_text(encoding="utf-8").split("\n", 2)
     return caption.strip()
 
 

@@ -23,6 +23,7 @@ from cbundles.records import (
     ToyRecord,
 )
 from cbundles.records.sealed import complain
+from cbundles.report.descriptions import require_description
 from cbundles.store import CELLS, LESIONS, MEASURED, PRUNED, Kept, Kind, Store
 
 Record = TypeVar("Record", SweepRecord, EditedRecord, ToyRecord)
@@ -130,7 +131,7 @@ def read(folder: Path, damaged: list[str] | None = None) -> Run:
     damaged record; with a list for those, they are told there and left out."""
     store, path = Store(folder, damaged), folder / "run.json"
     try:
-        description = json.loads(path.read_text())
+        description = require_description(json.loads(path.read_text(encoding="utf-8")))
         formats.check(formats.RUN, description, str(path))
         if description.get("kind", SWEEP) not in KINDS:
             raise ValueError(f"kind = {description['kind']!r}; valid: {', '.join(KINDS)}")
@@ -140,7 +141,7 @@ def read(folder: Path, damaged: list[str] | None = None) -> Run:
         data = dict(description.get("data", {}))
     except (FileNotFoundError, NotADirectoryError):
         raise InputError(f"{folder}: no run here (run.json is missing)") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{path}: damaged ({type(error).__name__}: {error}); run its command again"
         ) from None

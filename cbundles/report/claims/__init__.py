@@ -73,5 +73,5 @@ def judge(runs: Sequence[Run]) -> list[Claim]:
         for claim, finding_on in judges.items():
             judged = map(finding_on, pieces)
             findings[claim] = tuple(finding for finding in judged if finding is not None)
-    entries: list[dict[str, str]] = yaml.safe_load(CRITERIA.read_text())
+    entries: list[dict[str, str]] = yaml.safe_load(CRITERIA.read_text(encoding="utf-8"))
     return [Claim(**entry, findings=findings.get(entry["id"], ())) for entry in entries]

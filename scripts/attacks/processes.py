@@ -1,0 +1,157 @@
+"""Real processes of the product, small experiments for them, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ROOT = Path(__file__).parents[2]
+AT_ONCE = 2
+LONGEST = 600  # seconds that a process may take
+
+
+class Scenario(NamedTuple):
+    """An experiment of seconds.
+
+    text: its configuration file, if it has one
+    writes: files of the results folder, and how often each is written at least
+    """
+
+    name: str
+    arguments: str
+    text: str
+    writes: dict[str, int]
+
+
+SCENARIOS = (
+    Scenario(
+        "sweep",
+        "sweep attack.yaml --keep-weights 1,last",
+        "data: {name: spirals}\nmodel: {width: [6, 24], depth: 3}\n"
+        "training: {epochs: 3}\nprobe: {samples: 300}\n",
+        {
+            "checkpoints/*": 7,
+            "cells/*": 2,
+            "weights/*": 4,
+            "run.json": 2,
+            "records.jsonl": 1,
+            "table.csv": 1,
+        },
+    ),
+    Scenario(
+        "grow",
+        "grow attack.yaml",
+        "data: {name: spirals}\nmodel: {width: 5, depth: 2}\ntraining: {epochs: 12}\n"
+        "probe: {samples: 300}\n"
+        "growth: {arm: [max, random, small], first_epoch: 4, every: 4, insertions: 2}\n",
+        {"checkpoints/*": 12, "cells/*": 3, "run.json": 2, "records.jsonl": 1, "growth.csv": 1},
+    ),
+    Scenario(
+        "tune",
+        "tune attack.yaml",
+        "data: {name: spirals}\nmodel: {width: 5, depth: 4}\ntraining: {epochs: 12}\n"
+        "probe: {samples: 200}\n"
+        "tuning: {arm: [both, fixed], budget_depth: 4, every: 2, trial: 2, cooldown: 1}\n",
+        {"checkpoints/*": 8, "cells/*": 2, "run.json": 2, "records.jsonl": 1, "tuning.csv": 1},
+    ),
+    Scenario(
+        "autotune",
+        "autotune --dataset spirals --blocks 1,1,0,0 --seeds 1 --set training.epochs=2 "
+        "--set training.conflict_checks=2 --set model.base_filters=2 --set probe.samples=100",
+        "",
+        {"checkpoints/*": 3, "cells/*": 2, "run.json": 2, "records.jsonl": 1},
+    ),
+    Scenario(
+        "lesion",
+        "lesion --config attack.yaml --draws 2",
+        "data: {name: spirals}\nmodel: {family: resnet, blocks: '1,1,0,0', base_filters: 2}\n"
+        "training: {epochs: 2}\nprobe: {samples: 100}\n",
+        {
+            "checkpoints/*": 4,
+            "cells/*": 1,
+            "weights/*": 1,
+            "records.jsonl": 1,
+            "lesions/*": 1,
+            "lesions.jsonl": 1,
+            "lesion.csv": 1,
+        },
+    ),
+)
+
+
+class Ended(NamedTuple):
+    code: int
+    said: str  # on standard output and error
+
+
+def start(
+    scenario: Scenario, folder: Path, environment: dict[str, str], before: str = ""
+) -> subprocess.Popen[str]:
+    """Start the command of a scenario, with results in a folder. before: see `command`."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    (folder.parent / "attack.yaml").write_text(scenario.text)
+    arguments = [*scenario.arguments.split(), "--workers", "1", "--out", str(folder)]
+    return subprocess.Popen(
+        command(arguments, before),
+        cwd=folder.parent,
+        env={**product_environment(), **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run_to_the_end(
+    scenario: Scenario, folder: Path, environment: dict[str, str] | None = None, before: str = ""
+) -> Ended:
+    with start(scenario, folder, environment or {}, before) as process:
+        said, _ = process.communicate(timeout=LONGEST)
+    return Ended(process.returncode, said)
+
+
+def command(arguments: Sequence[str], before: str = "") -> list[str]:
+    """before: what a shell does to the process first, such as ``exec >&-``. (Python would have to
+    fork for that, which JAX in this process does not survive.)"""
+    return ["sh", "-c", f'{before}\nexec "$0" -m cbundles.cli "$@"', sys.executable, *arguments]
+
+
+def product_environment() -> dict[str, str]:
+    """Checkpoints are written whenever they can be."""
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    return {**os.environ, "PYTHONPATH": paths, "CBUNDLES_CHECKPOINT_SECONDS": "0"}
+
+
+def what_was_found(folder: Path) -> dict[str, list[Any]]:
+    """Every record of a complete run, but for times and where it was made."""
+    files = sorted(folder.glob("*.jsonl"))
+    return {path.name: [_timeless(json.loads(line)) for line in _lines(path)] for path in files}
+
+
+def seconds_of(folder: Path) -> dict[str, Any]:
+    """What the records of cells say about their times: a record that is kept keeps them."""
+    loose = [json.loads(path.read_text()) for path in folder.glob("cells/*.json")]
+    sealed = [json.loads(line) for path in folder.glob("records.jsonl") for line in _lines(path)]
+    return {record["cell"]: record["seconds"] for record in [*sealed, *loose]}
+
+
+def left_over(folder: Path) -> Sequence[str]:
+    """What a complete run must not leave: checkpoints, loose records, half-written files."""
+    patterns = ("checkpoints/*", "cells/*", "lesions/*", ".*.????????", "*/.*.????????")
+    return [str(path) for pattern in patterns for path in folder.glob(pattern)]
+
+
+def _lines(path: Path) -> list[str]:
+    """Without the header."""
+    return path.read_text().splitlines()[1:]
+
+
+def _timeless(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {key: each for key, each in value.items() if "seconds" not in key}
+        return {key: _timeless(each) for key, each in kept.items()}
+    return [_timeless(each) for each in value] if isinstance(value, list) else value
