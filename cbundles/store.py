@@ -146,6 +146,13 @@ class Store:
             return isinstance(content, dict) and content.get("published") is True
         return False
 
+    def cells_of_last_command(self) -> set[str]:
+        """The cells that run.json names; none where there is no run, or a damaged one."""
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            content = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            return {cell for cell in content["cells"] if isinstance(cell, str)}
+        return set()
+
     def record_path(self, cell: str, kind: Kind[AnyRecord] = CELLS) -> Path:
         return self.folder / kind.folder / f"{cell}.json"
 

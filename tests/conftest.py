@@ -16,6 +16,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
+from hypothesis import HealthCheck, settings
 
 # Annotations of these modules, with the shapes that stand there, are checked at every call in all
 # tests, as mypy reads them (an int is a float too). The rest of `observe` is about programs, not
@@ -24,6 +25,10 @@ from beartype import BeartypeConf, beartype
 CHECKED = ("bundles", "measure", "networks", "observe.observed", "optim", "train")
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 jaxtyping.install_import_hook([f"cbundles.{name}" for name in CHECKED], "conftest.check")
+
+# On a machine that is busy, what is slow is no fault of the test.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "data"

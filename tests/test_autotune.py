@@ -122,6 +122,9 @@ def test_autotune_for_real(process, tmp_path):
     assert done.returncode == 0, done.stderr
     run = json.loads((tmp_path / "out/run.json").read_text())
     assert len(run["attempts"]) == 2 and max(map(len, run["attempts"])) > 1
+    kept = {path.stem for path in (tmp_path / "out" / "weights").glob("*.npz")}
+    assert kept == {*run["tuned"], *run["given_up"]}  # of what was replaced nothing is kept
+    assert "answer: about" in done.stdout and "over" in done.stdout
     for chain in run["attempts"]:
         depths = []
         for name in chain:

@@ -200,3 +200,24 @@ def test_without_a_terminal_long_work_tells_how_far_it_is(capsys, monkeypatch):
 def test_durations_are_told_in_the_unit_that_fits():
     told = [console.duration(seconds) for seconds in (None, 59, 600, 7200, 5 * 86400)]
     assert told == ["...", "59 s", "10 min", "2.0 h", "5.0 days"]
+
+
+def test_going_on_is_told(cli, frozen, tmp_path):
+    (tmp_path / "grid.yaml").write_text(GRID)
+    arguments = ("sweep", "grid.yaml", "--out", "run", "--workers", "1")
+    with frozen(*arguments, at="run/checkpoints/*.msgpack", after=2):
+        pass
+    again = cli(*arguments)
+    assert "goes on from its checkpoint, now at epoch" in again.stdout
+
+
+def test_another_grid_in_the_same_folder_is_said(cli, tmp_path):
+    (tmp_path / "grid.yaml").write_text(GRID)
+    first = cli("sweep", "grid.yaml", "--out", "run")
+    assert "does not name" not in first.stdout
+    assert "does not name" not in cli("sweep", "grid.yaml", "--out", "run").stdout
+    other = cli("sweep", "grid.yaml", "--out", "run", "--set", "training.epochs=1")
+    assert other.returncode == 0
+    assert "run holds 2 networks that this command does not name" in other.stdout
+    records = (tmp_path / "run" / "records.jsonl").read_text().splitlines()
+    assert len(records) == 1 + 4

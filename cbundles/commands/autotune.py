@@ -36,8 +36,9 @@ from cbundles.decisions import autotune
 from cbundles.errors import InputError, did_you_mean
 from cbundles.executor import planner
 from cbundles.executor.planner import Job, PopulationJob
+from cbundles.keeping import LAST
 from cbundles.networks.shape import shape_of
-from cbundles.report import table1
+from cbundles.report import answer, table1
 from cbundles.report.runs import Run
 from cbundles.store import SWEEPS, Store
 
@@ -143,6 +144,7 @@ class Autotune:
 
     def execute(self, options: Options, console: Console) -> int:
         """Tune every seed, train the baseline, write the table. Returns the exit code."""
+        options = dataclasses.replace(options, keep=options.keep or (LAST,))
         say_what_was_found(self.cells, options, console)
         facts, fingerprints = prepare_data(self.cells, options)
         check_against_data(self.cells, facts)
@@ -178,12 +180,18 @@ class Autotune:
             store.write_run({**run, **state})
             ends = [*state["baseline"], *state["tuned"]]
             records = [store.record(cell) for cell in ends]
+            for chain in chains:  # of networks that another one has replaced nothing is kept
+                for cell in chain.attempts[:-1]:
+                    store.drop_weights(cell.id, but=())
             if not failed and all(chain.ended for chain in chains):
                 trained = [*self.baseline, *(cell for chain in chains for cell in chain.attempts)]
                 populations = [PopulationJob((cell,)) for cell in trained]
                 drop_spent_checkpoints(store, populations, fingerprints)
                 store.seal()
             _show_chains(chains, console)
+            tuned = [store.record(cell, SWEEPS) for cell in state["tuned"]]
+            if tuned:
+                say(console, answer.of_tuned(tuned))
             _show_table(Run(store, state, records), console)
         return 1 if failed else 0
 

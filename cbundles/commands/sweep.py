@@ -41,6 +41,7 @@ from cbundles.networks.shape import Shape, shape_of
 from cbundles.report import answer, runs, summary, sweep_tables, views
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Table
+from cbundles.report.words import counted
 from cbundles.store import Store
 
 TABLE_ROWS_SHOWN = 60
@@ -233,7 +234,7 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
             store.forget([cell.id for cell in experiment.cells])
         run = description(experiment, fingerprints, options)
         finished = _finished(experiment.cells, store, fingerprints, options)
-        store.clear_views()
+        _say_what_is_replaced(store, experiment, options, console)
         store.write_run({**run, "finished": len(finished)})
         populations = planner.populations(experiment.cells, options.device)
         todo = _unfinished(populations, finished)
@@ -247,8 +248,26 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
             store.seal()
         made_by = summary.origins(records)
         store.write_run({**run, "finished": len(records), "made_by": made_by})
-        figures = views.write(runs.read(store.folder)) if records else []
+        figures = []
+        if records:
+            store.clear_views()  # those of another grid stood here until now
+            figures = views.write(runs.read(store.folder))
     return Outcome(Run(store, run, records), figures, failed)
+
+
+def _say_what_is_replaced(
+    store: Store, experiment: Experiment, options: Options, console: Console
+) -> None:
+    """Tables and figures of a folder are those of the last grid: say so before they change."""
+    before = store.cells_of_last_command()
+    others = before - {cell.id for cell in experiment.cells}
+    if others and not options.as_json:
+        say(
+            console,
+            f"{store.folder} holds {counted(len(others), 'network')} that this command does not "
+            "name: their records stay, but tables and figures will be those of this command; "
+            "--out keeps both",
+        )
 
 
 def drop_spent_checkpoints(

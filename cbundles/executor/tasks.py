@@ -91,6 +91,7 @@ class Training:
                 # The first state after the checkpoint; at the end of an epoch that one comes next.
                 at_end = state.population.step == 0
                 self._require_kept(until=state.epoch - 1 if at_end else state.epoch)
+                self._tell_of_resuming(state)
                 resume = None
             if not state.population.step and str(state.epoch) in self._kept:
                 self._keep(state, str(state.epoch))
@@ -100,6 +101,13 @@ class Training:
             self._context.send({"population": self._job.key, **policy.progress(state)})
         assert state is not None  # there is always one, if only that of the checkpoint
         return state
+
+    def _tell_of_resuming(self, state: RunState[Any]) -> None:
+        step = f", step {state.population.step}" if state.population.step else ""
+        text = (
+            f"{self._job.cells[0].label}: goes on from its checkpoint, now at epoch {state.epoch}"
+        )
+        self._context.send({"event": "note", "text": f"{text}{step}"})
 
     def finish(self, state: RunState[Any], records: Sequence[CellRecord]) -> None:
         """Write the records of all cells, and the trained networks that are wanted."""

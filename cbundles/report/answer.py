@@ -18,7 +18,7 @@ from cbundles.config import layers_of_block
 from cbundles.records import SweepRecord
 from cbundles.report import select
 from cbundles.report.summary import CLEAR_RATE, first_above
-from cbundles.report.words import counted
+from cbundles.report.words import counted, lowest_to_highest
 
 CHANCE_MARGIN = 0.02  # no better than so much above the share of one of equally large classes
 LOSS_WORTH_A_WORD = 0.1  # by so much the deepest networks are worse than the best ones
@@ -77,6 +77,20 @@ def page(records: Sequence[SweepRecord]) -> str:
     """The same in Markdown."""
     told = "".join(each.as_markdown for each in answers(records))
     return f"{told}\n{footnote(records)}\n" if told else ""
+
+
+def of_tuned(records: Sequence[SweepRecord]) -> str:
+    """What auto-tuning answers, from the networks that it ended with, one a seed."""
+    depths = [record.depth for record in records]
+    accuracies = [100 * record.history.test_accuracy[-1] for record in records]
+    conflicting = [record for record in records if not math.isinf(places([record], -1).first)]
+    chance = [r for r in records if is_at_chance(r.history.test_accuracy[-1], r)]
+    over = counted(len(records), "seed")
+    return (
+        f"answer: about {median_low(depths)} layers ({lowest_to_highest(depths)} over {over}); "
+        f"accuracy after the last epoch {lowest_to_highest(accuracies, '.1f')} %; when trained, "
+        f"{len(conflicting)} of {len(records)} conflict and {len(chance)} are at chance"
+    )
 
 
 def footnote(records: Sequence[SweepRecord]) -> str:
