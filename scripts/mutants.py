@@ -209,7 +209,7 @@ FAULTS = (
             Edit(
                 "cbundles/files.py",
                 "    handle, staging = tempfile.mkstemp(",
-                "    path.write_bytes(b\"\")\n    handle, staging = tempfile.mkstemp(",
+                '    path.write_bytes(b"")\n    handle, staging = tempfile.mkstemp(',
             ),
         ),
         ("tests/test_store.py::test_a_failed_write_leaves_the_old_file_and_no_litter",),
