@@ -13,6 +13,7 @@
         lesions.jsonl, pruned.jsonl, measured.jsonl
                              these records of all cells, once a run is complete
         logs/                what the worker processes printed, and tracebacks of failed cells
+        before-fresh/        all of the above as it was before --fresh, until the first new record
         table.csv, ...       views, computed from the records alone
 
 Killing a run at any moment leaves either a record or none, never half of one.
@@ -31,7 +32,7 @@ from typing import Any
 
 import numpy as np
 
-from cbundles import formats, sealed
+from cbundles import formats, replacing, sealed
 from cbundles.errors import InputError
 from cbundles.keeping import LAST
 
@@ -140,23 +141,41 @@ class Store:
             for pattern in (".*.????????", "*/.*.????????"):  # staging files of a killed process
                 for litter in self.folder.glob(pattern):
                     litter.unlink(missing_ok=True)
-            yield
+            self.settle()
+            try:
+                yield
+            finally:
+                self.settle()
+
+    def recover(self) -> None:
+        """Put back what a killed `--fresh` has set aside and not replaced, before it is read; not
+        while another process is about it."""
+        if (self.folder / replacing.ASIDE).is_dir():
+            with contextlib.suppress(InputError), self.locked():
+                pass
 
     def _refuse_what_is_newer(self) -> None:
         """InputError when run.json is of a format that this version would overwrite unread."""
-        path = self.folder / "run.json"
-        with contextlib.suppress(OSError, ValueError):  # none, or a damaged one
-            content = json.loads(path.read_text())
-            if isinstance(content, dict):
-                formats.check(formats.RUN, content, str(path))
+        formats.check(formats.RUN, self._description(), str(self.folder / "run.json"))
 
     @property
     def is_published(self) -> bool:
         """Whether this is a run of the repository itself, which no command changes unasked."""
-        with contextlib.suppress(OSError, ValueError):  # no run, or a damaged one
+        return self._description().get("published") is True
+
+    @property
+    def written(self) -> str:
+        """When a command last wrote to the run, as ``2026-11-21 10:09``; "" where that is not
+        known."""
+        return str(self._description().get("written", ""))[:16].replace("T", " ")
+
+    def _description(self) -> dict[str, Any]:
+        """What run.json says; nothing when there is none, or a damaged one."""
+        with contextlib.suppress(OSError, ValueError):
             content = json.loads((self.folder / "run.json").read_text())
-            return isinstance(content, dict) and content.get("published") is True
-        return False
+            if isinstance(content, dict):
+                return content
+        return {}
 
     def record_path(self, cell: str, kind: str = CELLS) -> Path:
         return self.folder / kind / f"{cell}.json"
@@ -292,6 +311,17 @@ class Store:
         except FileNotFoundError:
             return True
         return bool(hashlib.sha256(file).hexdigest()[:16] == record["network"])
+
+    def replace(self, cells: list[str]) -> None:
+        """Forget cells that are about to be trained again; until the first of them is, the folder
+        as it was is kept, see `replacing`."""
+        replacing.set_aside(self.folder)
+        self.forget(cells)
+
+    def settle(self) -> bool:
+        """Let go of what was to be replaced, or put it back where nothing has replaced it; returns
+        whether it was put back."""
+        return replacing.settle(self.folder)
 
     def forget(self, cells: list[str]) -> None:
         """Remove the records and weights of cells, and what was made of them; all checkpoints."""

@@ -19,7 +19,7 @@ from cbundles import __version__
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["arrays", "errors", "provenance"],
-    ["formats", "chance", "keeping", "columns"],
+    ["formats", "chance", "keeping", "columns", "replacing"],
     ["identity", "readings", "sealed"],
     ["config"],
     ["data"],

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from cbundles import provenance
+from cbundles.commands.fresh import start_over
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, origin, published_mark
 from cbundles.config import TOY
 from cbundles.errors import InputError
+from cbundles.executor import local
 from cbundles.report import claims, views
 from cbundles.report.runs import Run
 from cbundles.store import Store
@@ -18,6 +20,7 @@ from cbundles.store import Store
 SEEDS = 5
 CASES = ("separate", "conflicting", "conflicting-imbalanced", "plain", "standardised")
 SECONDS = 20.0  # that all of it takes
+DISK_BYTES = 2e6
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Toy:
 
     def seconds_left(self, options: Options) -> float:
         store = Store(options.out)
-        finished = all(store.has(name) for name in record_names())
+        finished = not options.fresh and all(store.has(name) for name in record_names())
         return 0.0 if finished else SECONDS
 
     def execute(self, options: Options, console: Console) -> int:
@@ -37,7 +40,7 @@ class Toy:
         names = record_names()
         with store.locked():
             if options.fresh:
-                store.forget(names)
+                start_over(names, store, options, DISK_BYTES, console)
             todo = [name for name in names if not store.has(name)]
             if todo:
                 _train(store, todo, options.device, console)
@@ -70,7 +73,7 @@ def _train(store: Store, names: list[str], device: str, console: Console) -> Non
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif jax.default_backend() == "cpu":
-        raise InputError("no GPU that JAX can use; name the CPU with --device cpu")
+        raise InputError(local.NO_GPU)
     jax.config.update("jax_default_matmul_precision", "highest")
     from cbundles.experiments import toy
 
