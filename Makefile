@@ -53,12 +53,12 @@ bench: $(READY) ## Measure training and the metric on this machine (see scripts/
 	$(BIN)/python scripts/bench_metric.py
 
 PROFILE ?= auto
-reproduce: $(READY) ## Every claim of the paper, resumable: PROFILE=cpu (105 minutes), paper (GPU), smoke (3 minutes)
+reproduce: $(READY) ## Every claim again, in reproduction/, resumable: PROFILE=cpu (105 minutes), paper (GPU), more, smoke (3 minutes)
 	$(BIN)/cbundles reproduce $(PROFILE)
 
-report: $(READY) ## Tables, figures and claims again, from the records in results/
+report: $(READY) ## Tables, figures and claims again, from the records in results/; your runs apart
 	$(BIN)/cbundles report
 
-clean: ## Remove the environment and everything generated, except results
+clean: ## Remove the environment and everything generated, except results and reproduction
 	rm -rf $(VENV) .programs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -313,9 +313,11 @@ def _execute(command: Command, flags: Flags, folder: Path | None = None) -> None
 def _options(command: Command, flags: Flags, folder: Path | None) -> Options:
     from cbundles.commands.output import say_beside_results
     from cbundles.commands.places import place_for
+    from cbundles.store import Store
 
     place = place_for(command.name, folder or flags.out, publish=flags.publish)
     options = flags.options(place.folder)
+    Store(options.out).recover()
     if place.note:
         say_beside_results(place.note, options, _console())
     return options

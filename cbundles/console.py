@@ -66,8 +66,7 @@ class Tally:
     def at_the_end(self) -> list[str]:
         """Lines that say what a run that was stopped has done."""
         lines = [f"stopped: {self.done_cells} of {self.total_cells} networks done"]
-        lines += [f"half done: {text}" for text in self.latest]
-        return [*lines, "the same command continues"]
+        return [*lines, *(f"half done: {text}" for text in self.latest)]
 
     def seconds_left(self) -> float | None:
         """None until there is something to judge by."""

@@ -13,6 +13,7 @@
         lesions.jsonl, pruned.jsonl, measured.jsonl
                              these records of all cells, once a run is complete
         logs/                what the worker processes printed, and tracebacks of failed cells
+        before-fresh/        all of the above as it was before --fresh, until the first new record
         table.csv, ...       views, computed from the records alone
 
 Killing a run at any moment leaves either a record or none, never half of one.
@@ -30,7 +31,7 @@ from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 
-from cbundles import formats
+from cbundles import formats, replacing
 from cbundles.config import LESION, MEASURE, PRUNE, SWEEP
 from cbundles.errors import InputError
 from cbundles.files import clear_staging_files, write_atomically
@@ -115,7 +116,18 @@ class Store:
                 ) from None
             self._refuse_what_is_newer()
             clear_staging_files(self.folder)
-            yield
+            self.settle()
+            try:
+                yield
+            finally:
+                self.settle()
+
+    def recover(self) -> None:
+        """Put back what a killed `--fresh` has set aside and not replaced, before it is read; not
+        while another process is about it."""
+        if (self.folder / replacing.ASIDE).is_dir():
+            with contextlib.suppress(InputError), self.locked():
+                pass
 
     def is_in_use(self) -> bool:
         """Whether a process holds the run now."""
@@ -132,26 +144,33 @@ class Store:
 
     def _refuse_what_is_newer(self) -> None:
         """InputError when run.json is of a format that this version would overwrite unread."""
-        path = self.folder / "run.json"
-        with contextlib.suppress(OSError, ValueError, RecursionError):  # none, or a damaged one
-            content = json.loads(path.read_text())
-            if isinstance(content, dict):
-                formats.check(formats.RUN, content, str(path))
+        formats.check(formats.RUN, self._description(), str(self.folder / "run.json"))
 
     @property
     def is_published(self) -> bool:
         """Whether this is a run of the repository itself, which no command changes unasked."""
-        with contextlib.suppress(OSError, ValueError):  # no run, or a damaged one
-            content = json.loads((self.folder / "run.json").read_text())
-            return isinstance(content, dict) and content.get("published") is True
-        return False
+        return self._description().get("published") is True
+
+    @property
+    def written(self) -> str:
+        """When a command last wrote to the run, as ``2026-11-21 10:09``; "" where that is not
+        known."""
+        return str(self._description().get("written", ""))[:16].replace("T", " ")
+
+    def _description(self) -> dict[str, Any]:
+        """What run.json says; nothing when there is none, or a damaged one."""
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            content = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            if isinstance(content, dict):
+                return content
+        return {}
 
     def cells_of_last_command(self) -> set[str]:
         """The cells that run.json names; none where there is no run, or a damaged one."""
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            content = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-            return {cell for cell in content["cells"] if isinstance(cell, str)}
-        return set()
+        cells = self._description().get("cells", [])
+        return (
+            {cell for cell in cells if isinstance(cell, str)} if isinstance(cells, list) else set()
+        )
 
     def record_path(self, cell: str, kind: Kind[AnyRecord] = CELLS) -> Path:
         return self.folder / kind.folder / f"{cell}.json"
@@ -297,6 +316,17 @@ class Store:
         if file is None:
             return True
         return record.network == f"{HASH_OF_FILE}{hashlib.sha256(file).hexdigest()[:16]}"
+
+    def replace(self, cells: list[str]) -> None:
+        """Forget cells that are about to be trained again; until the first of them is, the folder
+        as it was is kept, see `replacing`."""
+        replacing.set_aside(self.folder)
+        self.forget(cells)
+
+    def settle(self) -> bool:
+        """Let go of what was to be replaced, or put it back where nothing has replaced it; returns
+        whether it was put back."""
+        return replacing.settle(self.folder)
 
     def forget(self, cells: list[str]) -> None:
         """Remove the records and weights of cells, and what was made of them; all checkpoints."""

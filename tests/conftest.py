@@ -159,6 +159,7 @@ def frozen(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[Pr
     @contextlib.contextmanager
     def start(*arguments: str, at: str, after: int = 1) -> Iterator[Process]:
         sign = tmp_path / "frozen"
+        sign.unlink(missing_ok=True)  # of an earlier one in this test
         paths = [str(Path(__file__).parent / "freezing"), os.environ.get("PYTHONPATH", "")]
         environment = {
             "FREEZE_AT": str(tmp_path / at), "FREEZE_AFTER": str(after), "FREEZE_SIGN": str(sign),

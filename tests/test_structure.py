@@ -19,7 +19,7 @@ from cbundles import __version__
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["arrays", "errors", "files", "provenance"],
-    ["formats", "chance", "keeping", "early_steps"],
+    ["formats", "chance", "keeping", "early_steps", "replacing"],
     ["identity", "readings"],
     ["config"],
     ["data"],

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cbundles import config
 from cbundles.commands.checks import check_against_data
+from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, start_over
 from cbundles.commands.output import (
     NOTHING_WAS_RUN,
     list_files,
@@ -105,7 +106,8 @@ class Autotune:
         store, facts = Store(options.out), describe_data(self.experiment.cells)
         times = []
         for chain in self._chains():
-            chain.advance(store, None)
+            if not options.fresh:
+                chain.advance(store, None)
             if chain.ended:
                 continue
             first, latest = chain.attempts[0], chain.attempts[-1]
@@ -113,7 +115,8 @@ class Autotune:
             whole = planner.training_seconds(latest, facts[first.data.name])
             restart = compiling + whole / first.training.epochs
             times.append(2 * restart + compiling + whole / 4)
-        left = [PopulationJob((c,)) for c in self.baseline if not store.is_finished(c.id, None)]
+        baseline = [PopulationJob((cell,)) for cell in self.baseline]
+        left = [job for job in baseline if options.fresh or not store.is_finished(job.key, None)]
         times += costs(left, facts).values()
         return wall_seconds(times, options.workers)
 
@@ -122,6 +125,10 @@ class Autotune:
         facts = describe_data(self.cells)
         check_against_data(self.cells, facts)
         say_what_was_found(self.cells, options, console)
+        if options.fresh:
+            store = Store(options.out)
+            cells = self._cells_with_records(store, None)
+            say_what_is_replaced(cells, store, options, console)
         for cell in self.cells:
             say(console, _size_and_time(cell, facts[cell.data.name]))
         first = self.experiment.cells[0]
@@ -151,7 +158,8 @@ class Autotune:
         store = Store(options.out)
         with store.locked():
             if options.fresh:
-                self._forget(store, fingerprints)
+                cells = self._cells_with_records(store, fingerprints)
+                start_over(cells, store, options, self._disk_bytes(facts, options), console)
             described = description(self.experiment, fingerprints, options)
             run = {**described, "kind": AUTOTUNE, "rule": self.rule}
             chains = self._chains()
@@ -176,6 +184,9 @@ class Autotune:
             failed = 0
             if todo:
                 failed = run_jobs(todo, 0, facts, store, options, console, following)
+            if store.settle():
+                say(console, NOTHING_NEW)
+                return 1
             state = self._state(chains, store, fingerprints)
             store.write_run({**run, **state})
             ends = [*state["baseline"], *state["tuned"]]
@@ -198,13 +209,19 @@ class Autotune:
     def _chains(self) -> list[Chain]:
         return [Chain(cell, self.rule) for cell in self.experiment.cells]
 
-    def _forget(self, store: Store, fingerprints: Fingerprints) -> None:
-        """Remove every record that the chains and the baseline would read."""
-        forgotten = [cell.id for cell in self.baseline]
+    def _cells_with_records(self, store: Store, fingerprints: Fingerprints | None) -> list[str]:
+        """Identities of all cells whose records the chains and the baseline would read."""
+        cells = [cell.id for cell in self.baseline]
         for chain in self._chains():
             chain.advance(store, fingerprints)
-            forgotten += [cell.id for cell in chain.attempts]
-        store.forget(forgotten)
+            cells += [cell.id for cell in chain.attempts]
+        return cells
+
+    def _disk_bytes(self, facts: Mapping[str, Facts], options: Options) -> int:
+        """What checkpoints and records take, as long as no network is restarted."""
+        first = self.experiment.cells[0]
+        checkpoint = planner.checkpoint_bytes(first, facts[first.data.name])
+        return sum(map(planner.record_bytes, self.cells)) + options.workers * checkpoint
 
     def _finished_baseline(self, store: Store, fingerprints: Fingerprints) -> list[Cell]:
         return [

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from cbundles import config, keeping
 from cbundles.commands.checks import require_kind, require_trained
+from cbundles.commands.fresh import say_what_is_replaced
 from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_what_was_found
 from cbundles.commands.running import (
     Options,
@@ -103,6 +104,8 @@ class Lesion:
             return 0.0
         studies = self._studies(todo, describe_data(self.experiment.cells))
         studying = wall_seconds([study.seconds for study in studies], options.workers)
+        if not self.trains:
+            return studying
         return Sweep(self.experiment).seconds_left(keeping_weights(options)) + studying
 
     def show_plan(self, options: Options, console: Console) -> None:
@@ -110,13 +113,17 @@ class Lesion:
         facts, store = describe_data(self.experiment.cells), Store(options.out)
         todo = self._not_studied(options, None)
         keep = keeping_weights(options)
-        untrained = [cell for cell in todo if not keep.has(store, cell, None)]
+        trains_all = options.fresh and self.trains
+        untrained = [cell for cell in todo if trains_all or not keep.has(store, cell, None)]
         if untrained and not self.trains:
             path = store.weights_path(untrained[0].id)
             raise InputError(f"{path}: missing; RUN trains nothing")
         studies = self._studies(todo, facts)
         seconds = self.seconds_left(options)
         say_what_was_found(self.experiment.cells, options, console)
+        if trains_all:
+            cells = [cell.id for cell in self.experiment.cells]
+            say_what_is_replaced(cells, store, options, console)
         if options.as_json:
             print(json.dumps(self._plan_as_data(studies, untrained, seconds)))
             return
@@ -160,15 +167,11 @@ class Lesion:
         def is_trained(cell: Cell) -> bool:
             return keep.has(store, cell, fingerprints[cell.data.name])
 
-        def to_study() -> list[Cell]:
-            if options.fresh:
-                return list(self.experiment.cells)
-            return self._not_studied(options, fingerprints)
-
-        if self.trains and (options.fresh or not all(map(is_trained, to_study()))):
+        todo = self._not_studied(options, fingerprints)
+        if self.trains and (options.fresh or not all(map(is_trained, todo))):
             failed = Sweep(self.experiment).execute(keep, console)
         with store.locked():
-            todo = to_study()
+            todo = self._not_studied(options, fingerprints)
             if self.trains:  # what failed to train has been told
                 todo = [cell for cell in todo if is_trained(cell)]
             require_trained(store, todo, fingerprints)
@@ -193,6 +196,8 @@ class Lesion:
 
     def _not_studied(self, options: Options, fingerprints: Mapping[str, str] | None) -> list[Cell]:
         """fingerprints: of the data that studies must be of, by name; None: of any."""
+        if options.fresh:
+            return list(self.experiment.cells)
         todo = []
         for cell in self.experiment.cells:
             fingerprint = fingerprints[cell.data.name] if fingerprints else None

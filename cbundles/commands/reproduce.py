@@ -19,6 +19,7 @@ from cbundles.errors import InputError
 from cbundles.report import claims, comparison, gathering
 from cbundles.report.claims.finding import Claim
 from cbundles.report.table import Column, Table
+from cbundles.store import Store
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ class Reproduction:
         return 2 if missing else worst
 
     def _options_of(self, step: Step, options: Options) -> Options:
-        return dataclasses.replace(options, out=self.root(options) / step.folder_name)
+        folder = self.root(options) / step.folder_name
+        Store(folder).recover()
+        return dataclasses.replace(options, out=folder)
 
 
 def _seconds_left(step: Step, options: Options) -> float | None:

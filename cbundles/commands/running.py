@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,18 +111,23 @@ def run_jobs(
     tally = Tally(todo, costs(jobs, facts))
     log = store.logs / "progress.log"
     display = display_for(console, tally.total_cells, options.as_json, log)
+    how = "the same command without --fresh" if options.fresh else "the same command"
     try:
         if finished:
             display.line(f"finished already: {finished}")
         predicted = wall_seconds(list(tally.cost.values()), options.workers)
         display.line(
             f"{what}: {tally.total_cells} on {devices(options)}, "
-            f"about {duration(predicted)}; stop at any time, the same command continues"
+            f"about {duration(predicted)}; stop at any time, {how} continues"
         )
         return _follow(todo, tally, display, store, options, facts, then)
     except KeyboardInterrupt:
-        for line in tally.at_the_end():
-            display.line(line)
+        if store.settle():
+            display.line("stopped before anything was finished; the earlier run is as it was")
+        else:
+            for line in tally.at_the_end():
+                display.line(line)
+            display.line(f"{how} continues")
         raise
     finally:
         display.close()
@@ -153,11 +159,14 @@ def _follow(
         keep=options.keep,
         then=add,
     )
-    for event in events:
-        if event["event"] == "failed":
-            failed += len(todo[event["population"]].cells)
-        tally.update(event)
-        display.event(event, tally)
+    with contextlib.closing(events):  # at an interrupt, no worker outlives this
+        for event in events:
+            if event["event"] == "failed":
+                failed += len(todo[event["population"]].cells)
+            elif event["event"] == "finished":
+                store.settle()  # there is a record now: what it replaces may go
+            tally.update(event)
+            display.event(event, tally)
     return failed
 
 

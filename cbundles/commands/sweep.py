@@ -13,10 +13,12 @@ from rich.console import Console
 
 from cbundles import keeping
 from cbundles.commands.checks import check_against_data, require_epochs, require_kind
+from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, start_over
 from cbundles.commands.output import (
     NOTHING_WAS_RUN,
     list_files,
     say,
+    say_beside_results,
     say_failures,
     say_what_was_found,
     say_whose_times,
@@ -81,6 +83,9 @@ class Sweep:
         check_against_data(self.experiment.cells, describe_data(self.experiment.cells))
         say_what_was_found(self.experiment.cells, options, console)
         expected = forecast(self.experiment, options)
+        if options.fresh:
+            cells = [cell.id for cell in self.experiment.cells]
+            say_what_is_replaced(cells, Store(options.out), options, console)
         if options.as_json:
             print(json.dumps({"name": self.name, **_plan_as_data(expected)}))
         else:
@@ -114,7 +119,7 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     store = Store(options.out)
     populations = planner.populations(experiment.cells, options.device)
     cells = [cell for population in populations for cell in population.cells]
-    known = set(store.ids())  # a look at the folder, not one for each cell
+    known = set() if options.fresh else set(store.ids())  # one look at the folder, not one a cell
     finished = {cell.id for cell in cells if cell.id in known and options.has(store, cell, None)}
     left = _unfinished(populations, finished)
     largest = max(planner.worker_bytes(p, facts[p.cells[0].data.name]) for p in populations)
@@ -231,7 +236,9 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
     store = Store(options.out)
     with store.locked():
         if options.fresh:
-            store.forget([cell.id for cell in experiment.cells])
+            needed = forecast(experiment, options).disk
+            cells = [cell.id for cell in experiment.cells]
+            start_over(cells, store, options, needed, console)
         run = description(experiment, fingerprints, options)
         finished = _finished(experiment.cells, store, fingerprints, options)
         _say_what_is_replaced(store, experiment, options, console)
@@ -241,6 +248,9 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
         failed = 0
         if todo:
             failed = run_jobs(todo, len(finished), facts, store, options, console)
+            if store.settle():
+                say_beside_results(NOTHING_NEW, options, console)
+                return Outcome(Run(store, run, []), [], failed)
             finished = _finished(experiment.cells, store, fingerprints, options)
         records = [store.record(cell.id) for cell in experiment.cells if cell.id in finished]
         if len(records) == len(experiment.cells):

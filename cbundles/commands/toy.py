@@ -8,10 +8,12 @@ from rich.console import Console
 
 from cbundles import provenance
 from cbundles.commands import running
+from cbundles.commands.fresh import start_over
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, published_mark
 from cbundles.config import TOY
 from cbundles.errors import InputError
+from cbundles.executor import local
 from cbundles.records import PLAIN_CASES, TRAINED_CASES, Origin
 from cbundles.report import claims, views
 from cbundles.report.runs import Run
@@ -20,6 +22,7 @@ from cbundles.store import Store
 SEEDS = 5
 CASES = (*TRAINED_CASES, *PLAIN_CASES)
 SECONDS = 20.0  # that all of it takes
+DISK_BYTES = 2e6
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Toy:
 
     def seconds_left(self, options: Options) -> float:
         store = Store(options.out)
-        finished = all(store.has(name) for name in record_names())
+        finished = not options.fresh and all(store.has(name) for name in record_names())
         return 0.0 if finished else SECONDS
 
     def execute(self, options: Options, console: Console) -> int:
@@ -39,7 +42,7 @@ class Toy:
         names = record_names()
         with store.locked():
             if options.fresh:
-                store.forget(names)
+                start_over(names, store, options, DISK_BYTES, console)
             todo = [name for name in names if not store.has(name)]
             if todo:
                 _train(store, todo, options.device, console)
@@ -72,7 +75,7 @@ def _train(store: Store, names: list[str], device: str, console: Console) -> Non
     if device == "cpu":
         jax.config.update("jax_platforms", "cpu")
     elif jax.default_backend() == "cpu":
-        raise InputError("no GPU that JAX can use; name the CPU with --device cpu")
+        raise InputError(local.NO_GPU)
     jax.config.update("jax_default_matmul_precision", "highest")
     from cbundles.experiments import toy
 

@@ -13,13 +13,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from cbundles.data.sources import cache_root
 from cbundles.errors import InputError
 from cbundles.executor.planner import Job
+
+NO_GPU = "no GPU that JAX can use; name the CPU with --device cpu"
 
 
 def detect_device() -> str:
@@ -43,6 +45,24 @@ def refuse_double_precision() -> None:
         )
 
 
+def require_device(device: str) -> None:
+    """InputError when JAX cannot use the device. Asks JAX in a process of its own: it stays out of
+    this one."""
+    if device == "cpu":
+        return
+    question = "import jax; print(jax.default_backend())"
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", question],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode or done.stdout.strip() == "cpu":
+        raise InputError(NO_GPU)
+
+
 def usable_cores() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
@@ -57,7 +77,7 @@ def run_jobs(
     workers: int,
     keep: Sequence[str] = (),
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Do all jobs, populations to train above all; yields what the workers report, as it happens.
 
     Events: ``ready``, ``started``, ``epoch``, ``step``, ``finished``, ``failed``, ``note``. A
@@ -105,7 +125,7 @@ def run_jobs(
                     f"a worker process could not start: {event['reason']}; see {worker.log}"
                 )
             if event["event"] == "ready" and device == "gpu" and event["platform"] == "cpu":
-                raise InputError("no GPU that JAX can use; name the CPU with --device cpu")
+                raise InputError(NO_GPU)
             if event["event"] == "finished" and worker.population is not None:
                 waiting.extend(then(worker.population))
             if event["event"] in ("finished", "failed"):

@@ -130,6 +130,7 @@ def read(folder: Path, damaged: list[str] | None = None) -> Run:
     """One run, perhaps without records. Raises InputError for a folder that is none, and for a
     damaged record; with a list for those, they are told there and left out."""
     store, path = Store(folder, damaged), folder / "run.json"
+    store.recover()
     try:
         description = require_description(json.loads(path.read_text(encoding="utf-8")))
         formats.check(formats.RUN, description, str(path))
