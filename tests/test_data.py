@@ -324,3 +324,30 @@ def test_an_unwritable_cache_is_named(monkeypatch):
 def test_manual_dir_must_exist(tmp_path):
     with pytest.raises(InputError, match=r"--manual-dir .* not a folder"):
         tfds.prepare("mnist", tmp_path / "storage", None, tmp_path / "nowhere")
+
+
+def test_all_images_that_cannot_be_used_are_named_at_once(tmp_path):
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(3):
+                Image.new("L", (4, 4)).save(tmp_path / split / label / f"{number}.png")
+    (tmp_path / "train/a/0.png").write_bytes(b"no image")
+    (tmp_path / "train/b/1.png").write_bytes(b"no image")
+    Image.new("L", (5, 3)).save(tmp_path / "train/b/2.png")
+    with pytest.raises(InputError) as refused:
+        data.load(f"folder:{tmp_path}")
+    said = str(refused.value)
+    assert said.startswith("3 of 6 images cannot be used:")
+    for name in ("train/a/0.png", "train/b/1.png", "train/b/2.png: is 5x3"):
+        assert str(tmp_path / name.split(":")[0]) in said and name in said
+
+
+def test_of_many_broken_images_the_first_are_named(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        for number in range(25):
+            (tmp_path / split / "a" / f"{number:02}.png").write_bytes(b"no image")
+    with pytest.raises(InputError, match="25 of 25 images cannot be used") as refused:
+        data.load(f"folder:{tmp_path}")
+    assert str(refused.value).endswith("and 5 more")

@@ -35,6 +35,7 @@ STEPS_PER_GREY = 257  # of 65,535 greys in one of 255
 THREADS = min(8, os.cpu_count() or 1)
 LAYOUT = "expected ROOT/{train,test|val}/<class>/ with images in it"
 CLASSES_NAMED, PATHS_NAMED = 10, 5  # by `contents`
+PROBLEMS_NAMED = 20
 
 
 @dataclass
@@ -217,10 +218,11 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _all_grey(paths: list[Path]) -> bool:
+    """Of those that can be read; `_read_all` tells of the others."""
     from PIL import Image
 
     for path in paths:
-        with _readable(path), Image.open(path) as image:
+        with contextlib.suppress(InputError), _readable(path), Image.open(path) as image:
             if not _is_grey(image):
                 return False
     return True
@@ -236,30 +238,54 @@ def _has_16_bit_greys(image: Image.Image) -> bool:
 
 
 def _read_all(paths: list[Path], mode: str) -> np.ndarray:
-    """uint8 (N, H, W, C), decoded by several threads: decoding does not hold Python's lock."""
-    first = _read(paths[0], mode)
+    """uint8 (N, H, W, C), decoded by several threads: decoding does not hold Python's lock.
+    InputError names the files that cannot be used, and why."""
+    images, problems = np.empty((0, 0, 0, 0), np.uint8), []
+    with ThreadPoolExecutor(THREADS) as pool:
+        read = pool.map(functools.partial(_read_or_problem, mode=mode), paths)
+        for number, (path, pixels) in enumerate(zip(paths, read, strict=True)):
+            if isinstance(pixels, str):
+                problems.append(pixels)
+                continue
+            if not len(images):  # the first one that can be read decides the shape
+                images, first = _room_for(paths, pixels), path
+            if pixels.shape != images.shape[1:]:
+                problems.append(
+                    f"{path}: is {pixels.shape[1]}x{pixels.shape[0]}, the first image "
+                    f"{first.name} {images.shape[2]}x{images.shape[1]}; all must agree"
+                )
+                continue
+            images[number] = pixels
+    if problems:
+        raise InputError(_all_of(problems, len(paths)))
+    return images
+
+
+def _read_or_problem(path: Path, mode: str) -> np.ndarray | str:
+    """One image, or why it cannot be read."""
     try:
-        images = np.empty((len(paths), *first.shape), np.uint8)
+        return _read(path, mode)
+    except InputError as error:
+        return str(error)
+
+
+def _room_for(paths: list[Path], pixels: np.ndarray) -> np.ndarray:
+    """An array for as many images of this shape."""
+    try:
+        return np.empty((len(paths), *pixels.shape), np.uint8)
     except MemoryError as error:
         raise InputError(f"{paths[0].parent.parent}: {error}") from None
 
-    def put(i: int) -> None:
-        pixels = _read(paths[i], mode)
-        if pixels.shape != first.shape:
-            raise InputError(
-                f"{paths[i]}: is {pixels.shape[1]}x{pixels.shape[0]}, the first image "
-                f"{paths[0].name} {first.shape[1]}x{first.shape[0]}; all must agree"
-            )
-        images[i] = pixels
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        try:
-            for _ in pool.map(put, range(len(paths))):
-                pass
-        except InputError:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return images
+def _all_of(problems: Sequence[str], images: int) -> str:
+    """One problem as it is; of several how many there are, and the first of them."""
+    if len(problems) == 1:
+        return problems[0]
+    lines = [f"{len(problems)} of {images} images cannot be used:"]
+    lines += [f"  {problem}" for problem in problems[:PROBLEMS_NAMED]]
+    if len(problems) > PROBLEMS_NAMED:
+        lines.append(f"  and {len(problems) - PROBLEMS_NAMED} more")
+    return "\n".join(lines)
 
 
 def _read(path: Path, mode: str) -> np.ndarray:
