@@ -487,7 +487,7 @@ def test_a_report_tells_of_growth_and_tuning_runs(tmp_path):
     stored(tmp_path / "grown", grown(NEEDED, seeds=20))
     stored(tmp_path / "tuned", [tuning_record("both", end=4)], unfinished=2)
     out = io.StringIO()
-    judged = report.write_report(tmp_path, Console(file=out, width=400), {"grown", "tuned"})
+    made = report.write_report(tmp_path, Console(file=out, width=400), {"grown", "tuned"})
     assert "tuned: 2 not finished" in out.getvalue()
     html = (tmp_path / "report.html").read_text()
     for part in (
@@ -497,4 +497,4 @@ def test_a_report_tells_of_growth_and_tuning_runs(tmp_path):
         assert part in html
     (row,) = [row for row in rows_of(tmp_path / "claims.csv") if row["id"] == "C18"]
     assert row["verdict"] == "reproduced" and row["runs"] == "grown"
-    assert counted_verdicts(judged) == "19 not run, 1 reproduced"
+    assert counted_verdicts(claims.judge(made.judged)) == "19 not run, 1 reproduced"

@@ -18,7 +18,7 @@ from records import record
 from cbundles.commands import profiles
 from cbundles.errors import InputError
 from cbundles.report import comparison
-from cbundles.report.claims.finding import Claim, Finding
+from cbundles.report.claims.finding import Finding
 from cbundles.store import Store
 
 
@@ -109,7 +109,7 @@ def test_reproduce_compare_and_report(cli, repository):
     assert [row["id"] for row in compared] == ["C1", "C2", "C3", "C4", "C5"]
     assert {row["comparison"] for row in compared} == {"same verdict"}
     assert all(row["published"] == row["yours"] for row in compared)
-    assert "15 of 20 claims are left out" in partly.stdout
+    assert "left out, since these runs do not reach them: 15 claims" in partly.stdout
 
     profile = repository / "configs/reproduce/p.yaml"
     profile.write_text(PROFILE.rsplit("\n", 2)[0])  # without the missing one
@@ -136,20 +136,20 @@ def test_whoever_publishes_writes_to_the_published_runs(cli, repository):
 
 
 def test_another_scale_is_no_contradiction():
-    def claim(verdict, scale, run="a"):
-        finding = Finding(scale, "a number", verdict, (run,), ())
-        return Claim("C1", "it holds", "as printed", "a criterion", (finding,))
+    def said(published, own, same_grids=()):
+        return comparison._how_they_compare(own, published, same_grids)
 
-    def said(published, own):
-        (row,) = comparison.beside_published([published], [own]).rows
-        return row["comparison"]
+    def finding(reproduced, scale, run="a"):
+        return Finding(scale, "a number", reproduced, (run,), ())
 
-    assert said(claim(True, "large"), claim(True, "large")) == "same verdict"
-    assert said(claim(True, "large", run="b"), claim(False, "large")) == "another verdict"
-    other = said(claim(True, "large"), claim(False, "small"))
+    assert said(finding(True, "large"), finding(True, "large")) == "same verdict"
+    assert said(finding(True, "large", run="b"), finding(False, "large")) == "another verdict"
+    other = said(finding(True, "large"), finding(False, "small"))
     assert other == "not comparable, the scales differ: published large; yours small"
-    nothing = Claim("C1", "it holds", "as printed", "a criterion", ())
-    assert said(nothing, claim(True, "small")) == "not published"
+    # Of one grid the criterion may pick 20 networks here and 21 there.
+    assert said(finding(True, "20"), finding(True, "21"), {"a"}) == "same verdict"
+    assert said(finding(True, "20", "b"), finding(True, "21"), {"a"}).startswith("not comparable")
+    assert said(None, finding(True, "small")) == "not published"
 
 
 def rows_of(path):

@@ -12,7 +12,7 @@ from rich.console import Console
 from cbundles.commands.output import list_files, say, warn
 from cbundles.errors import InputError
 from cbundles.report import claims, claims_table, gathering, page, table1, views
-from cbundles.report.claims.finding import Claim
+from cbundles.report.gathering import Gathered
 from cbundles.report.runs import Run
 from cbundles.report.table import Column
 
@@ -24,8 +24,8 @@ COLUMNS = (
 )
 
 
-def write_report(root: Path, console: Console, named: Collection[str]) -> list[Claim]:
-    """Write every view of every run under a results folder; returns the claims as they are judged.
+def write_report(root: Path, console: Console, named: Collection[str]) -> Gathered:
+    """Write every view of every run under a results folder; returns the runs.
 
     named: the names of the runs that profiles name, on which claims are judged
     """
@@ -51,7 +51,7 @@ def write_report(root: Path, console: Console, named: Collection[str]) -> list[C
     list_files(console, "written", written)
     for text in gathered.damaged:
         warn(console, f"left out: {text}")
-    return judged
+    return gathered
 
 
 def _write_views(loaded: Sequence[Run]) -> dict[str, list[Path]]:

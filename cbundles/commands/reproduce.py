@@ -16,8 +16,8 @@ from cbundles.commands.report import write_report
 from cbundles.commands.running import Options
 from cbundles.console import duration
 from cbundles.errors import InputError
-from cbundles.report import claims, comparison, gathering
-from cbundles.report.claims.finding import Claim
+from cbundles.report import comparison, gathering
+from cbundles.report.runs import Run
 from cbundles.report.table import Column, Table
 from cbundles.store import Store
 
@@ -86,11 +86,11 @@ class Reproduction:
                 warn(console, f"left out: {error}")
         console.print("\nreport", style="bold")
         root = self.root(options)
-        judged = write_report(root, console, self.profile.run_names | runs_named_for(root))
+        made = write_report(root, console, self.profile.run_names | runs_named_for(root))
         for line in missing:
             warn(console, f"not run: {line}")
         if not options.publish:
-            own = [claim.on_runs(self.profile.run_names) for claim in judged]
+            own = [run for run in made.judged if run.name in self.profile.run_names]
             compare_with_published(own, root, console)
         return 2 if missing else worst
 
@@ -108,16 +108,15 @@ def _seconds_left(step: Step, options: Options) -> float | None:
         return None
 
 
-def compare_with_published(own: list[Claim], root: Path, console: Console) -> None:
+def compare_with_published(own: list[Run], root: Path, console: Console) -> None:
     """Print each claim that was reached beside what the repository says of it."""
-    published = gathering.gather(RESULTS, runs_named_for(RESULTS))
-    if not published.judged:
+    published = gathering.gather(RESULTS, runs_named_for(RESULTS)).judged
+    if not published:
         say(console, f"\nno published run in {RESULTS} to compare with")
         return
-    table = comparison.beside_published(claims.judge(published.judged), own)
+    table, unreached = comparison.beside_published(published, own)
     console.print(f"\ncomparison with the published runs in {RESULTS}", style="bold")
     console.print(table.terminal(), highlight=False)
-    left_out = sum(not claim.findings for claim in own)
-    if left_out:
-        say(console, f"{left_out} of {len(own)} claims are left out: these runs do not reach them")
+    if unreached:
+        say(console, f"left out, since these runs do not reach them: {unreached} claims")
     list_files(console, "written", comparison.write_comparison(table, root))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from cbundles.files import write_atomically
-from cbundles.report.claims.finding import Claim, Finding
+from cbundles.report.claims import judge
+from cbundles.report.claims.finding import Finding
+from cbundles.report.runs import Run
 from cbundles.report.table import Column, Row, Table
 
 COLUMNS = (
@@ -19,15 +22,25 @@ COLUMNS = (
 )
 
 
-def beside_published(published: Sequence[Claim], own: Sequence[Claim]) -> Table:
-    """A row for each finding of one's own; claims without any are left out."""
-    findings = {claim.id: claim.findings for claim in published}
-    rows = [
-        _compared(claim.id, finding, _counterpart(finding, findings.get(claim.id, ())))
-        for claim in own
-        for finding in claim.findings
-    ]
-    return Table(rows, COLUMNS)
+class Comparison(NamedTuple):
+    """A row for each finding on one's own runs; and how many claims these do not reach."""
+
+    table: Table
+    unreached: int
+
+
+def beside_published(published: Sequence[Run], own: Sequence[Run]) -> Comparison:
+    """What the runs of somebody else say of each claim, beside what the published ones do."""
+    cells = {run.name: set(run.description["cells"]) for run in published}
+    same_grids = {run.name for run in own if set(run.description["cells"]) == cells.get(run.name)}
+    findings = {claim.id: claim.findings for claim in judge(published)}
+    claims = judge(own)
+    rows = []
+    for claim in claims:
+        for finding in claim.findings:
+            other = _counterpart(finding, findings[claim.id])
+            rows.append(_compared(claim.id, finding, other, same_grids))
+    return Comparison(Table(rows, COLUMNS), sum(not claim.findings for claim in claims))
 
 
 def _counterpart(finding: Finding, published: Sequence[Finding]) -> Finding | None:
@@ -41,21 +54,28 @@ def _counterpart(finding: Finding, published: Sequence[Finding]) -> Finding | No
     return published[0] if published else None
 
 
-def _compared(claim: str, finding: Finding, published: Finding | None) -> Row:
+def _compared(
+    claim: str, finding: Finding, published: Finding | None, same_grids: Collection[str]
+) -> Row:
     return {
         "id": claim,
         "published_verdict": published.verdict if published else "",
         "published": published.text if published else "",
         "verdict": finding.verdict,
         "yours": finding.text,
-        "comparison": _comparison(finding, published),
+        "comparison": _how_they_compare(finding, published, same_grids),
     }
 
 
-def _comparison(finding: Finding, published: Finding | None) -> str:
+def _how_they_compare(
+    finding: Finding, published: Finding | None, same_grids: Collection[str]
+) -> str:
+    """same_grids: runs with the same networks on both sides. The scales of findings on them may
+    differ all the same, in how many of the networks a criterion picks."""
     if published is None:
         return "not published"
-    if published.scale != finding.scale:
+    is_same_run = finding.runs == published.runs and set(finding.runs) <= set(same_grids)
+    if not is_same_run and published.scale != finding.scale:
         return (
             f"not comparable, the scales differ: published {published.scale}; yours {finding.scale}"
         )

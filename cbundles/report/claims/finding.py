@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from cbundles.records import NetworkRecord
@@ -53,11 +53,6 @@ class Claim:
     paper: str
     criterion: str
     findings: tuple[Finding, ...]
-
-    def on_runs(self, names: Collection[str]) -> Claim:
-        """The same claim with what these runs alone say about it."""
-        findings = tuple(finding for finding in self.findings if set(finding.runs) <= set(names))
-        return replace(self, findings=findings)
 
     @property
     def verdict(self) -> str:
