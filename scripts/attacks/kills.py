@@ -100,7 +100,8 @@ def _killed_and_continued(
 
 def _kill_at(scenario: Scenario, folder: Path, kill: Kill, cache: dict[str, str]) -> bool:
     """Whether the moment came before the end."""
-    sign = folder.parent / "frozen"
+    sign = folder.with_name("frozen")
+    sign.parent.mkdir(parents=True, exist_ok=True)
     sign.unlink(missing_ok=True)
     environment = {
         **cache,
