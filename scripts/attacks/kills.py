@@ -31,7 +31,10 @@ class Kill(NamedTuple):
 
 
 # What once went wrong: the checkpoint of networks that were finished stayed for ever.
-KEPT = {"tune": [Kill("cells/*", 2, before=False)]}
+KEPT = {
+    "tune": [Kill("cells/*", 2, before=False)],
+    "lesion": [Kill("cells/*", 1, before=False)],
+}
 
 
 def attempts(chance: Random, count: int, folder: Path) -> Iterator[Attempt]:
