@@ -119,7 +119,7 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     monkeypatch.setattr(local, "run_jobs", inline.run_jobs)
     monkeypatch.setattr(jax, "clear_caches", lambda: None)  # other tests want these programs
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
-    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: None)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(sys, "argv", ["cbundles", *arguments])

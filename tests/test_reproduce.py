@@ -48,6 +48,7 @@ def test_profiles_that_are_shipped_are_valid(path):
         ("results: r\nsteps: [{lesion: {dataset: mnist, every: 0}}]", "must be at least 1"),
         ("results: r\nsteps: [{lesion: {config: a.yaml, depth: 50}}]", "no effect with config"),
         ("results: [", "p.yaml"),
+        ('results: "\\ud800"\nsteps: []', "without control characters"),
         ("results: 2026-13-45\nsteps: []", "p.yaml"),
         ("results: r\nsteps: [{toy: {}}, {toy: {}}]", "earlier step"),
     ],

@@ -23,14 +23,14 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
-from cbundles.commands.sweep import Sweep
+from cbundles.commands.sweep import Sweep, drop_spent_checkpoints
 from cbundles.config import LESION, SWEEP, Cell, Experiment
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions.removal import Settings
 from cbundles.errors import InputError
 from cbundles.executor import planner
-from cbundles.executor.planner import Study
+from cbundles.executor.planner import PopulationJob, Study
 from cbundles.records import NetworkRecord
 from cbundles.report import lesions, runs, views
 from cbundles.store import LESIONS, Store
@@ -183,7 +183,11 @@ class Lesion:
                 done = len(self.experiment.cells) - len(todo)
                 failed += run_jobs(studies, done, facts, store, options, console, what="to study")
             if not failed:
-                for cell in self.experiment.cells:  # of a process that was killed before it could
+                # What a process left that was killed before it could: of a ResNet in training,
+                # which is a population of its own, and of a study.
+                populations = [PopulationJob((cell,)) for cell in self.experiment.cells]
+                drop_spent_checkpoints(store, populations, fingerprints)
+                for cell in self.experiment.cells:
                     store.drop_checkpoints(f"{cell.id}-{LESION}")
                 store.seal()
             run = runs.read(store.folder)

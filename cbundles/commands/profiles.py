@@ -138,6 +138,8 @@ def _check_keys(content: object, keys: Mapping[str, type], place: str) -> None:
             raise InputError(f"{place}: {key}: {did_you_mean(str(key), keys)}")
         if not isinstance(value, keys[key]) or isinstance(value, bool):
             raise InputError(f"{place}: {key} = {quoted(value)}: must be a {keys[key].__name__}")
+        if isinstance(value, str) and not config.can_be_written(value):
+            raise InputError(f"{place}: {key} = {quoted(value)}: {config.CHARACTERS}")
 
 
 def _step(entry: object, path: Path, place: str) -> Step:

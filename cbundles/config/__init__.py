@@ -11,6 +11,7 @@ anything heavy is loaded.
 """
 
 from cbundles.config.grid import LARGEST_GRID, Experiment, build, load, override
+from cbundles.config.rules import CHARACTERS, can_be_written
 from cbundles.config.schema import (
     AUTOTUNE,
     DATASETS,
@@ -45,6 +46,7 @@ from cbundles.config.strict_yaml import parse_yaml, text_of
 
 __all__ = [
     "AUTOTUNE",
+    "CHARACTERS",
     "DATASETS",
     "FOLDER_PREFIX",
     "GROW",
@@ -70,6 +72,7 @@ __all__ = [
     "Training",
     "Tuning",
     "build",
+    "can_be_written",
     "layers_of_block",
     "load",
     "override",

@@ -23,6 +23,7 @@ from cbundles.errors import InputError, did_you_mean, quoted
 
 Section = dict[str, Any]  # key -> value
 
+CHARACTERS = "must be text without control characters, in UTF-8"
 LARGEST_WHOLE = 2**31 - 1  # where a setting names no bound: what a step counter can hold
 
 # Blocks that nothing can be inserted between: why not, and the nearest block that allows it.
@@ -128,7 +129,7 @@ def _number_from_whole(number: int) -> float:
 def _check_characters(value: str, path: str, origins: Origins) -> None:
     """A text ends in names of files and in tables."""
     if not can_be_written(value):
-        raise origins.error(path, value, "must be text without control characters, in UTF-8")
+        raise origins.error(path, value, CHARACTERS)
 
 
 def can_be_written(text: str) -> bool:

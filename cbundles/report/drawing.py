@@ -6,6 +6,7 @@ done here. The same records give the same bytes: no dates or versions are writte
 
 from __future__ import annotations
 
+import io
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -113,15 +114,20 @@ def _save(picture: Picture, stem: Path) -> Path:
     layout.execute(figure)
     figure.set_layout_engine(None)  # or each format would be laid out again, and drawn twice
     png = stem.with_suffix(".png")
-    figure.savefig(png, metadata={"Software": None})
-    figure.savefig(
-        stem.with_suffix(".pdf"),
-        metadata={"CreationDate": None, "Producer": None, "Creator": None},
-    )
+    _write_figure(figure, png, {"Software": None})
+    undated = {"CreationDate": None, "Producer": None, "Creator": None}
+    _write_figure(figure, stem.with_suffix(".pdf"), undated)
     Table(picture.rows).write_csv(stem.with_suffix(".csv"))
     caption = f"![{stem.name}]({png.name})\n\n{picture.text} {picture.caption}.\n"
     write_atomically(stem.with_suffix(".md"), caption)
     return png
+
+
+def _write_figure(figure: Figure, path: Path, metadata: dict[str, None]) -> None:
+    """By way of memory: Matplotlib's writer of PDF answers a full disk with errors of its own."""
+    content = io.BytesIO()
+    figure.savefig(content, format=path.suffix[1:], metadata=metadata)
+    write_atomically(path, content.getvalue())
 
 
 def line_with_band(

@@ -31,7 +31,10 @@ class Kill(NamedTuple):
 
 
 # What once went wrong: the checkpoint of networks that were finished stayed for ever.
-KEPT = {"tune": [Kill("cells/*", 2, before=False)]}
+KEPT = {
+    "tune": [Kill("cells/*", 2, before=False)],
+    "lesion": [Kill("cells/*", 1, before=False)],
+}
 
 
 def attempts(chance: Random, count: int, folder: Path) -> Iterator[Attempt]:
@@ -100,7 +103,8 @@ def _killed_and_continued(
 
 def _kill_at(scenario: Scenario, folder: Path, kill: Kill, cache: dict[str, str]) -> bool:
     """Whether the moment came before the end."""
-    sign = folder.parent / "frozen"
+    sign = folder.with_name("frozen")
+    sign.parent.mkdir(parents=True, exist_ok=True)
     sign.unlink(missing_ok=True)
     environment = {
         **cache,

@@ -92,13 +92,16 @@ class Ended(NamedTuple):
 def start(
     scenario: Scenario, folder: Path, environment: dict[str, str], before: str = ""
 ) -> subprocess.Popen[str]:
-    """Start the command of a scenario, with results in a folder. before: see `command`."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    (folder.parent / "attack.yaml").write_text(scenario.text)
+    """Start the command of a scenario, with results in a folder, from a place beside that, or
+    beside its disk. before: see `command`."""
+    of_disk = folder.parent if folder.parent.is_mount() else folder
+    place = of_disk.with_name("place")
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "attack.yaml").write_text(scenario.text)
     arguments = [*scenario.arguments.split(), "--workers", "1", "--out", str(folder)]
     return subprocess.Popen(
         command(arguments, before),
-        cwd=folder.parent,
+        cwd=place,
         env={**product_environment(), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

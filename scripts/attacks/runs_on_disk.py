@@ -97,4 +97,4 @@ def _report_in_this_process() -> None:
     """And with figures that are empty: drawing them takes most of the time."""
     vars(report)["ProcessPoolExecutor"] = _ThisProcess
     setattr(Figure, "draw_without_rendering", lambda figure: None)  # noqa: B010
-    setattr(Figure, "savefig", lambda figure, path, **_: Path(path).touch())  # noqa: B010
+    setattr(Figure, "savefig", lambda figure, file, **_: None)  # noqa: B010
