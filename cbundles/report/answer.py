@@ -230,18 +230,18 @@ def _accuracies(records: Sequence[SweepRecord]) -> str:
         text += f", {100 * by_depth[deepest]:.1f} % with {deepest}"
     chance = [depth for depth in sorted(by_depth) if is_at_chance(by_depth[depth], records[0])]
     if chance:
-        text += f"; at chance with {_listed(chance)}"
+        text += f"; at chance with {_with_commas(chance)}"
         unexplained = [
             depth
             for depth in chance
             if math.isinf(places(select.only(records, depth=depth), -1).first)
         ]
         if unexplained:
-            text += f", without conflicts in most networks of {_listed(unexplained)}"
+            text += f", without conflicts in most networks of {_with_commas(unexplained)}"
     return text
 
 
-def _listed(depths: Sequence[int]) -> str:
+def _with_commas(depths: Sequence[int]) -> str:
     return ", ".join(map(str, depths))
 
 
