@@ -13,7 +13,8 @@ from cbundles import config, console
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 from cbundles.executor import planner
-from cbundles.store import CELLS, Store
+from cbundles.records import SweepRecord
+from cbundles.store import SWEEPS, Store
 
 DENSE = """
 data: {name: spirals}
@@ -127,14 +128,11 @@ def test_a_sweep_measures_within_its_first_epoch(cli, both):
     assert [event["part"] for event in measured] == [7 + 2, 7 + 5]
     assert all(len(event["bundle_entropy"]) == 2 for event in measured)
     for ours, theirs in zip(records_of(early), records_of(plain), strict=True):
-        assert ours["cell"] != theirs["cell"] and "first_epoch" not in theirs
-        assert ours["history"] == theirs["history"]
-        assert [entry["step"] for entry in ours["first_epoch"]] == [2, 5]
-        for entry in ours["first_epoch"]:
-            assert entry.keys() == {"step", *ours["history"][0]}
-            assert entry["readings"].keys() == {"hidden"}
-        assert len(ours["seconds"]) == len(ours["history"]) == 3
-        assert ours.keys() - theirs.keys() == {"first_epoch"}
+        assert ours.id != theirs.id and theirs.first_epoch is None
+        assert ours.history == theirs.history
+        assert ours.first_epoch.step == [2, 5]
+        assert ours.first_epoch.readings.keys() == {"hidden"}
+        assert len(ours.seconds) == len(ours.history) == 3
     again = cli("sweep", "dense.yaml", "--set", "probe.steps=5,2", "--out", "early")
     assert again.returncode == 0 and "to train" not in again.stdout
 
@@ -151,20 +149,20 @@ def test_tables_show_what_was_measured_within_the_first_epoch(both):
     assert "step" not in usual[0]
 
     record, row = records_of(early)[0], rows_of(early / "table.csv")[0]
-    first = record["first_epoch"][0]
-    assert row["cell"] == record["cell"]
-    assert float(row["test_accuracy[step 2]"]) == first["test_accuracy"]
-    assert float(row["bundle_entropy[step 2]"]) == first["entropy"][-1]
-    assert float(row["conflict_rate[step 2]"]) == first["conflict_rate"][-1]
-    assert "bundle entropy H^L step 5" in (early / "table.md").read_text()
+    first = record.first_epoch
+    assert row["cell"] == record.id
+    assert float(row["test_accuracy[step 2]"]) == first.test_accuracy[0]
+    assert float(row["bundle_entropy[step 2]"]) == first.entropy[0][-1]
+    assert float(row["conflict_rate[step 2]"]) == first.conflict_rate[0][-1]
+    assert "H^L, step 5" in (early / "table.md").read_text()
     assert "step" not in (plain / "table.md").read_text()
     figures = [folder / "figures" / "fig4_entropy_by_layer.csv" for folder in (plain, early)]
     drawn, drawn_early = (list(map(without_cell, rows_of(path))) for path in figures)
     assert drawn == drawn_early
 
 
-def records_of(folder: Path) -> list[dict]:
-    return sorted(Store(folder).records(CELLS), key=lambda r: r["config"]["training"]["seed"])
+def records_of(folder: Path) -> list[SweepRecord]:
+    return sorted(Store(folder).records(SWEEPS), key=lambda record: record.seed)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -192,6 +190,7 @@ def test_what_people_see_of_an_early_step(capsys, told, expected):
     event = {"event": "step", "population": job.key, "part": 1, "of": 9, "what": "steps"}
     tally = console.Tally({job.key: job}, {job.key: 1.0})
     display = console.PlainDisplay()
-    display.event({**event, **told}, tally)
-    display.event({"event": "finished", "population": job.key}, tally)
+    for each in ({**event, **told}, {"event": "finished", "population": job.key}):
+        tally.update(each)
+        display.event(each, tally)
     assert expected in capsys.readouterr().out

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import pytest
+from records import changed
 
 from cbundles import replacing
 from cbundles.executor import local
@@ -80,8 +81,8 @@ def test_a_fresh_run_says_what_it_replaces_and_leaves_nothing_behind(cli, finish
     assert done.returncode == 0, done.stderr
     assert "--fresh replaces 2 finished networks in results/grid" in done.stdout
     new = Store(finished).records(CELLS)
-    assert [record["cell"] for record in new] == [record["cell"] for record in old]
-    assert all(a["seconds"] != b["seconds"] for a, b in zip(old, new, strict=True))
+    assert [record.id for record in new] == [record.id for record in old]
+    assert all(a.seconds != b.seconds for a, b in zip(old, new, strict=True))
     assert not (finished / "weights").exists() or not list((finished / "weights").iterdir())
     assert not [path for path in finished.iterdir() if "before-fresh" in path.name]
 
@@ -118,9 +119,9 @@ def killed(folder, *, after):
     """A run as it is when it was killed: set aside and forgotten, and with its first record."""
     store = Store(folder)
     records = store.records(CELLS)
-    store.replace([record["cell"] for record in records])
+    store.replace([record.id for record in records])
     if after == "a record":
-        store.finish({**records[0], "seconds": [9.0, 9.0, 9.0]})
+        store.finish(changed(records[0], seconds=[9.0, 9.0, 9.0]))
     return records
 
 
@@ -149,8 +150,8 @@ def test_after_the_first_record_the_rest_is_made_anew(cli, finished):
     assert not (finished / replacing.ASIDE).exists()
     done = cli("sweep", "grid.yaml")
     assert "finished already: 1" in done.stdout and "[1/1]" in done.stdout
-    new = {record["cell"]: record for record in Store(finished).records(CELLS)}
-    assert new[old[0]["cell"]]["seconds"] == [9.0, 9.0, 9.0]
+    new = {record.id: record for record in Store(finished).records(CELLS)}
+    assert new[old[0].id].seconds == [9.0, 9.0, 9.0]
 
 
 @pytest.mark.parametrize("step", ["gathering", "putting back", "leaving"])

@@ -35,9 +35,12 @@ def _is_further(key: str) -> bool:
 
 def _further_column(key: str) -> Column:
     """Of a further reading, or of a step of the first epoch, which stands in brackets."""
-    quantity, _, which = key.partition("[")
+    quantity, _, rest = key.partition("[")
     template = "{:.3f}" if quantity == "bundle_entropy" else "{:.2g}"
-    title = f"{QUANTITIES[quantity]} {which.removesuffix(']')}"
+    which = rest.removesuffix("]")
+    title = f"{QUANTITIES[quantity]}, {which}"
+    if not which.startswith("step "):
+        title = f"mean {QUANTITIES[quantity]}, {which}"
     return _number(key, title, formatted(key, template))
 
 
@@ -67,7 +70,7 @@ def _show_first_block(row: Row) -> str:
     return f"{block} (layers {first} and {second})"
 
 
-QUANTITIES = {"bundle_entropy": "mean H^L", "conflict_rate": "mean conflict rate"}
+QUANTITIES = {"bundle_entropy": "H^L", "conflict_rate": "conflict rate"}
 # Whatever says how a network is, says it after the last epoch; means stand in table.csv.
 RATE_LAST = _number(
     "conflict_rate_last", "conflict rate, last epoch", formatted("conflict_rate_last", "{:.2g}")
