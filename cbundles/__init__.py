@@ -13,16 +13,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cbundles import bundles, observe, optim
-    from cbundles.bundles import Bundles, bundle_entropy
+    from cbundles.bundles import Bundles, Headroom, bundle_entropy, headroom
     from cbundles.networks.saved import load
 
 __version__ = "0.1.0"
-__all__ = ["Bundles", "__version__", "bundle_entropy", "bundles", "load", "observe", "optim"]
+__all__ = [
+    "Bundles",
+    "Headroom",
+    "__version__",
+    "bundle_entropy",
+    "bundles",
+    "headroom",
+    "load",
+    "observe",
+    "optim",
+]
 
 # Where a name comes from. JAX is imported when it is needed, not before.
 HOMES = {
     "Bundles": "cbundles.bundles",
+    "Headroom": "cbundles.bundles",
     "bundle_entropy": "cbundles.bundles",
+    "headroom": "cbundles.bundles",
     "load": "cbundles.networks.saved",
 }
 MODULES = ("bundles", "observe", "optim")
