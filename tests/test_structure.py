@@ -30,6 +30,7 @@ LAYERS = [
     ["bundles"],
     ["train"],
     ["measure"],
+    ["auditing"],
     ["surgery"],
     ["population"],
     ["experiments"],

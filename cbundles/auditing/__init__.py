@@ -2,11 +2,12 @@
 
 `audit` takes any model and labelled inputs. How the parts fit:
 
-    audit       the way of an audit, from a model to an `Audit`: begin here
+    any_model   the way of an audit, from a model to an `Audit`: begin here
     models      models of every library as functions; `subject` says what an audit needs of one
     batches     inputs, a batch at a time
     selection   which sites are measured, and why others are not
     weights     which weight sets the scale
+    measuring   all batches through the model, and what remains of them
     signing     activations to signatures, while the model runs
     counting    signatures to bundles, conflict rates and headroom
     choices     what the verdict hangs on
@@ -15,8 +16,9 @@
 docs/audit.md has examples.
 """
 
-from cbundles.auditing.audit import audit
-from cbundles.auditing.report import Audit, Layer
+from cbundles.auditing.any_model import audit
+from cbundles.auditing.findings import Layer
+from cbundles.auditing.report import Audit
 from cbundles.auditing.subject import Reducer, Sites, Subject
 
 __all__ = ["Audit", "Layer", "Reducer", "Sites", "Subject", "audit"]

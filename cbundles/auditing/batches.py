@@ -78,7 +78,7 @@ class ComingBatches:
     def __iter__(self) -> Iterator[tuple[int, PyTree]]:
         start = 0
         for batch in self._all():
-            size = _length(batch)
+            size = length_of(batch)
             if start + size > self._samples:
                 raise ValueError(f"inputs: more samples come than the {self._samples} labels")
             inside = self._picked[(self._picked >= start) & (self._picked < start + size)] - start
@@ -110,7 +110,7 @@ def batches_of(inputs: Any, samples: int, picked: Picked, *, whole: bool) -> Bat
         if set(lengths) == {samples}:
             return CutArrays(inputs, samples, samples if whole else AT_ONCE)
         is_list_of_batches = isinstance(inputs, (list, tuple)) and (
-            len(inputs) > 1 and sum(map(_length, inputs)) == samples
+            len(inputs) > 1 and sum(map(length_of, inputs)) == samples
         )
         if not is_list_of_batches:
             found = ", ".join(map(str, dict.fromkeys(lengths)))
@@ -145,7 +145,7 @@ def evenly_spread(samples: int, count: int) -> Picked:
     return np.unique(np.linspace(0, samples - 1, min(count, samples)).round().astype(np.int64))
 
 
-def _length(batch: PyTree) -> int:
+def length_of(batch: PyTree) -> int:
     """How many samples are in a batch."""
     leaves = jax.tree.leaves(batch)
     lengths = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves}

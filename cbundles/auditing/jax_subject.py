@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from cbundles.arrays import Numbers
 from cbundles.auditing.subject import Reducer, Sites
-from cbundles.observe import Observed, observe
+from cbundles.observe import Observed, Selector, observe
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class JaxSubject:
                 def reader(site: str) -> Callable[[Numbers], PyTree]:
                     return lambda value: reducer(site, value, arguments)
 
+                read: dict[Selector | Sequence[Selector], Callable[..., PyTree]]
                 read = {site: reader(site) for site in sites}
                 # The output is not returned, so what only it needs is not computed.
                 return observed.run(variables, batch, read=read)[1]

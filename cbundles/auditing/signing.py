@@ -92,7 +92,9 @@ def _has_rows(leaf: Numbers, tokens: int | None) -> bool:
     return tokens is None or (len(leaf.shape) > 1 and leaf.shape[1] == tokens)
 
 
-def _exact(leaf: Shaped[Numbers, "batch ..."], tokens: int | None) -> Float32[Array, "rows columns"]:
+def _exact(
+    leaf: Shaped[Numbers, "batch ..."], tokens: int | None
+) -> Float32[Array, "rows columns"]:
     """The numbers of each row as floats that are different where the numbers are."""
     array = jnp.asarray(leaf)
     rows = array.shape[0] * (tokens or 1)

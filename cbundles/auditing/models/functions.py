@@ -47,9 +47,7 @@ def has_collections(variables: PyTree) -> bool:
     return isinstance(variables, Mapping) and isinstance(variables.get("params"), Mapping)
 
 
-def _of_params(
-    model: Callable[..., PyTree], params: PyTree, call: Call | None
-) -> ModelFunction:
+def _of_params(model: Callable[..., PyTree], params: PyTree, call: Call | None) -> ModelFunction:
     def function(params: PyTree, batch: PyTree) -> PyTree:
         if call is not None:
             return call(functools.partial(model, params), batch)
