@@ -102,7 +102,7 @@ class ComingBatches:
 def batches_of(inputs: Any, samples: int, picked: Picked, *, whole: bool) -> Batches:
     """The batches of inputs with so many labels. picked: which samples are looked at twice.
     whole: all samples are one batch. Raises ValueError where inputs and labels do not fit."""
-    leaves = jax.tree.leaves(inputs)
+    leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: isinstance(leaf, Iterator))
     if not leaves:
         raise ValueError("inputs are empty")
     if all(hasattr(leaf, "shape") for leaf in leaves):

@@ -50,30 +50,30 @@ def sentences(
     if any(layer.diverged for layer in (input_layer, *layers)):
         return ()
     found = [
-        *_other_learning_rates(layers, scans),
-        _other_weight(layers, scans, other_weight) if other_weight else None,
+        *(_other_scales(layers, scans, other_weight) if scans else []),
         _other_samples(input_layer, layers),
         _a_single_pair(input_layer, layers),
     ]
     return tuple(sentence for sentence in found if sentence is not None)
 
 
-def _other_learning_rates(layers: Sequence[Layer], scans: Sequence[Scan]) -> list[str | None]:
-    if not scans:
-        return []
+def _other_scales(
+    layers: Sequence[Layer], scans: Sequence[Scan], other_weight: str | None
+) -> list[str | None]:
+    """Another learning rate, batch size or weight, on the part of the samples that was scanned."""
     now = first_conflict(layers, [scan.conflicts_at(0) for scan in scans])
     lower = first_conflict(layers, [scan.conflicts_at(A_FACTOR_OF_TEN) for scan in scans])
     higher = first_conflict(layers, [scan.conflicts_at(-A_FACTOR_OF_TEN) for scan in scans])
-    return [
+    found = [
         _changed("with a tenth of the learning rate, or ten times the batch size", now, lower),
         _changed("with ten times the learning rate, or a tenth of the batch size", now, higher),
     ]
-
-
-def _other_weight(layers: Sequence[Layer], scans: Sequence[Scan], other: str) -> str | None:
-    now = first_conflict(layers, [scan.conflicts_at(0) for scan in scans])
-    then = first_conflict(layers, [scan.conflicts_beside_other_weight() for scan in scans])
-    return _changed(f"measured beside {other}", now, then)
+    if other_weight is not None:
+        beside = [scan.conflicts_beside_other_weight() for scan in scans]
+        found.append(
+            _changed(f"measured beside {other_weight}", now, first_conflict(layers, beside))
+        )
+    return found
 
 
 def _other_samples(input_layer: Layer, layers: Sequence[Layer]) -> str | None:

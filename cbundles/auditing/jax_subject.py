@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from cbundles.arrays import Numbers
 from cbundles.auditing.subject import Reducer, Sites
-from cbundles.observe import Observed, Selector, observe
+from cbundles.observe import Observed, Selector, Site, observe
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class JaxSubject:
     def __init__(self, model: ModelFunction) -> None:
         self.model = model
         self._observed: dict[Hashable, Observed] = {}
+        self._axes: dict[Hashable, dict[str, int]] = {}
         self._programs: dict[Hashable, Callable[..., Any]] = {}
 
     @property
@@ -47,27 +51,31 @@ class JaxSubject:
 
     def sites(self, batch: PyTree) -> Sites:
         observed = self._observe(batch)
+        axes = self._batch_axes(batch)
+        found = [_batch_first(site, axes[site.name]) for site in observed.sites]
         readers = None
         if self.model.trainable:
             first = len(jax.tree.leaves(self.model.variables))
             data = range(first, first + len(jax.tree.leaves(batch)))
-            found = observed.consumers(self.model.trainable.keys(), data)
+            reading = observed.consumers(self.model.trainable.keys(), data)
             readers = {
                 site: tuple(self.model.trainable[leaf] for leaf in sorted(leaves))
-                for site, leaves in found.items()
+                for site, leaves in reading.items()
             }
-        return Sites(observed.sites, observed.skipped, readers)
+        return Sites(tuple(found), observed.skipped, readers)
 
     def reduce(
         self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
     ) -> dict[str, PyTree]:
         key = _form(batch), tuple(sites), reducer
         if key not in self._programs:
-            observed = self._observe(batch)
+            observed, axes = self._observe(batch), self._batch_axes(batch)
 
             def program(variables: PyTree, batch: PyTree, arguments: PyTree) -> dict[str, PyTree]:
                 def reader(site: str) -> Callable[[Numbers], PyTree]:
-                    return lambda value: reducer(site, value, arguments)
+                    return lambda value: reducer(
+                        site, jnp.moveaxis(value, axes[site], 0), arguments
+                    )
 
                 read: dict[Selector | Sequence[Selector], Callable[..., PyTree]]
                 read = {site: reader(site) for site in sites}
@@ -76,6 +84,24 @@ class JaxSubject:
 
             self._programs[key] = jax.jit(program)
         return self._programs[key](self.model.variables, batch, arguments)
+
+    def _batch_axes(self, batch: PyTree) -> dict[str, int]:
+        """Which axis of each site's value is that of the samples: the first one that grows when the
+        batch does. Not always the first of all: ``jax.vmap`` moves axes as it likes."""
+        form = _form(batch)
+        if form not in self._axes:
+            sites = self._observe(batch).sites
+            larger: tuple[Site, ...] = ()
+            # A model may be made for batches of one size, or be another program for others.
+            with contextlib.suppress(ValueError):
+                larger = self._observe(jax.tree.map(_one_sample_more, batch)).sites
+            if [site.name for site in larger] != [site.name for site in sites]:
+                larger = sites
+            self._axes[form] = {
+                site.name: _first_difference(site.shape, other.shape)
+                for site, other in zip(sites, larger, strict=True)
+            }
+        return self._axes[form]
 
     def _observe(self, batch: PyTree) -> Observed:
         form = _form(batch)
@@ -90,6 +116,22 @@ class JaxSubject:
                     f"{type(error).__name__}: {reason}"
                 ) from error
         return self._observed[form]
+
+
+def _one_sample_more(leaf: Numbers) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((leaf.shape[0] + 1, *leaf.shape[1:]), leaf.dtype)
+
+
+def _first_difference(shape: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """The first axis of different lengths; 0 where there is none."""
+    pairs = enumerate(zip(shape, other, strict=False))
+    return next((axis for axis, (size, larger) in pairs if size != larger), 0)
+
+
+def _batch_first(site: Site, axis: int) -> Site:
+    """A site as its reducer sees it: the axis of the samples is the first."""
+    rest = site.shape[:axis] + site.shape[axis + 1 :]
+    return dataclasses.replace(site, shape=site.shape[axis : axis + 1] + rest)
 
 
 def _form(batch: PyTree) -> Hashable:

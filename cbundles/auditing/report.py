@@ -24,7 +24,7 @@ from cbundles.observe import Skipped
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-NARROWEST, WIDEST = 72, 120  # columns of a terminal
+NARROWEST, WIDEST = 80, 120  # columns of a terminal
 
 
 class ConflictingBundle(NamedTuple):

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cbundles.arrays import Numbers
@@ -36,12 +34,10 @@ class Amplitude(NamedTuple):
 
 def largest_weights(parameters: Mapping[str, Numbers]) -> dict[str, float]:
     """The largest absolute number of each parameter."""
-
-    def largest(parameter: Numbers) -> jax.Array:
-        return jnp.max(jnp.abs(parameter.astype(jnp.float32)), initial=0.0)
-
-    program = jax.jit(lambda tree: {name: largest(leaf) for name, leaf in tree.items()})
-    return {name: float(value) for name, value in program(dict(parameters)).items()}
+    return {
+        name: float(np.abs(np.asarray(parameter, np.float32)).max(initial=0.0))
+        for name, parameter in parameters.items()
+    }
 
 
 def largest_of_model(largest: Mapping[str, float]) -> Amplitude:
