@@ -120,6 +120,7 @@ def test_divergence_is_not_headroom():
     ("bits", "words"),
     [
         (5.0, "conflicts below a learning rate of 3.1e-05: 5 bits of headroom"),
+        (1.0, "conflicts below a learning rate of 0.0005: 1 bit of headroom"),
         (-3.0, "conflicts already, by 3 bits"),
         (-10.5, "conflicts already, by more than 10 bits"),
         (14.0, "14 bits of headroom or more"),

@@ -130,13 +130,13 @@ def test_one_outlier_decides_for_all_layers():
     assert begins("That weight is ", found.verdict)
     choice = (
         "It hangs on a choice: measured beside the largest weight of the layer that reads the "
-        "activation no layer would conflict."
+        "activation, no layer would conflict."
     )
     assert choice in found.verdict
     other = audit(params, inputs, amplitude="consumer")
     assert other.verdict[0] == NOTHING
     assert begins(
-        "It hangs on a choice: measured beside the largest weight of the whole model layers would "
+        "It hangs on a choice: measured beside the largest weight of the whole model, layers would "
         "conflict, from relu on.",
         other.verdict,
     )
@@ -179,11 +179,11 @@ def test_a_factor_of_ten_in_the_learning_rate_or_the_batch_size():
     close = audit(healthy(), learning_rate=near)
     assert close.first_conflict is None
     hint = "It hangs on a choice: with a tenth of the learning rate, or ten times the batch size"
-    assert begins(f"{hint} layers would conflict, from relu", close.verdict)
+    assert begins(f"{hint}, layers would conflict, from relu", close.verdict)
     beyond = audit(healthy(), learning_rate=near / 4)
     assert beyond.first_conflict is not None
     hint = "It hangs on a choice: with ten times the learning rate, or a tenth of the batch size"
-    assert begins(f"{hint} no layer would conflict", beyond.verdict)
+    assert begins(f"{hint}, no layer would conflict", beyond.verdict)
 
 
 def chosen_rows(*pairs):
@@ -216,7 +216,7 @@ def test_half_of_the_samples():
     found = cbundles.audit(identity, chosen_rows(*pairs), labels, params=np.ones(WIDTH, np.float32))
     assert found.first_conflict == "relu"
     assert (
-        "It hangs on a choice: with half of the samples no layer would conflict." in found.verdict
+        "It hangs on a choice: with half of the samples, no layer would conflict." in found.verdict
     )
 
 

@@ -104,7 +104,7 @@ def _changed(choice: str, now: str | None, then: str | None) -> str | None:
     if now == then:
         return None
     if then is None:
-        return f"{choice} no layer would conflict"
+        return f"{choice}, no layer would conflict"
     if now is None:
-        return f"{choice} layers would conflict, from {then} on"
-    return f"{choice} conflicts would begin in {then}, not in {now}"
+        return f"{choice}, layers would conflict, from {then} on"
+    return f"{choice}, conflicts would begin in {then}, not in {now}"

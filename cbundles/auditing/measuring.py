@@ -73,7 +73,7 @@ class Measuring:
         """The inputs and all layers, without headroom."""
         scales = {name: self._scale(value) for name, value in self._amplitudes().items()}
         signed = _Signed(len(labels))
-        reducer = functools.partial(signing.sign_once, rows=self.setting.rows)
+        reducer = signing.SIGN_ONCE[self.setting.rows]
         for start, batch in batches:
             keys = self._keys(batch)
             first_row = start * (self.tokens or 1)
@@ -111,7 +111,7 @@ class Measuring:
             for name, value in self._amplitudes().items()
         }
         signed = _Signed(len(picked_rows))
-        reducer = functools.partial(signing.sign_at_scales, rows=self.setting.rows)
+        reducer = signing.SIGN_AT_SCALES[self.setting.rows]
         for start, batch, picked in self._batches_of_part(batches, part):
             how = Signing(scales, self._keys(batch), picked)
             reduced = self.subject.reduce(batch, self.names, reducer, how)

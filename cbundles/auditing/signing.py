@@ -63,6 +63,11 @@ def _rows_of(value: Shaped[Numbers, "batch ..."], how: Signing, rows: str) -> Ar
     return array.reshape(math.prod(array.shape[:axes]), -1)
 
 
+# One reducer each, so that a model's program is compiled for it once.
+SIGN_ONCE = {rows: functools.partial(sign_once, rows=rows) for rows in ROWS}
+SIGN_AT_SCALES = {rows: functools.partial(sign_at_scales, rows=rows) for rows in ROWS}
+
+
 @functools.partial(jax.jit, static_argnames="tokens")
 def sign_inputs(
     batch: PyTree, exact: Scale, keys: UInt32[Array, " keys"], *, tokens: int | None

@@ -71,10 +71,10 @@ class Headroom:
         if self.bits < LOWEST:
             return f"conflicts already, by more than {-LOWEST:g} bits"
         if self.conflicting:
-            return f"conflicts already, by {-self.bits:g} bits"
+            return f"conflicts already, by {_bits(-self.bits)}"
         return (
             f"conflicts below a learning rate of {self.lowest_learning_rate:.2g}: "
-            f"{self.bits:g} bits of headroom"
+            f"{_bits(self.bits)} of headroom"
         )
 
 
@@ -145,6 +145,10 @@ def bits_of_headroom(
     if not conflicts.any():
         return HIGHEST
     return float(BITS[int(np.argmax(conflicts))] - STEP)
+
+
+def _bits(number: float) -> str:
+    return "1 bit" if number == 1 else f"{number:g} bits"
 
 
 @functools.partial(jax.jit, static_argnums=4)

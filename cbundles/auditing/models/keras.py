@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import sys
-from collections.abc import Iterator
 from typing import Any
 
-import jax
 from jaxtyping import Array, PyTree
 
 from cbundles.auditing.jax_subject import ModelFunction
@@ -36,25 +32,8 @@ def model_function(model: Any, call: Call | None) -> ModelFunction:
 
     def function(numbers: list[Array], batch: PyTree) -> PyTree:
         replaced = list(zip(variables, numbers, strict=True))
-        with keras.StatelessScope(state_mapping=replaced), _scopes(keras.Layer):
+        with keras.StatelessScope(state_mapping=replaced):
             return model(batch, training=False) if call is None else call(model, batch)
 
     trainable = {number: one.path for number, one in enumerate(model.trainable_variables)}
     return ModelFunction(function, [one.value for one in variables], trainable)
-
-
-@contextlib.contextmanager
-def _scopes(layer_class: Any) -> Iterator[None]:
-    """Inside, a call of a layer opens a scope with its name, which Keras itself does not."""
-    plain = layer_class.__call__
-
-    @functools.wraps(plain)
-    def scoped(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with jax.named_scope(self.name):
-            return plain(self, *args, **kwargs)
-
-    layer_class.__call__ = scoped
-    try:
-        yield
-    finally:
-        layer_class.__call__ = plain
