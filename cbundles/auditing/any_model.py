@@ -25,7 +25,7 @@ from cbundles.auditing.batches import (
 )
 from cbundles.auditing.choices import Scan
 from cbundles.auditing.findings import Findings, Layer
-from cbundles.auditing.measuring import Measuring, Setting
+from cbundles.auditing.measuring import SCANNED_ROWS, Measuring, Setting
 from cbundles.auditing.models import Call, subject_of
 from cbundles.auditing.report import Audit
 from cbundles.auditing.selection import chosen_sites
@@ -37,7 +37,6 @@ from cbundles.bundles.result import MIN_NORMAL, checked_number, checked_whole
 from cbundles.errors import did_you_mean
 
 BATCH_NORMS = ("running", "batch")
-SCANNED_ROWS = 512  # at many learning rates: for a conflict rate enough
 
 
 def audit(
