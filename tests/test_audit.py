@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 
 import brute_force
 import flax.linen as nn
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from conftest import ROOT
 from flax import nnx
 
 import cbundles
@@ -422,3 +424,14 @@ def test_wrong_input_is_a_sentence(unchecked):
     assert 'rows="tokens": no input has a second axis' in refused(
         inputs=VECTORS[:, 0], rows="tokens"
     )
+
+
+def test_the_page_of_examples_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "audit.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) > 4
+    names: dict[str, object] = {}
+    for example in examples:
+        exec(compile(example, "docs/audit.md", "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"audit.png", "audit.csv", "bundles.png"}

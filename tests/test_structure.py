@@ -99,6 +99,7 @@ def test_imports_point_one_way():
         (["--help"], 0),
         (["--version"], 0),
         (["sweep", "--help"], 0),
+        (["audit", "my_models:build"], 2),
         (["report", "nowhere"], 2),
         (["reproduce", str(ROOT / "configs/reproduce/cpu.yaml"), "--plan"], 0),
         (["autotune", "--dataset", "cifar10", "--plan"], 0),
