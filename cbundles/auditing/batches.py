@@ -115,7 +115,7 @@ def batches_of(inputs: Any, samples: int, picked: Picked, *, whole: bool) -> Bat
         if not is_list_of_batches:
             found = ", ".join(map(str, dict.fromkeys(lengths)))
             raise ValueError(f"inputs have {found} samples, but there are {samples} labels")
-    elif not isinstance(inputs, Iterable) or isinstance(inputs, (str, bytes, dict)):
+    elif not isinstance(inputs, Iterable) or isinstance(inputs, (str, bytes, dict, list, tuple)):
         raise ValueError(f"inputs must be arrays, or batches of arrays, not {type(inputs)}")
     if whole:
         raise ValueError(

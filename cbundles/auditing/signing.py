@@ -40,9 +40,17 @@ def sign_once(
     site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
 ) -> UInt32[Array, "4 rows"]:
     """The signatures of a value at one scale."""
-    return bundles.signature(
-        _rows_of(value, how, rows), how.scales[site], jnp.asarray(how.keys), Equality()
-    )
+    scale, activations = how.scales[site], _rows_of(value, how, rows)
+
+    def signed(activations: Array) -> Array:
+        return bundles.signature(activations, scale, jnp.asarray(how.keys), Equality())
+
+    def never(activations: Array) -> Array:
+        return jnp.zeros((4, len(activations)), jnp.uint32)
+
+    # What a `cond` is given is in memory. XLA would else compute a value once more where it is
+    # signed: behind a normalisation, which broadcasts, that took ten times as long.
+    return jax.lax.cond(jnp.asarray(scale.opaque_zero) == 0, signed, never, activations)
 
 
 def sign_at_scales(
