@@ -1,6 +1,7 @@
 """cbundles: find the layers that keep a deep classifier from learning, after one epoch.
 
 >>> from cbundles import bundle_entropy          # the metric, for your own activations
+>>> from cbundles import audit                   # the metric, for all layers of your own model
 >>> from cbundles import load                    # a trained network, as a Flax module
 >>> from cbundles.observe import observe         # values inside any JAX function
 >>> from cbundles.optim import ranger            # the paper's optimizer, for optax
@@ -13,16 +14,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cbundles import bundles, observe, optim
-    from cbundles.bundles import Bundles, bundle_entropy
+    from cbundles.auditing import Audit, audit
+    from cbundles.bundles import Bundles, Headroom, bundle_entropy, headroom
     from cbundles.networks.saved import load
 
 __version__ = "0.1.0"
-__all__ = ["Bundles", "__version__", "bundle_entropy", "bundles", "load", "observe", "optim"]
+__all__ = [
+    "Audit",
+    "Bundles",
+    "Headroom",
+    "__version__",
+    "audit",
+    "bundle_entropy",
+    "bundles",
+    "headroom",
+    "load",
+    "observe",
+    "optim",
+]
 
 # Where a name comes from. JAX is imported when it is needed, not before.
 HOMES = {
+    "Audit": "cbundles.auditing",
     "Bundles": "cbundles.bundles",
+    "Headroom": "cbundles.bundles",
+    "audit": "cbundles.auditing",
     "bundle_entropy": "cbundles.bundles",
+    "headroom": "cbundles.bundles",
     "load": "cbundles.networks.saved",
 }
 MODULES = ("bundles", "observe", "optim")

@@ -174,6 +174,58 @@ def measure(
 
 
 @app.command()
+@with_flags("data_dir", "manual_dir", "as_json")
+def audit(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="PACKAGE.MODULE:FUNCTION|RUN",
+            help="A function that returns a model, or a model and its params; it is looked for "
+            "from here. Or the folder of a sweep that kept networks.",
+        ),
+    ],
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A data set, or folder:PATH, for a model."),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Training images that are looked at.")] = 2048,
+    layers: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Names, patterns or kinds, with commas [outputs]."),
+    ] = None,
+    amplitude: Annotated[
+        str, typer.Option(help="The weight that sets the scale: global, consumer or a number.")
+    ] = "global",
+    learning_rate: Annotated[
+        float | None, typer.Option(help="With which the model is trained [1e-3; of a RUN its own].")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Likewise [64; of a RUN its own].")
+    ] = None,
+    headroom: Annotated[
+        bool, typer.Option(help="Also say how far each layer is from conflicting.")
+    ] = True,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a picture, such as audit.png.")
+    ] = None,
+    *,
+    flags: Flags,
+) -> None:
+    """Which layers of your own model conflict, how far are the others from it, and why?"""
+    from cbundles.commands.audit import AuditModel, AuditRun, Choices
+
+    choices = Choices.of_typed(
+        samples, layers, amplitude, learning_rate, batch_size, headroom, plot
+    )
+    if Path(model).is_dir():
+        if dataset is not None:
+            raise InputError("audit RUN: its networks have their own data; leave out --dataset")
+        _execute(AuditRun.of_folder(Path(model), choices), flags)
+    else:
+        _execute(AuditModel.of_name(model, dataset, choices), flags)
+
+
+@app.command()
 @with_flags(*TRAINING, "keep_weights")
 def grow(
     config_file: Annotated[

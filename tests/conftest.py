@@ -22,7 +22,17 @@ from hypothesis import HealthCheck, settings
 # tests, as mypy reads them (an int is a float too). The rest of `observe` is about programs, not
 # arrays, and its many small calls would slow the tests by another 5 %. This must come before
 # anything of cbundles is imported.
-CHECKED = ("bundles", "measure", "networks", "observe.observed", "optim", "train")
+CHECKED = (
+    "auditing.counting",
+    "auditing.signing",
+    "auditing.weights",
+    "bundles",
+    "measure",
+    "networks",
+    "observe.observed",
+    "optim",
+    "train",
+)
 check = beartype(conf=BeartypeConf(is_pep484_tower=True))
 jaxtyping.install_import_hook([f"cbundles.{name}" for name in CHECKED], "conftest.check")
 

@@ -80,3 +80,20 @@ def leader_ids(activations: np.ndarray, factor: np.float32, gamma: float) -> np.
             ids.append(len(leaders))
             leaders.append(row)
     return np.array(ids)
+
+
+def headroom(
+    activations: np.ndarray,
+    labels: np.ndarray,
+    amplitude: float,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    own: float = 0.0,
+) -> float:
+    """The first half bit by which the learning rate may not fall, less half a bit; 14 if none."""
+    for half_bits in range(-20, 29):
+        rate = learning_rate / 2 ** (half_bits / 2)
+        ids = bundle_ids(weight_update(activations, amplitude, rate, batch_size))
+        if conflict_rate(ids, labels) > own + 0.001:
+            return (half_bits - 1) / 2
+    return 14.0

@@ -712,6 +712,45 @@ def test_nnx_scan():
     np.testing.assert_allclose(result, model(x), rtol=1e-6)
 
 
+# Which parameters read a value
+
+
+def readers_of(function, variables, x):
+    """Names of the parameters that read each site, joined by spaces."""
+    observed = observe(function, variables, x)
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
+    found = observed.consumers(range(len(leaves)), [len(leaves)])
+    return {site: " ".join(sorted(names[leaf] for leaf in read)) for site, read in found.items()}
+
+
+def test_the_next_layer_reads_an_activation():
+    _, variables, x, _ = resnet()
+    found = readers_of(ResNet().apply, variables, x)
+    assert found["ResNet/stem/convolution"] == found["ResNet/relu"]
+    assert found["ResNet/relu"] == "params/block1/conv1/kernel"
+    assert found["ResNet/block1/relu"] == "params/block1/conv2/kernel"
+    # What becomes a sum is read by what reads the sum.
+    next_block = "params/block2/conv1/kernel params/block2/conv_skip/kernel"
+    for name in ("branch", "sum", "relu#2"):
+        assert found[f"ResNet/block1/{name}"] == next_block
+    # Inside a scan all repetitions are one; what comes after the scan reads the last.
+    assert found["ResNet/rest/relu"] == "params/rest/conv2/kernel"
+    assert found["ResNet/rest/relu#2"] == "params/head/kernel params/rest/conv1/kernel"
+    assert found["ResNet/head/linear"] == ""
+
+
+def test_readers_of_a_plain_function():
+    def function(params, x):
+        scores = jnp.tanh(x @ params["query"]) @ jnp.tanh(x @ params["key"].T).T
+        return jax.checkpoint(lambda v: jax.nn.softmax(scores) @ v @ params["out"])(x)
+
+    params = {name: normal(4, 4) for name in ("query", "key", "out")}
+    found = readers_of(function, params, x=normal(5, 4))
+    assert found["tanh"] == found["tanh#2"] == found["linear"] == "out"
+    assert readers_of(mlp, MLP, normal(3, 4))["sum"] == "1"
+
+
 # Errors
 
 

@@ -1,25 +1,39 @@
 """The metric: which samples does a layer make indistinguishable, and how much do they conflict?
 
 `equality` turns each activation into a signature, `entropy` sorts signatures into bundles and
-computes their entropy, `result` is what users call.
+computes their entropy, `result` and `headroom` are what users call.
 """
 
 from cbundles.bundles.entropy import Layer, largest_entropy, partition, partition_layers
 from cbundles.bundles.equality import RULES, Equality, Scale, draw_keys, signature
+from cbundles.bundles.headroom import (
+    NEGLIGIBLE,
+    Headroom,
+    bits_of_headroom,
+    headroom,
+    scales_of_scan,
+    signatures_of_scan,
+)
 from cbundles.bundles.result import MAX_SALTS, Bundles, CollisionError, bundle_entropy
 
 __all__ = [
     "MAX_SALTS",
+    "NEGLIGIBLE",
     "RULES",
     "Bundles",
     "CollisionError",
     "Equality",
+    "Headroom",
     "Layer",
     "Scale",
+    "bits_of_headroom",
     "bundle_entropy",
     "draw_keys",
+    "headroom",
     "largest_entropy",
     "partition",
     "partition_layers",
+    "scales_of_scan",
     "signature",
+    "signatures_of_scan",
 ]

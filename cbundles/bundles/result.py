@@ -181,18 +181,13 @@ def bundle_entropy(
     >>> result.conflicting_pairs
     [(0, 1)]
     """
-    chosen = Equality(equality, _number("gamma", gamma, at_least=0), resolution)
-    num_classes, batch_size = _whole("num_classes", num_classes), _whole("batch_size", batch_size)
-    rows, classes = _checked(activations, labels, num_classes)
+    chosen = Equality(equality, checked_number("gamma", gamma, at_least=0), resolution)
+    num_classes = checked_whole("num_classes", num_classes)
+    batch_size = checked_whole("batch_size", batch_size)
+    rows, classes = checked_rows(activations, labels, num_classes)
     if equality == "weight_amplitude":
-        if amplitude is None:
-            raise ValueError(
-                "amplitude is missing: the largest absolute trainable weight of the whole model, "
-                "max(abs(leaf).max() for leaf in jax.tree.leaves(params))"
-            )
-        most = float(jnp.finfo(resolution).max)
-        amplitude = _number("amplitude", amplitude, at_least=0, at_most=most)
-    learning_rate = _number("learning_rate", learning_rate, at_least=MIN_NORMAL)
+        amplitude = checked_amplitude(amplitude, resolution)
+    learning_rate = checked_number("learning_rate", learning_rate, at_least=MIN_NORMAL)
     scale = Scale.of(amplitude or 0.0, learning_rate, batch_size)
     for salt in range(MAX_SALTS):
         keys = draw_keys(rows[0].size, salt)
@@ -232,7 +227,7 @@ class CollisionError(RuntimeError):
         super().__init__(f"{MAX_SALTS} independent fingerprints collided; please report this input")
 
 
-def _checked(
+def checked_rows(
     activations: Float[Numbers, "samples *features"],
     labels: Integer[Numbers, " samples"] | Sequence[int],
     num_classes: int,
@@ -261,7 +256,18 @@ def _checked(
     return activations, classes.astype(np.int32)
 
 
-def _number(
+def checked_amplitude(amplitude: float | None, resolution: str) -> float:
+    """The largest weight, which a number of this format can hold. Raises ValueError."""
+    if amplitude is None:
+        raise ValueError(
+            "amplitude is missing: the largest absolute trainable weight of the whole model, "
+            "max(abs(leaf).max() for leaf in jax.tree.leaves(params))"
+        )
+    most = float(jnp.finfo(resolution).max)
+    return checked_number("amplitude", amplitude, at_least=0, at_most=most)
+
+
+def checked_number(
     name: str,
     value: SupportsFloat,
     *,
@@ -277,7 +283,7 @@ def _number(
     return number
 
 
-def _whole(name: str, value: SupportsIndex) -> int:
+def checked_whole(name: str, value: SupportsIndex) -> int:
     try:
         number = 0 if isinstance(value, bool) else operator.index(value)
     except TypeError:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Int64
 
 from cbundles.chance import HELD_OUT, PROBE_SET, generator
 from cbundles.config import Data, Probe
@@ -48,13 +49,9 @@ def place(dataset: Dataset, data: Data, probe: Probe, held_out: float = 0.0) -> 
     augmentation = augment.pipeline_for(data)
     canvas = jax.jit(augment.canvas, static_argnums=1)(dataset.train_images, augmentation)
     chance = generator(probe.seed, PROBE_SET)
-    available = len(dataset.train_labels)
-    count = probe.count(available)
-    rows = np.arange(count)
-    if probe.selection == "uniform" and count < available:
-        rows = chance.choice(available, count, replace=False)
+    rows = probe_rows(probe, len(dataset.train_labels), chance)
     if probe.images == "augmented":
-        draws = augment.draw(chance, count, augmentation)
+        draws = augment.draw(chance, len(rows), augmentation)
         images = augment.view(canvas, jnp.asarray(rows), draws, augmentation)
     else:
         images = jnp.asarray(dataset.train_images[rows])
@@ -65,6 +62,16 @@ def place(dataset: Dataset, data: Data, probe: Probe, held_out: float = 0.0) -> 
         probe=Examples(images, jnp.asarray(dataset.train_labels[rows])),
         held_out=apart,
     )
+
+
+def probe_rows(
+    probe: Probe, available: int, chance: np.random.Generator
+) -> Int64[np.ndarray, " samples"]:
+    """Which of the training images are the probe set. chance: of `PROBE_SET`."""
+    count = probe.count(available)
+    if probe.selection == "uniform" and count < available:
+        return chance.choice(available, count, replace=False)
+    return np.arange(count)
 
 
 def _split(dataset: Dataset, share: float) -> tuple[Dataset, Examples]:

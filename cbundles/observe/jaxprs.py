@@ -241,7 +241,7 @@ def bind_scan(
 ) -> tuple[list[Value], PyTree]:
     """A scan with another body: ``body(values, extra) -> (results, collected)``, where extra has a
     leading axis to walk along. Returns the scan's own results, and what was collected, stacked."""
-    constants, carried = _scan_sizes(step)
+    constants, carried = scan_sizes(step)
     fixed = values[:constants]
     start, along = values[constants : constants + carried], values[constants + carried :]
 
@@ -272,7 +272,7 @@ def _scope(step: Step) -> contextlib.AbstractContextManager[None]:
     return jax.named_scope(step.path) if step.path else contextlib.nullcontext()
 
 
-def _scan_sizes(step: Step) -> tuple[int, int]:
+def scan_sizes(step: Step) -> tuple[int, int]:
     """How many inputs of a scan are constants, and how many carried."""
     params = step.equation.params
     if "ft_in" in params:  # JAX 0.12

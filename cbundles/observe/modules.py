@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 PATH = "_observed_path"
 
 
-def nnx_function(model: nnx.Module) -> tuple[Callable[..., PyTree], PyTree]:
+def nnx_function(
+    model: nnx.Module, call: Callable[..., PyTree] | None = None
+) -> tuple[Callable[..., PyTree], PyTree]:
     """A flax.nnx module as a function of its state, for `observe`, and that state.
 
     Returns ``function(state, *inputs) -> outputs``, in which each module's call stands in a scope
     with the path of its attributes, such as ``blocks/0/conv1``. The model is left as it is: also
-    what it changes in a call, such as running statistics, is changed in a copy.
+    what it changes in a call, such as running statistics, is changed in a copy. call: how it is
+    called, ``call(model, *inputs)``, where that is not ``model(*inputs)``.
     """
     from flax import nnx
 
@@ -31,7 +34,7 @@ def nnx_function(model: nnx.Module) -> tuple[Callable[..., PyTree], PyTree]:
     def function(state: PyTree, *inputs: PyTree) -> PyTree:
         copy = nnx.merge(definition, state)
         with _scopes(dict(nnx.iter_modules(copy))):
-            return copy(*inputs)
+            return copy(*inputs) if call is None else call(copy, *inputs)
 
     return function, state
 

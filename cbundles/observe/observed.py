@@ -6,7 +6,7 @@ import collections
 import dataclasses
 import difflib
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Inexact, PyTree, Shaped
 
 from cbundles.errors import did_you_mean
-from cbundles.observe import jaxprs, sites
+from cbundles.observe import consumers, jaxprs, sites
 from cbundles.observe.interpret import Effects, Interpreter, Read
 from cbundles.observe.jaxprs import Aval
 from cbundles.observe.sites import Found, Site, Skipped
@@ -59,6 +59,16 @@ class Observed:
     def skipped(self) -> tuple[Skipped, ...]:
         """What would be a site if it were not inside something that is evaluated as a whole."""
         return self._found.skipped
+
+    def consumers(
+        self, parameters: Collection[int], data: Collection[int]
+    ) -> dict[str, frozenset[int]]:
+        """The parameters of the layers that read each site's value, by the site's name.
+
+        Both arguments, and what is found, are numbers of leaves among all leaves of the examples:
+        those that are parameters, and those that change from batch to batch.
+        """
+        return consumers.consumers(self._traced.block, self._found.numbers, parameters, data)
 
     def select(self, pattern: Selector = "*", *, kind: str | None = None) -> tuple[Site, ...]:
         """The sites whose names match a pattern, of one kind or of any; in order. None of this kind

@@ -1,0 +1,24 @@
+"""Which layers of a model conflict, how far the others are from it, and why one may believe it.
+
+`audit` takes any model and labelled inputs. How the parts fit:
+
+    any_model   the way of an audit, from a model to an `Audit`: begin here
+    models      models of every library as functions; `subject` says what an audit needs of one
+    batches     inputs, a batch at a time
+    selection   which sites are measured, and why others are not
+    weights     which weight sets the scale
+    measuring   all batches through the model, and what remains of them
+    signing     activations to signatures, while the model runs
+    counting    signatures to bundles, conflict rates and headroom
+    choices     what the verdict hangs on
+    report      `Audit`: what was found; `verdict`, `table` and `pictures` say and show it
+
+docs/audit.md has examples.
+"""
+
+from cbundles.auditing.any_model import audit
+from cbundles.auditing.findings import Layer
+from cbundles.auditing.report import Audit
+from cbundles.auditing.subject import Reducer, Sites, Subject
+
+__all__ = ["Audit", "Layer", "Reducer", "Sites", "Subject", "audit"]

@@ -1,0 +1,169 @@
+"""The way of an audit: from a model and labelled inputs to what its layers do to them.
+
+All inputs pass through the model once, a batch at a time, and of each activation only signatures
+remain. Headroom takes a second pass of a part of the samples, at many learning rates; what it asks
+for, the conflict rate, does not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int32, Integer, PyTree
+
+from cbundles import bundles
+from cbundles.arrays import Numbers
+from cbundles.auditing import choices, signing, weights
+from cbundles.auditing.batches import (
+    CutArrays,
+    batches_of,
+    checked_labels,
+    evenly_spread,
+    length_of,
+)
+from cbundles.auditing.choices import Scan
+from cbundles.auditing.findings import Findings, Layer
+from cbundles.auditing.measuring import SCANNED_ROWS, Measuring, Setting
+from cbundles.auditing.models import Call, subject_of
+from cbundles.auditing.report import Audit
+from cbundles.auditing.selection import chosen_sites
+from cbundles.auditing.signing import ROWS, SAMPLES, TOKENS
+from cbundles.auditing.weights import GLOBAL
+from cbundles.bundles import Headroom
+from cbundles.bundles.headroom import HIGHEST
+from cbundles.bundles.result import MIN_NORMAL, checked_number, checked_whole
+from cbundles.errors import did_you_mean
+
+BATCH_NORMS = ("running", "batch")
+
+
+def audit(
+    model: Any,
+    inputs: Any,
+    labels: Integer[Numbers, "samples ..."] | Sequence[int],
+    *,
+    params: PyTree | None = None,
+    call: Call | None = None,
+    trainable: str | Sequence[str] | None = None,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    num_classes: int | None = None,
+    layers: str | Sequence[str] | None = None,
+    batch_norm: str = "running",
+    amplitude: str | float = GLOBAL,
+    rows: str = SAMPLES,
+    headroom: bool = True,
+) -> Audit:
+    """Which layers of a model conflict, how far the others are from it, and why.
+
+    Nothing is trained, and neither the model nor its state or mode is changed.
+
+    Args:
+        model: a module of flax.nnx; a module of flax.linen, or a function ``f(params, batch)``,
+            with `params`; a Keras 3 model on JAX; a module that is a pytree, as those of Equinox
+            are; or any function of a batch, such as ``jax.vmap(module)``.
+        inputs: arrays, in any pytree, whose first axis is that of the samples; or an iterable of
+            batches of them, which may come only once.
+        labels: whole numbers, one for each sample; with rows="tokens" also one for each token.
+        params: the numbers of a linen module (all its variables, or its parameters alone) or of a
+            function.
+        call: ``call(model, batch) -> output``, where that is not ``model(batch)``.
+        trainable: names of the trainable parameters, or patterns that they match. Otherwise they
+            are all parameters of nnx or Keras; of linen the collection "params"; else all real
+            numbers.
+        learning_rate: with which the model is trained; of a schedule that of the step in question.
+        batch_size: of training.
+        num_classes: if it is not one more than the largest label.
+        layers: names, patterns or kinds of what is measured (`cbundles.observe.KINDS`). Otherwise
+            activations, residual sums, and whatever the model names.
+        batch_norm: "running": as at inference; "batch": all samples are one batch, and normalised
+            by its statistics. Models of nnx are told so; others tell themselves, by `call`.
+        amplitude: the weight that sets the scale: the largest of the whole model, "global", as in
+            the papers; the largest of the layer that reads the activation, "consumer"; a number.
+        rows: what is bundled: "samples", or "tokens", the second axis of inputs and activations.
+        headroom: whether to scan learning rates, on up to 512 of the rows.
+
+    Raises:
+        ValueError: what was given cannot work; the message says why, in a sentence.
+    """
+    setting = _checked_setting(
+        learning_rate, batch_size, batch_norm, rows, weights.checked_choice(amplitude)
+    )
+    array, classes = checked_labels(labels, num_classes)
+    subject = subject_of(
+        model,
+        params=params,
+        call=call,
+        trainable=[trainable] if isinstance(trainable, str) else trainable,
+        batch_norm=batch_norm,
+    )
+    samples = len(array)
+    part = evenly_spread(samples, SCANNED_ROWS if rows == SAMPLES else SCANNED_ROWS // 8)
+    batches = batches_of(inputs, samples, part, whole=setting.whole)
+    tokens = signing.tokens_of(batches.first) if rows == TOKENS else None
+    array = _labels_of_rows(array, tokens)
+
+    largest = weights.largest_weights(subject.parameters)
+    of_model = weights.amplitude_of_model(setting.amplitude, largest)
+    sites = subject.sites(batches.first)
+    chosen, skipped = chosen_sites(sites, layers, length_of(batches.first), tokens)
+    measuring = Measuring(subject, sites, chosen, largest, setting, tokens)
+
+    input_layer, measured = measuring.measure_layers(batches, array, classes)
+    scans: list[Scan] = []
+    if headroom and measured and not input_layer.diverged:
+        scans = measuring.scan_learning_rates(batches, part, input_layer)
+        measured = [
+            _with_headroom(layer, scan, setting)
+            for layer, scan in zip(measured, scans, strict=True)
+        ]
+    other = measuring.other_weight
+    findings = Findings(
+        input=input_layer,
+        layers=tuple(measured),
+        skipped=tuple(skipped),
+        amplitude=of_model,
+        choice=setting.amplitude,
+        learning_rate=setting.learning_rate,
+        batch_size=setting.batch_size,
+        rows=rows,
+        hangs_on=choices.sentences(input_layer, measured, scans, other and other[1]),
+    )
+    return Audit(findings, batches.inputs if isinstance(batches, CutArrays) else None)
+
+
+def _checked_setting(
+    learning_rate: float, batch_size: int, batch_norm: str, rows: str, amplitude: str | float
+) -> Setting:
+    for name, value, valid in (("batch_norm", batch_norm, BATCH_NORMS), ("rows", rows, ROWS)):
+        if value not in valid:
+            raise ValueError(f"{name} = {value!r}: {did_you_mean(value, valid)}")
+    if callable(learning_rate):
+        raise ValueError(
+            "learning_rate is a schedule: say which step is meant, learning_rate=schedule(step)"
+        )
+    rate = checked_number("learning_rate", learning_rate, at_least=MIN_NORMAL * 2**HIGHEST)
+    size = checked_whole("batch_size", batch_size)
+    return Setting(rate, size, batch_norm == "batch", rows, amplitude)
+
+
+def _labels_of_rows(
+    labels: Int32[np.ndarray, "samples ..."], tokens: int | None
+) -> Int32[np.ndarray, " rows"]:
+    """A label for each row. Raises ValueError where there is none."""
+    if labels.ndim == 1:
+        return labels if tokens is None else np.repeat(labels, tokens)
+    if tokens is None or labels.shape[1:] != (tokens,):
+        expected = "(samples,)" if tokens is None else f"(samples,) or (samples, {tokens})"
+        raise ValueError(f"labels must be {expected}, not {labels.shape}")
+    return labels.reshape(-1)
+
+
+def _with_headroom(layer: Layer, scan: Scan, setting: Setting) -> Layer:
+    if layer.diverged:
+        return layer
+    bits = bundles.bits_of_headroom(scan.rates, scan.rate_of_input)
+    found = Headroom(bits, setting.learning_rate)
+    return Layer(**(vars(layer) | {"headroom": found}))

@@ -1,0 +1,154 @@
+"""Labelled inputs, a batch at a time: arrays that are cut into batches, or batches as they come.
+
+Of batches that come only once those samples are kept on the way that are looked at twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jaxtyping import Int32, Int64, Integer, PyTree
+
+from cbundles.arrays import Numbers
+
+AT_ONCE = 256  # samples: their activations are many times the inputs
+
+Picked = Int64[np.ndarray, " picked"]  # numbers of samples, ascending
+
+
+class Batches(Protocol):
+    """Inputs of an audit."""
+
+    @property
+    def first(self) -> PyTree:
+        """The first batch."""
+
+    def __iter__(self) -> Iterator[tuple[int, PyTree]]:
+        """All batches, each with the number of its first sample. Batches may overlap."""
+
+    def some(self, picked: Picked) -> PyTree:
+        """The inputs of some samples; of those that come only once after they all have come."""
+
+
+class CutArrays:
+    """Arrays, cut into batches of one size; the last may overlap the one before it."""
+
+    def __init__(self, inputs: PyTree, samples: int, at_once: int) -> None:
+        self.inputs = inputs
+        self.samples = samples
+        number = -(-samples // at_once)
+        self.size = -(-samples // number)
+
+    @property
+    def first(self) -> PyTree:
+        return self._from(0)
+
+    def __iter__(self) -> Iterator[tuple[int, PyTree]]:
+        for start in range(0, self.samples, self.size):
+            start = min(start, self.samples - self.size)
+            yield start, self._from(start)
+
+    def some(self, picked: Picked) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[picked], self.inputs)
+
+    def _from(self, start: int) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[start : start + self.size], self.inputs)
+
+
+class ComingBatches:
+    """Batches as they come, once."""
+
+    def __init__(self, batches: Iterable[PyTree], samples: int, picked: Picked) -> None:
+        self._coming = iter(batches)
+        self._samples = samples
+        self._picked = picked
+        self._kept: list[PyTree] = []
+        try:
+            self._first = jax.tree.map(np.asarray, next(self._coming))
+        except StopIteration:
+            raise ValueError("inputs: an iterable of batches without any batch") from None
+
+    @property
+    def first(self) -> PyTree:
+        return self._first
+
+    def __iter__(self) -> Iterator[tuple[int, PyTree]]:
+        start = 0
+        for batch in self._all():
+            size = length_of(batch)
+            if start + size > self._samples:
+                raise ValueError(f"inputs: more samples come than the {self._samples} labels")
+            inside = self._picked[(self._picked >= start) & (self._picked < start + size)] - start
+            self._kept.append(jax.tree.map(lambda leaf, inside=inside: leaf[inside], batch))
+            yield start, batch
+            start += size
+        if start != self._samples:
+            raise ValueError(f"inputs: {start} samples came, but there are {self._samples} labels")
+
+    def _all(self) -> Iterator[PyTree]:
+        yield self._first
+        for batch in self._coming:
+            yield jax.tree.map(np.asarray, batch)
+
+    def some(self, picked: Picked) -> PyTree:
+        if not np.array_equal(picked, self._picked):
+            raise ValueError("these samples have not been kept")
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *self._kept)
+
+
+def batches_of(inputs: Any, samples: int, picked: Picked, *, whole: bool) -> Batches:
+    """The batches of inputs with so many labels. picked: which samples are looked at twice.
+    whole: all samples are one batch. Raises ValueError where inputs and labels do not fit."""
+    leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: isinstance(leaf, Iterator))
+    if not leaves:
+        raise ValueError("inputs are empty")
+    if all(hasattr(leaf, "shape") for leaf in leaves):
+        lengths = [leaf.shape[0] if leaf.shape else 0 for leaf in leaves]
+        if set(lengths) == {samples}:
+            return CutArrays(inputs, samples, samples if whole else AT_ONCE)
+        is_list_of_batches = isinstance(inputs, (list, tuple)) and (
+            len(inputs) > 1 and sum(map(length_of, inputs)) == samples
+        )
+        if not is_list_of_batches:
+            found = ", ".join(map(str, dict.fromkeys(lengths)))
+            raise ValueError(f"inputs have {found} samples, but there are {samples} labels")
+    elif not isinstance(inputs, Iterable) or isinstance(inputs, (str, bytes, dict, list, tuple)):
+        raise ValueError(f"inputs must be arrays, or batches of arrays, not {type(inputs)}")
+    if whole:
+        raise ValueError(
+            'batch_norm="batch": all samples are one batch, so inputs must be arrays, not batches'
+        )
+    return ComingBatches(inputs, samples, picked)
+
+
+def checked_labels(
+    labels: Integer[Numbers, "samples ..."] | Sequence[int], num_classes: int | None
+) -> tuple[Int32[np.ndarray, "samples ..."], int]:
+    """Labels as an array, and the number of classes. Raises ValueError for what are no labels."""
+    array = np.asarray(labels)
+    if array.ndim < 1 or array.size == 0:
+        raise ValueError(f"labels must be (samples,) and not empty; they are {array.shape}")
+    if not np.issubdtype(array.dtype, np.integer):
+        raise ValueError(f"labels must be integers, not {array.dtype}")
+    classes = int(array.max()) + 1 if num_classes is None else num_classes
+    if array.min() < 0 or array.max() >= classes:
+        bad = array[(array < 0) | (array >= classes)].flat[0]
+        raise ValueError(f"label {bad} is outside 0..{classes - 1} (num_classes={num_classes})")
+    return array.astype(np.int32), classes
+
+
+def evenly_spread(samples: int, count: int) -> Picked:
+    """So many samples, or all, evenly spread: also where they are sorted by class."""
+    return np.unique(np.linspace(0, samples - 1, min(count, samples)).round().astype(np.int64))
+
+
+def length_of(batch: PyTree) -> int:
+    """How many samples are in a batch."""
+    leaves = jax.tree.leaves(batch)
+    lengths = {np.shape(leaf)[0] if np.ndim(leaf) else 0 for leaf in leaves}
+    if len(lengths) != 1:
+        raise ValueError("inputs: the arrays of a batch must share their first axis")
+    return int(lengths.pop())

@@ -1,0 +1,93 @@
+"""What an audit found, as data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cbundles.auditing.weights import Amplitude
+from cbundles.bundles import NEGLIGIBLE, Bundles, Headroom
+from cbundles.observe import Skipped
+
+INPUT = "input"
+BRANCH = "branch"  # what is in one may conflict without the sum that it goes into doing so
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer, or the inputs themselves.
+
+    name: of its site; of a site in a scan with the number of the repetition, ``stack/relu[3]``.
+    kind: one of `cbundles.observe.KINDS`, or "input".
+    shape: of one row.
+    bundles: which samples it bundles.
+    conflicting: whether its conflict rate is more than 1e-3 above that of the inputs; None: it
+        diverged.
+    amplitude: the weight beside which its activations were told apart; 0 for the inputs, of which
+        only equal ones are bundled.
+    resolution: how far activations must differ for that, in their own units.
+    headroom: None where it was not wanted, and if the layer diverged.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    bundles: Bundles
+    conflicting: bool | None
+    amplitude: float
+    resolution: float
+    headroom: Headroom | None = None
+
+    @property
+    def num_bundles(self) -> int:
+        """As many as there are rows when all are told apart."""
+        return self.bundles.num_bundles
+
+    @property
+    def entropy(self) -> float | None:
+        """Bundle entropy, in nats; None: it diverged."""
+        return self.bundles.entropy
+
+    @property
+    def conflict_rate(self) -> float | None:
+        """The probability that two rows of different classes share a bundle; None: it diverged."""
+        return self.bundles.conflict_rate
+
+    @property
+    def diverged(self) -> bool:
+        """Whether some activation is NaN or infinite."""
+        return self.bundles.diverged
+
+
+@dataclass(frozen=True, eq=False)
+class Findings:
+    """All that an audit found; `report.Audit` shows it."""
+
+    input: Layer
+    layers: tuple[Layer, ...]
+    skipped: tuple[Skipped, ...]
+    amplitude: Amplitude
+    choice: str | float  # of the amplitude
+    learning_rate: float
+    batch_size: int
+    rows: str
+    hangs_on: tuple[str, ...]  # what would change the verdict, in sentences
+
+    @property
+    def first_conflict(self) -> str | None:
+        """The name of the first layer that conflicts; branches do not count."""
+        conflicts = [bool(layer.conflicting) for layer in self.layers]
+        return first_conflict(self.layers, conflicts)
+
+
+def conflicts(rate: float, rate_of_input: float) -> bool:
+    """Whether a layer conflicts more than its inputs do."""
+    return rate > rate_of_input + NEGLIGIBLE
+
+
+def first_conflict(layers: Sequence[Layer], conflicting: Iterable[bool]) -> str | None:
+    """The name of the first of the layers, other than branches, that conflicts."""
+    for layer, one in zip(layers, conflicting, strict=True):
+        if one and layer.kind != BRANCH:
+            return layer.name
+    return None

@@ -1,0 +1,152 @@
+"""Models that JAX traces, observed: of each batch one compiled program leaves the reductions."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PyTree
+
+from cbundles.arrays import Numbers
+from cbundles.auditing.subject import Reducer, Sites
+from cbundles.observe import Observed, Selector, Site, observe
+
+
+@dataclass(frozen=True)
+class ModelFunction:
+    """A model of any library as a function of arrays.
+
+    function: (variables, batch) -> output.
+    variables: all numbers of the model that are arguments.
+    trainable: which leaves of the variables are trainable parameters: their names by their numbers.
+    constants: trainable parameters that are inside the function instead, by their names.
+    """
+
+    function: Callable[[PyTree, PyTree], PyTree]
+    variables: PyTree
+    trainable: Mapping[int, str]
+    constants: Mapping[str, Numbers] = field(default_factory=dict)
+
+
+class JaxSubject:
+    """A `subject.Subject`: a model that JAX traces."""
+
+    def __init__(self, model: ModelFunction) -> None:
+        self.model = model
+        self._observed: dict[Hashable, Observed] = {}
+        self._axes: dict[Hashable, dict[str, int]] = {}
+        self._programs: dict[Hashable, Callable[..., Any]] = {}
+
+    @property
+    def parameters(self) -> Mapping[str, Numbers]:
+        leaves = jax.tree.leaves(self.model.variables)
+        named = {name: leaves[number] for number, name in self.model.trainable.items()}
+        return named | dict(self.model.constants)
+
+    def sites(self, batch: PyTree) -> Sites:
+        observed = self._observe(batch)
+        axes = self._batch_axes(batch)
+        found = [_batch_first(site, axes[site.name]) for site in observed.sites]
+        readers = None
+        if self.model.trainable:
+            first = len(jax.tree.leaves(self.model.variables))
+            data = range(first, first + len(jax.tree.leaves(batch)))
+            reading = observed.consumers(self.model.trainable.keys(), data)
+            readers = {
+                site: tuple(self.model.trainable[leaf] for leaf in sorted(leaves))
+                for site, leaves in reading.items()
+            }
+        return Sites(tuple(found), observed.skipped, readers)
+
+    def reduce(
+        self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
+    ) -> dict[str, PyTree]:
+        key = _form(batch), tuple(sites), reducer
+        if key not in self._programs:
+            observed, axes = self._observe(batch), self._batch_axes(batch)
+
+            def program(variables: PyTree, batch: PyTree, arguments: PyTree) -> dict[str, PyTree]:
+                def reader(site: str) -> Callable[[Numbers], PyTree]:
+                    return lambda value: reducer(
+                        site, jnp.moveaxis(value, axes[site], 0), arguments
+                    )
+
+                read: dict[Selector | Sequence[Selector], Callable[..., PyTree]]
+                read = {site: reader(site) for site in sites}
+                # The output is not returned, so what only it needs is not computed.
+                return observed.run(variables, batch, read=read)[1]
+
+            self._programs[key] = jax.jit(program)
+        return self._programs[key](self.model.variables, batch, arguments)
+
+    def _batch_axes(self, batch: PyTree) -> dict[str, int]:
+        """Which axis of each site's value is that of the samples: the first one that grows when the
+        batch does. Not always the first of all: ``jax.vmap`` moves axes as it likes."""
+        form = _form(batch)
+        if form not in self._axes:
+            sites = self._observe(batch).sites
+            larger: tuple[Site, ...] = ()
+            # A model may be made for batches of one size, or be another program for others.
+            with contextlib.suppress(ValueError):
+                larger = self._observe(jax.tree.map(_one_sample_more, batch)).sites
+            if [site.name for site in larger] != [site.name for site in sites]:
+                larger = sites
+            self._axes[form] = {
+                site.name: _first_difference(site.shape, other.shape)
+                for site, other in zip(sites, larger, strict=True)
+            }
+        return self._axes[form]
+
+    def _observe(self, batch: PyTree) -> Observed:
+        form = _form(batch)
+        if form not in self._observed:
+            try:
+                self._observed[form] = observe(self.model.function, self.model.variables, batch)
+            except Exception as error:  # whatever a model raises
+                given = ", ".join(map(str, jax.tree.leaves(jax.tree.map(_described, batch))))
+                reason = " ".join(str(error).split("\n\n")[0].split())
+                raise ValueError(
+                    f"the model cannot be called with a batch of {given}: "
+                    f"{type(error).__name__}: {reason}"
+                ) from error
+        return self._observed[form]
+
+
+def _one_sample_more(leaf: Numbers) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((leaf.shape[0] + 1, *leaf.shape[1:]), leaf.dtype)
+
+
+def _first_difference(shape: tuple[int, ...], other: tuple[int, ...]) -> int:
+    """The first axis of different lengths; 0 where there is none."""
+    pairs = enumerate(zip(shape, other, strict=False))
+    return next((axis for axis, (size, larger) in pairs if size != larger), 0)
+
+
+def _batch_first(site: Site, axis: int) -> Site:
+    """A site as its reducer sees it: the axis of the samples is the first."""
+    rest = site.shape[:axis] + site.shape[axis + 1 :]
+    return dataclasses.replace(site, shape=site.shape[axis : axis + 1] + rest)
+
+
+def _form(batch: PyTree) -> Hashable:
+    """What a program is compiled for."""
+    leaves, tree = jax.tree.flatten(batch)
+    return tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
+
+
+def _described(leaf: Numbers) -> str:
+    """``float32[256, 28, 28, 1]``."""
+    return f"{leaf.dtype.name}{list(leaf.shape)}"
+
+
+def named_leaves(tree: PyTree, **how: Any) -> list[tuple[str, Any]]:
+    """The leaves of a tree, and their names: the path, joined by "/"."""
+    name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
+    leaves = jax.tree_util.tree_leaves_with_path(tree, **how)
+    return [(name(path), leaf) for path, leaf in leaves]

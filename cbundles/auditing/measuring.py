@@ -1,0 +1,219 @@
+"""Measuring the layers of a model: bundles of all rows, and conflict rates of some of them at many
+learning rates. Of each activation only signatures remain."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Int32, PyTree, UInt32
+
+from cbundles import bundles
+from cbundles.arrays import Numbers
+from cbundles.auditing import counting, signing, weights
+from cbundles.auditing.batches import Batches, CutArrays, Picked, length_of
+from cbundles.auditing.choices import Scan
+from cbundles.auditing.findings import INPUT, Layer, conflicts
+from cbundles.auditing.signing import Signing
+from cbundles.auditing.subject import Sites, Subject
+from cbundles.auditing.weights import CONSUMER, GLOBAL
+from cbundles.bundles import Bundles, Scale
+from cbundles.bundles.headroom import BITS
+from cbundles.observe import Site
+
+SALT = 0
+SCANNED_ROWS = 512  # at many learning rates: enough for a conflict rate
+OTHER_WEIGHT = {
+    GLOBAL: (CONSUMER, "the largest weight of the layer that reads the activation"),
+    CONSUMER: (GLOBAL, "the largest weight of the whole model"),
+}
+
+
+class Setting(NamedTuple):
+    """How layers are judged."""
+
+    learning_rate: float
+    batch_size: int
+    whole: bool  # all samples are one batch
+    rows: str
+    amplitude: str | float
+
+
+@dataclass(frozen=True)
+class Measuring:
+    """A model, and what of it is measured."""
+
+    subject: Subject
+    sites: Sites
+    chosen: Sequence[Site]
+    largest: dict[str, float]
+    setting: Setting
+    tokens: int | None
+
+    @property
+    def names(self) -> list[str]:
+        return [site.name for site in self.chosen]
+
+    @functools.cached_property
+    def other_weight(self) -> tuple[str, str] | None:
+        """The other way to choose the weight that sets the scale, and its words."""
+        choice = self.setting.amplitude
+        if choice not in OTHER_WEIGHT or self.sites.readers is None:
+            return None
+        return OTHER_WEIGHT[str(choice)]
+
+    def measure_layers(
+        self, batches: Batches, labels: Int32[np.ndarray, " rows"], classes: int
+    ) -> tuple[Layer, list[Layer]]:
+        """The inputs and all layers, without headroom."""
+        scales = {name: self._scale(value) for name, value in self._amplitudes().items()}
+        signed = _Signed(len(labels))
+        reducer = signing.SIGN_ONCE[self.setting.rows]
+        for start, batch in batches:
+            keys = self._keys(batch)
+            first_row = start * (self.tokens or 1)
+            own = signing.sign_inputs(batch, signing.EXACT, keys, tokens=self.tokens)
+            signed.put(INPUT, first_row, own)
+            if self.names:
+                reduced = self.subject.reduce(batch, self.names, reducer, Signing(scales, keys))
+                for name, signatures in reduced.items():
+                    signed.put(name, first_row, signatures)
+
+        (own,) = signed.layers(INPUT)
+        input_bundles = counting.bundles_of(own, labels, classes)
+        shape = _shape_of_inputs(batches.first)
+        input_layer = Layer(INPUT, INPUT, shape, input_bundles, None, 0.0, 0.0)
+        layers = []
+        for site in self.chosen:
+            for name, signatures in zip(_names_of(site), signed.layers(site.name), strict=True):
+                found = counting.bundles_of(signatures, labels, classes)
+                layers.append(self._layer(name, site, found, input_layer))
+        return input_layer, layers
+
+    def scan_learning_rates(self, batches: Batches, part: Picked, input_layer: Layer) -> list[Scan]:
+        """The conflict rates of every layer at many learning rates, on some of the samples."""
+        tokens = self.tokens or 1
+        picked_rows = (part[:, None] * tokens + np.arange(tokens)).reshape(-1)
+        labels = input_layer.bundles.labels[picked_rows]
+        classes = input_layer.bundles.num_classes
+        own = counting.conflict_rate_of_some(input_layer.bundles, picked_rows)
+
+        others: dict[str, float] = {}
+        if self.other_weight is not None:
+            others = self._amplitudes(self.other_weight[0])
+        scales = {
+            name: self._scales_of_scan(value, others.get(name))
+            for name, value in self._amplitudes().items()
+        }
+        signed = _Signed(len(picked_rows))
+        reducer = signing.SIGN_AT_SCALES[self.setting.rows]
+        for start, batch, picked in self._batches_of_part(batches, part):
+            how = Signing(scales, self._keys(batch), picked)
+            reduced = self.subject.reduce(batch, self.names, reducer, how)
+            for name, signatures in reduced.items():
+                signed.put(name, start * tokens, signatures)
+
+        scans = []
+        for name in self.names:
+            for signatures in signed.scanned_layers(name, len(BITS) + bool(others)):
+                rates = counting.conflict_rates(signatures, labels, classes)
+                beside_other = float(rates[-1]) if others else None
+                scans.append(Scan(rates[: len(BITS)], beside_other, own))
+        return scans
+
+    def _batches_of_part(
+        self, batches: Batches, part: Picked
+    ) -> Iterable[tuple[int, PyTree, Picked | None]]:
+        """Batches of some samples: where the first is in the part, inputs, and of a batch that has
+        others too, which ones are meant."""
+        if self.setting.whole:  # the statistics of the batch are those of all samples
+            return [(0, batches.first, part)]
+        cut = CutArrays(batches.some(part), len(part), length_of(batches.first))
+        return ((start, batch, None) for start, batch in cut)
+
+    def _amplitudes(self, choice: str | float | None = None) -> dict[str, float]:
+        choice = self.setting.amplitude if choice is None else choice
+        return weights.amplitudes_at(self.names, choice, self.largest, self.sites)
+
+    def _scale(self, amplitude: float) -> Scale:
+        return Scale.of(amplitude, self.setting.learning_rate, self.setting.batch_size)
+
+    def _scales_of_scan(self, amplitude: float, other: float | None) -> Scale:
+        """The scales at all `BITS`, and behind them that beside another weight, if any."""
+        scanned = bundles.scales_of_scan(
+            amplitude, self.setting.learning_rate, self.setting.batch_size
+        )
+        if other is None:
+            return scanned
+        joined: Scale = jax.tree.map(
+            lambda many, one: np.append(many, one), scanned, self._scale(other)
+        )
+        return joined
+
+    def _keys(self, batch: PyTree) -> UInt32[np.ndarray, " keys"]:
+        axes = 1 if self.tokens is None else 2
+        columns = [math.prod(site.shape[axes:]) for site in self.chosen]
+        return _drawn_keys(max([*columns, signing.columns_of_inputs(batch, self.tokens)]))
+
+    def _layer(self, name: str, site: Site, found: Bundles, input_layer: Layer) -> Layer:
+        own, rate = input_layer.conflict_rate, found.conflict_rate
+        amplitude = self._amplitudes()[site.name]
+        return Layer(
+            name=name,
+            kind=site.kind,
+            shape=site.shape[1:] if self.tokens is None else site.shape[2:],
+            bundles=found,
+            conflicting=None if own is None or rate is None else conflicts(rate, own),
+            amplitude=amplitude,
+            resolution=weights.resolution_of(
+                amplitude, self.setting.learning_rate, self.setting.batch_size
+            ),
+        )
+
+
+class _Signed:
+    """Signatures of all rows, put together from those of batches."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows = rows
+        self._arrays: dict[str, UInt32[np.ndarray, "layers 4 rows"]] = {}
+
+    def put(self, name: str, start: int, signatures: UInt32[Numbers, "*layers 4 rows"]) -> None:
+        """Those of a site, of the rows from this one on."""
+        flat = np.asarray(signatures).reshape(-1, 4, signatures.shape[-1])
+        if name not in self._arrays:
+            self._arrays[name] = np.zeros((len(flat), 4, self.rows), np.uint32)
+        self._arrays[name][:, :, start : start + flat.shape[-1]] = flat
+
+    def layers(self, name: str) -> UInt32[np.ndarray, "layers 4 rows"]:
+        """Those of a site; they are forgotten here."""
+        return self._arrays.pop(name)
+
+    def scanned_layers(self, name: str, scales: int) -> UInt32[np.ndarray, "layers scales 4 rows"]:
+        """Those of a site at several scales; they are forgotten here."""
+        return self._arrays.pop(name).reshape(-1, scales, 4, self.rows)
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn_keys(columns: int) -> UInt32[np.ndarray, " keys"]:
+    return bundles.draw_keys(columns, SALT)
+
+
+def _names_of(site: Site) -> list[str]:
+    """A name for each repetition of a site."""
+    if not site.repeats:
+        return [site.name]
+    places = itertools.product(*map(range, site.repeats))
+    return [f"{site.name}[{', '.join(map(str, place))}]" for place in places]
+
+
+def _shape_of_inputs(batch: PyTree) -> tuple[int, ...]:
+    """Of one sample; of several arrays together how many numbers there are."""
+    shapes = [leaf.shape[1:] for leaf in jax.tree.leaves(batch)]
+    return shapes[0] if len(shapes) == 1 else (sum(map(math.prod, shapes)),)

@@ -1,0 +1,84 @@
+"""Models of every library, as something that an audit can observe (`subject.Subject`)."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import flax.linen as nn
+from flax import nnx
+from jaxtyping import PyTree
+
+from cbundles.auditing.jax_subject import JaxSubject, ModelFunction
+from cbundles.auditing.models import functions, keras, linen, nnx_modules
+from cbundles.auditing.models.functions import Call
+from cbundles.auditing.subject import Subject
+from cbundles.errors import did_you_mean
+
+__all__ = ["Call", "subject_of"]
+
+TELL_IT = (
+    'batch_norm="batch": {what} is told so by its own arguments; pass call=lambda model, batch: '
+    "model(batch, ...) in which it is"
+)
+
+
+def subject_of(
+    model: Any,
+    *,
+    params: PyTree | None,
+    call: Call | None,
+    trainable: Sequence[str] | None,
+    batch_norm: str,
+) -> Subject:
+    """A model of any library, ready to be observed; see `audit` for the arguments. Raises
+    ValueError for what is no model, or lacks something."""
+    function = _model_function(model, params, call, batch_norm)
+    if trainable is not None:
+        function = _only_trainable(function, trainable)
+    return JaxSubject(function)
+
+
+def _model_function(
+    model: Any, params: PyTree | None, call: Call | None, batch_norm: str
+) -> ModelFunction:
+    told = batch_norm == "running" or call is not None
+    if isinstance(model, nnx.Module):
+        _without_params(params, "an nnx module")
+        return nnx_modules.model_function(model, call, batch_norm)
+    if isinstance(model, nn.Module):
+        if not told:
+            raise ValueError(TELL_IT.format(what="a linen module"))
+        return linen.model_function(model, params, call)
+    if keras.is_model(model):
+        _without_params(params, "a Keras model")
+        if not told:
+            raise ValueError(TELL_IT.format(what="a Keras model"))
+        return keras.model_function(model, call)
+    if not told:
+        raise ValueError(TELL_IT.format(what="a function"))
+    return functions.model_function(model, params, call)
+
+
+def _without_params(params: PyTree | None, what: str) -> None:
+    if params is not None:
+        raise ValueError(f"params: {what} holds its own weights; leave it out")
+
+
+def _only_trainable(function: ModelFunction, patterns: Sequence[str]) -> ModelFunction:
+    """With fewer trainable parameters. Raises ValueError for a pattern that no name matches."""
+    names = [*function.trainable.values(), *function.constants]
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(f"trainable: no parameter {pattern!r}: {did_you_mean(pattern, names)}")
+
+    def chosen(name: str) -> bool:
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+    return replace(
+        function,
+        trainable={number: name for number, name in function.trainable.items() if chosen(name)},
+        constants={name: value for name, value in function.constants.items() if chosen(name)},
+    )

@@ -1,0 +1,180 @@
+"""`Audit`: what was found, to be read, kept and looked at."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Int64, PyTree
+
+from cbundles.auditing.findings import Findings, Layer
+from cbundles.auditing.table import row_of, text_of
+from cbundles.auditing.verdict import verdict
+from cbundles.auditing.weights import Amplitude, resolution_of
+from cbundles.errors import did_you_mean
+from cbundles.observe import Skipped
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NARROWEST, WIDEST = 80, 120  # columns of a terminal
+
+
+class ConflictingBundle(NamedTuple):
+    """Samples of several classes that a layer bundles.
+
+    samples: their numbers, as they were given; with rows="tokens" those of tokens.
+    classes: how many are of each class, largest first.
+    """
+
+    samples: Int64[np.ndarray, " samples"]
+    classes: dict[int, int]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Audit:
+    """What `audit` found. ``str()`` of it is a table and the verdict in words."""
+
+    findings: Findings
+    inputs: PyTree | None  # where they were given as arrays
+
+    @property
+    def input(self) -> Layer:
+        """Layer 0: its bundles are exactly equal inputs. Where these have different labels, they
+        conflict in every layer, whatever the network does."""
+        return self.findings.input
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """All layers that were measured, in the order in which their values are made."""
+        return self.findings.layers
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Every other site, with the reason why it was not measured."""
+        return self.findings.skipped
+
+    @property
+    def first_conflict(self) -> str | None:
+        """The name of the first layer that conflicts; branches do not count."""
+        return self.findings.first_conflict
+
+    @property
+    def amplitude(self) -> Amplitude:
+        """The weight that sets the scale of the whole model."""
+        return self.findings.amplitude
+
+    @property
+    def resolution(self) -> float:
+        """How far activations must differ to be told apart beside that weight, in their units."""
+        found = self.findings
+        return resolution_of(found.amplitude.value, found.learning_rate, found.batch_size)
+
+    @property
+    def verdict(self) -> list[str]:
+        """What it all means, in sentences."""
+        return verdict(self.findings)
+
+    def __str__(self) -> str:
+        width = shutil.get_terminal_size(fallback=(100, 24)).columns
+        width = min(max(width, NARROWEST), WIDEST)
+        said = [textwrap.fill(sentence, width) for sentence in self.verdict]
+        return "\n".join([text_of(self.findings, width), "", *said])
+
+    def __repr__(self) -> str:
+        return f"<Audit of {len(self.layers)} layers: {self.verdict[0]}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain numbers, text, lists and None, ready for JSON."""
+        found = self.findings
+        return {
+            "samples": len(found.input.bundles.labels),
+            "rows": found.rows,
+            "num_classes": found.input.bundles.num_classes,
+            "learning_rate": found.learning_rate,
+            "batch_size": found.batch_size,
+            "amplitude": {"choice": found.choice, **found.amplitude._asdict()},
+            "resolution": self.resolution,
+            "first_conflict": self.first_conflict,
+            "input": row_of(found.input),
+            "layers": [row_of(layer) for layer in found.layers],
+            "skipped": [
+                {"name": one.name, "kind": one.kind, "reason": one.reason} for one in found.skipped
+            ],
+            "hangs_on": list(found.hangs_on),
+            "verdict": self.verdict,
+        }
+
+    def to_csv(self, path: str | Path) -> Path:
+        """Write a line for the inputs and each layer."""
+        rows = [row_of(layer) for layer in (self.input, *self.layers)]
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([row | {"shape": json.dumps(row["shape"])} for row in rows])
+        return path
+
+    def plot(self, path: str | Path | None = None) -> Figure:
+        """Bundle entropy and headroom along the network; also written to a file, if one is named,
+        such as ``audit.png``."""
+        from cbundles.auditing import pictures
+
+        figure = pictures.along_network(self.findings)
+        if path is not None:
+            pictures.save(figure, path)
+        return figure
+
+    def layer(self, name: str) -> Layer:
+        """The layer of this name. Raises ValueError for any other name."""
+        layers = {layer.name: layer for layer in (self.input, *self.layers)}
+        if name not in layers:
+            raise ValueError(f"no layer {name!r} was measured: {did_you_mean(name, layers)}")
+        return layers[name]
+
+    def bundles(self, layer: str) -> list[ConflictingBundle]:
+        """The conflicting bundles of a layer, largest first."""
+        found = self.layer(layer).bundles
+        order = np.argsort(found.bundle_ids, kind="stable")
+        conflicting = []
+        for samples in np.split(order, np.cumsum(found.sizes)[:-1]):
+            classes, counts = np.unique(found.labels[samples], return_counts=True)
+            if len(classes) > 1:
+                by_size = np.argsort(-counts, kind="stable")
+                counted = {int(classes[place]): int(counts[place]) for place in by_size}
+                conflicting.append(ConflictingBundle(samples, counted))
+        return sorted(conflicting, key=lambda bundle: -len(bundle.samples))
+
+    def show(self, layer: str, path: str | Path | None = None) -> Figure:
+        """The images that a layer bundles although they are of different classes, a bundle in a
+        row, with their labels and numbers. Raises ValueError where the inputs are no images, and
+        for a layer without such bundles."""
+        from cbundles.auditing import pictures
+
+        images = self._images()
+        conflicting = self.bundles(layer)
+        if not conflicting:
+            raise ValueError(f"{layer} has no conflicting bundles")
+        labels = self.input.bundles.labels
+        shown = [(bundle.samples, labels[bundle.samples].tolist()) for bundle in conflicting]
+        figure = pictures.side_by_side(images, shown)
+        if path is not None:
+            pictures.save(figure, path)
+        return figure
+
+    def _images(self) -> np.ndarray:
+        leaves = jax.tree.leaves(self.inputs)
+        for leaf in leaves:
+            grey = leaf.ndim == 3 and min(leaf.shape[1:]) > 1
+            if grey or (leaf.ndim == 4 and leaf.shape[-1] in (1, 3)):
+                return np.asarray(leaf)
+        found = ", ".join(str(leaf.shape) for leaf in leaves) or "batches that came once"
+        raise ValueError(f"show is for images, (samples, height, width, channels), not {found}")

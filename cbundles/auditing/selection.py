@@ -1,0 +1,82 @@
+"""Which sites of a model are measured, and for every other one the reason why it is not.
+
+Unless others are asked for, a layer is what the papers mean by it: the values after nonlinearities
+and residual sums, and whatever the model itself names. A model without any of them is measured at
+its linear maps and convolutions.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+
+from cbundles.auditing.subject import Sites
+from cbundles.errors import did_you_mean
+from cbundles.observe import KINDS, Site, Skipped
+
+BY_DEFAULT = ("named", "activation", "sum")
+MAPS = ("linear", "convolution")
+OUTPUT = "it makes the output, which is no hidden layer"
+NOT_CHOSEN = "left out by layers="
+
+
+def chosen_sites(
+    sites: Sites, layers: str | Sequence[str] | None, samples: int, tokens: int | None
+) -> tuple[list[Site], list[Skipped]]:
+    """The sites that are measured, in order, and what is not.
+
+    Args:
+        sites: all of them, for a batch of so many samples.
+        layers: names, patterns or kinds.
+        tokens: how many of them a sample has, where these are the rows.
+
+    Raises:
+        ValueError: a name, pattern or kind that fits no site.
+    """
+    wanted = _by_default(sites) if layers is None else _asked_for(sites, layers)
+    chosen, skipped = [], list(sites.skipped)
+    for site in sites.found:
+        reason = _why_impossible(site, sites, samples, tokens)
+        if reason is None and site not in wanted:
+            reason = NOT_CHOSEN if layers is not None else _why_not_by_default(site)
+        if reason is None:
+            chosen.append(site)
+        else:
+            skipped.append(Skipped(site.name, site.kind, reason))
+    return chosen, skipped
+
+
+def _by_default(sites: Sites) -> set[Site]:
+    outputs = {site for site in sites.found if site.kind in BY_DEFAULT}
+    return outputs or set(sites.found)
+
+
+def _why_not_by_default(site: Site) -> str:
+    return f'not measured unless asked for, by layers="{site.kind}" or its name'
+
+
+def _asked_for(sites: Sites, layers: str | Sequence[str]) -> set[Site]:
+    wanted: set[Site] = set()
+    for one in [layers] if isinstance(layers, str) else layers:
+        exact = {site for site in sites.found if one in (site.name, site.kind)}
+        fitting = {site for site in sites.found if fnmatch.fnmatchcase(site.name, one)}
+        if not exact | fitting and one not in KINDS:
+            names = [site.name for site in sites.found]
+            raise ValueError(f"layers: no site is {one!r}: {did_you_mean(one, [*names, *KINDS])}")
+        wanted |= exact or fitting
+    return wanted
+
+
+def _why_impossible(site: Site, sites: Sites, samples: int, tokens: int | None) -> str | None:
+    """What keeps a site from being measured."""
+    if not jnp.issubdtype(site.dtype, jnp.floating):
+        return f"its numbers are {site.dtype}, not floating point"
+    if not site.shape or site.shape[0] != samples:
+        return f"no batch axis: its shape is {site.shape} for {samples} samples"
+    if tokens is not None and (len(site.shape) < 2 or site.shape[1] != tokens):
+        return f"no token axis: its shape is {site.shape} for {tokens} tokens a sample"
+    if site.kind in MAPS and sites.readers is not None and not sites.readers[site.name]:
+        return OUTPUT
+    return None

@@ -1,0 +1,118 @@
+"""From activations to signatures, while the model runs: what a row is, and at which scales.
+
+Functions here are reducers (`subject.Reducer`); all numbers that an audit may vary are arguments of
+theirs, so that they are not compiled into the model's program.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Integer, PyTree, Shaped, UInt32
+
+from cbundles import bundles
+from cbundles.arrays import Numbers
+from cbundles.bundles import Equality, Scale
+
+SAMPLES, TOKENS = "samples", "tokens"
+ROWS = (SAMPLES, TOKENS)
+EXACT = Scale.of(0.0, 1.0, 1)  # beside no weight at all, rows are equal when all numbers are
+
+
+class Signing(NamedTuple):
+    """How the values of sites are signed.
+
+    scales: by the name of a site; with a leading axis where there are several.
+    keys: of the fingerprint.
+    picked: which samples of the batch; None: all.
+    """
+
+    scales: dict[str, Scale]
+    keys: UInt32[Numbers, " keys"]
+    picked: Integer[Numbers, " picked"] | None = None
+
+
+def sign_once(
+    site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
+) -> UInt32[Array, "4 rows"]:
+    """The signatures of a value at one scale."""
+    scale, activations = how.scales[site], _rows_of(value, how, rows)
+
+    def signed(activations: Array) -> Array:
+        return bundles.signature(activations, scale, jnp.asarray(how.keys), Equality())
+
+    def never(activations: Array) -> Array:
+        return jnp.zeros((4, len(activations)), jnp.uint32)
+
+    # What a `cond` is given is in memory. XLA would else compute a value once more where it is
+    # signed: behind a normalisation, which broadcasts, that took ten times as long.
+    return jax.lax.cond(jnp.asarray(scale.opaque_zero) == 0, signed, never, activations)
+
+
+def sign_at_scales(
+    site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
+) -> UInt32[Array, "scales 4 rows"]:
+    """The signatures of a value at several scales."""
+    return bundles.signatures_of_scan(
+        _rows_of(value, how, rows), how.scales[site], jnp.asarray(how.keys)
+    )
+
+
+def _rows_of(value: Shaped[Numbers, "batch ..."], how: Signing, rows: str) -> Array:
+    """What is compared: samples, or all tokens of all samples."""
+    array = jnp.asarray(value)
+    if how.picked is not None:
+        array = array[how.picked]
+    axes = 2 if rows == TOKENS else 1
+    return array.reshape(math.prod(array.shape[:axes]), -1)
+
+
+# One reducer each, so that a model's program is compiled for it once.
+SIGN_ONCE = {rows: functools.partial(sign_once, rows=rows) for rows in ROWS}
+SIGN_AT_SCALES = {rows: functools.partial(sign_at_scales, rows=rows) for rows in ROWS}
+
+
+@functools.partial(jax.jit, static_argnames="tokens")
+def sign_inputs(
+    batch: PyTree, exact: Scale, keys: UInt32[Array, " keys"], *, tokens: int | None
+) -> UInt32[Array, "4 rows"]:
+    """The signatures of the inputs themselves, equal where all numbers of two rows are. exact:
+    `EXACT`, as an argument."""
+    parts = [_exact(leaf, tokens) for leaf in jax.tree.leaves(batch) if _has_rows(leaf, tokens)]
+    return bundles.signature(jnp.concatenate(parts, axis=1), exact, keys, Equality())
+
+
+def columns_of_inputs(batch: PyTree, tokens: int | None) -> int:
+    """How many numbers `sign_inputs` compares in each row."""
+    leaves = [leaf for leaf in jax.tree.leaves(batch) if _has_rows(leaf, tokens)]
+    shapes = [jax.eval_shape(lambda leaf: _exact(leaf, tokens), leaf).shape for leaf in leaves]
+    return sum(columns for _, columns in shapes)
+
+
+def tokens_of(batch: PyTree) -> int:
+    """How many tokens a sample has. Raises ValueError where the inputs have no such axis."""
+    for leaf in jax.tree.leaves(batch):
+        if len(leaf.shape) > 1:
+            return int(leaf.shape[1])
+    raise ValueError('rows="tokens": no input has a second axis')
+
+
+def _has_rows(leaf: Numbers, tokens: int | None) -> bool:
+    return tokens is None or (len(leaf.shape) > 1 and leaf.shape[1] == tokens)
+
+
+def _exact(
+    leaf: Shaped[Numbers, "batch ..."], tokens: int | None
+) -> Float32[Array, "rows columns"]:
+    """The numbers of each row as floats that are different where the numbers are."""
+    array = jnp.asarray(leaf)
+    rows = array.shape[0] * (tokens or 1)
+    array = array.reshape(rows, -1)
+    if jnp.issubdtype(array.dtype, jnp.integer) and array.dtype.itemsize > 2:
+        # A float holds 24 bits, so 32 of them become two.
+        array = jnp.concatenate([array >> 16, array & 0xFFFF], axis=1)
+    return array.astype(jnp.float32)

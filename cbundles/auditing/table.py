@@ -1,0 +1,73 @@
+"""The layers of an audit as a table of text that fits a terminal, and as rows of plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cbundles.auditing.findings import Findings, Layer
+from cbundles.bundles.headroom import HIGHEST, LOWEST
+
+HEADS = ("layer", "kind", "shape", "bundles", "H", "conflicts", "headroom", "")
+NAME_AT_LEAST = 12  # letters
+
+
+def text_of(findings: Findings, width: int) -> str:
+    """A line for the inputs and for each layer, no wider than that if it can be."""
+    lines = [HEADS, *(_cells(layer) for layer in (findings.input, *findings.layers))]
+    if all(layer.headroom is None for layer in findings.layers):
+        place = HEADS.index("headroom")
+        lines = [(*line[:place], *line[place + 1 :]) for line in lines]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    rest = sum(widths[1:]) + 2 * (len(widths) - 1)
+    widths[0] = min(widths[0], max(NAME_AT_LEAST, width - rest))
+    return "\n".join(_line(cells, widths) for cells in lines)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    name, kind, *numbers, mark = cells
+    if len(name) > widths[0]:  # the end of a name says more than its beginning
+        name = "…" + name[len(name) - widths[0] + 1 :]
+    padded = [name.ljust(widths[0]), kind.ljust(widths[1])]
+    padded += [cell.rjust(size) for cell, size in zip(numbers, widths[2:-1], strict=True)]
+    return "  ".join([*padded, mark]).rstrip()
+
+
+def _cells(layer: Layer) -> tuple[str, ...]:
+    mark = "conflicts" if layer.conflicting else ""
+    return (
+        layer.name,
+        layer.kind,
+        "x".join(map(str, layer.shape)) or "1",
+        str(layer.num_bundles),
+        "-" if layer.entropy is None else f"{layer.entropy:.3f}",
+        "-" if layer.conflict_rate is None else f"{layer.conflict_rate:.2g}",
+        _headroom(layer),
+        "diverged" if layer.diverged else mark,
+    )
+
+
+def _headroom(layer: Layer) -> str:
+    if layer.headroom is None:
+        return ""
+    bits = layer.headroom.bits
+    if bits >= HIGHEST:
+        return f">={HIGHEST:g}"
+    return f"<{LOWEST:g}" if bits < LOWEST else f"{bits:g}"
+
+
+def row_of(layer: Layer) -> dict[str, Any]:
+    """A layer as plain numbers and text."""
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": list(layer.shape),
+        "num_bundles": layer.num_bundles,
+        "entropy": layer.entropy,
+        "conflict_rate": layer.conflict_rate,
+        "headroom": None if layer.headroom is None else layer.headroom.bits,
+        "conflicting": layer.conflicting,
+        "diverged": layer.diverged,
+        "amplitude": layer.amplitude,
+        "resolution": layer.resolution,
+    }

@@ -1,0 +1,164 @@
+"""Headroom: how far is a layer from conflicting, in bits of the learning rate?
+
+Healthy networks all have an entropy and a conflict rate of 0, so neither can rank them. What a
+weight update can see shrinks with the learning rate, so one can ask how far that may go:
+
+    headroom is the largest k, in steps of half a bit from -10 to 14, for which the conflict rate is
+    at most `NEGLIGIBLE` at the learning rate alpha 2^-k and at every larger one of these.
+
+With 5 bits a layer conflicts below a learning rate of alpha / 32; with -3 it conflicts already, and
+would at up to eight times the rate. A factor of ten is 3.3 bits. The grids to which updates are
+rounded at two learning rates are not nested, so the conflict rate need not grow with k: the first
+crossing counts, and no bisection finds it.
+
+It says how far a layer is from collapse and nothing about explosion: large initial weights have
+much headroom and train badly.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int32, Integer, UInt32
+
+from cbundles.arrays import Numbers
+from cbundles.bundles.entropy import Layer, partition_layers
+from cbundles.bundles.equality import Equality, Scale, draw_keys, signature
+from cbundles.bundles.result import (
+    MAX_SALTS,
+    MIN_NORMAL,
+    CollisionError,
+    checked_amplitude,
+    checked_number,
+    checked_rows,
+    checked_whole,
+)
+
+LOWEST, HIGHEST, STEP = -10.0, 14.0, 0.5  # bits
+NEGLIGIBLE = 1e-3  # conflict rate: one pair of samples in a thousand
+BITS = np.arange(LOWEST, HIGHEST + STEP, STEP)
+
+
+@dataclass(frozen=True)
+class Headroom:
+    """How far a layer is from conflicting.
+
+    >>> print(Headroom(bits=5.0, learning_rate=1e-3))
+    conflicts below a learning rate of 3.1e-05: 5 bits of headroom
+    """
+
+    bits: float  # `HIGHEST`: so much or more; below `LOWEST`: less than that
+    learning_rate: float  # with which the network is trained
+
+    @property
+    def lowest_learning_rate(self) -> float:
+        """The lowest one that was tried before the layer conflicts."""
+        return self.learning_rate * 2.0**-self.bits
+
+    @property
+    def conflicting(self) -> bool:
+        """Whether it conflicts already."""
+        return self.bits < 0
+
+    def __str__(self) -> str:
+        if self.bits >= HIGHEST:
+            return f"{HIGHEST:g} bits of headroom or more"
+        if self.bits < LOWEST:
+            return f"conflicts already, by more than {-LOWEST:g} bits"
+        if self.conflicting:
+            return f"conflicts already, by {_bits(-self.bits)}"
+        return (
+            f"conflicts below a learning rate of {self.lowest_learning_rate:.2g}: "
+            f"{_bits(self.bits)} of headroom"
+        )
+
+
+def headroom(
+    activations: Float[Numbers, "samples *features"],
+    labels: Integer[Numbers, " samples"] | Sequence[int],
+    *,
+    num_classes: int,
+    amplitude: float,
+    learning_rate: float = 1e-3,
+    batch_size: int = 64,
+    own_conflict_rate: float = 0.0,
+) -> Headroom | None:
+    """How many bits the learning rate may fall before a layer conflicts; None if it diverged.
+
+    own_conflict_rate: of the inputs themselves, where equal ones have different labels: no layer
+    can do better, and a layer conflicts when its conflict rate is more than 1e-3 above that. The
+    other arguments are those of `bundle_entropy`, which raises the same ValueErrors.
+
+    >>> import numpy as np
+    >>> far_apart = np.array([[0.0], [1.0]], np.float32)
+    >>> print(headroom(far_apart, [0, 1], num_classes=2, amplitude=0.5))
+    conflicts below a learning rate of 9.8e-07: 10 bits of headroom
+    """
+    num_classes = checked_whole("num_classes", num_classes)
+    batch_size = checked_whole("batch_size", batch_size)
+    rows, classes = checked_rows(activations, labels, num_classes)
+    amplitude = checked_amplitude(amplitude, "float32")
+    learning_rate = checked_number("learning_rate", learning_rate, at_least=MIN_NORMAL * 2**HIGHEST)
+    own = checked_number("own_conflict_rate", own_conflict_rate, at_least=0, at_most=1)
+    scales = scales_of_scan(amplitude, learning_rate, batch_size)
+    for salt in range(MAX_SALTS):
+        keys = draw_keys(rows[0].size, salt)
+        layers = _scanned(rows, classes, scales, keys, num_classes)
+        if not np.any(layers.collided):
+            break
+    else:
+        raise CollisionError()
+    if not np.isfinite(np.asarray(rows, np.float32)).all():
+        return None
+    return Headroom(bits_of_headroom(np.asarray(layers.conflict_rate), own), learning_rate)
+
+
+def scales_of_scan(amplitude: float, learning_rate: float, batch_size: int) -> Scale:
+    """The scales at all `BITS`, as arrays with a leading axis."""
+    each = [Scale.of(amplitude, learning_rate * 2.0**-bits, batch_size) for bits in BITS]
+    stacked: Scale = jax.tree.map(lambda *numbers: np.stack(numbers), *each)
+    return stacked
+
+
+def signatures_of_scan(
+    activations: Float[Array, "samples *features"], scales: Scale, keys: UInt32[Array, " keys"]
+) -> UInt32[Array, "scales 4 samples"]:
+    """The signatures of a layer at several scales, which have a leading axis; jittable. As with
+    `signature`, rows may be given a batch at a time."""
+
+    def at(scale: Scale) -> UInt32[Array, "4 samples"]:
+        return signature(activations, scale, keys, Equality())
+
+    return jax.lax.map(at, scales)
+
+
+def bits_of_headroom(
+    conflict_rates: Float[np.ndarray, " bits"], own_conflict_rate: float = 0.0
+) -> float:
+    """The headroom of a layer with these conflict rates at all `BITS`."""
+    conflicts: Bool[np.ndarray, " bits"] = conflict_rates > own_conflict_rate + NEGLIGIBLE
+    if not conflicts.any():
+        return HIGHEST
+    return float(BITS[int(np.argmax(conflicts))] - STEP)
+
+
+def _bits(number: float) -> str:
+    return "1 bit" if number == 1 else f"{number:g} bits"
+
+
+@functools.partial(jax.jit, static_argnums=4)
+def _scanned(
+    activations: Float[Array, "samples *features"],
+    labels: Int32[Array, " samples"],
+    scales: Scale,
+    keys: UInt32[Array, " keys"],
+    num_classes: int,
+) -> Layer:
+    """The bundles of one layer at all scales."""
+    signed = signatures_of_scan(jnp.asarray(activations), scales, keys)
+    return partition_layers(signed, labels, num_classes)

@@ -1,0 +1,261 @@
+"""`cbundles audit`: the layers of somebody's model, or of the networks that a run has kept."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+
+from cbundles import config, data
+from cbundles.commands.output import list_files, say
+from cbundles.commands.running import Options
+from cbundles.config import Cell, Data, Probe
+from cbundles.data.dataset import Dataset
+from cbundles.errors import InputError, did_you_mean
+from cbundles.records import SweepRecord
+from cbundles.report import runs
+from cbundles.store import Store
+
+if TYPE_CHECKING:
+    from cbundles.auditing import Audit
+
+FORM = "PACKAGE.MODULE:FUNCTION, such as examples.linen_cnn:build"
+LEARNING_RATE, BATCH_SIZE = 1e-3, 64
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What was typed; see `cbundles.audit`. None: as the networks of a run were trained."""
+
+    samples: int
+    layers: tuple[str, ...] | None
+    amplitude: str | float
+    learning_rate: float | None
+    batch_size: int | None
+    headroom: bool
+    plot: Path | None
+
+    @classmethod
+    def of_typed(
+        cls,
+        samples: int,
+        layers: str | None,
+        amplitude: str,
+        learning_rate: float | None,
+        batch_size: int | None,
+        headroom: bool,
+        plot: Path | None,
+    ) -> Choices:
+        """layers: with commas. amplitude: a word or a number."""
+        names = None if layers is None else tuple(name.strip() for name in layers.split(","))
+        weight: str | float = amplitude
+        with contextlib.suppress(ValueError):  # a word is checked where it is used
+            weight = float(amplitude)
+        return cls(samples, names, weight, learning_rate, batch_size, headroom, plot)
+
+
+class Named(NamedTuple):
+    """A model, ready to be audited, and what it is called."""
+
+    name: str
+    model: Any
+    params: Any
+    dataset: Dataset
+    settings: Data
+    choices: Choices
+
+
+@dataclass(frozen=True)
+class AuditModel:
+    """A model that a function returns, on a data set."""
+
+    target: str
+    dataset: str
+    choices: Choices
+
+    @classmethod
+    def of_name(cls, target: str, dataset: str | None, choices: Choices) -> AuditModel:
+        """Raises InputError for what names no function."""
+        module, colon, function = target.partition(":")
+        if not (module and colon and function):
+            raise InputError(f"audit {target}: neither the folder of a run nor {FORM}")
+        if dataset is None:
+            raise InputError(
+                f"audit {target}: --dataset is missing: mnist_mini, mnist, ... or folder:PATH"
+            )
+        return cls(target, dataset, choices)
+
+    @property
+    def name(self) -> str:
+        return "audit"
+
+    def execute(self, options: Options, console: Console) -> int:
+        """Audit the model and say what was found. Returns the exit code."""
+        _show(self._models(options), options, console)
+        return 0
+
+    def _models(self, options: Options) -> Iterator[Named]:
+        settings = _checked_data(self.dataset)
+        dataset = _loaded(self.dataset, options)
+        model, params = _built(self.target)
+        yield Named(self.target, model, params, dataset, settings, self.choices)
+
+
+@dataclass(frozen=True)
+class AuditRun:
+    """The networks that a run has kept, each on its own data."""
+
+    cells: tuple[Cell, ...]
+    store: Store
+    choices: Choices
+
+    @classmethod
+    def of_folder(cls, folder: Path, choices: Choices) -> AuditRun:
+        """Raises InputError where no network was kept."""
+        run = runs.read(folder)
+        cells = [r.cell for r in run.records if isinstance(r, SweepRecord)]
+        kept = [cell for cell in cells if run.store.kept_epochs(cell.id)]
+        if not kept:
+            raise InputError(
+                f"{folder}: no network was kept; train with cbundles sweep CONFIG.yaml "
+                f"--keep-weights last --out {folder}"
+            )
+        return cls(tuple(kept), run.store, choices)
+
+    @property
+    def name(self) -> str:
+        return "audit"
+
+    def execute(self, options: Options, console: Console) -> int:
+        """Audit each network and say what was found. Returns the exit code."""
+        _show(self._models(options), options, console)
+        return 0
+
+    def _models(self, options: Options) -> Iterator[Named]:
+        from cbundles.networks import saved
+        from cbundles.networks.network import module_of, variables_of
+
+        for cell in self.cells:
+            dataset = _loaded(cell.data.name, options)
+            # What a run itself measures: the outputs of layers, or of blocks, by their names.
+            outputs = "*/layer" if cell.model.family == "fc" else "*/block"
+            choices = replace(
+                self.choices,
+                layers=self.choices.layers or (outputs,),
+                learning_rate=self.choices.learning_rate or cell.training.learning_rate,
+                batch_size=self.choices.batch_size or cell.training.batch_size,
+            )
+            for epoch in self.store.kept_epochs(cell.id):
+                path = self.store.weights_path(cell.id, epoch)
+                one = saved.read_of_cell(path, cell.id, dataset.fingerprint, or_diverged=True)
+                variables = variables_of(one.shape, one.network)
+                name = f"{cell.label}, epoch {epoch}"
+                yield Named(name, module_of(one.shape), variables, dataset, cell.data, choices)
+
+
+def _show(models: Iterator[Named], options: Options, console: Console) -> None:
+    """Audit models and print what was found; a picture is written for each."""
+    for number, one in enumerate(models, start=1):
+        audit = _audited(one)
+        if options.as_json:
+            print(json.dumps({"model": one.name, **audit.to_dict()}))
+        else:
+            if number > 1:
+                console.print()
+            say(console, f"{one.name}\n\n{audit}")
+        if one.choices.plot is not None:
+            path = _numbered(one.choices.plot, number)
+            audit.plot(path)
+            if not options.as_json:
+                list_files(console, "figure", [path])
+
+
+def _audited(one: Named) -> Audit:
+    import jax.numpy as jnp
+
+    from cbundles.auditing import audit
+    from cbundles.chance import PROBE_SET, generator
+    from cbundles.data import augment, device
+
+    probe = Probe(samples=min(one.choices.samples, len(one.dataset.train_labels)))
+    chance = generator(probe.seed, PROBE_SET)
+    rows = device.probe_rows(probe, len(one.dataset.train_labels), chance)
+    stored = jnp.asarray(one.dataset.train_images[rows])
+    images = augment.plain(stored, augment.pipeline_for(one.settings))
+    try:
+        return audit(
+            one.model,
+            images,
+            one.dataset.train_labels[rows],
+            params=one.params,
+            learning_rate=one.choices.learning_rate or LEARNING_RATE,
+            batch_size=one.choices.batch_size or BATCH_SIZE,
+            num_classes=one.dataset.num_classes,
+            layers=one.choices.layers,
+            amplitude=one.choices.amplitude,
+            headroom=one.choices.headroom,
+        )
+    except ValueError as error:
+        raise InputError(f"audit {one.name}: {error}") from error
+
+
+def _numbered(path: Path, number: int) -> Path:
+    """The first file has the name that was given, each further one a number."""
+    return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
+
+
+def _loaded(name: str, options: Options) -> Dataset:
+    return data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
+
+
+def _checked_data(name: str) -> Data:
+    """Settings with the name of a data set, as a file of settings would have them."""
+    any_model = {"family": "fc", "depth": 1, "width": 1}
+    content = {"data": {"name": name}, "model": any_model}
+    return config.build(content, default_name="audit", file="--dataset").cells[0].data
+
+
+def _built(target: str) -> tuple[Any, Any]:
+    """The model that a function returns, and its params if it returns a pair. Raises InputError,
+    which says what is wrong with the name or what the function raised."""
+    function = _function_of(target)
+    try:
+        made = function()
+    except Exception as error:  # whatever a function raises
+        raise InputError(f"audit {target}: {type(error).__name__}: {error}") from error
+    if isinstance(made, tuple):
+        if len(made) != 2:
+            raise InputError(
+                f"audit {target}: returned {len(made)} values; a model, or a model and its params"
+            )
+        return made
+    return made, None
+
+
+def _function_of(target: str) -> Callable[[], Any]:
+    module_name, _, name = target.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise InputError(f"audit {target}: {error}; it is imported there") from error
+        raise InputError(
+            f"audit {target}: no module {module_name}, looked for from {here}; expected {FORM}"
+        ) from None
+    except Exception as error:  # whatever a module raises when it is imported
+        raise InputError(f"audit {target}: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, name, None)):
+        functions = [key for key, value in vars(module).items() if callable(value)]
+        raise InputError(f"audit {target}: no function {name}: {did_you_mean(name, functions)}")
+    found: Callable[[], Any] = getattr(module, name)
+    return found

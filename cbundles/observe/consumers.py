@@ -1,0 +1,124 @@
+"""Which parameters read the value of a site: those of the first linear maps that it reaches.
+
+A program is read once, in order. Of each value is kept from which parameters it was made, if from
+nothing else, and which sites reach it without having met a parameter in a product on the way. Where
+such a value meets parameters in a product or a convolution, these are its consumers. Another site
+on the way takes over: what reads the sum reads the branch. The loop body of a scan is read until
+nothing is new, so the consumers of a site inside it may be those of the next repetition, and the
+parameters of all repetitions count as one.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from cbundles.observe import jaxprs
+from cbundles.observe.jaxprs import Block, Step
+
+PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
+NOTHING: frozenset[int] = frozenset()
+
+
+class _Flow(NamedTuple):
+    """What is in a value."""
+
+    parameters: frozenset[int] = NOTHING  # from which it was made, if from no data
+    sites: frozenset[int] = NOTHING  # numbers of the sites' values that reach it
+    is_data: bool = False  # made from what changes from batch to batch
+
+    def joined(self, other: _Flow) -> _Flow:
+        is_data = self.is_data or other.is_data
+        parameters = NOTHING if is_data else self.parameters | other.parameters
+        return _Flow(parameters, self.sites | other.sites, is_data)
+
+
+def consumers(
+    block: Block, numbers: Mapping[str, int], parameters: Collection[int], data: Collection[int]
+) -> dict[str, frozenset[int]]:
+    """For each site the inputs of the program that read its value; empty where none does.
+
+    Args:
+        block: the whole program.
+        numbers: of the sites' values, by the sites' names.
+        parameters: which inputs of the program are parameters, counted from 0.
+        data: which of them change from batch to batch.
+    """
+    follower = _Follower(set(numbers.values()))
+    flows = []
+    for place in range(len(block.inputs)):
+        own = frozenset([place]) if place in parameters else NOTHING
+        flows.append(_Flow(own, is_data=place in data))
+    follower.follow(block, flows)
+    return {name: follower.consumers_of(number) for name, number in numbers.items()}
+
+
+class _Follower:
+    """Follows the values of sites through a program."""
+
+    def __init__(self, sites: set[int]) -> None:
+        self.sites = sites  # numbers of their values
+        self.direct: dict[int, set[int]] = collections.defaultdict(set)  # consumers of a site
+        self.next: dict[int, set[int]] = collections.defaultdict(set)  # sites made from a site
+
+    def follow(self, block: Block, inputs: Sequence[_Flow]) -> list[_Flow]:
+        """The flows of a block's outputs."""
+        flows = dict(zip(block.inputs, inputs, strict=True))
+        flows |= dict.fromkeys(block.constants, _Flow())
+
+        def of(operands: Iterable[jaxprs.Operand]) -> list[_Flow]:
+            return [flows[o] if isinstance(o, int) else _Flow() for o in operands]
+
+        for step in block.steps:
+            results = self._through(step, of(step.inputs))
+            for number, flow in zip(step.outputs, results, strict=True):
+                flows[number] = self._at_site(number, flow) if number in self.sites else flow
+        return of(block.outputs)
+
+    def _through(self, step: Step, inputs: list[_Flow]) -> list[_Flow]:
+        """The flows of a step's results."""
+        if step.inner is None:
+            return [self._through_whole(step, inputs)] * len(step.outputs)
+        if not step.repeats:
+            return self.follow(step.inner, inputs)
+        constants, carried = jaxprs.scan_sizes(step)
+        along = slice(constants, constants + carried)
+        while True:
+            results = self.follow(step.inner, inputs)
+            pairs = zip(inputs[along], results[:carried], strict=True)
+            state = [before.joined(after) for before, after in pairs]
+            if state == inputs[along]:
+                return results
+            inputs = [*inputs[:constants], *state, *inputs[constants + carried :]]
+
+    def _through_whole(self, step: Step, inputs: list[_Flow]) -> _Flow:
+        """The flow of the results of a step without a block inside."""
+        joined = functools.reduce(_Flow.joined, inputs, _Flow())
+        if PRODUCTS.isdisjoint(jaxprs.primitives_in(step.equation)):
+            return joined
+        readers = frozenset().union(*(flow.parameters for flow in inputs if not flow.is_data))
+        if not readers:  # a product of data with data, such as attention
+            return joined
+        for site in joined.sites:
+            self.direct[site] |= readers
+        return joined._replace(sites=NOTHING)
+
+    def _at_site(self, number: int, flow: _Flow) -> _Flow:
+        for before in flow.sites - {number}:
+            self.next[before].add(number)
+        return flow._replace(sites=frozenset([number]))
+
+    def consumers_of(self, site: int) -> frozenset[int]:
+        """What reads a site, or else the sites that are made from it."""
+        waiting, seen, found = [site], {site}, set[int]()
+        while waiting:
+            one = waiting.pop()
+            if self.direct[one]:
+                found |= self.direct[one]
+                continue
+            new = self.next[one] - seen
+            seen |= new
+            waiting += sorted(new)
+        return frozenset(found)

@@ -1,0 +1,475 @@
+"""Audits of models that JAX traces: every layer equals brute force, whatever the model is made of,
+and the model stays as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import re
+import subprocess
+import sys
+
+import brute_force
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+from conftest import ROOT
+from flax import nnx
+
+import cbundles
+from cbundles.auditing import batches
+
+SAMPLES, CLASSES = 40, 3
+LABELS = np.arange(SAMPLES) % CLASSES
+RATE = 3e-6  # so low that some samples meet and others do not
+
+
+def normal(*shape, seed=1, scale=1.0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * np.float32(scale)
+
+
+VECTORS, IMAGES = normal(SAMPLES, 6), normal(SAMPLES, 4, 4, 2)
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    return brute_force.capture(monkeypatch)
+
+
+def audit_and_compare(captured, model, inputs, *, rate=RATE, **how):
+    return brute_force.audit_and_compare(captured, model, inputs, LABELS, rate=rate, **how)
+
+
+def names_of(audit):
+    return [layer.name for layer in audit.layers]
+
+
+# Linen
+
+
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _=None):
+        h = nn.Conv(2, (3, 3), name="conv")(x)
+        h = nn.relu(nn.BatchNorm(use_running_average=True, name="norm")(h))
+        return x + nn.Conv(2, (3, 3), name="out")(h), None
+
+
+class Stacked(nn.Module):
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        block = nn.remat(Block) if self.remat else Block
+        kinds = {"params": 0, "batch_stats": 0}
+        x, _ = nn.scan(block, kinds, split_rngs={"params": True}, length=3)(name="stack")(x, None)
+        x, _ = block(name="last")(x)
+        return nn.Dense(CLASSES, name="head")(x.mean((1, 2)))
+
+
+def drawn(model, x):
+    """Variables of a linen model, drawn without compiling its `init`."""
+    random = np.random.default_rng(0)
+
+    def draw(path, like):
+        values = 0.4 * random.standard_normal(like.shape).astype(np.float32)
+        is_positive = path[-1].key in ("var", "scale")
+        return jnp.asarray(0.5 + abs(values) if is_positive else values)
+
+    return jax.tree.map_with_path(draw, jax.eval_shape(model.init, jax.random.key(0), x))
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_linen_with_a_scan(captured, remat):
+    model = Stacked(remat)
+    variables = drawn(model, IMAGES)
+    before = jax.tree.map(np.array, variables)
+    audit = audit_and_compare(captured, model, IMAGES, params=variables, rate=3e-7)
+    inside = [f"Stacked/stack/{name}[{i}]" for name in ("relu", "sum") for i in range(3)]
+    assert names_of(audit) == [*inside, "Stacked/last/relu", "Stacked/last/sum"]
+    assert audit.amplitude.parameter == "stack/out/kernel"
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, variables))
+
+
+class Trained(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.BatchNorm(use_running_average=not train, name="norm")(nn.Dense(5, name="in")(x))
+        return nn.Dense(CLASSES, name="head")(nn.relu(x)), {"features": x}
+
+
+def test_a_call_of_ones_own(captured):
+    """Also one that would write running statistics, and returns a tuple with a dictionary."""
+    model = Trained()
+    like = jax.eval_shape(lambda key, x: model.init(key, x, False), jax.random.key(0), VECTORS)
+    variables = jax.tree.map(lambda leaf: jnp.asarray(0.5 + abs(normal(*leaf.shape))), like)
+    before = jax.tree.map(np.array, variables)
+    still = audit_and_compare(
+        captured, model, VECTORS, params=variables, call=lambda model, x: model(x, False)
+    )
+    captured.clear()
+    moving = cbundles.audit(
+        model,
+        VECTORS,
+        LABELS,
+        params=variables,
+        learning_rate=RATE,
+        call=lambda model, x: model(x, train=True),
+        batch_norm="batch",
+    )
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, variables))
+    (value,) = captured["sign_once", "Trained/relu"]
+    assert value.shape == (SAMPLES, 5)  # all samples are one batch
+    normalised = (value - variables["params"]["norm"]["bias"]) / variables["params"]["norm"][
+        "scale"
+    ]
+    assert names_of(moving) == names_of(still) and normalised.max() < 4
+    ids = oracle.bundle_ids(oracle.weight_update(value, moving.amplitude.value, RATE, 64))
+    np.testing.assert_array_equal(moving.layers[0].bundles.bundle_ids, ids)
+    bits = oracle.headroom(value, LABELS, moving.amplitude.value, RATE)
+    assert moving.layers[0].headroom.bits == bits
+
+
+def test_a_bound_module_and_bare_parameters():
+    model = Stacked()
+    variables = drawn(model, IMAGES)
+    bound = cbundles.audit(model.bind(variables), IMAGES, LABELS, headroom=False)
+    plain = cbundles.audit(model, IMAGES, LABELS, params=variables, headroom=False)
+    assert bound.to_dict() == plain.to_dict()
+
+    class Bare(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(CLASSES)(nn.relu(nn.Dense(4, name="in")(x)))
+
+    params = drawn(Bare(), VECTORS)["params"]
+    audit = cbundles.audit(Bare(), VECTORS, LABELS, params=params, headroom=False)
+    assert names_of(audit) == ["Bare/relu"]
+
+
+# Nnx
+
+
+class Inner(nnx.Module):
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(6, 6, rngs=rngs)
+        self.norm = nnx.BatchNorm(6, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(self.squashed(self.norm(self.linear(x))))
+
+    @staticmethod
+    def squashed(x):
+        return jnp.tanh(x)
+
+
+class Inherits(Inner):
+    pass
+
+
+class Modules(nnx.Module):
+    def __init__(self, rngs):
+        self.shared = Inner(rngs)
+        self.inherits = Inherits(rngs)
+        self.rematted = Inner(rngs)
+        self.jitted = Inner(rngs)
+        self.head = nnx.Linear(6, CLASSES, rngs=rngs)
+
+        @nnx.split_rngs(splits=3)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def layers(rngs):
+            return nnx.Linear(6, 6, rngs=rngs)
+
+        self.scanned = layers(rngs)
+
+    def __call__(self, x):
+        x = self.inherits(self.shared(self.shared(x)))
+        x = nnx.remat(lambda module, x: module(x))(self.rematted, x)
+        x = nnx.jit(lambda module, x: module(x))(self.jitted, x)
+
+        @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+        def forward(layer, x):
+            return nnx.relu(layer(x))
+
+        return self.head(forward(self.scanned, x))
+
+
+def test_nnx_in_training_mode(captured):
+    model = Modules(nnx.Rngs(0))
+    model.train()
+    before = jax.tree.map(np.array, nnx.state(model, nnx.Not(nnx.RngState)))
+    audit = audit_and_compare(captured, model, VECTORS)
+    assert names_of(audit) == [
+        "shared/tanh",
+        "shared/tanh#2",
+        "inherits/tanh",
+        "rematted/tanh",
+        "jitted/tanh",
+        *(f"relu[{i}]" for i in range(3)),
+    ]
+    after = nnx.state(model, nnx.Not(nnx.RngState))
+    assert jax.tree.all(jax.tree.map(np.array_equal, before, after))
+    assert not model.shared.norm.use_running_average and not model.shared.dropout.deterministic
+    by_batch = cbundles.audit(model, VECTORS, LABELS, learning_rate=RATE, batch_norm="batch")
+    assert by_batch.layers[0].num_bundles != audit.layers[0].num_bundles
+
+
+# Functions, and modules that are pytrees
+
+
+def perceptron(params, x):
+    for weight, bias in params:
+        x = jax.nn.relu(x @ weight + bias)
+    return x @ jnp.ones((x.shape[1], CLASSES))
+
+
+def layers_of(depth, width=6):
+    """He-initialised weights and small biases."""
+    scale = (2 / width) ** 0.5
+    return [
+        (normal(width, width, seed=seed, scale=scale), normal(width, seed=seed, scale=0.1))
+        for seed in range(depth)
+    ]
+
+
+def test_a_plain_function(captured):
+    params = layers_of(4)
+    audit = audit_and_compare(captured, perceptron, VECTORS, params=params)
+    assert names_of(audit) == ["relu", "relu#2", "relu#3", "relu#4"]
+    # By other means: a forward pass by hand, in NumPy.
+    x = VECTORS
+    for number, (weight, bias) in enumerate(params):
+        x = np.maximum(x @ weight + bias, 0)
+        site = audit.layers[number].name
+        program = brute_force.joined(captured["sign_once", site], 0, SAMPLES)[0]
+        np.testing.assert_allclose(program, x, atol=1e-5)
+
+
+def test_the_largest_weight_of_the_reader(captured):
+    params = layers_of(4)
+    audit = audit_and_compare(captured, perceptron, VECTORS, params=params, amplitude="consumer")
+    largest = [max(np.abs(weight).max() for weight in layer) for layer in params]
+    weights = [float(np.abs(weight).max()) for weight, _ in params]
+    assert [layer.amplitude for layer in audit.layers] == pytest.approx(
+        [*weights[1:], max(largest)]
+    )
+    assert audit.amplitude.value == pytest.approx(max(largest))
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["weights"], meta_fields=["activation"]
+)
+@dataclasses.dataclass
+class Deep:
+    """A module as those of Equinox are: a pytree that is called with one sample."""
+
+    weights: list
+    activation: object
+
+    def __call__(self, x):
+        *hidden, last = self.weights
+        for weight in hidden:
+            x = self.activation(weight @ x)
+        return last @ x
+
+
+def test_modules_that_are_pytrees(captured):
+    module = Deep([normal(6, 6, seed=seed) for seed in range(4)], jax.nn.gelu)
+
+    def mapped(module, batch):
+        return jax.vmap(module)(batch)
+
+    by_call = audit_and_compare(captured, module, VECTORS, call=mapped, rate=1e-6)
+    assert by_call.amplitude.parameter in {f"weights/{number}" for number in range(4)}
+    captured.clear()
+    under_vmap = audit_and_compare(captured, jax.vmap(module), VECTORS, rate=1e-6)
+    assert under_vmap.amplitude == by_call.amplitude
+    assert [one.num_bundles for one in under_vmap.layers] == [
+        one.num_bundles for one in by_call.layers
+    ]
+    with pytest.raises(ValueError, match="nobody knows which layer reads a value"):
+        cbundles.audit(jax.vmap(module), VECTORS, LABELS, amplitude="consumer")
+
+
+def two_inputs(params, batch):
+    embedded = params["table"][batch["ids"]] * batch["mask"][..., None]
+    hidden = jnp.tanh(embedded @ params["hidden"])
+    return {"logits": hidden.mean(1) @ params["out"], "hidden": (hidden,)}
+
+
+TABLE = {
+    "table": normal(9, 6),
+    "hidden": normal(6, 6, seed=2, scale=0.2),
+    "out": normal(6, CLASSES, seed=3),
+}
+TEXTS = {
+    "ids": np.random.default_rng(0).integers(0, 9, (SAMPLES, 5)),
+    "mask": np.ones((SAMPLES, 5), np.float32),
+}
+
+
+def test_dictionaries_of_inputs_and_outputs(captured):
+    audit = audit_and_compare(captured, two_inputs, TEXTS, params=TABLE, layers="tanh", rate=1e-5)
+    assert audit.input.num_bundles == len(np.unique(TEXTS["ids"], axis=0))
+    assert audit.input.shape == (10,)
+
+
+def test_tokens_are_rows():
+    audit = cbundles.audit(two_inputs, TEXTS, LABELS, params=TABLE, rows="tokens")
+    (tanh,) = audit.layers
+    # A token is known by its number alone, so its activation is that of the number.
+    ids = np.unique(TEXTS["ids"].ravel(), return_inverse=True)[1]
+    labels = np.repeat(LABELS, 5)
+    assert tanh.num_bundles == audit.input.num_bundles == len(np.unique(ids)) == 9
+    assert tanh.shape == (6,) and len(tanh.bundles.labels) == SAMPLES * 5
+    assert tanh.conflict_rate == pytest.approx(oracle.conflict_rate(ids, labels))
+    assert not tanh.conflicting and audit.first_conflict is None
+    own = cbundles.audit(two_inputs, TEXTS, TEXTS["ids"], params=TABLE, rows="tokens")
+    assert own.layers[0].conflict_rate == own.input.conflict_rate == 0
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_floating_point(captured, dtype):
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), layers_of(3))
+    inputs = jnp.asarray(VECTORS, dtype)
+    audit = audit_and_compare(captured, perceptron, inputs, params=params)
+    assert len(audit.layers) == 3
+
+
+def test_batches_as_they_come(monkeypatch):
+    monkeypatch.setattr(batches, "AT_ONCE", 10)
+    params = layers_of(3)
+    whole = cbundles.audit(perceptron, VECTORS, LABELS, params=params, learning_rate=RATE)
+    parts = [VECTORS[:10], VECTORS[10:20], VECTORS[20:30], VECTORS[30:]]
+    for coming in (iter(parts), parts):
+        audit = cbundles.audit(perceptron, coming, LABELS, params=params, learning_rate=RATE)
+        assert audit.to_dict() == whole.to_dict()
+    uneven = (VECTORS[:16], VECTORS[16:32], VECTORS[32:])
+    audit = cbundles.audit(perceptron, iter(uneven), LABELS, params=params, learning_rate=RATE)
+    assert [one.num_bundles for one in audit.layers] == [one.num_bundles for one in whole.layers]
+
+
+def test_arrays_that_are_sharded():
+    code = """
+import jax, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+import cbundles
+assert len(jax.devices()) == 2
+mesh = Mesh(jax.devices(), ("data",))
+random = np.random.default_rng(0)
+x, labels = random.standard_normal((40, 6)).astype("f4"), np.arange(40) % 3
+params = [random.standard_normal((6, 6)).astype("f4") for _ in range(3)]
+
+def model(params, x):
+    for weight in params:
+        x = jax.nn.relu(x @ weight)
+    return x
+
+plain = cbundles.audit(model, x, labels, params=params, learning_rate=1e-6)
+by_sample = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
+everywhere = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+found = cbundles.audit(model, by_sample, labels, params=everywhere, learning_rate=1e-6)
+assert found.to_dict() == plain.to_dict() and found.layers[-1].num_bundles > 1
+print("the same")
+"""
+    flags = "--xla_force_host_platform_device_count=2"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "the same", done.stderr
+
+
+# What is measured
+
+
+def residual(params, x):
+    hidden = jnp.tanh(x @ params["in"])
+    return (x + hidden @ params["out"]).sum(1)
+
+
+RESIDUAL = {"in": normal(6, 6), "out": normal(6, 6, seed=2)}
+
+
+def test_layers_are_chosen_by_name_pattern_or_kind():
+    def chosen(layers):
+        audit = cbundles.audit(
+            residual, VECTORS, LABELS, params=RESIDUAL, layers=layers, headroom=False
+        )
+        left = {one.name for one in audit.skipped}
+        assert left.isdisjoint(names_of(audit)) and len(left) + len(audit.layers) == 5
+        assert all(one.reason for one in audit.skipped)
+        return names_of(audit)
+
+    assert chosen(None) == ["tanh", "sum"]
+    assert chosen("*") == ["linear", "tanh", "branch", "sum"]
+    assert chosen(["branch", "tanh"]) == ["tanh", "branch"]
+    assert chosen("linear") == ["linear"]
+    assert chosen("convolution") == []
+    with pytest.raises(ValueError, match="did you mean 'tanh'"):
+        chosen("tahn")
+
+
+def test_what_is_skipped_has_a_reason():
+    def function(params, x):
+        among_features = jnp.tanh(x.T @ x)
+        kept = jax.lax.cond(x.sum() > 0, jax.nn.relu, lambda x: x, x)
+        return x @ among_features @ params * kept
+
+    audit = cbundles.audit(function, VECTORS, LABELS, params=normal(6, 6))
+    reasons = {one.name: one.reason for one in audit.skipped}
+    assert "no batch axis: its shape is (6, 6) for 40 samples" in reasons["tanh"]
+    assert "inside cond" in reasons["relu"]
+    assert not audit.layers and "Nothing could be measured" in str(audit)
+
+
+# Wrong input
+
+
+def test_wrong_input_is_a_sentence(unchecked):
+    def refused(**wrong):
+        given = {"model": perceptron, "inputs": VECTORS, "labels": LABELS, "params": layers_of(2)}
+        with pytest.raises(ValueError) as error:
+            cbundles.audit(**(given | wrong))
+        return str(error.value)
+
+    assert "label 2 is outside 0..1" in refused(num_classes=2)
+    assert "inputs have 40 samples, but there are 39 labels" in refused(labels=LABELS[:-1])
+    assert "labels must be integers, not float64" in refused(labels=LABELS / 2)
+    assert "labels must be (samples,), not (40, 2)" in refused(labels=np.stack([LABELS] * 2, 1))
+    assert "float32[40, 5]: TypeError" in refused(inputs=VECTORS[:, :5])
+    assert "did you mean 'global'" in refused(amplitude="golbal")
+    assert "did you mean 'tokens'" in refused(rows="token")
+    assert "which weights are trained?" in refused(model=lambda x: jnp.tanh(x), params=None)
+    assert "cannot audit a int" in refused(model=3, params=None)
+    assert "params is missing" in refused(model=Stacked(), params=None)
+    assert "an nnx module holds its own weights" in refused(model=Modules(nnx.Rngs(0)))
+    assert "a linen module is told so" in refused(model=Stacked(), batch_norm="batch")
+    assert "say which step is meant" in refused(learning_rate=lambda step: 1e-3)
+    assert "no parameter '5/*'" in refused(trainable="5/*")
+    assert "inputs: 20 samples came, but there are 40" in refused(inputs=iter([VECTORS[:20]]))
+    assert "without any batch" in refused(inputs=iter([]))
+    assert "inputs must be arrays" in refused(inputs="images")
+    assert "inputs must be arrays" in refused(inputs=VECTORS.tolist())
+    assert 'rows="tokens": no input has a second axis' in refused(
+        inputs=VECTORS[:, 0], rows="tokens"
+    )
+
+
+def test_the_page_of_examples_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "audit.md").read_text()
+    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(examples) > 4
+    names: dict[str, object] = {}
+    for example in examples:
+        exec(compile(example, "docs/audit.md", "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"audit.png", "audit.csv", "bundles.png"}

@@ -1,0 +1,85 @@
+"""Audits of Keras models on JAX."""
+
+from __future__ import annotations
+
+import os
+
+import brute_force
+import numpy as np
+import pytest
+
+import cbundles
+
+os.environ["KERAS_BACKEND"] = "jax"  # read when Keras is imported, which nothing else does here
+keras = pytest.importorskip("keras")
+
+LABELS = np.arange(40) % 3
+IMAGES = np.random.default_rng(0).standard_normal((40, 32, 32, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def captured(monkeypatch):
+    return brute_force.capture(monkeypatch)
+
+
+def numbers_of(model):
+    return [np.array(variable.value) for variable in model.variables]
+
+
+def small_model():
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, padding="same", name="stem")(inputs)
+    h = keras.layers.BatchNormalization(name="norm")(x)
+    h = keras.layers.Activation("relu", name="bend")(h)
+    h = keras.layers.Dropout(0.5)(keras.layers.Conv2D(4, 3, padding="same", name="out")(h))
+    x = keras.layers.Add(name="add")([x, h])
+    x = keras.layers.Dense(6, activation="gelu", name="hidden")(keras.layers.Flatten()(x))
+    return keras.Model(inputs, keras.layers.Dense(3, activation="softmax")(x), name="small")
+
+
+def test_every_layer_of_a_model(captured):
+    model, images = small_model(), IMAGES[:, :8, :8]
+    before, output = numbers_of(model), model(images, training=False)
+    audit = brute_force.audit_and_compare(captured, model, images, LABELS, rate=3e-6)
+    names = [layer.name for layer in audit.layers]
+    assert names == ["small/bend/relu", "small/add/sum", "small/hidden/gelu"]
+    assert audit.amplitude.parameter in {variable.path for variable in model.trainable_variables}
+    assert all(map(np.array_equal, before, numbers_of(model)))
+    np.testing.assert_array_equal(model(images, training=False), output)
+    # By other means: what Keras itself gives for an inner layer.
+    inner = keras.Model(model.input, model.get_layer("bend").output)
+    values = brute_force.joined(captured["sign_once", names[0]], 0, len(LABELS))[0]
+    by_keras = np.asarray(inner(images, training=False)).reshape(len(LABELS), -1)
+    np.testing.assert_allclose(values, by_keras, atol=1e-5)
+
+
+def test_the_statistics_of_the_batch_by_a_call_of_ones_own():
+    model, images = small_model(), IMAGES[:, :8, :8]
+    before = numbers_of(model)
+    with pytest.raises(ValueError, match="a Keras model is told so"):
+        cbundles.audit(model, images, LABELS, batch_norm="batch")
+
+    def training(model, batch):
+        return model(batch, training=True)
+
+    by_batch = cbundles.audit(
+        model, images, LABELS, batch_norm="batch", call=training, headroom=False
+    )
+    assert len(by_batch.layers) == 3
+    assert all(map(np.array_equal, before, numbers_of(model)))
+
+
+def test_a_model_of_keras_applications():
+    model = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=3)
+    before = numbers_of(model)
+    audit = cbundles.audit(model, IMAGES, LABELS, amplitude="consumer", headroom=False)
+    kinds = [layer.kind for layer in audit.layers]
+    assert kinds.count("activation") == 35 and kinds.count("sum") == 10
+    assert audit.layers[-1].name.endswith("out_relu/relu6")
+    assert all(map(np.array_equal, before, numbers_of(model)))
+
+
+def test_a_model_that_is_not_built():
+    with pytest.raises(ValueError, match="has no weights yet"):
+        cbundles.audit(keras.Sequential([keras.layers.Dense(3)]), IMAGES, LABELS)
