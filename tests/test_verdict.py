@@ -89,6 +89,7 @@ def test_diverged():
     assert "diverged" in str(found)
     params[2]["bias"][0] = np.nan
     assert audit(params).verdict[0] == "The weights hold NaN, first in 2/bias: it diverged."
+    json.dumps(audit(params).to_dict(), allow_nan=False)
     inputs = INPUTS.copy()
     inputs[3, 2] = np.inf
     assert audit(healthy(), inputs).verdict[0].startswith("The inputs hold NaN or infinity")

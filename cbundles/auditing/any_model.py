@@ -100,10 +100,11 @@ def audit(
         batch_norm=batch_norm,
     )
     samples = len(array)
-    part = evenly_spread(samples, SCANNED_ROWS if rows == SAMPLES else SCANNED_ROWS // 8)
-    batches = batches_of(inputs, samples, part, whole=setting.whole)
+    batches = batches_of(inputs, samples, whole=setting.whole)
     tokens = signing.tokens_of(batches.first) if rows == TOKENS else None
     array = _labels_of_rows(array, tokens)
+    part = evenly_spread(samples, max(2, SCANNED_ROWS // (tokens or 1)))
+    batches.keep(part)
 
     largest = weights.largest_weights(subject.parameters)
     of_model = weights.amplitude_of_model(setting.amplitude, largest)

@@ -17,6 +17,7 @@ from cbundles.arrays import Numbers
 AT_ONCE = 256  # samples: their activations are many times the inputs
 
 Picked = Int64[np.ndarray, " picked"]  # numbers of samples, ascending
+NOTHING = np.zeros(0, np.int64)
 
 
 class Batches(Protocol):
@@ -29,8 +30,11 @@ class Batches(Protocol):
     def __iter__(self) -> Iterator[tuple[int, PyTree]]:
         """All batches, each with the number of its first sample. Batches may overlap."""
 
-    def some(self, picked: Picked) -> PyTree:
-        """The inputs of some samples; of those that come only once after they all have come."""
+    def keep(self, picked: Picked) -> None:
+        """Say, before the batches come, which samples are looked at twice."""
+
+    def kept(self) -> PyTree:
+        """The inputs of these samples, once all batches have come."""
 
 
 class CutArrays:
@@ -41,6 +45,7 @@ class CutArrays:
         self.samples = samples
         number = -(-samples // at_once)
         self.size = -(-samples // number)
+        self._picked = NOTHING
 
     @property
     def first(self) -> PyTree:
@@ -51,8 +56,11 @@ class CutArrays:
             start = min(start, self.samples - self.size)
             yield start, self._from(start)
 
-    def some(self, picked: Picked) -> PyTree:
-        return jax.tree.map(lambda leaf: leaf[picked], self.inputs)
+    def keep(self, picked: Picked) -> None:
+        self._picked = picked
+
+    def kept(self) -> PyTree:
+        return jax.tree.map(lambda leaf: leaf[self._picked], self.inputs)
 
     def _from(self, start: int) -> PyTree:
         return jax.tree.map(lambda leaf: leaf[start : start + self.size], self.inputs)
@@ -61,10 +69,10 @@ class CutArrays:
 class ComingBatches:
     """Batches as they come, once."""
 
-    def __init__(self, batches: Iterable[PyTree], samples: int, picked: Picked) -> None:
+    def __init__(self, batches: Iterable[PyTree], samples: int) -> None:
         self._coming = iter(batches)
         self._samples = samples
-        self._picked = picked
+        self._picked = NOTHING
         self._kept: list[PyTree] = []
         try:
             self._first = jax.tree.map(np.asarray, next(self._coming))
@@ -93,15 +101,16 @@ class ComingBatches:
         for batch in self._coming:
             yield jax.tree.map(np.asarray, batch)
 
-    def some(self, picked: Picked) -> PyTree:
-        if not np.array_equal(picked, self._picked):
-            raise ValueError("these samples have not been kept")
+    def keep(self, picked: Picked) -> None:
+        self._picked = picked
+
+    def kept(self) -> PyTree:
         return jax.tree.map(lambda *parts: np.concatenate(parts), *self._kept)
 
 
-def batches_of(inputs: Any, samples: int, picked: Picked, *, whole: bool) -> Batches:
-    """The batches of inputs with so many labels. picked: which samples are looked at twice.
-    whole: all samples are one batch. Raises ValueError where inputs and labels do not fit."""
+def batches_of(inputs: Any, samples: int, *, whole: bool) -> Batches:
+    """The batches of inputs with so many labels. whole: all samples are one batch. Raises
+    ValueError where inputs and labels do not fit."""
     leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: isinstance(leaf, Iterator))
     if not leaves:
         raise ValueError("inputs are empty")
@@ -121,7 +130,7 @@ def batches_of(inputs: Any, samples: int, picked: Picked, *, whole: bool) -> Bat
         raise ValueError(
             'batch_norm="batch": all samples are one batch, so inputs must be arrays, not batches'
         )
-    return ComingBatches(inputs, samples, picked)
+    return ComingBatches(inputs, samples)
 
 
 def checked_labels(

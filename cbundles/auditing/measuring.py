@@ -134,7 +134,7 @@ class Measuring:
         others too, which ones are meant."""
         if self.setting.whole:  # the statistics of the batch are those of all samples
             return [(0, batches.first, part)]
-        cut = CutArrays(batches.some(part), len(part), length_of(batches.first))
+        cut = CutArrays(batches.kept(), len(part), length_of(batches.first))
         return ((start, batch, None) for start, batch in cut)
 
     def _amplitudes(self, choice: str | float | None = None) -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int64, PyTree
 
 from cbundles.auditing.findings import Findings, Layer
-from cbundles.auditing.table import row_of, text_of
+from cbundles.auditing.table import finite_or_none, row_of, text_of
 from cbundles.auditing.verdict import verdict
 from cbundles.auditing.weights import Amplitude, resolution_of
 from cbundles.errors import did_you_mean
@@ -100,8 +100,13 @@ class Audit:
             "num_classes": found.input.bundles.num_classes,
             "learning_rate": found.learning_rate,
             "batch_size": found.batch_size,
-            "amplitude": {"choice": found.choice, **found.amplitude._asdict()},
-            "resolution": self.resolution,
+            "amplitude": {
+                "choice": found.choice,
+                "value": finite_or_none(found.amplitude.value),
+                "parameter": found.amplitude.parameter,
+                "times_median": finite_or_none(found.amplitude.times_median),
+            },
+            "resolution": finite_or_none(self.resolution),
             "first_conflict": self.first_conflict,
             "input": row_of(found.input),
             "layers": [row_of(layer) for layer in found.layers],

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -40,35 +41,50 @@ def sign_once(
     site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
 ) -> UInt32[Array, "4 rows"]:
     """The signatures of a value at one scale."""
-    scale, activations = how.scales[site], _rows_of(value, how, rows)
+    scale = how.scales[site]
 
-    def signed(activations: Array) -> Array:
-        return bundles.signature(activations, scale, jnp.asarray(how.keys), Equality())
+    def sign(value: Array) -> Array:
+        keys = jnp.asarray(how.keys)
+        return bundles.signature(_rows_of(value, how, rows), scale, keys, Equality())
 
-    def never(activations: Array) -> Array:
-        return jnp.zeros((4, len(activations)), jnp.uint32)
-
-    # What a `cond` is given is in memory. XLA would else compute a value once more where it is
-    # signed: behind a normalisation, which broadcasts, that took ten times as long.
-    return jax.lax.cond(jnp.asarray(scale.opaque_zero) == 0, signed, never, activations)
+    return _of_value_in_memory(sign, value, jnp.asarray(scale.opaque_zero))
 
 
 def sign_at_scales(
     site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
 ) -> UInt32[Array, "scales 4 rows"]:
     """The signatures of a value at several scales."""
-    return bundles.signatures_of_scan(
-        _rows_of(value, how, rows), how.scales[site], jnp.asarray(how.keys)
-    )
+    scales = how.scales[site]
+
+    def sign(value: Array) -> Array:
+        keys = jnp.asarray(how.keys)
+        return bundles.signatures_of_scan(_rows_of(value, how, rows), scales, keys)
+
+    return _of_value_in_memory(sign, value, jnp.asarray(scales.opaque_zero)[0])
 
 
-def _rows_of(value: Shaped[Numbers, "batch ..."], how: Signing, rows: str) -> Array:
-    """What is compared: samples, or all tokens of all samples."""
+def _of_value_in_memory(
+    function: Callable[[Array], Array], value: Numbers, opaque_zero: UInt32[Array, ""]
+) -> Array:
+    """``function(value)``, where value is computed before and as a whole. XLA would else compute it
+    in the loop of the function, element by element: behind a normalisation, which broadcasts, this
+    took ten times as long. What a `cond` is given is in memory, as it stands: so all of the
+    function, also a change of shape, belongs inside."""
     array = jnp.asarray(value)
+    like = jax.eval_shape(function, array)
+
+    def never(value: Array) -> Array:
+        return jnp.zeros(like.shape, like.dtype)
+
+    return jax.lax.cond(opaque_zero == 0, function, never, array)
+
+
+def _rows_of(value: Shaped[Array, "batch ..."], how: Signing, rows: str) -> Array:
+    """What is compared: samples, or all tokens of all samples."""
     if how.picked is not None:
-        array = array[how.picked]
+        value = value[how.picked]
     axes = 2 if rows == TOKENS else 1
-    return array.reshape(math.prod(array.shape[:axes]), -1)
+    return value.reshape(math.prod(value.shape[:axes]), -1)
 
 
 # One reducer each, so that a model's program is compiled for it once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -68,6 +69,11 @@ def row_of(layer: Layer) -> dict[str, Any]:
         "headroom": None if layer.headroom is None else layer.headroom.bits,
         "conflicting": layer.conflicting,
         "diverged": layer.diverged,
-        "amplitude": layer.amplitude,
-        "resolution": layer.resolution,
+        "amplitude": finite_or_none(layer.amplitude),
+        "resolution": finite_or_none(layer.resolution),
     }
+
+
+def finite_or_none(number: float | None) -> float | None:
+    """JSON has no NaN and no infinity, which weights may hold."""
+    return number if number is not None and math.isfinite(number) else None
