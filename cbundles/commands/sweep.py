@@ -300,7 +300,9 @@ def _show_outcome(outcome: Outcome, console: Console) -> None:
     networks, store = outcome.run.sweeps, outcome.run.store
     rows = [summary.summary_of(record) for record in networks]
     if rows:
-        console.print(sweep_tables.network_table(rows).first(TABLE_ROWS_SHOWN).terminal())
+        console.print(
+            sweep_tables.network_table(rows, narrow=True).first(TABLE_ROWS_SHOWN).terminal()
+        )
     if len(rows) > TABLE_ROWS_SHOWN:
         console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
     console.print()

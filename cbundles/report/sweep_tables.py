@@ -10,15 +10,17 @@ from cbundles.report import summary
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
 
 
-def network_table(rows: Sequence[Row]) -> Table:
+def network_table(rows: Sequence[Row], narrow: bool = False) -> Table:
     """A line for each network. Columns: the usual ones, after those in which rows differ although
-    their depth, width and seed may agree."""
+    their depth, width and seed may agree. narrow: without size and time, for terminals."""
     settings = ("dataset", "model", "epochs", *summary.SETTINGS)
     differing = [key for key in settings if len({row[key] for row in rows}) > 1]
     columns = [_setting_column(key) for key in differing] + USUAL_COLUMNS
     columns += [_further_column(key) for key in distinct_keys(rows) if _is_further(key)]
     if all(row["conflict_rate"] is None for row in rows):  # written before there were rates
         columns = [column for column in columns if column not in ONLY_WITH_RATES]
+    if narrow:
+        columns = [column for column in columns if column not in SIZE_AND_TIME]
     families = {row["model"] for row in rows}
     if families == {"fc"}:
         columns.remove(FIRST_BLOCK)
@@ -75,13 +77,15 @@ QUANTITIES = {"bundle_entropy": "H^L", "conflict_rate": "conflict rate"}
 RATE_LAST = _number(
     "conflict_rate_last", "conflict rate, last epoch", formatted("conflict_rate_last", "{:.2g}")
 )
-CLEAR_FIRST = _number("first_clear_layer", "first conflicting layer, epoch 1")
-CLEAR_LAST = _number("first_clear_layer_last", "first conflicting layer, last epoch")
-FIRST_LAYER = _number("first_conflicting_layer", "first layer with H > 0, epoch 1")
-FIRST_BLOCK = _number(
-    "first_conflicting_block", "first block with H > 0, epoch 1", _show_first_block
-)
+CLEAR_FIRST = _number("first_clear_layer", "conflicts from layer, epoch 1")
+CLEAR_LAST = _number("first_clear_layer_last", "conflicts from layer, last epoch")
+FIRST_LAYER = _number("first_conflicting_layer", "H > 0 from layer, epoch 1")
+FIRST_BLOCK = _number("first_conflicting_block", "H > 0 from block, epoch 1", _show_first_block)
 ONLY_WITH_RATES = (RATE_LAST, CLEAR_FIRST, CLEAR_LAST)
+SIZE_AND_TIME = (
+    _number("parameters", "parameters", formatted("parameters", "{:,}")),
+    _number("seconds_per_epoch", "s/epoch", formatted("seconds_per_epoch", "{:.2f}")),
+)
 USUAL_COLUMNS = [
     _number("width", "width"),
     _number("depth", "depth"),
@@ -97,8 +101,7 @@ USUAL_COLUMNS = [
     CLEAR_FIRST,
     FIRST_LAYER,
     FIRST_BLOCK,
-    _number("parameters", "parameters", formatted("parameters", "{:,}")),
-    _number("seconds_per_epoch", "s/epoch", formatted("seconds_per_epoch", "{:.2f}")),
+    *SIZE_AND_TIME,
 ]
 
 

@@ -124,7 +124,12 @@ class Table:
         from rich.table import Table as TerminalTable
 
         table = TerminalTable(
-            title=title, title_justify="left", box=None, header_style="bold", pad_edge=False
+            title=title,
+            title_justify="left",
+            box=None,
+            header_style="bold",
+            pad_edge=False,
+            collapse_padding=True,
         )
         for column in self.columns:
             table.add_column(
