@@ -211,7 +211,7 @@ def audit(
     *,
     flags: Flags,
 ) -> None:
-    """Which layers of your own model conflict, how far are the others from it, and why?"""
+    """Say which layers of your own model conflict, and why."""
     from cbundles.commands.audit import AuditModel, AuditRun, Choices
 
     choices = Choices.of_typed(

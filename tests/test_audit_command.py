@@ -109,12 +109,13 @@ def test_networks_that_a_run_has_kept(cli, tmp_path):
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [len(one["layers"]) for one in found] == [2, 2, 3, 3]
     assert {one["batch_size"] for one in found} == {32}
-    records = [record for record in runs.read(tmp_path / "two").records if "history" in record]
-    measured = [entry for record in records for entry in record["history"]]
-    for one, entry in zip(found, measured, strict=True):
-        assert [layer["num_bundles"] for layer in one["layers"]] == entry["num_bundles"]
-        rates = [layer["conflict_rate"] for layer in one["layers"]]
-        assert rates == pytest.approx(entry["conflict_rate"], rel=1e-6)
+    histories = [record.history for record in runs.read(tmp_path / "two").sweeps]
+    bundles = [layers for history in histories for layers in history.num_bundles]
+    rates = [layers for history in histories for layers in history.conflict_rate]
+    for one, num_bundles, conflict_rates in zip(found, bundles, rates, strict=True):
+        assert [layer["num_bundles"] for layer in one["layers"]] == num_bundles
+        audited = [layer["conflict_rate"] for layer in one["layers"]]
+        assert audited == pytest.approx(conflict_rates, rel=1e-6)
     nothing = cli("audit", ".")
     assert nothing.returncode == 2
 

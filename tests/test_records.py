@@ -125,8 +125,10 @@ def test_a_wrong_field_is_named_with_what_belongs_there(cli, tmp_path, path, val
     assert re.search(r"run/cells/\w+\.json: damaged record \(", str(refused.value))
     assert message in str(refused.value) and "delete it to make it again" in str(refused.value)
     done = cli("report", "results")
-    assert (done.returncode, done.stderr) == (2, f"cbundles: {refused.value}\n".replace(
-        f"{tmp_path}/", ""))  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"cbundles: {refused.value}; no run is left to report\n".replace(f"{tmp_path}/", ""),
+    )
 
     store.record_path(made.id).unlink()
     store.finish(changed(made, id="before"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from cbundles.auditing.findings import Findings
 from cbundles.bundles.headroom import HIGHEST
+from cbundles.files import write_atomically
 
 NAMED_LAYERS = 30  # with more of them their names would not be legible
 CONFLICTING, HEALTHY = "tab:red", "tab:blue"
@@ -107,6 +109,7 @@ def _pixels(image: NDArray[np.generic]) -> NDArray[np.floating]:
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure; the ending of the path says how."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    content = io.BytesIO()  # a full disk is told by `write_atomically` in plain words
+    figure.savefig(content, format=path.suffix[1:] or "png")
+    write_atomically(path, content.getvalue())
     return path
