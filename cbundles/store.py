@@ -255,7 +255,7 @@ class Store:
                 raise ValueError(f"its kind is {record.kind}")
         except KeyError:
             raise InputError(f"{path}: no record of {cell}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: damaged record ({error}); {way_out}") from None
         return record
 

@@ -52,7 +52,14 @@ def decode(path: Path, kind: str, damaged: list[str] | None = None) -> dict[str,
             msgspec.convert(earlier.origin_of(origin), Origin) for origin in content["origins"]
         ]
         is_newest = content.get("format") == formats.NEWEST[formats.SEALED]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         complain(f"{path}: damaged ({_told(error)}); restore it from a copy", damaged)
         return {}
     records: dict[str, AnyRecord] = {}
@@ -60,7 +67,7 @@ def decode(path: Path, kind: str, damaged: list[str] | None = None) -> dict[str,
         place = f"{path}:{number}"
         try:
             record = record_of(_content_of(line, origins, is_newest), kind, place)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             complain(f"{place}: damaged record ({error}); delete that line", damaged)
             continue
         records[record.id] = record
