@@ -117,9 +117,14 @@ class Flags:
 
 def _is_value(following: list[str]) -> bool:
     """Whether what follows a flag is meant as its value: no other flag, and no file."""
-    if not following or following[0].startswith("-"):
+    if not following:
         return False
-    path = Path(following[0])
+    text = following[0]
+    if not text or text.removeprefix("-").isdecimal():
+        return True  # nothing, or a number below zero: `parse_epochs` says what would be valid
+    if text.startswith("-"):
+        return False
+    path = Path(text)
     try:
         return path.suffix not in (".yaml", ".yml") and not path.exists()
     except OSError:  # too long for a name
