@@ -39,8 +39,11 @@ BASES = {
         "training: {epochs: 30}\ntuning: {arm: both, budget_depth: 4}\n",
     ),
 }
+SETTINGS = [
+    f"{name}.{field.name}" for name in SECTIONS for field in dataclasses.fields(SECTIONS[name])
+]
 KEYS = [
-    *(f"{name}.{field.name}" for name in SECTIONS for field in dataclasses.fields(SECTIONS[name])),
+    *SETTINGS,
     *SECTIONS,
     *("name", "model.widht", "modle.width", "model", "model.width.x", "", ".", "=", "a.b.c.d"),
 ]
@@ -199,7 +202,9 @@ def _planned(
     path = folder / "attack.yaml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode(errors="surrogatepass"))
     answer = answer_to([command, str(path), "--plan", "--json", *flags])
-    problem = problem_of(answer, (0, 2), [path.name, "attack", "--", "data.name", *typed])
+    # A setting is a place too; a folder is named as it is, without the links that lead there.
+    places = [path.name, "attack", "--", *SETTINGS, *typed, "/proc/"]
+    problem = problem_of(answer, (0, 2), places)
     if problem is None and answer.code == 0:
         problem = _misread(answer.out, typed)
     shortened = [flag if len(flag) < 100 else f"{flag[:60]}...({len(flag)})" for flag in flags]
