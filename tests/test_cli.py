@@ -158,9 +158,7 @@ def test_every_way_to_measure_the_same_network(process, tmp_path):
         (tmp_path / f"{name}.yaml").write_text(grid + probe)
         done = process("sweep", f"{name}.yaml")
         assert done.returncode == 0, done.stderr + done.stdout
-        assert ("[probe_resolution=float16]" in done.stdout.replace("\n", "")) == (
-            name == "formats"
-        )
+        assert ("width 8, probe_resolution=float16: " in done.stdout) == (name == "formats")
         for record in Store(tmp_path / "results" / name).records(CELLS):
             histories[name, record.cell.probe.resolution] = entries_of(record.history)[-1]
     assert len({h["test_accuracy"] for h in histories.values()}) == 1

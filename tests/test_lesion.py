@@ -570,19 +570,20 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
     assert len(made) == 1
     for one in made:
         assert one.compared.difference <= 1e-5 and one.compared.removed == [1, 2, 4]
-        small = saved.read(run / f"pruned/{one['cell']}.npz")
-        whole = saved.read(run / f"weights/{one['of']}.npz")
+        small = saved.read(run / f"pruned/{one.id}.npz")
+        whole = saved.read(run / f"weights/{one.of}.npz")
         assert small.shape.depth == 6 and small.shape.bare == (1,)
         x = augment.plain(stored.test_images, augment.pipeline_for(config.Data()))
         logits = logits_of(small.shape, small.network, x)
         masked = masked_logits(whole.shape, whole.network, x, (1, 2, 4))
         np.testing.assert_allclose(logits, masked, atol=1e-5 * float(jnp.abs(masked).max()))
         right = int((jnp.argmax(logits, 1) == stored.test_labels).sum())
-        assert abs(one["correct"][1] - right) <= 1
-        assert one["bytes"][1] < one["bytes"][0] and one["flops"][1] < one["flops"][0]
-        fitting, tuned = (saved.read(run / f"pruned/{one['cell']}-{name}.npz")
+        assert abs(one.compared.correct[1] - right) <= 1
+        assert one.compared.bytes[1] < one.compared.bytes[0]
+        assert one.compared.flops[1] < one.compared.flops[0]
+        fitting, tuned = (saved.read(run / f"pruned/{one.id}-{name}.npz")
                           for name in ("recalibrated", "tuned"))  # fmt: skip
-        assert tuned.shape == fitting.shape == small.shape and len(one["correct"]) == 4
+        assert tuned.shape == fitting.shape == small.shape and len(one.compared.correct) == 4
         np.testing.assert_array_equal(fitting.network.params, small.network.params)
         assert not np.array_equal(fitting.network.statistics, small.network.statistics)
         assert not np.array_equal(tuned.network.params, small.network.params)
@@ -592,7 +593,7 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
     done = process("sweep", "study.yaml", "--keep-weights")  # trains nothing and loses nothing
     assert done.returncode == 0 and "to train" not in done.stdout
     assert (run / "figures/fig_lesion_curves.png").is_file() and (run / "pruned.csv").is_file()
-    small_one = (run / f"pruned/{made[0]['cell']}.npz").read_bytes()
+    small_one = (run / f"pruned/{made[0].id}.npz").read_bytes()
     weights = run / f"weights/{made[0]['of']}.npz"
     for damage, said in ((small_one, "not this network"), (b"nothing", "not a network")):
         weights.write_bytes(damage)
