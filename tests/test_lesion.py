@@ -594,7 +594,7 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
     assert done.returncode == 0 and "to train" not in done.stdout
     assert (run / "figures/fig_lesion_curves.png").is_file() and (run / "pruned.csv").is_file()
     small_one = (run / f"pruned/{made[0].id}.npz").read_bytes()
-    weights = run / f"weights/{made[0]['of']}.npz"
+    weights = run / f"weights/{made[0].of}.npz"
     for damage, said in ((small_one, "not this network"), (b"nothing", "not a network")):
         weights.write_bytes(damage)
         done = process("lesion", str(run), "--draws", "4", "--fresh")
