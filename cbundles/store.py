@@ -121,6 +121,7 @@ class Store:
                 yield
             finally:
                 self.settle()
+                clear_staging_files(self.folder)  # of writers that have died since the beginning
 
     def recover(self) -> None:
         """Put back what a killed `--fresh` has set aside and not replaced, before it is read; not
