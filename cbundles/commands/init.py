@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 
 from rich.console import Console
 
-from cbundles.commands.output import say
+from cbundles.commands.output import say, say_indented
 from cbundles.config import shipped
 from cbundles.errors import InputError, did_you_mean
 from cbundles.files import write_atomically
-
-LINE_WIDTH = 79
-INDENT = "    "
 
 
 def list_shipped(console: Console) -> None:
@@ -21,10 +17,7 @@ def list_shipped(console: Console) -> None:
     for name in shipped.names():
         say(console, name)
         purpose = shipped.purpose_of(name)
-        say(
-            console,
-            textwrap.fill(purpose, LINE_WIDTH, initial_indent=INDENT, subsequent_indent=INDENT),
-        )
+        say_indented(console, purpose)
     say(console, "")
     say(
         console, "cbundles sweep NAME trains one of them; cbundles init NAME writes a copy to edit."

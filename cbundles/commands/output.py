@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,12 +14,20 @@ from cbundles.commands.running import Options
 from cbundles.config import Cell
 from cbundles.store import Store
 
+LINE_WIDTH = 79
+INDENT = "    "
 NOTHING_WAS_RUN = "Nothing was run; leave out --plan to start."
 
 
 def say(console: Console, text: str) -> None:
     """Text as it is: no line is broken, nothing coloured, and brackets are brackets."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def say_indented(console: Console, text: str) -> None:
+    """A paragraph that explains the line before it, in lines that fit any terminal."""
+    for line in textwrap.wrap(text, LINE_WIDTH - len(INDENT)):
+        say(console, INDENT + line)
 
 
 def warn(console: Console, text: str) -> None:

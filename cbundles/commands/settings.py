@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import textwrap
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from rich.console import Console
 
-from cbundles.commands.output import say
+from cbundles.commands.output import say, say_indented
 from cbundles.config import SECTIONS
 from cbundles.errors import InputError, did_you_mean
-
-INDENT = "    "
-LINE_WIDTH = 79
 
 
 class Setting(NamedTuple):
@@ -72,10 +68,7 @@ def show_settings(wanted: str | None, as_json: bool, console: Console) -> None:
         default = "(none)" if each.default is None else each.default
         say(console, f"{each.path} = {default}")
         for text in (each.valid, each.why):
-            say(
-                console,
-                textwrap.fill(text, LINE_WIDTH, initial_indent=INDENT, subsequent_indent=INDENT),
-            )
+            say_indented(console, text)
     say(console, "")
     say(console, "Every setting may be a list, which makes it an axis of the grid.")
 

@@ -118,7 +118,7 @@ def _first(texts: Sequence[str], most: int) -> str:
     return f"{listed} and {len(texts) - most} more" if len(texts) > most else listed
 
 
-def decode(name: str, storage: Path) -> None:
+def decode_images(name: str, storage: Path) -> None:
     """Read every image and store the arrays. Grey images stay one channel when all of them are."""
     root = root_of(name)
     splits = _splits(root)

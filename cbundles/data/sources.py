@@ -72,7 +72,7 @@ def load(name: str, *, data_dir: Path | None = None, manual_dir: Path | None = N
             elif name == "spirals":
                 dataset.write(storage, name, ("first", "second"), spirals.arrays())
             elif name.startswith(FOLDER_PREFIX):
-                folder.decode(name, storage)
+                folder.decode_images(name, storage)
             elif name == "mnist" and manual_dir is not None and mnist_files.are_in(manual_dir):
                 mnist_files.store(manual_dir, storage)
             else:

@@ -47,19 +47,19 @@ def _model_function(
     told = batch_norm == "running" or call is not None
     if isinstance(model, nnx.Module):
         _without_params(params, "an nnx module")
-        return nnx_modules.model_function(model, call, batch_norm)
+        return nnx_modules.function_of_nnx_module(model, call, batch_norm)
     if isinstance(model, nn.Module):
         if not told:
             raise ValueError(TELL_IT.format(what="a linen module"))
-        return linen.model_function(model, params, call)
+        return linen.function_of_linen_module(model, params, call)
     if keras.is_model(model):
         _without_params(params, "a Keras model")
         if not told:
             raise ValueError(TELL_IT.format(what="a Keras model"))
-        return keras.model_function(model, call)
+        return keras.function_of_keras_model(model, call)
     if not told:
         raise ValueError(TELL_IT.format(what="a function"))
-    return functions.model_function(model, params, call)
+    return functions.function_of_callable(model, params, call)
 
 
 def _without_params(params: PyTree | None, what: str) -> None:

@@ -16,7 +16,7 @@ from cbundles.auditing.jax_subject import ModelFunction, named_leaves
 Call = Callable[[Any, PyTree], PyTree]  # call(model, batch) -> output
 
 
-def model_function(model: Any, params: PyTree | None, call: Call | None) -> ModelFunction:
+def function_of_callable(model: Any, params: PyTree | None, call: Call | None) -> ModelFunction:
     """``f(params, x)``; a module that is a pytree; or any function of one argument."""
     if not callable(model) and call is None:
         raise ValueError(

@@ -17,7 +17,7 @@ def is_model(model: Any) -> bool:
     return keras is not None and isinstance(model, keras.Layer)
 
 
-def model_function(model: Any, call: Call | None) -> ModelFunction:
+def function_of_keras_model(model: Any, call: Call | None) -> ModelFunction:
     """A built Keras model, in inference unless `call` says otherwise; what a call would write, such
     as running statistics, is given up."""
     keras = sys.modules["keras"]

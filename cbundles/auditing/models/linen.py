@@ -9,7 +9,9 @@ from cbundles.auditing.jax_subject import ModelFunction
 from cbundles.auditing.models.functions import Call, has_collections, trainable_of
 
 
-def model_function(model: nn.Module, params: PyTree | None, call: Call | None) -> ModelFunction:
+def function_of_linen_module(
+    model: nn.Module, params: PyTree | None, call: Call | None
+) -> ModelFunction:
     """A linen module. params: its variables, or the collection ``params`` alone; a module that is
     bound to its variables needs none."""
     if params is None:

@@ -9,7 +9,7 @@ from cbundles.auditing.models.functions import Call
 from cbundles.observe import nnx_function
 
 
-def model_function(model: nnx.Module, call: Call | None, batch_norm: str) -> ModelFunction:
+def function_of_nnx_module(model: nnx.Module, call: Call | None, batch_norm: str) -> ModelFunction:
     """An nnx module, without dropout. batch_norm: whether normalised by the statistics of the
     "batch", or the "running" ones."""
     copy = nnx.clone(model)
