@@ -112,7 +112,7 @@ def _draw_by_depth(upper: Axes, lower: Axes, records: Sequence[SweepRecord]) -> 
 
     draw_range(upper, lambda r: 100 * summary.accuracy_of(r), "test accuracy", 6)
     upper.axhline(100 / records[0].num_classes, **drawing.LIMIT_LINE)
-    upper.set_ylabel("test accuracy [%]")
+    upper.set_ylabel(_accuracy_label(records).replace(", ", ",\n"))  # as high as the panel
     upper.set_ylim(0, 100)
     # Smaller and smaller: equal values, which are common, stay visible.
     draw_range(lower, lambda r: finite(r.history.last("entropy")[0]), "initial weights", 9)
@@ -181,7 +181,16 @@ def _draw_map(figure: Figure, axes: Axes, records: Sequence[SweepRecord]) -> Non
     axes.set_xlabel("width (neurons in each hidden layer)")
     axes.set_ylabel("depth (hidden layers)")
     drawing.legend_below(figure)
-    figure.colorbar(image, ax=axes, label="test accuracy [%]")
+    figure.colorbar(image, ax=axes, label=_accuracy_label(records))
+
+
+def _accuracy_label(records: Sequence[SweepRecord]) -> str:
+    """What an axis of `summary.accuracy_of` shows: not what a network had after its last epoch."""
+    epochs = {min(r.cell.training.accuracy_epochs, r.epochs_trained) for r in records}
+    if epochs == {1}:
+        return "test accuracy [%], last epoch"
+    number = f"{epochs.pop()} " if len(epochs) == 1 else ""
+    return f"test accuracy [%], mean of last {number}epochs"
 
 
 def _draw_boundary(axes: Axes, boundary: dict[int, float | None], depths: list[int]) -> None:
@@ -341,12 +350,13 @@ def accuracy_against_entropy(records: Sequence[SweepRecord], caption: str) -> Pi
             measured,
             100 / records[0].num_classes,
             summary.largest_entropy(records),
+            _accuracy_label(records),
         ),
     )
 
 
 def _draw_scatter(
-    figure: Figure, axes: Axes, rows: Sequence[Row], chance: float, limit: float
+    figure: Figure, axes: Axes, rows: Sequence[Row], chance: float, limit: float, accuracy: str
 ) -> None:
     points = axes.scatter(
         [row["bundle_entropy"] for row in rows],
@@ -365,5 +375,5 @@ def _draw_scatter(
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.05 * limit, 1.05 * limit)
     axes.set_xlabel("bundle entropy $H^L$ [nats], mean over epochs; dotted: its largest value")
-    axes.set_ylabel("test accuracy [%]")
+    axes.set_ylabel(accuracy)
     figure.colorbar(points, ax=axes, label="depth (hidden layers)")
