@@ -23,7 +23,8 @@ def leaders(
     alpha/|B|, all in float32. Closeness is not transitive, so it makes no bundles by itself. The
     paper's rule is to "iterate once" over the samples in the order of the probe set: a sample joins
     the first leader that it is close to, and else becomes a leader. The result depends on that
-    order. A row with NaN or infinity is close to nothing.
+    order. A row with NaN or infinity is close to nothing. (A difference below 1.2e-38, which
+    XLA may flush to zero, counts as none; that shows only where gamma is 0.)
 
     Comparing every row with every leader would cost O(N^2 d). A sketch of a row, the largest value
     in each of eight groups of its columns, moves by no more than the row does, so only rows with

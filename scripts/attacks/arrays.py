@@ -26,6 +26,7 @@ CLASSES = 4
 SAMPLES, COLUMNS = (1, 2, 24), ((1,), (3,), (2, 4))
 LEARNING_RATES, BATCHES = (1e-3, 1e-4, 0.1, 1.0, 3e-5), (1, 48, 64, 100)
 AMPLITUDES = (0.0, 1e-3, 0.37, 0.5, 1.0, 11.5, 400.0)
+SMALLEST = np.finfo(np.float32).tiny  # what is smaller, a processor may take for zero
 ODD_VALUES = (
     0.0,
     -0.0,
@@ -55,6 +56,7 @@ def attempts(chance: Random, count: int, folder: Path) -> Iterator[Attempt]:
 
 def _measured(chance: Random, oracle: Any) -> Attempt:
     a = _activations(chance)
+    as_read = np.where(np.abs(a) < SMALLEST, np.float32(0), a)
     labels = np.array([chance.randrange(CLASSES) for _ in a])
     rate, batch = chance.choice(LEARNING_RATES), chance.choice(BATCHES)
     how: dict[str, Any] = {"learning_rate": rate, "batch_size": batch, "num_classes": CLASSES}
@@ -63,12 +65,13 @@ def _measured(chance: Random, oracle: Any) -> Attempt:
         how |= {"equality": "gamma", "gamma": gamma}
         with np.errstate(all="ignore"):
             factor = np.float32(rate) * np.float32(1 / batch)
-            ids = oracle.leader_ids(a, factor, gamma)
+            ids = oracle.leader_ids(as_read, factor, gamma)
     else:
         amplitude, resolution = chance.choice(AMPLITUDES), chance.choice(RESOLUTIONS)
         how |= {"amplitude": amplitude, "resolution": resolution}
         with np.errstate(all="ignore"):
-            ids = oracle.bundle_ids(oracle.weight_update(a, amplitude, rate, batch, resolution))
+            q = oracle.weight_update(as_read, amplitude, rate, batch, resolution)
+            ids = oracle.bundle_ids(q)
     what = f"{a.tolist()!r} {labels.tolist()} {how}"
     try:
         found = bundle_entropy(a, labels, **how)
