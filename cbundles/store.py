@@ -2,7 +2,8 @@
 
     results/<name>/
         run.json             what was run: configuration, versions, device, commit, data
-        records.jsonl        completion records of the cells of a complete run, see `records`
+        records.jsonl        completion records of the cells of a complete run, see `records`;
+                             records.jsonl.gz in a published run, so that a clone stays small
         cells/<id>.json      completion record of one cell, until the run is complete
         checkpoints/<id>     the latest state of a population in training, gone when it ends
         weights/<id>.npz     the trained network of a cell, when it was asked for
@@ -24,7 +25,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar, overload
@@ -177,7 +178,13 @@ class Store:
         return self.folder / kind.folder / f"{cell}.json"
 
     def sealed_path(self, kind: Kind[AnyRecord]) -> Path:
-        return self.folder / kind.sealed_file
+        """Of the file of a complete run: packed where the repository keeps it, else plain lines."""
+        return self._sealed_paths(kind)[self.is_published]
+
+    def _sealed_paths(self, kind: Kind[AnyRecord]) -> tuple[Path, Path]:
+        """The plain file and the packed one; both are read, since a run may become published."""
+        plain = self.folder / kind.sealed_file
+        return plain, plain.with_name(f"{plain.name}{sealed.PACKED}")
 
     def has(self, cell: str, kind: Kind[AnyRecord] = CELLS) -> bool:
         """Whether there is a record, good or damaged."""
@@ -185,14 +192,27 @@ class Store:
 
     def _sealed(self, kind: Kind[AnyRecord]) -> dict[str, AnyRecord]:
         """The records in the file of a complete run, which is read again when it has changed."""
-        path = self.sealed_path(kind)
+        plain, packed = (self._sealed_in(path, kind) for path in self._sealed_paths(kind))
+        return {**packed, **plain} if plain and packed else plain or packed
+
+    def _sealed_in(self, path: Path, kind: Kind[AnyRecord]) -> dict[str, AnyRecord]:
         now = _version_of(path)
         if now is None:
             return {}
-        known = self._read.get(kind.folder)
+        known = self._read.get(path.name)
         if known is None or known[0] != now:
-            known = self._read[kind.folder] = (now, sealed.decode(path, kind.unsaid, self._damaged))
+            known = self._read[path.name] = (now, sealed.decode(path, kind.unsaid, self._damaged))
         return known[1]
+
+    def _write_sealed(self, kind: Kind[AnyRecord], records: Sequence[AnyRecord]) -> None:
+        """Into the one file in which they belong; none is left without records."""
+        path = self.sealed_path(kind)
+        if records:
+            is_packed = path.name.endswith(sealed.PACKED)
+            write_atomically(path, sealed.encode(records, is_packed))
+        for other in self._sealed_paths(kind):
+            if other != path or not records:
+                other.unlink(missing_ok=True)
 
     def seal(self) -> None:
         """Put all records of each kind into one file, which then is read back, and remove their
@@ -208,7 +228,7 @@ class Store:
             if not own_files:
                 continue
             records = {**self._sealed(kind), **readable}
-            write_atomically(self.sealed_path(kind), sealed.encode(list(records.values())))
+            self._write_sealed(kind, list(records.values()))
             if self._sealed(kind) != records:
                 raise RuntimeError(f"{self.sealed_path(kind)}: not what was written")
             for cell in readable:
@@ -334,10 +354,8 @@ class Store:
         for kind in KINDS:
             kept = self._sealed(kind)
             left = [r for name, r in kept.items() if not name.startswith(tuple(cells))]
-            if not left:
-                self.sealed_path(kind).unlink(missing_ok=True)
-            elif len(left) < len(kept):
-                write_atomically(self.sealed_path(kind), sealed.encode(left))
+            if not left or len(left) < len(kept):
+                self._write_sealed(kind, left)
         for folder in (*(kind.folder for kind in KINDS), WEIGHTS):
             for cell in cells:
                 for path in self.folder.glob(f"{folder}/{cell}*"):

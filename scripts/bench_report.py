@@ -210,7 +210,7 @@ def main() -> None:
         write_run(root / "swept", list(islice(swept(), options.records - 3 * few)))
         write_run(root / "grown", list(islice(grown(), 2 * few)))
         write_run(root / "tuned", list(islice(tuned(), few)))
-        size = sum(path.stat().st_size for path in root.glob("*/*.jsonl"))
+        size = sum(path.stat().st_size for path in root.glob("*/*.jsonl*"))
         found = {"records": options.records, "bytes_on_disk": size, **measure(root)}
     found["cores"] = os.cpu_count() or 1
     text = json.dumps(found, indent=1)

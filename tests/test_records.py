@@ -68,8 +68,8 @@ def test_a_record_of_every_kind_is_read_as_it_was_written(tmp_path, kept):
 
 def test_committed_records_are_read_as_they_are_written():
     total = 0
-    for path in sorted(ROOT.glob("results/*/*.jsonl")):
-        (kind,) = [kind for kind in KINDS if kind.sealed_file == path.name]
+    for path in sorted(ROOT.glob("results/*/*.jsonl.gz")):
+        (kind,) = [kind for kind in KINDS if kind.sealed_file == path.stem]
         records = sealed.decode(path, kind.unsaid)
         for made in records.values():
             assert isinstance(made, kind.types)

@@ -81,7 +81,7 @@ def repository(tmp_path):
     (tmp_path / "missing.yaml").write_text(missing)
     for folder in ("results/toy", "reproduction/toy"):  # as if it had been trained already
         (tmp_path / folder).mkdir(parents=True)
-        shutil.copy(ROOT / "results/toy/records.jsonl", tmp_path / folder)
+        shutil.copy(ROOT / "results/toy/records.jsonl.gz", tmp_path / folder)
     shutil.copy(ROOT / "results/toy/run.json", tmp_path / "results/toy")
     return tmp_path
 

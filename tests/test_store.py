@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import socket
@@ -187,10 +188,10 @@ def test_what_other_processes_write_while_a_run_is_sealed_survives(tmp_path, mon
     store.finish(named("b", accuracy=0.2))
     encode = sealed.encode
 
-    def slowly(records):
+    def slowly(records, packed):
         other.finish(named("b", accuracy=0.3))
         other.finish(named("c", accuracy=0.4))
-        return encode(records)
+        return encode(records, packed)
 
     monkeypatch.setattr(sealed, "encode", slowly)
     store.seal()
@@ -224,7 +225,7 @@ def test_a_kill_while_sealing_loses_nothing(tmp_path, monkeypatch):
 
     def dying(path, **how):
         calls.append(path)
-        if len(calls) == 2:
+        if len(calls) == 3:  # the first one is of the packed file
             raise KeyboardInterrupt
         unlink(path, **how)
 
@@ -256,5 +257,47 @@ def test_a_damaged_line_is_named(tmp_path, line, content, message):
     lines = (tmp_path / "records.jsonl").read_text().splitlines()
     lines[line] = content
     (tmp_path / "records.jsonl").write_text("\n".join(lines))
+    with pytest.raises(InputError, match=message):
+        Store(tmp_path).record("a")
+
+
+def test_a_published_run_is_packed_and_says_the_same(tmp_path):
+    """As lines before it is published, packed afterwards; never both."""
+    store = Store(tmp_path)
+    store.finish(named("a"))
+    store.seal()
+    store.write_run({"cells": ["a", "b"], "published": True})
+    assert store.has("a") and (tmp_path / "records.jsonl").is_file()
+    store.finish(named("b"))
+    before = store.records(CELLS)
+    store.seal()
+    assert [path.name for path in tmp_path.glob("records*")] == ["records.jsonl.gz"]
+    assert Store(tmp_path).records(CELLS) == before
+    packed = (tmp_path / "records.jsonl.gz").read_bytes()
+    plain = sealed.encode(before)
+    assert gzip.decompress(packed) == plain and packed == sealed.encode(before, packed=True)
+    Store(tmp_path).forget(["a"])
+    assert Store(tmp_path).ids(CELLS) == ["b"]
+    Store(tmp_path).forget(["b"])
+    assert not list(tmp_path.glob("records*"))
+
+
+@pytest.mark.parametrize("damage", ["cut", "a byte", "a line"])
+def test_damage_of_a_packed_run_is_one_message(tmp_path, damage):
+    store = Store(tmp_path)
+    store.write_run({"cells": ["a"], "published": True})
+    store.finish(named("a"))
+    store.seal()
+    path = tmp_path / "records.jsonl.gz"
+    content = path.read_bytes()
+    if damage == "cut":
+        path.write_bytes(content[:-30])
+        message = r"records\.jsonl\.gz: damaged \(EOFError.*restore it from a copy"
+    elif damage == "a byte":
+        path.write_bytes(content[:100] + bytes([content[100] ^ 255]) + content[101:])
+        message = r"records\.jsonl\.gz: damaged \(.*restore it from a copy"
+    else:
+        path.write_bytes(gzip.compress(gzip.decompress(content)[:-20]))
+        message = r"records\.jsonl\.gz:2: damaged record .* `gunzip records\.jsonl\.gz`, then"
     with pytest.raises(InputError, match=message):
         Store(tmp_path).record("a")

@@ -6,12 +6,16 @@ many: it stands once in the header, and each line has the number of its own.
     {"format": 2, "origins": [{"platform": "cpu", ...}]}
     {"kind": "sweep", "cell": "0a246314bf00", "origin": 0, "config": {...}, ...}
 
+Packed by gzip it is `records.jsonl.gz`, a seventh of the size.
+
 A file of format 1 holds records of formats 1 and 2, whose number, if they have one, stands in their
 line; one of format 2 holds records of format 3.
 """
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,8 +28,11 @@ from cbundles.records import earlier
 from cbundles.records.origin import NetworkRecord, Origin
 from cbundles.records.reading import AnyRecord, parsed, record_of
 
+PACKED = ".gz"  # at the end of a packed file's name
+GZIP = b"\x1f\x8b"  # at the beginning of its content
 
-def encode(records: Sequence[AnyRecord]) -> bytes:
+
+def encode(records: Sequence[AnyRecord], packed: bool = False) -> bytes:
     """The content of the file."""
     origins: list[Origin] = []
     lines = []
@@ -35,7 +42,9 @@ def encode(records: Sequence[AnyRecord]) -> bytes:
         line = {**msgspec.to_builtins(record), "origin": origins.index(record.origin)}
         lines.append(msgspec.json.encode(line))
     header = {"format": formats.NEWEST[formats.SEALED], "origins": origins}
-    return b"\n".join([msgspec.json.encode(header), *lines, b""])
+    content = b"\n".join([msgspec.json.encode(header), *lines, b""])
+    # Without the time of packing, so that the same records are the same bytes.
+    return gzip.compress(content, mtime=0) if packed else content
 
 
 def decode(path: Path, kind: str, damaged: list[str] | None = None) -> dict[str, AnyRecord]:
@@ -45,7 +54,7 @@ def decode(path: Path, kind: str, damaged: list[str] | None = None) -> dict[str,
     kind: of earlier records, which do not say it
     """
     try:
-        header, *lines = path.read_bytes().splitlines()
+        header, *lines = _unpacked(path.read_bytes()).splitlines()
         content = parsed(header)
         formats.check(formats.SEALED, content, str(path))
         origins = [
@@ -54,6 +63,8 @@ def decode(path: Path, kind: str, damaged: list[str] | None = None) -> dict[str,
         is_newest = content.get("format") == formats.NEWEST[formats.SEALED]
     except (
         OSError,
+        EOFError,
+        zlib.error,
         ValueError,
         KeyError,
         TypeError,
@@ -68,7 +79,7 @@ def decode(path: Path, kind: str, damaged: list[str] | None = None) -> dict[str,
         try:
             record = record_of(_content_of(line, origins, is_newest), kind, place)
         except (ValueError, TypeError, RecursionError) as error:
-            complain(f"{place}: damaged record ({error}); delete that line", damaged)
+            complain(f"{place}: damaged record ({error}); {_way_out(path)}", damaged)
             continue
         records[record.id] = record
     return records
@@ -79,6 +90,16 @@ def complain(text: str, damaged: list[str] | None) -> None:
     if damaged is None:
         raise InputError(text) from None
     damaged.append(text)
+
+
+def _unpacked(content: bytes) -> bytes:
+    return gzip.decompress(content) if content.startswith(GZIP) else content
+
+
+def _way_out(path: Path) -> str:
+    if path.name.endswith(PACKED):
+        return f"unpack it with `gunzip {path.name}`, then delete that line"
+    return "delete that line"
 
 
 def _content_of(line: bytes, origins: Sequence[Origin], is_newest: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,14 +46,23 @@ def _small_copy(run: Path, to: Path) -> Path:
     """What there is to damage, with a few networks only."""
     to.mkdir(parents=True)
     shutil.copy(run / "run.json", to)
-    for path in run.glob("*.jsonl"):
-        lines = path.read_text().splitlines()[: LINES_KEPT + 1]
-        (to / path.name).write_text("\n".join(lines) + "\n")
+    for path in run.glob("*.jsonl.gz"):
+        lines = gzip.decompress(path.read_bytes()).splitlines()[: LINES_KEPT + 1]
+        (to / path.name).write_bytes(gzip.compress(b"\n".join([*lines, b""])))
     return to
+
+
+def _unpack(run: Path) -> None:
+    """As a user's own runs are."""
+    for path in run.glob("*.jsonl.gz"):
+        path.with_suffix("").write_bytes(gzip.decompress(path.read_bytes()))
+        path.unlink()
 
 
 def _damage(chance: Random, run: Path) -> str:
     """Change one file; returns which, and how."""
+    if chance.random() < 0.5:
+        _unpack(run)
     path = chance.choice(sorted(run.iterdir()))
     kind = chance.random()
     if kind < 0.04:
@@ -70,10 +80,13 @@ def _damage(chance: Random, run: Path) -> str:
         content = damaged_json(chance, path.read_text())
         path.write_bytes(content)
         return f"run.json: {content[:300]!r}"
-    lines = path.read_bytes().splitlines()
+    is_packed = path.suffix == ".gz"
+    content = path.read_bytes()
+    lines = (gzip.decompress(content) if is_packed else content).splitlines()
     number = chance.randrange(len(lines))
     lines[number] = damaged_json(chance, lines[number].decode())
-    path.write_bytes(b"\n".join(lines) + b"\n")
+    content = b"\n".join([*lines, b""])
+    path.write_bytes(gzip.compress(content) if is_packed else content)
     return f"{path.name}, line {number + 1}"
 
 
