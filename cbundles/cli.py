@@ -188,6 +188,10 @@ def audit(
         str | None,
         typer.Option(metavar="NAME", help="A data set, or folder:PATH, for a model."),
     ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=4, metavar="PIXELS", help="To which images of a folder are scaled."),
+    ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Training images that are looked at.")] = 2048,
     layers: Annotated[
         str | None,
@@ -218,11 +222,12 @@ def audit(
         samples, layers, amplitude, learning_rate, batch_size, headroom, plot
     )
     if Path(model).is_dir():
-        if dataset is not None:
-            raise InputError("audit RUN: its networks have their own data; leave out --dataset")
+        if dataset is not None or image_size is not None:
+            given = "--dataset" if dataset is not None else "--image-size"
+            raise InputError(f"audit RUN: its networks have their own data; leave out {given}")
         _execute(AuditRun.of_folder(Path(model), choices), flags)
     else:
-        _execute(AuditModel.of_name(model, dataset, choices), flags)
+        _execute(AuditModel.of_name(model, dataset, image_size, choices), flags)
 
 
 @app.command()

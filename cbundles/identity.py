@@ -27,6 +27,7 @@ FIRST_VALUES: Settings = {
         "name": "mnist_mini",
         "augmentation": "original",
         "pipeline": "auto",
+        "image_size": None,
     },
     "model": {
         "family": "fc",

@@ -192,7 +192,7 @@ def test_plan_runs_nothing(cli, tiny, tmp_path):
     [
         (["--set", "model.widht=3"], "did you mean 'width'?"),
         (["--device", "tpu"], "--device tpu"),
-        (["--set", "probe.samples=99999"], "nearest valid: 450"),
+        (["--set", "data.image_size=32"], "only those of folders are scaled"),
         (["--set", "training.batch_size=451"], "nearest valid: 450"),
         (["--set", "data.name=folder:nowhere"], "is not a folder"),
         (["--out", "tiny.yaml"], "cannot be written"),

@@ -12,7 +12,7 @@ from PIL import Image
 
 from cbundles import config, data
 from cbundles.config import Data, Probe
-from cbundles.data import dataset, device, pipelines, sources, tfds
+from cbundles.data import dataset, decoding, device, pipelines, sources, tfds
 from cbundles.errors import InputError
 
 
@@ -351,3 +351,57 @@ def test_of_many_broken_images_the_first_are_named(tmp_path):
     with pytest.raises(InputError, match="25 of 25 images cannot be used") as refused:
         data.load(f"folder:{tmp_path}")
     assert str(refused.value).endswith("and 5 more")
+
+
+def mixed_folder(root):
+    """Landscapes, portraits and small ones; grey, transparent and coloured."""
+    shapes = {"a": (40, 20), "b": (20, 60), "c": (10, 12)}
+    for split in ("train", "test"):
+        for label, (width, height) in shapes.items():
+            (root / split / label).mkdir(parents=True)
+            for mode in ("RGB", "L", "RGBA"):
+                halves = Image.new(mode, (width, height))
+                halves.paste(Image.new(mode, (width, height), 200), (width // 2, 0))
+                halves.save(root / split / label / f"{mode}.png")
+    return root
+
+
+def test_images_of_mixed_sizes_are_scaled_and_cut_to_a_square(tmp_path):
+    """Against Pillow's own steps, one after another; what was done is said."""
+    name = f"folder:{mixed_folder(tmp_path / 'mixed')}"
+    with pytest.raises(InputError, match=r"data\.image_size = 20 scales each") as refused:
+        data.load(name)
+    assert "6 of 9 images cannot be used" in str(refused.value)
+    loaded = data.load(name, 16)
+    assert loaded.facts == data.describe(name, 16)
+    assert loaded.train_images.shape == (9, 16, 16, 3)
+    assert data.load(name, 12).fingerprint != loaded.fingerprint
+    for number, path in enumerate(sorted((tmp_path / "mixed/train").rglob("*.png"))):
+        image = Image.open(path).convert("RGB")
+        side = min(image.size)
+        left, top = (image.width - side) / 2, (image.height - side) / 2
+        box = (left, top, left + side, top + side)
+        expected = np.asarray(image.resize((16, 16), Image.Resampling.BICUBIC, box=box))
+        np.testing.assert_array_equal(loaded.train_images[number], expected)
+    remarks = (decoding.COLOURED, decoding.ENLARGED, decoding.TRANSPARENT)
+    assert data.remarks(name, 16) == tuple(f"6 images: {remark}" for remark in remarks)
+
+
+def test_a_sweep_of_images_of_mixed_sizes(cli, tmp_path):
+    """Size is an axis; what was done to the images is said, and how small the probe set is."""
+    root = mixed_folder(tmp_path / "mixed")
+    (tmp_path / "mixed.yaml").write_text(
+        f"data: {{name: 'folder:{root}', image_size: [8, 16]}}\n"
+        "model: {width: 4, depth: 2}\ntraining: {epochs: 1, batch_size: 4}\n"
+    )
+    done = cli("sweep", str(tmp_path / "mixed.yaml"), "--out", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    for size in (8, 16):
+        images = f"mixed, image_size {size}"
+        assert f"{images}: 6 images: {decoding.TRANSPARENT}" in done.stdout
+        assert f"{images}: the probe set is all 9 training images, not 2048" in done.stdout
+    written = json.loads((tmp_path / "out/run.json").read_text())
+    assert len(written["data"]) == 2 and written["finished"] == 2
+    assert "at most 2048 samples" in (tmp_path / "out/table.md").read_text() + done.stdout
+    again = cli("sweep", str(tmp_path / "mixed.yaml"), "--out", str(tmp_path / "out"))
+    assert "[1/2]" in done.stdout + done.stderr and "[1/2]" not in again.stdout + again.stderr

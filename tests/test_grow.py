@@ -426,9 +426,8 @@ def test_populations_on_a_gpu_have_one_kind_of_block():
         assert all(len({c.model.block for c in p.cells}) == 1 for p in populations)
 
 
-@pytest.mark.parametrize(("key", "value"), [("probe.samples", 361), ("training.batch_size", 361)])
-def test_tune_needs_enough_images_besides_those_held_out(cli, tmp_path, key, value):
-    refused = cli("tune", written(tmp_path, TUNE), "--set", f"{key}={value}", "--plan")
+def test_tune_needs_enough_images_besides_those_held_out(cli, tmp_path):
+    refused = cli("tune", written(tmp_path, TUNE), "--set", "training.batch_size=361", "--plan")
     assert refused.returncode == 2
     assert "tuning.held_out = 0.2" in refused.stderr and "nearest valid: 360" in refused.stderr
 

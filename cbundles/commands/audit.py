@@ -16,7 +16,7 @@ from rich.console import Console
 from cbundles import config, data
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options
-from cbundles.config import Cell, Data, Probe
+from cbundles.config import Cell, Data, Images, Probe
 from cbundles.data.dataset import Dataset
 from cbundles.errors import InputError, did_you_mean
 from cbundles.records import SweepRecord
@@ -77,11 +77,13 @@ class AuditModel:
     """A model that a function returns, on a data set."""
 
     target: str
-    dataset: str
+    images: Images
     choices: Choices
 
     @classmethod
-    def of_name(cls, target: str, dataset: str | None, choices: Choices) -> AuditModel:
+    def of_name(
+        cls, target: str, dataset: str | None, image_size: int | None, choices: Choices
+    ) -> AuditModel:
         """Raises InputError for what names no function."""
         module, colon, function = target.partition(":")
         if not (module and colon and function):
@@ -90,7 +92,7 @@ class AuditModel:
             raise InputError(
                 f"audit {target}: --dataset is missing: mnist_mini, mnist, ... or folder:PATH"
             )
-        return cls(target, dataset, choices)
+        return cls(target, Images(dataset, image_size), choices)
 
     @property
     def name(self) -> str:
@@ -102,8 +104,8 @@ class AuditModel:
         return 0
 
     def _models(self, options: Options) -> Iterator[Named]:
-        settings = _checked_data(self.dataset)
-        dataset = _loaded(self.dataset, options)
+        settings = _checked_data(self.images)
+        dataset = _loaded(self.images, options)
         model, params = _built(self.target)
         yield Named(self.target, model, params, dataset, settings, self.choices)
 
@@ -143,7 +145,7 @@ class AuditRun:
         from cbundles.networks.network import module_of, variables_of
 
         for cell in self.cells:
-            dataset = _loaded(cell.data.name, options)
+            dataset = _loaded(cell.data.images, options)
             # What a run itself measures: the outputs of layers, or of blocks, by their names.
             outputs = "*/layer" if cell.model.family == "fc" else "*/block"
             choices = replace(
@@ -211,14 +213,17 @@ def _numbered(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
 
 
-def _loaded(name: str, options: Options) -> Dataset:
-    return data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
+def _loaded(images: Images, options: Options) -> Dataset:
+    return data.load(*images, data_dir=options.data_dir, manual_dir=options.manual_dir)
 
 
-def _checked_data(name: str) -> Data:
-    """Settings with the name of a data set, as a file of settings would have them."""
+def _checked_data(images: Images) -> Data:
+    """Settings with these images, as a file of settings would have them."""
     any_model = {"family": "fc", "depth": 1, "width": 1}
-    content = {"data": {"name": name}, "model": any_model}
+    chosen: dict[str, Any] = {"name": images.name}
+    if images.size is not None:
+        chosen["image_size"] = images.size
+    content = {"data": chosen, "model": any_model}
     return config.build(content, default_name="audit", file="--dataset").cells[0].data
 
 

@@ -16,6 +16,7 @@ from cbundles.commands.output import (
     NOTHING_WAS_RUN,
     list_files,
     say,
+    say_what_was_done,
     say_what_was_found,
     say_whose_times,
 )
@@ -30,7 +31,7 @@ from cbundles.commands.running import (
     wall_seconds,
 )
 from cbundles.commands.sweep import drop_spent_checkpoints
-from cbundles.config import AUTOTUNE, Cell, Experiment
+from cbundles.config import AUTOTUNE, Cell, Experiment, Images
 from cbundles.console import Display, duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions import autotune
@@ -48,7 +49,7 @@ EPOCHS = 120  # sec. 3.6
 EPOCHS_MINI = 20  # the embedded images are a sixth of MNIST, for a first look
 CHECKS = 10
 
-Fingerprints = Mapping[str, str]  # of the data sets, by name
+Fingerprints = Mapping[Images, str]  # of the data sets, by name
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Autotune:
                 continue
             first, latest = chain.attempts[0], chain.attempts[-1]
             compiling = planner.compile_seconds(first)
-            whole = planner.training_seconds(latest, facts[first.data.name])
+            whole = planner.training_seconds(latest, facts[first.data.images])
             restart = compiling + whole / first.training.epochs
             times.append(2 * restart + compiling + whole / 4)
         baseline = [PopulationJob((cell,)) for cell in self.baseline]
@@ -130,13 +131,13 @@ class Autotune:
             cells = self._cells_with_records(store, None)
             say_what_is_replaced(cells, store, options, console)
         for cell in self.cells:
-            say(console, _size_and_time(cell, facts[cell.data.name]))
+            say(console, _size_and_time(cell, facts[cell.data.images]))
         first = self.experiment.cells[0]
         largest = max(
-            planner.worker_bytes(PopulationJob((c,)), facts[c.data.name]) for c in self.cells
+            planner.worker_bytes(PopulationJob((c,)), facts[c.data.images]) for c in self.cells
         )
         memory = options.workers * largest
-        checkpoint = planner.checkpoint_bytes(first, facts[first.data.name])
+        checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
         say(
             console,
             f"\nA network whose last layer conflicts after one of its first "
@@ -154,6 +155,7 @@ class Autotune:
         options = dataclasses.replace(options, keep=options.keep or (LAST,))
         say_what_was_found(self.cells, options, console)
         facts, fingerprints = prepare_data(self.cells, options)
+        say_what_was_done(self.cells, facts, options, console)
         check_against_data(self.cells, facts)
         store = Store(options.out)
         with store.locked():
@@ -217,17 +219,17 @@ class Autotune:
             cells += [cell.id for cell in chain.attempts]
         return cells
 
-    def _disk_bytes(self, facts: Mapping[str, Facts], options: Options) -> int:
+    def _disk_bytes(self, facts: Mapping[Images, Facts], options: Options) -> int:
         """What checkpoints and records take, as long as no network is restarted."""
         first = self.experiment.cells[0]
-        checkpoint = planner.checkpoint_bytes(first, facts[first.data.name])
+        checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
         return sum(map(planner.record_bytes, self.cells)) + options.workers * checkpoint
 
     def _finished_baseline(self, store: Store, fingerprints: Fingerprints) -> list[Cell]:
         return [
             cell
             for cell in self.baseline
-            if store.is_finished(cell.id, fingerprints[cell.data.name])
+            if store.is_finished(cell.id, fingerprints[cell.data.images])
         ]
 
     def _state(
@@ -276,7 +278,7 @@ class Chain:
         said = []
         while not self.ended:
             cell = self.attempts[-1]
-            fingerprint = fingerprints[cell.data.name] if fingerprints else None
+            fingerprint = fingerprints[cell.data.images] if fingerprints else None
             if not store.is_finished(cell.id, fingerprint):
                 break
             record = store.record(cell.id, SWEEPS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cbundles import early_steps, keeping
-from cbundles.config import GROW, SWEEP, TUNE, Cell, Experiment
+from cbundles.config import GROW, SWEEP, TUNE, Cell, Experiment, Images
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import require_square
 from cbundles.errors import InputError
@@ -43,10 +43,10 @@ def require_epochs(experiment: Experiment, keep: Sequence[str]) -> None:
             )
 
 
-def check_against_data(cells: Sequence[Cell], facts: Mapping[str, Facts]) -> None:
+def check_against_data(cells: Sequence[Cell], facts: Mapping[Images, Facts]) -> None:
     """InputError for a cell that needs other, or more, images than its data set has."""
     for cell in cells:
-        _check_one(cell, facts[cell.data.name])
+        _check_one(cell, facts[cell.data.images])
 
 
 def _check_one(cell: Cell, facts: Facts) -> None:
@@ -55,15 +55,11 @@ def _check_one(cell: Cell, facts: Facts) -> None:
     if cell.kind == TUNE:
         available -= round(cell.tuning.held_out * facts.train)
         left = f" left when tuning.held_out = {cell.tuning.held_out}"
-    for path, value in (
-        ("probe.samples", cell.probe.count(available)),
-        ("training.batch_size", cell.training.batch_size),
-    ):
-        if value > available:
-            raise InputError(
-                f"{path} = {value}: {cell.data.name} has {available} training images{left}; "
-                f"nearest valid: {available}"
-            )
+    if cell.training.batch_size > available:
+        raise InputError(
+            f"training.batch_size = {cell.training.batch_size}: {cell.data.name} has {available} "
+            f"training images{left}; nearest valid: {available}"
+        )
     _check_early_steps(cell, facts)
 
 
@@ -81,7 +77,9 @@ def _check_early_steps(cell: Cell, facts: Facts) -> None:
         )
 
 
-def require_trained(store: Store, cells: Sequence[Cell], fingerprints: Mapping[str, str]) -> None:
+def require_trained(
+    store: Store, cells: Sequence[Cell], fingerprints: Mapping[Images, str]
+) -> None:
     """Read the trained networks of cells; InputError for one that is missing, damaged or not the
     one that its name says."""
     from cbundles.networks import saved
@@ -93,5 +91,5 @@ def require_trained(store: Store, cells: Sequence[Cell], fingerprints: Mapping[s
                 f"{path}: missing; train it with cbundles sweep CONFIG.yaml --keep-weights --out "
                 f"{store.folder}, or with cbundles lesion --config CONFIG.yaml --out {store.folder}"
             )
-        fingerprint = fingerprints[cell.data.name]
+        fingerprint = fingerprints[cell.data.images]
         saved.read_of_cell(path, cell.id, fingerprint, must_be_residual=True)

@@ -24,7 +24,7 @@ from cbundles.commands.running import (
     wall_seconds,
 )
 from cbundles.commands.sweep import Sweep, drop_spent_checkpoints
-from cbundles.config import LESION, SWEEP, Cell, Experiment
+from cbundles.config import LESION, SWEEP, Cell, Experiment, Images
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions.removal import Settings
@@ -128,14 +128,14 @@ class Lesion:
             print(json.dumps(self._plan_as_data(studies, untrained, seconds)))
             return
         for cell in untrained:
-            whole = planner.training_seconds(cell, facts[cell.data.name])
+            whole = planner.training_seconds(cell, facts[cell.data.images])
             say(console, f"{cell.label}: to be trained, about {duration(whole)}")
         for study in studies:
             cell, blocks = study.cell, sum(study.cell.blocks)
             say(
                 console,
                 f"{cell.label}: up to {self.settings.most(blocks)} networks with some of its "
-                f"{blocks} blocks removed, on {facts[cell.data.name].test} test images, "
+                f"{blocks} blocks removed, on {facts[cell.data.images].test} test images, "
                 f"about {duration(study.seconds)}",
             )
         say(
@@ -165,7 +165,7 @@ class Lesion:
         keep = keeping_weights(options)
 
         def is_trained(cell: Cell) -> bool:
-            return keep.has(store, cell, fingerprints[cell.data.name])
+            return keep.has(store, cell, fingerprints[cell.data.images])
 
         todo = self._not_studied(options, fingerprints)
         if self.trains and (options.fresh or not all(map(is_trained, todo))):
@@ -198,21 +198,23 @@ class Lesion:
             _show_run(run, figures, console)
         return 1 if failed else 0
 
-    def _not_studied(self, options: Options, fingerprints: Mapping[str, str] | None) -> list[Cell]:
+    def _not_studied(
+        self, options: Options, fingerprints: Mapping[Images, str] | None
+    ) -> list[Cell]:
         """fingerprints: of the data that studies must be of, by name; None: of any."""
         if options.fresh:
             return list(self.experiment.cells)
         todo = []
         for cell in self.experiment.cells:
-            fingerprint = fingerprints[cell.data.name] if fingerprints else None
+            fingerprint = fingerprints[cell.data.images] if fingerprints else None
             if not _is_studied(Store(options.out), cell, self.settings, fingerprint):
                 todo.append(cell)
         return todo
 
-    def _studies(self, cells: Sequence[Cell], facts: Mapping[str, Facts]) -> list[Study]:
+    def _studies(self, cells: Sequence[Cell], facts: Mapping[Images, Facts]) -> list[Study]:
         studies = []
         for cell in cells:
-            known = facts[cell.data.name]
+            known = facts[cell.data.images]
             networks = self.settings.most(sum(cell.blocks)) * COMPUTED
             forward = planner.forward_seconds(cell, known, known.test)
             seconds = 2 * planner.CONV_COMPILE_SECONDS + networks * forward

@@ -19,7 +19,7 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
-from cbundles.config import MEASURE, SWEEP, Cell
+from cbundles.config import MEASURE, SWEEP, Cell, Images
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
@@ -55,7 +55,7 @@ class Measure:
         """Print which networks would be measured, and the cost; measure nothing."""
         store, facts = Store(options.out), describe_data(self.cells)
         todo = self._todo(store, options, fingerprints=None)
-        studies = [self._study(cell, store, facts[cell.data.name]) for cell in todo]
+        studies = [self._study(cell, store, facts[cell.data.images]) for cell in todo]
         seconds = wall_seconds([study.seconds for study in studies], options.workers)
         if options.as_json:
             listing = [
@@ -81,7 +81,7 @@ class Measure:
             todo = self._todo(store, options, fingerprints)
             _require_readable(todo, store, fingerprints)
             if todo:
-                studies = [self._study(cell, store, facts[cell.data.name]) for cell in todo]
+                studies = [self._study(cell, store, facts[cell.data.images]) for cell in todo]
                 done = len(self.cells) - len(todo)
                 failed = run_jobs(studies, done, facts, store, options, console, what="to measure")
             if not failed:
@@ -97,14 +97,14 @@ class Measure:
         return 1 if failed else 0
 
     def _todo(
-        self, store: Store, options: Options, fingerprints: dict[str, str] | None
+        self, store: Store, options: Options, fingerprints: dict[Images, str] | None
     ) -> list[Cell]:
         """The cells of which some network has not been measured in some of these readings."""
         if options.fresh:
             return list(self.cells)
         todo = []
         for cell in self.cells:
-            fingerprint = fingerprints[cell.data.name] if fingerprints else None
+            fingerprint = fingerprints[cell.data.images] if fingerprints else None
             record = _record_of_kept(store, cell, fingerprint)
             if record is None or not _set_of(self.names) <= _set_of(record.readings):
                 todo.append(cell)
@@ -151,7 +151,7 @@ def _set_of(names: str) -> set[str]:
     return set(names.split(",")) - {readings.NONE}
 
 
-def _require_readable(cells: list[Cell], store: Store, fingerprints: dict[str, str]) -> None:
+def _require_readable(cells: list[Cell], store: Store, fingerprints: dict[Images, str]) -> None:
     """InputError for a file that is damaged or not the network that its name says, before any is
     measured."""
     from cbundles.networks import saved
@@ -159,4 +159,4 @@ def _require_readable(cells: list[Cell], store: Store, fingerprints: dict[str, s
     for cell in cells:
         for epoch in store.kept_epochs(cell.id):
             path = store.weights_path(cell.id, epoch)
-            saved.read_of_cell(path, cell.id, fingerprints[cell.data.name], or_diverged=True)
+            saved.read_of_cell(path, cell.id, fingerprints[cell.data.images], or_diverged=True)

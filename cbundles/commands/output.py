@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
 
 from cbundles import data
 from cbundles.commands.running import Options
-from cbundles.config import Cell
+from cbundles.config import TUNE, Cell, Images, short_name
+from cbundles.data.dataset import Facts
 from cbundles.store import Store
 
 LINE_WIDTH = 79
@@ -48,6 +49,26 @@ def say_what_was_found(cells: Sequence[Cell], options: Options, console: Console
     for name in dict.fromkeys(cell.data.name for cell in cells):
         for line in data.contents(name):
             say_beside_results(line, options, console)
+
+
+def say_what_was_done(
+    cells: Sequence[Cell], facts: Mapping[Images, Facts], options: Options, console: Console
+) -> None:
+    """What became of images when they were decoded, and probe sets that are smaller than asked."""
+    for images in dict.fromkeys(cell.data.images for cell in cells):
+        for remark in data.remarks(*images):
+            say_beside_results(f"{_short(images)}: {remark}", options, console)
+    probes = {(cell.data.images, cell.probe.samples) for cell in cells if cell.kind != TUNE}
+    for images, samples in sorted(probes, key=str):
+        available = facts[images].train
+        if isinstance(samples, int) and samples > available:
+            fewer = f"the probe set is all {available} training images, not {samples}"
+            say_beside_results(f"{_short(images)}: {fewer}", options, console)
+
+
+def _short(images: Images) -> str:
+    """Without the path of a folder, which was named before."""
+    return str(images._replace(name=short_name(images.name)))
 
 
 def list_files(console: Console, what: str, paths: Iterable[Path]) -> None:

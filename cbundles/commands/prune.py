@@ -56,7 +56,7 @@ class Prune:
             require_trained(store, [pruning.cell for pruning in todo], fingerprints)
             failed = 0
             if todo:
-                studies = [pruning.study(facts[pruning.cell.data.name]) for pruning in todo]
+                studies = [pruning.study(facts[pruning.cell.data.images]) for pruning in todo]
                 alone = dataclasses.replace(options, workers=1)  # or latencies would be of two
                 finished = len(wanted) - len(todo)
                 failed = run_jobs(studies, finished, facts, store, alone, console, what="to prune")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 from rich.console import Console
 
 from cbundles import data, keeping, provenance
-from cbundles.config import Cell, Experiment
+from cbundles.config import Cell, Experiment, Images
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
 from cbundles.executor import local, planner
@@ -66,35 +66,35 @@ class PlannedCommand(Command, Protocol):
         """Print what would be done, and its cost; do nothing."""
 
 
-def describe_data(cells: Sequence[Cell]) -> dict[str, Facts]:
-    """Facts about the data sets of cells, by name, without preparing any."""
-    return {name: data.describe(name) for name in _data_sets(cells)}
+def describe_data(cells: Sequence[Cell]) -> dict[Images, Facts]:
+    """Facts about the data sets of cells without preparing any."""
+    return {images: data.describe(*images) for images in _data_sets(cells)}
 
 
 class PreparedData(NamedTuple):
-    """The data sets of cells, by name, now that they are on disk."""
+    """The data sets of cells, now that they are on disk."""
 
-    facts: dict[str, Facts]
-    fingerprints: dict[str, str]
+    facts: dict[Images, Facts]
+    fingerprints: dict[Images, str]
 
 
 def prepare_data(cells: Sequence[Cell], options: Options) -> PreparedData:
     """Make sure that the data sets of cells are there and whole."""
     facts, fingerprints = {}, {}
-    for name in _data_sets(cells):
-        dataset = data.load(name, data_dir=options.data_dir, manual_dir=options.manual_dir)
-        facts[name], fingerprints[name] = dataset.facts, dataset.fingerprint
+    for images in _data_sets(cells):
+        dataset = data.load(*images, data_dir=options.data_dir, manual_dir=options.manual_dir)
+        facts[images], fingerprints[images] = dataset.facts, dataset.fingerprint
     return PreparedData(facts, fingerprints)
 
 
-def _data_sets(cells: Sequence[Cell]) -> list[str]:
-    return list(dict.fromkeys(cell.data.name for cell in cells))
+def _data_sets(cells: Sequence[Cell]) -> list[Images]:
+    return list(dict.fromkeys(cell.data.images for cell in cells))
 
 
 def run_jobs(
     jobs: Sequence[Job],
     finished: int,
-    facts: dict[str, Facts],
+    facts: dict[Images, Facts],
     store: Store,
     options: Options,
     console: Console,
@@ -139,7 +139,7 @@ def _follow(
     display: Display,
     store: Store,
     options: Options,
-    facts: dict[str, Facts],
+    facts: dict[Images, Facts],
     then: Following | None,
 ) -> int:
     """Show what the workers report until nothing is left; returns how many cells failed."""
@@ -170,7 +170,7 @@ def _follow(
     return failed
 
 
-def costs(jobs: Sequence[Job], facts: dict[str, Facts]) -> dict[str, float]:
+def costs(jobs: Sequence[Job], facts: dict[Images, Facts]) -> dict[str, float]:
     """Predicted seconds of each job on one worker, by its key."""
     return {job.key: planner.job_seconds(job, facts) for job in jobs}
 
@@ -188,7 +188,7 @@ def devices(options: Options) -> str:
 
 
 def description(
-    experiment: Experiment, fingerprints: dict[str, str], options: Options
+    experiment: Experiment, fingerprints: dict[Images, str], options: Options
 ) -> dict[str, Any]:
     """What `run.json` says of a run before any of it was computed."""
     return {
@@ -198,7 +198,7 @@ def description(
         "config": experiment.grid,
         "cells": [cell.id for cell in experiment.cells],
         "seeds": sorted({cell.training.seed for cell in experiment.cells}),
-        "data": fingerprints,
+        "data": {str(images): digest for images, digest in fingerprints.items()},
         **origin(),
     }
 

@@ -20,6 +20,7 @@ from cbundles.commands.output import (
     say,
     say_beside_results,
     say_failures,
+    say_what_was_done,
     say_what_was_found,
     say_whose_times,
 )
@@ -33,7 +34,7 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
-from cbundles.config import GROW, SWEEP, Cell, Experiment, load
+from cbundles.config import GROW, SWEEP, Cell, Experiment, Images, load
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions import edits
@@ -107,7 +108,7 @@ class Forecast:
 
     populations: list[PopulationJob]
     cells: list[Cell]  # in the order in which they are trained
-    facts: dict[str, Facts]  # of the data sets, by name
+    facts: dict[Images, Facts]  # of the data sets, by name
     finished: set[str]  # identities of the cells that have all that is wanted
     seconds: float  # for what is not finished, with all workers
     memory: int  # bytes, of all workers together
@@ -122,12 +123,12 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     known = set() if options.fresh else set(store.ids())  # one look at the folder, not one a cell
     finished = {cell.id for cell in cells if cell.id in known and options.has(store, cell, None)}
     left = _unfinished(populations, finished)
-    largest = max(planner.worker_bytes(p, facts[p.cells[0].data.name]) for p in populations)
-    checkpoint = max(planner.checkpoint_bytes(cell, facts[cell.data.name]) for cell in cells)
+    largest = max(planner.worker_bytes(p, facts[p.cells[0].data.images]) for p in populations)
+    checkpoint = max(planner.checkpoint_bytes(cell, facts[cell.data.images]) for cell in cells)
     disk = sum(planner.record_bytes(cell) for cell in cells) + options.workers * checkpoint
     for cell in cells:
         kept = keeping.epochs_of(options.keep, cell.training.epochs)
-        disk += len(kept) * shape_of(cell.model, facts[cell.data.name]).bytes
+        disk += len(kept) * shape_of(cell.model, facts[cell.data.images]).bytes
     return Forecast(
         populations=populations,
         cells=cells,
@@ -147,7 +148,7 @@ def _unfinished(populations: list[PopulationJob], finished: set[str]) -> list[Po
 def _plan_as_data(expected: Forecast) -> dict[str, Any]:
     listing = []
     for cell in expected.cells:
-        facts = expected.facts[cell.data.name]
+        facts = expected.facts[cell.data.images]
         listing.append(
             {
                 "cell": cell.id,
@@ -168,7 +169,7 @@ def _plan_as_data(expected: Forecast) -> dict[str, Any]:
 def _show_forecast(expected: Forecast, options: Options, console: Console) -> None:
     rows = []
     for cell in expected.cells[:PLAN_ROWS_SHOWN]:
-        facts = expected.facts[cell.data.name]
+        facts = expected.facts[cell.data.images]
         parameters = _shape_at_the_start(cell, facts).parameters
         core_time = duration(planner.training_seconds(cell, facts))
         state = "finished" if cell.id in expected.finished else "to do"
@@ -232,6 +233,7 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
     require_epochs(experiment, options.keep)
     say_what_was_found(experiment.cells, options, console)
     facts, fingerprints = prepare_data(experiment.cells, options)
+    say_what_was_done(experiment.cells, facts, options, console)
     check_against_data(experiment.cells, facts)
     store = Store(options.out)
     with store.locked():
@@ -281,19 +283,19 @@ def _say_what_is_replaced(
 
 
 def drop_spent_checkpoints(
-    store: Store, populations: Sequence[PopulationJob], fingerprints: Mapping[str, str]
+    store: Store, populations: Sequence[PopulationJob], fingerprints: Mapping[Images, str]
 ) -> None:
     """Remove what a process left that was killed after its last record and before it could."""
     for population in populations:
-        fingerprint = fingerprints[population.cells[0].data.name]
+        fingerprint = fingerprints[population.cells[0].data.images]
         store.drop_checkpoint(planner.checkpoint_of(population, fingerprint))
 
 
 def _finished(
-    cells: Sequence[Cell], store: Store, fingerprints: dict[str, str], options: Options
+    cells: Sequence[Cell], store: Store, fingerprints: dict[Images, str], options: Options
 ) -> set[str]:
     """Identities of the cells that have all that is wanted of them."""
-    return {cell.id for cell in cells if options.has(store, cell, fingerprints[cell.data.name])}
+    return {cell.id for cell in cells if options.has(store, cell, fingerprints[cell.data.images])}
 
 
 def _show_outcome(outcome: Outcome, console: Console) -> None:

@@ -18,7 +18,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from cbundles import early_steps, identity, readings
-from cbundles.config.schema import PAPER_BLOCKS, SECTIONS, Cell, own_pipeline, parse_blocks
+from cbundles.config.schema import (
+    FOLDER_PREFIX,
+    PAPER_BLOCKS,
+    SECTIONS,
+    Cell,
+    own_pipeline,
+    parse_blocks,
+)
 from cbundles.errors import InputError, did_you_mean, quoted
 
 Section = dict[str, Any]  # key -> value
@@ -168,6 +175,7 @@ def valid_cell(sections: dict[str, Section], origins: Origins) -> Cell:
     What has no effect is left out, so that two cells which differ in it are one: it gets its first
     value, whatever the schema's default is.
     """
+    _check_images(sections["data"], origins)
     _settle_model(sections["model"], origins)
     _check_what_only_sweeps_measure(sections, origins)
     _check_readings(sections, origins)
@@ -198,6 +206,13 @@ def _leave_out_what_has_no_effect(sections: dict[str, Section]) -> None:
         probe.pop("selection")
         if probe["images"] == "plain":
             probe.pop("seed")
+
+
+def _check_images(data: Section, origins: Origins) -> None:
+    size = data["image_size"]
+    if size is not None and not data["name"].startswith(FOLDER_PREFIX):
+        problem = f"images of {data['name']} have one size; only those of folders are scaled"
+        raise origins.error("data.image_size", size, problem)
 
 
 def _check_what_only_sweeps_measure(sections: dict[str, Section], origins: Origins) -> None:

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from cbundles import early_steps, identity, readings
 from cbundles.readings import Reading
@@ -75,6 +75,19 @@ def setting(
     return field(default=default, metadata=metadata)
 
 
+class Images(NamedTuple):
+    """The images of a data set.
+
+    size: pixels of either side; None: as they are
+    """
+
+    name: str
+    size: int | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.size is None else f"{self.name}, image_size {self.size}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Which images."""
@@ -95,6 +108,18 @@ class Data:
         choices=("auto", *PIPELINES),
         why="whose preprocessing the images get; auto: the data set's own, plain for a folder",
     )
+    image_size: int = setting(
+        None,
+        low=4,
+        high=4096,
+        why="folders of images: each is scaled until its shorter side has so many pixels, and the "
+        "square in its middle is taken; as they are where it is not given",
+    )
+
+    @property
+    def images(self) -> Images:
+        """What has to be loaded."""
+        return Images(self.name, self.image_size)
 
 
 def own_pipeline(name: str) -> str:
@@ -204,8 +229,8 @@ class Probe:
     )
 
     def count(self, available: int) -> int:
-        """How many samples that is, of so many training images."""
-        return available if isinstance(self.samples, str) else self.samples
+        """How many samples that is, of so many training images: at most what there is."""
+        return available if isinstance(self.samples, str) else min(self.samples, available)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Data sets: where images come from (`load`), how they are kept, how they are augmented."""
 
 from cbundles.data.dataset import Dataset
-from cbundles.data.sources import contents, describe, load, storage_of
+from cbundles.data.sources import contents, describe, load, remarks, storage_of
 
-__all__ = ["Dataset", "contents", "describe", "load", "storage_of"]
+__all__ = ["Dataset", "contents", "describe", "load", "remarks", "storage_of"]

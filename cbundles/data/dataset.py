@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ class Dataset:
     0..num_classes-1; classes: their names.
 
     fingerprint: 16 hex digits over all arrays; the same images give the same fingerprint.
+    remarks: what was done to the images that people should know, in lines for them
     """
 
     name: str
@@ -57,6 +59,7 @@ class Dataset:
     test_images: np.ndarray
     test_labels: np.ndarray
     fingerprint: str
+    remarks: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
@@ -69,8 +72,17 @@ class Dataset:
         return Facts(len(self.train_labels), len(self.test_labels), shape, self.num_classes)
 
 
-def write(folder: Path, name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
-    """Store arrays under `folder`, atomically. InputError for arrays that cannot be right."""
+def write(
+    folder: Path,
+    name: str,
+    classes: tuple[str, ...],
+    arrays: dict[str, np.ndarray],
+    remarks: Sequence[str] = (),
+) -> None:
+    """Store arrays under `folder`, atomically. InputError for arrays that cannot be right.
+
+    remarks: what was done to the images, in lines for people
+    """
     _check(name, classes, arrays)
     staging = staging_path(folder)
     try:
@@ -79,7 +91,13 @@ def write(folder: Path, name: str, classes: tuple[str, ...], arrays: dict[str, n
         for key in ARRAYS:
             np.save(staging / f"{key}.npy", np.ascontiguousarray(arrays[key]), allow_pickle=False)
             digests[key] = _sha256(staging / f"{key}.npy")
-        meta = {"format": FORMAT_VERSION, "name": name, "classes": list(classes), "sha256": digests}
+        meta = {
+            "format": FORMAT_VERSION,
+            "name": name,
+            "classes": list(classes),
+            "remarks": list(remarks),
+            "sha256": digests,
+        }
         meta["meta_sha256"] = _sha256_of_meta(meta)
         (staging / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
         if folder.exists():
@@ -110,6 +128,7 @@ def read(folder: Path, *, verify: bool) -> Dataset | None:
         return Dataset(
             name=meta["name"],
             classes=tuple(meta["classes"]),
+            remarks=tuple(meta.get("remarks", ())),
             fingerprint=hashlib.sha256(combined.encode()).hexdigest()[:16],
             **arrays,
         )
@@ -132,7 +151,8 @@ def _check(name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -
     if arrays["train_images"].shape[1:] != arrays["test_images"].shape[1:]:
         raise InputError(
             f"{name}: train images are {arrays['train_images'].shape[1:]}, "
-            f"test images {arrays['test_images'].shape[1:]}; they must agree"
+            f"test images {arrays['test_images'].shape[1:]}; they must agree (those of a folder do "
+            "with data.image_size)"
         )
 
 

@@ -7,35 +7,24 @@ nobody trains on half of a data set without knowing it.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cbundles.config import FOLDER_PREFIX
-from cbundles.data import dataset
+from cbundles.data import dataset, decoding
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 
-if TYPE_CHECKING:
-    from PIL import Image
-
 # Formats whose files Pillow knows by name, but has no pixels of without another program.
 WITHOUT_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-GREY = ("L", "1")
-GREY_16_BIT = ("I;16", "I;16L", "I;16B", "I;16N")
-UNBOUNDED = {"I": "32-bit integers", "F": "32-bit floats"}
-STEPS_PER_GREY = 257  # of 65,535 greys in one of 255
-THREADS = min(8, os.cpu_count() or 1)
 LAYOUT = "expected ROOT/{train,test|val}/<class>/ with images in it"
 CLASSES_NAMED, PATHS_NAMED = 10, 5  # by `contents`
-PROBLEMS_NAMED = 20
 
 
 @dataclass
@@ -82,14 +71,10 @@ def listing(root: Path) -> str:
     return "\n".join(lines)
 
 
-def facts(name: str) -> Facts:
-    """Counts the images and looks at the first one."""
-    from PIL import Image
-
+def facts(name: str, size: int | None) -> Facts:
+    """Counts the images and looks at them without decoding."""
     train, test = _splits(root_of(name)).values()
-    first = train.paths[0]
-    with _readable(first), Image.open(first) as image:
-        shape = (image.height, image.width, 1 if _is_grey(image) else 3)
+    shape = decoding.shape_of(train.paths + test.paths, size)
     return Facts(len(train.paths), len(test.paths), shape, len(train.images))
 
 
@@ -118,18 +103,22 @@ def _first(texts: Sequence[str], most: int) -> str:
     return f"{listed} and {len(texts) - most} more" if len(texts) > most else listed
 
 
-def decode_images(name: str, storage: Path) -> None:
+def decode_images(name: str, size: int | None, storage: Path) -> None:
     """Read every image and store the arrays. Grey images stay one channel when all of them are."""
     root = root_of(name)
     splits = _splits(root)
     classes = tuple(splits["train"].images)
     arrays: dict[str, np.ndarray] = {}
-    grey = _all_grey([path for split in splits.values() for path in split.paths])
+    done: Counter[str] = Counter()
+    is_grey = decoding.are_all_grey([path for split in splits.values() for path in split.paths])
     for key, split in splits.items():
         labels = [classes.index(label) for label, files in split.images.items() for _ in files]
-        arrays[f"{key}_images"] = _read_all(split.paths, "L" if grey else "RGB")
+        decoded = decoding.decode(split.paths, "L" if is_grey else "RGB", size)
+        arrays[f"{key}_images"] = decoded.pixels
         arrays[f"{key}_labels"] = np.asarray(labels, np.int32)
-    dataset.write(storage, f"folder:{root.name}", classes, arrays)
+        done += decoded.remarks
+    remarks = [f"{count} images: {remark}" for remark, count in sorted(done.items())]
+    dataset.write(storage, f"folder:{root.name}", classes, arrays, remarks)
 
 
 def _splits(root: Path) -> dict[str, Split]:
@@ -204,107 +193,3 @@ def _suffixes() -> tuple[str, ...]:
     known = Image.registered_extensions()  # has all plugins registered, so it comes first
     readable = {*Image.OPEN, "MPO"} - WITHOUT_PIXELS  # MPO is opened as JPEG
     return tuple(suffix for suffix, format_ in known.items() if format_ in readable)
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    """Turns whatever the image library says of a bad file into an InputError that names it."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # of many kinds, from SyntaxError to what a zip bomb raises
-        raise InputError(f"{path}: cannot be read as an image: {error}") from None
-
-
-def _all_grey(paths: list[Path]) -> bool:
-    """Of those that can be read; `_read_all` tells of the others."""
-    from PIL import Image
-
-    for path in paths:
-        with contextlib.suppress(InputError), _readable(path), Image.open(path) as image:
-            if not _is_grey(image):
-                return False
-    return True
-
-
-def _is_grey(image: Image.Image) -> bool:
-    return image.mode in GREY or _has_16_bit_greys(image)
-
-
-def _has_16_bit_greys(image: Image.Image) -> bool:
-    """Some versions of Pillow open a PNG of 16-bit greys in mode I, which holds 32 bits."""
-    return image.mode in GREY_16_BIT or (image.mode == "I" and image.format == "PNG")
-
-
-def _read_all(paths: list[Path], mode: str) -> np.ndarray:
-    """uint8 (N, H, W, C), decoded by several threads: decoding does not hold Python's lock.
-    InputError names the files that cannot be used, and why."""
-    images, problems = np.empty((0, 0, 0, 0), np.uint8), []
-    with ThreadPoolExecutor(THREADS) as pool:
-        read = pool.map(functools.partial(_read_or_problem, mode=mode), paths)
-        for number, (path, pixels) in enumerate(zip(paths, read, strict=True)):
-            if isinstance(pixels, str):
-                problems.append(pixels)
-                continue
-            if not len(images):  # the first one that can be read decides the shape
-                images, first = _room_for(paths, pixels), path
-            if pixels.shape != images.shape[1:]:
-                problems.append(
-                    f"{path}: is {pixels.shape[1]}x{pixels.shape[0]}, the first image "
-                    f"{first.name} {images.shape[2]}x{images.shape[1]}; all must agree"
-                )
-                continue
-            images[number] = pixels
-    if problems:
-        raise InputError(_all_of(problems, len(paths)))
-    return images
-
-
-def _read_or_problem(path: Path, mode: str) -> np.ndarray | str:
-    """One image, or why it cannot be read."""
-    try:
-        return _read(path, mode)
-    except InputError as error:
-        return str(error)
-
-
-def _room_for(paths: list[Path], pixels: np.ndarray) -> np.ndarray:
-    """An array for as many images of this shape."""
-    try:
-        return np.empty((len(paths), *pixels.shape), np.uint8)
-    except MemoryError as error:
-        raise InputError(f"{paths[0].parent.parent}: {error}") from None
-
-
-def _all_of(problems: Sequence[str], images: int) -> str:
-    """One problem as it is; of several how many there are, and the first of them."""
-    if len(problems) == 1:
-        return problems[0]
-    lines = [f"{len(problems)} of {images} images cannot be used:"]
-    lines += [f"  {problem}" for problem in problems[:PROBLEMS_NAMED]]
-    if len(problems) > PROBLEMS_NAMED:
-        lines.append(f"  and {len(problems) - PROBLEMS_NAMED} more")
-    return "\n".join(lines)
-
-
-def _read(path: Path, mode: str) -> np.ndarray:
-    """One image, uint8 (H, W, C)."""
-    from PIL import Image
-
-    with _readable(path), Image.open(path) as image:
-        if _has_16_bit_greys(image):
-            return _scaled_to_8_bits(np.asarray(image), mode)
-        if image.mode in UNBOUNDED:
-            raise InputError(
-                f"{path}: its pixels are {UNBOUNDED[image.mode]} (mode {image.mode}), for which "
-                "black and white are not defined; save it with 8 or 16 bits a channel"
-            )
-        pixels = np.asarray(image.convert(mode), np.uint8)
-    return pixels.reshape(*pixels.shape[:2], -1)
-
-
-def _scaled_to_8_bits(greys: np.ndarray, mode: str) -> np.ndarray:
-    """16-bit greys (H, W) as uint8 (H, W, C). `Image.convert` would make all above 255 white."""
-    scaled = np.rint(greys / STEPS_PER_GREY).astype(np.uint8)[..., None]
-    return np.repeat(scaled, len(mode), axis=2)  # L has one channel, RGB three

@@ -45,25 +45,33 @@ def cache_root() -> Path:
         ) from None
 
 
-def storage_of(name: str) -> Path:
-    """The folder in which the decoded data set `name` is kept."""
+def storage_of(name: str, size: int | None = None) -> Path:
+    """The folder in which a decoded data set is kept. size: see `config.Images`."""
     if name.startswith(FOLDER_PREFIX):
         source = folder.root_of(name)
         listing = folder.listing(source).encode(errors="surrogateescape")  # names of any bytes
         digest = hashlib.sha256(listing).hexdigest()[:16]
         short = source.name[:LONGEST_PART]
-        return cache_root() / "data" / f"folder-{short}-{digest}"
+        scaled = "" if size is None else f"-{size}"
+        return cache_root() / "data" / f"folder-{short}-{digest}{scaled}"
     return cache_root() / "data" / name
 
 
-def load(name: str, *, data_dir: Path | None = None, manual_dir: Path | None = None) -> Dataset:
+def load(
+    name: str,
+    size: int | None = None,
+    *,
+    data_dir: Path | None = None,
+    manual_dir: Path | None = None,
+) -> Dataset:
     """The decoded data set, prepared on first use and checked against its checksums.
 
+    size: pixels of either side to which the images of a folder are scaled, see `config.Images`
     data_dir: where TensorFlow Datasets keeps what it prepares (its own default when None).
     manual_dir: a folder with the publisher's archives, for machines without internet.
     Raises InputError when the data cannot be had; the message says which files to put where.
     """
-    storage = storage_of(name)
+    storage = storage_of(name, size)
     with _one_at_a_time(storage.parent):
         stored = dataset.read(storage, verify=True)
         if stored is None:
@@ -72,7 +80,7 @@ def load(name: str, *, data_dir: Path | None = None, manual_dir: Path | None = N
             elif name == "spirals":
                 dataset.write(storage, name, ("first", "second"), spirals.arrays())
             elif name.startswith(FOLDER_PREFIX):
-                folder.decode_images(name, storage)
+                folder.decode_images(name, size, storage)
             elif name == "mnist" and manual_dir is not None and mnist_files.are_in(manual_dir):
                 mnist_files.store(manual_dir, storage)
             else:
@@ -100,16 +108,22 @@ def _one_at_a_time(directory: Path) -> Iterator[None]:
         yield
 
 
-def describe(name: str) -> Facts:
-    """The size of a data set, without preparing it."""
+def describe(name: str, size: int | None = None) -> Facts:
+    """The size of a data set, without preparing it. size: see `config.Images`."""
     if name.startswith(FOLDER_PREFIX):
-        return folder.facts(name)
+        return folder.facts(name, size)
     return PUBLISHED[name]
 
 
 def contents(name: str) -> list[str]:
     """What was found in a folder of images, in lines for people; other sources are known."""
     return folder.contents(name) if name.startswith(FOLDER_PREFIX) else []
+
+
+def remarks(name: str, size: int | None = None) -> tuple[str, ...]:
+    """What was done to images when they were decoded, in lines for people; nothing to most."""
+    stored = dataset.read(storage_of(name, size), verify=False)
+    return () if stored is None else stored.remarks
 
 
 def _unpack_embedded(storage: Path) -> None:

@@ -54,9 +54,9 @@ class Context:
         key = (cell.data, cell.probe, held_out)
         if self._placed is None or self._placed[0] != key:
             self._placed = None  # free the old arrays before the new ones are made
-            stored = dataset.read(storage_of(cell.data.name), verify=False)
+            stored = dataset.read(storage_of(*cell.data.images), verify=False)
             if stored is None:
-                raise RuntimeError(f"{cell.data.name}: the decoded data set has disappeared")
+                raise RuntimeError(f"{cell.data.images}: the decoded data set has disappeared")
             placed = device.place(stored, cell.data, cell.probe, held_out)
             self._placed = (key, (placed, stored.facts, stored.fingerprint))
         return self._placed[1]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cbundles.config import GROW, INSERTING, SWEEP, TUNE, Cell
+from cbundles.config import GROW, INSERTING, SWEEP, TUNE, Cell, Images
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.decisions import edits
@@ -229,12 +229,12 @@ def forward_seconds(cell: Cell, facts: Facts, images: int) -> float:
     return images / 64 * cell.model.depth * CONV_FORWARD_OVERHEAD + flops
 
 
-def job_seconds(job: Job, facts: dict[str, Facts]) -> float:
+def job_seconds(job: Job, facts: dict[Images, Facts]) -> float:
     """Predicted seconds of a job on one worker, compiling included."""
     if isinstance(job, Study):
         return job.seconds
     cells = job.cells
-    return compile_seconds(cells[0]) + sum(training_seconds(c, facts[c.data.name]) for c in cells)
+    return compile_seconds(cells[0]) + sum(training_seconds(c, facts[c.data.images]) for c in cells)
 
 
 def worker_bytes(population: PopulationJob, facts: Facts) -> int:

@@ -180,5 +180,5 @@ def _is_of_data(record: AnyRecord, data: dict[str, str]) -> bool:
     """Whether a record was trained on the images that the run names, as far as both say it."""
     if not isinstance(record, NetworkRecord):
         return True
-    expected, trained_on = data.get(record.dataset), record.origin.data_fingerprint
+    expected, trained_on = data.get(str(record.cell.data.images)), record.origin.data_fingerprint
     return None in (expected, trained_on) or trained_on == expected

@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from cbundles.config import SECTIONS, layers_of_block
+from cbundles.config import FOLDER_PREFIX, SECTIONS, layers_of_block
 from cbundles.records import NetworkRecord, Number, Record, SweepRecord
 from cbundles.report import select
 
@@ -234,7 +234,9 @@ def probe_of(record: NetworkRecord) -> str:
         equality = f"by {probe.resolution} weight update"
     if record.family != "fc":
         equality += f", {probe.batch_norm} statistics in batch normalisation"
-    return f"probe of {probe.samples} samples, equality {equality}"
+    # How many images there were in a folder is not in the record; all of them is the most.
+    most = "at most " if record.dataset.startswith(FOLDER_PREFIX) else ""
+    return f"probe of {most}{probe.samples} samples, equality {equality}"
 
 
 def variants(records: Sequence[SweepRecord]) -> list[select.Group[SweepRecord]]:
