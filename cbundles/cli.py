@@ -59,7 +59,7 @@ def sweep(
 
 
 @app.command()
-@with_flags(*TRAINING)
+@with_flags(*TRAINING, "keep_weights")
 def autotune(
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="A data set, or folder:PATH; as data.name.")
@@ -76,13 +76,24 @@ def autotune(
         str,
         typer.Option(help="What goes: stage (as the paper says), or conflicting (original code)."),
     ] = "stage",
+    paper: Annotated[
+        bool, typer.Option("--paper", help="Set the rows of the paper's Table 1 beside yours.")
+    ] = False,
     *,
     flags: Flags,
 ) -> None:
     """Find the depth that a data set needs, as the paper does."""
     from cbundles.commands.autotune import Autotune
 
-    command = Autotune.of_choices(dataset, blocks, seeds, baseline, rule, flags.overrides)
+    command = Autotune.of_choices(
+        dataset,
+        blocks,
+        seeds,
+        baseline,
+        rule,
+        flags.overrides,
+        paper_rows=paper,
+    )
     _plan_or_execute(command, flags)
 
 
@@ -91,11 +102,14 @@ def autotune(
 def lesion(
     run: Annotated[
         Path | None,
-        typer.Argument(metavar="[RUN]", help="Folder of a sweep that kept its ResNets."),
+        typer.Argument(
+            metavar="[RUN|CONFIG]",
+            help="Folder of a sweep that kept its ResNets, or a grid of them to train first.",
+        ),
     ] = None,
     config_file: Annotated[
         Path | None,
-        typer.Option("--config", metavar="FILE", help="Train the ResNets of this grid first."),
+        typer.Option("--config", metavar="FILE", help="Such a grid, too."),
     ] = None,
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Train three ResNets on this first.")
@@ -112,7 +126,9 @@ def lesion(
     from cbundles.decisions.removal import Settings
 
     if (run is not None) + (config_file is not None) + (dataset is not None) != 1:
-        raise InputError("lesion: name one of RUN, --config FILE or --dataset NAME")
+        raise InputError("lesion: name one of RUN, CONFIG or --dataset NAME")
+    if run is not None and not run.is_dir() and config.means_experiment(run):
+        run, config_file = None, run
     if depth is not None and dataset is None:
         raise InputError("lesion: --depth has no effect without --dataset")
     if run is not None and (flags.overrides or flags.out):
@@ -132,7 +148,7 @@ def lesion(
 
 
 @app.command()
-@with_flags("fresh", "data_dir", "manual_dir", "device", "publish")
+@with_flags("plan", "fresh", "data_dir", "manual_dir", "device", "publish", "as_json")
 def prune(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a lesion study.")],
     blocks: Annotated[
@@ -149,7 +165,7 @@ def prune(
     """Write networks without some blocks: smaller and faster."""
     from cbundles.commands.prune import Prune
 
-    _execute(Prune.of_run(run, blocks, epochs), flags, folder=run)
+    _plan_or_execute(Prune.of_run(run, blocks, epochs), flags, folder=run)
 
 
 @app.command()
@@ -174,7 +190,7 @@ def measure(
 
 
 @app.command()
-@with_flags("data_dir", "manual_dir", "as_json")
+@with_flags("data_dir", "manual_dir", "device", "as_json")
 def audit(
     model: Annotated[
         str,
@@ -261,23 +277,26 @@ def tune(
 
 
 @app.command()
-@with_flags("out", "fresh", "device", "publish")
+@with_flags("out", "plan", "fresh", "device", "publish", "as_json")
 def toy(*, flags: Flags) -> None:
     """Train a toy with a fully conflicting bundle: does it learn?"""
     from cbundles.commands.toy import Toy
 
-    _execute(Toy(), flags)
+    _plan_or_execute(Toy(), flags)
 
 
 @app.command()
+@with_flags("as_json")
 def report(
     results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the runs.")] = RESULTS,
+    *,
+    flags: Flags,
 ) -> None:
     """Tables, figures and the paper's claims, from records alone."""
     from cbundles.commands.profiles import runs_named_for
     from cbundles.commands.report import write_report
 
-    write_report(results, _console(), runs_named_for(results))
+    write_report(results, _console(), runs_named_for(results), as_json=flags.as_json)
 
 
 @app.command()

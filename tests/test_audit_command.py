@@ -47,7 +47,8 @@ def my_model(tmp_path, monkeypatch):
 
 
 def test_a_model_that_a_function_returns(cli, my_model, tmp_path):
-    done = cli("audit", my_model, "--dataset", "mnist_mini", "--samples", "300", "--plot", "p.png")
+    done = cli("audit", my_model, "--dataset", "mnist_mini", "--samples", "300", "--plot", "p.png",
+               "--device", "cpu")  # fmt: skip
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "my_model:build"

@@ -113,6 +113,13 @@ def test_autotune_in_small(cli, tmp_path):
     again = cli(*small)
     assert again.returncode == 0 and "to train" not in again.stdout
     assert again.stdout.count("recorded: seed 0") == len(chain)
+    assert not (tmp_path / "out/table1.md").exists()
+    assert "| paper |" not in (tmp_path / "out/table.md").read_text()
+    beside = cli(*small, "--paper", "--json")
+    assert "| paper |" in (tmp_path / "out/table1.md").read_text()
+    said = json.loads(beside.stdout.splitlines()[-1])
+    assert said["event"] == "done" and len(said["chains"][0]["layers"]) == len(chain)
+    assert [row["data set"] for row in said["rows"]] == ["mnist_mini"] * len(said["rows"])
 
 
 @pytest.mark.slow
@@ -134,8 +141,8 @@ def test_autotune_for_real(process, tmp_path):
         assert depths == sorted(depths, reverse=True) and len(set(depths)) == len(depths)
         assert content.history.entropy[-1][-1] == 0 and content.latency_seconds > 0
     assert "removes" in done.stdout and "no conflict, trained to the end" in done.stdout
-    table = (tmp_path / "out/table1.md").read_text()
-    assert "not run" in table and "mnist_mini, 2 filters" in table
+    table = (tmp_path / "out/table.md").read_text()
+    assert "paper" not in table and "mnist_mini, 2 filters" in table
     assert len(run["tuned"]) == 2 and run["tuned"][0] == run["attempts"][0][-1]
     before = (tmp_path / "out/records.jsonl").read_bytes()
     again = process(*SMALL, "--out", "out")

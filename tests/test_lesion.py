@@ -509,9 +509,16 @@ def test_lesion_and_prune_in_small(cli, tmp_path):
     assert record.network == Store(run).network_digest(record.id)
     again = cli("lesion", str(run), "--draws", "2")
     assert again.returncode == 0 and "to study" not in again.stdout
+    planned = cli("prune", str(run), "--blocks", "2", "--plan")
+    assert planned.returncode == 0 and "blocks 2 would go" in planned.stdout
+    planned = json.loads(cli("prune", str(run), "--blocks", "2", "--plan", "--json").stdout)
+    assert [one["blocks"] for one in planned["to_prune"]] == [[2]] and planned["seconds"] > 0
+    assert not list(run.glob("pruned*"))
     pruned = cli("prune", str(run), "--blocks", "2")
     assert pruned.returncode == 0, pruned.stdout + pruned.stderr
     assert "1 blocks removed, 6 -> 4 layers" in pruned.stdout
+    told = json.loads(cli("prune", str(run), "--blocks", "2", "--json").stdout.splitlines()[-1])
+    assert told["event"] == "done" and [row["layers_pruned"] for row in told["rows"]] == [4]
     (record,) = Store(run).records(PRUNED)
     assert record.compared.difference <= 1e-5
 
@@ -616,6 +623,8 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
         (["lesion", "--dataset", "mnist", "--depth", "121"], "nearest valid: 120"),
         (["lesion", "--dataset", "mnist", "--depth", "0"], "nearest valid: 4 (valid: 4, 10, 20"),
         (["lesion", "--dataset", "mnist", "--set", "model.family=vgg"], "nearest valid: resnet"),
+        (["lesion", "x.yaml"], "no such file"),
+        (["lesion", "cpu/mnist_vgg"], "nearest valid: resnet"),
         (["prune", "x"], "no run here"),
     ],
 )
@@ -628,6 +637,8 @@ def test_bad_flags_are_answered_with_one_line(cli, arguments, message):
 def test_a_plan_of_a_lesion_study_runs_nothing(cli, tmp_path):
     done = cli("lesion", "--dataset", "mnist_mini", "--plan")
     assert done.returncode == 0 and "up to 2065 networks" in done.stdout
+    named = cli("lesion", "cpu/mnist_resnet_lesion", "--set", "training.seed=0", "--plan")
+    assert named.returncode == 0 and "networks with some of its" in named.stdout
     assert not (tmp_path / "results").exists()
 
 

@@ -109,6 +109,11 @@ def test_one_seed_of_the_command(cli, tmp_path, monkeypatch):
     assert records == set(command.record_names()) and "separate-0" in records
     again = cli("toy")
     assert again.returncode == 0 and "trained" not in again.stdout
+    told = [json.loads(line) for line in cli("toy", "--json").stdout.splitlines()]
+    assert {one["event"] for one in told} == {"claim"} and "C1" in {one["id"] for one in told}
+    planned = json.loads(cli("toy", "--fresh", "--plan", "--json").stdout)
+    assert planned == {"to_train": command.record_names(), "seconds": command.SECONDS}
+    assert "0 of" in cli("toy", "--plan").stdout
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cbundles import config, data
 from cbundles.commands.output import list_files, say
-from cbundles.commands.running import Options
+from cbundles.commands.running import Options, use_device
 from cbundles.config import Cell, Data, Images, Probe
 from cbundles.data.dataset import Dataset
 from cbundles.errors import InputError, did_you_mean
@@ -100,6 +100,7 @@ class AuditModel:
 
     def execute(self, options: Options, console: Console) -> int:
         """Audit the model and say what was found. Returns the exit code."""
+        use_device(options.device)
         _show(self._models(options), options, console)
         return 0
 
@@ -137,6 +138,7 @@ class AuditRun:
 
     def execute(self, options: Options, console: Console) -> int:
         """Audit each network and say what was found. Returns the exit code."""
+        use_device(options.device)
         _show(self._models(options), options, console)
         return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from cbundles.commands.output import (
     NOTHING_WAS_RUN,
     list_files,
     say,
+    say_beside_results,
     say_what_was_done,
     say_what_was_found,
     say_whose_times,
@@ -59,6 +61,7 @@ class Autotune:
     experiment: Experiment  # the networks to start from, one a seed
     baseline: tuple[Cell, ...]  # the ResNets to compare with
     rule: str  # which layers go: see `autotune.prune`
+    paper_rows: bool = False  # whether the paper's Table 1 stands beside the networks
 
     @classmethod
     def of_choices(
@@ -69,6 +72,8 @@ class Autotune:
         baseline: str | None,
         rule: str,
         overrides: list[str],
+        *,
+        paper_rows: bool = False,
     ) -> Autotune:
         """Of what was typed; InputError for what cannot be."""
         if rule not in autotune.RULES:
@@ -90,7 +95,8 @@ class Autotune:
         if families != {"vgg"}:
             given = ", ".join(sorted(families))
             raise InputError(f"model.family = {given}: auto-tuning starts from vgg")
-        return cls(experiment, _baseline_cells(baseline, experiment.cells), rule)
+        baselines = _baseline_cells(baseline, experiment.cells)
+        return cls(experiment, baselines, rule, paper_rows)
 
     @property
     def name(self) -> str:
@@ -163,11 +169,16 @@ class Autotune:
                 cells = self._cells_with_records(store, fingerprints)
                 start_over(cells, store, options, self._disk_bytes(facts, options), console)
             described = description(self.experiment, fingerprints, options)
-            run = {**described, "kind": AUTOTUNE, "rule": self.rule}
+            run = {
+                **described,
+                "kind": AUTOTUNE,
+                "rule": self.rule,
+                table1.PAPER_ROWS: self.paper_rows,
+            }
             chains = self._chains()
             for chain in chains:
                 for line in chain.advance(store, fingerprints):
-                    say(console, f"recorded: {line}")
+                    say_beside_results(f"recorded: {line}", options, console)
             store.write_run({**run, **self._state(chains, store, fingerprints)})
 
             def following(finished: Job, display: Display) -> list[Job]:
@@ -201,11 +212,15 @@ class Autotune:
                 populations = [PopulationJob((cell,)) for cell in trained]
                 drop_spent_checkpoints(store, populations, fingerprints)
                 store.seal()
+            made = Run(store, {**run, **state}, records)
+            if options.as_json:
+                _print_as_data(chains, made, failed)
+                return 1 if failed else 0
             _show_chains(chains, console)
             tuned = [store.record(cell, SWEEPS) for cell in state["tuned"]]
             if tuned:
                 say(console, answer.of_tuned(tuned))
-            _show_table(Run(store, state, records), console)
+            _show_table(made, console)
         return 1 if failed else 0
 
     def _chains(self) -> list[Chain]:
@@ -310,6 +325,24 @@ def _size_and_time(cell: Cell, facts: Facts) -> str:
     )
 
 
+def _print_as_data(chains: Sequence[Chain], run: Run, failed: int) -> None:
+    """For machines: the way of each seed, and the row of each network in the table."""
+    table1.write_run(run)
+    ways = [
+        {
+            "seed": chain.attempts[0].training.seed,
+            "layers": [cell.model.depth for cell in chain.attempts],
+            "blocks": [cell.model.blocks for cell in chain.attempts],
+            "given_up": chain.given_up,
+        }
+        for chain in chains
+    ]
+    rows = [table1.our_row(group) for group in table1.of_run(run)]
+    folder = str(run.store.folder)
+    done = {"event": "done", "failed": failed, "folder": folder, "chains": ways, "rows": rows}
+    print(json.dumps(done))
+
+
 def _show_chains(chains: Sequence[Chain], console: Console) -> None:
     for chain in chains:
         seed, restarts = chain.attempts[0].training.seed, len(chain.attempts) - 1
@@ -326,4 +359,4 @@ def _show_table(run: Run, console: Console) -> None:
         text = ", ".join(f"{key} {line[key]}" for key in table1.MEASURED)
         say(console, f"{line['network']}: {text}")
     if groups:
-        list_files(console, "table", table1.write_table1(groups, run.store.folder))
+        list_files(console, "table", table1.write_run(run))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from rich.console import Console
 
 from cbundles.commands.checks import require_trained
 from cbundles.commands.lesion import say_what_is_not_trained, trained_resnets
-from cbundles.commands.output import list_files, say
-from cbundles.commands.running import Options, prepare_data, run_jobs
+from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_beside_results
+from cbundles.commands.running import Options, describe_data, prepare_data, run_jobs
 from cbundles.config import PRUNE, Cell, Experiment
+from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions import removal
 from cbundles.errors import InputError
@@ -42,16 +44,39 @@ class Prune:
     def name(self) -> str:
         return self.experiment.name
 
+    def show_plan(self, options: Options, console: Console) -> None:
+        """Print which blocks would go, and the cost; run nothing."""
+        facts, store = describe_data(self.experiment.cells), Store(options.out)
+        wanted = self._wanted(store, options, console)
+        todo = [p for p in wanted if options.fresh or not _is_pruned(store, p)]
+        seconds = sum(pruning.study(facts[pruning.cell.data.images]).seconds for pruning in todo)
+        if options.as_json:
+            listing = [{"cell": p.cell.id, "blocks": p.numbers, "name": p.name} for p in todo]
+            print(json.dumps({"to_prune": listing, "seconds": seconds}))
+            return
+        for pruning in todo:
+            numbers = ", ".join(map(str, pruning.numbers))
+            say(console, f"{pruning.cell.label}: blocks {numbers} would go")
+        say(
+            console,
+            f"\n{len(todo)} of {len(wanted)} networks to prune, about {duration(seconds)}, "
+            f"results in {options.out}.\n{NOTHING_WAS_RUN}",
+        )
+
+    def _wanted(self, store: Store, options: Options, console: Console) -> list[Pruning]:
+        """What is to become of each network that loses a block; of the others it is said why."""
+        chosen = {cell: _chosen_blocks(store, cell, self.blocks) for cell in self.experiment.cells}
+        for cell, removed in chosen.items():
+            if not removed:
+                say_beside_results(_why_nothing_is_removed(store, cell), options, console)
+        return [self._pruning(cell, removed) for cell, removed in chosen.items() if removed]
+
     def execute(self, options: Options, console: Console) -> int:
         """Prune every network of a run; write the table. Returns the exit code."""
         facts, fingerprints = prepare_data(self.experiment.cells, options)
         store = Store(options.out)
         with store.locked():
-            chosen = {c: _chosen_blocks(store, c, self.blocks) for c in self.experiment.cells}
-            for cell, removed in chosen.items():
-                if not removed:
-                    say(console, _why_nothing_is_removed(store, cell))
-            wanted = [self._pruning(c, removed) for c, removed in chosen.items() if removed]
+            wanted = self._wanted(store, options, console)
             todo = [p for p in wanted if options.fresh or not _is_pruned(store, p)]
             require_trained(store, [pruning.cell for pruning in todo], fingerprints)
             failed = 0
@@ -65,6 +90,11 @@ class Prune:
             if not failed:
                 store.seal()
             views.write_pruned(store.records(PRUNED), store.folder)
+        if options.as_json:
+            rows = [lesions.pruned_row(record) for record in records]
+            done = {"event": "done", "failed": failed, "folder": str(store.folder), "rows": rows}
+            print(json.dumps(done))
+            return 1 if failed else 0
         say_what_is_not_trained(runs.read(store.folder), console)
         if records:
             _show_records(records, store, console)
@@ -87,6 +117,11 @@ class Pruning:
     name: str  # that the result is kept under
     blocks: str
     epochs: int
+
+    @property
+    def numbers(self) -> list[int]:
+        """Of the blocks that go, as people count them."""
+        return [block + 1 for block in self.removed]
 
     def study(self, facts: Facts) -> Study:
         epoch = planner.training_seconds(self.cell, facts) / self.cell.training.epochs

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
+import sys
 from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -12,6 +14,7 @@ from rich.console import Console
 from cbundles.commands.output import list_files, say, warn
 from cbundles.errors import InputError
 from cbundles.report import claims, claims_table, gathering, page, table1, views
+from cbundles.report.claims.finding import Claim
 from cbundles.report.gathering import Gathered
 from cbundles.report.runs import Run
 from cbundles.report.table import Column
@@ -24,10 +27,13 @@ COLUMNS = (
 )
 
 
-def write_report(root: Path, console: Console, named: Collection[str]) -> Gathered:
+def write_report(
+    root: Path, console: Console, named: Collection[str], *, as_json: bool = False
+) -> Gathered:
     """Write every view of every run under a results folder; returns the runs.
 
     named: the names of the runs that profiles name, on which claims are judged
+    as_json: print the claims for machines, and nothing but them
     """
     gathered = gathering.gather(root, named)
     loaded = [*gathered.presented, *gathered.own]
@@ -36,9 +42,11 @@ def write_report(root: Path, console: Console, named: Collection[str]) -> Gather
     for run in loaded:
         if run.unfinished:
             text = f"{run.name}: {run.unfinished} not finished; no claim is judged on this run"
-            say(console, text)
+            if as_json:
+                print(text, file=sys.stderr)
+            else:
+                say(console, text)
     figures = _write_views(loaded)
-    list_files(console, "figure", [path for paths in figures.values() for path in paths])
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
     judged = claims.judge(gathered.judged)
     written = [
@@ -46,12 +54,24 @@ def write_report(root: Path, console: Console, named: Collection[str]) -> Gather
         *claims_table.write_claims(judged, root),
         page.write_page(judged, gathered, figures, root),
     ]
+    if as_json:
+        print_claims(judged)
+        for text in gathered.damaged:
+            print(f"left out: {text}", file=sys.stderr)
+        return gathered
+    list_files(console, "figure", [path for paths in figures.values() for path in paths])
     console.print(claims_table.claims_table(judged, COLUMNS).terminal(), highlight=False)
     console.print(f"\n{claims_table.counted_verdicts(judged)}", highlight=False)
     list_files(console, "written", written)
     for text in gathered.damaged:
         warn(console, f"left out: {text}")
     return gathered
+
+
+def print_claims(judged: Sequence[Claim]) -> None:
+    """For machines: an object a line for each finding, and for each claim without one."""
+    for row in claims_table.claims_table(judged).rows:
+        print(json.dumps({"event": "claim", **row}))
 
 
 def _write_views(loaded: Sequence[Run]) -> dict[str, list[Path]]:

@@ -15,6 +15,7 @@ from cbundles import data, keeping, provenance
 from cbundles.config import Cell, Experiment, Images
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
+from cbundles.errors import InputError
 from cbundles.executor import local, planner
 from cbundles.executor.planner import Job
 from cbundles.store import SWEEPS, Store
@@ -178,6 +179,16 @@ def costs(jobs: Sequence[Job], facts: dict[Images, Facts]) -> dict[str, float]:
 def wall_seconds(costs: Sequence[float], workers: int) -> float:
     """Predicted seconds of all of them, shared by the workers: at least those of the longest."""
     return max(sum(costs) / workers, max(costs, default=0.0))
+
+
+def use_device(device: str) -> None:
+    """Have JAX compute in this process on the CPU or the GPU; InputError without a GPU."""
+    import jax
+
+    if device == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    elif jax.default_backend() == "cpu":
+        raise InputError(local.NO_GPU)
 
 
 def devices(options: Options) -> str:

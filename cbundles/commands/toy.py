@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -9,11 +10,16 @@ from rich.console import Console
 from cbundles import provenance
 from cbundles.commands import running
 from cbundles.commands.fresh import start_over
-from cbundles.commands.output import list_files, say
-from cbundles.commands.running import Options, published_mark
+from cbundles.commands.output import (
+    NOTHING_WAS_RUN,
+    list_files,
+    say,
+    say_beside_results,
+)
+from cbundles.commands.report import print_claims
+from cbundles.commands.running import Options, published_mark, use_device
 from cbundles.config import TOY
-from cbundles.errors import InputError
-from cbundles.executor import local
+from cbundles.console import duration
 from cbundles.records import PLAIN_CASES, TRAINED_CASES, Origin
 from cbundles.report import claims, views
 from cbundles.report.runs import Run
@@ -36,6 +42,20 @@ class Toy:
         finished = not options.fresh and all(store.has(name) for name in record_names())
         return 0.0 if finished else SECONDS
 
+    def show_plan(self, options: Options, console: Console) -> None:
+        """Print what would be trained, and its cost; run nothing."""
+        store, names = Store(options.out), record_names()
+        todo = [name for name in names if options.fresh or not store.has(name)]
+        seconds = SECONDS * len(todo) / len(names)
+        if options.as_json:
+            print(json.dumps({"to_train": todo, "seconds": seconds}))
+            return
+        say(
+            console,
+            f"{len(todo)} of {len(names)} toys to train, about {duration(seconds)}, results in "
+            f"{options.out}.\n{NOTHING_WAS_RUN}",
+        )
+
     def execute(self, options: Options, console: Console) -> int:
         """Train what has no record yet, then verdicts and figures. Returns the exit code."""
         store = Store(options.out)
@@ -45,7 +65,7 @@ class Toy:
                 start_over(names, store, options, DISK_BYTES, console)
             todo = [name for name in names if not store.has(name)]
             if todo:
-                _train(store, todo, options.device, console)
+                _train(store, todo, options, console)
             description = {
                 "name": self.name,
                 "kind": TOY,
@@ -57,7 +77,11 @@ class Toy:
             store.seal()
             run = Run(store, description, [store.record(name) for name in names])
             figures = views.write(run)
-        for claim in claims.judge([run]):
+        judged = claims.judge([run])
+        if options.as_json:
+            print_claims(judged)
+            return 0
+        for claim in judged:
             for finding in claim.findings:
                 say(console, f"{claim.id} {finding.verdict}: {claim.claim}\n   {finding.text}")
         list_files(console, "figure", figures)
@@ -69,13 +93,10 @@ def record_names() -> list[str]:
     return [f"{case}-{seed}" for case in CASES for seed in range(SEEDS)]
 
 
-def _train(store: Store, names: list[str], device: str, console: Console) -> None:
+def _train(store: Store, names: list[str], options: Options, console: Console) -> None:
     import jax
 
-    if device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    elif jax.default_backend() == "cpu":
-        raise InputError(local.NO_GPU)
+    use_device(options.device)
     jax.config.update("jax_default_matmul_precision", "highest")
     from cbundles.experiments import toy
 
@@ -94,4 +115,4 @@ def _train(store: Store, names: list[str], device: str, console: Console) -> Non
         else:
             record = toy.plain(int(seed), origin, standardised=case == "standardised")
         store.finish(record)
-        console.print(f"trained  {name}", highlight=False)
+        say_beside_results(f"trained  {name}", options, console)

@@ -43,6 +43,7 @@ from cbundles.config.schema import (
     setting,
     short_name,
 )
+from cbundles.config.shipped import means_experiment
 from cbundles.config.strict_yaml import parse_yaml, text_of
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "can_be_written",
     "layers_of_block",
     "load",
+    "means_experiment",
     "override",
     "own_pipeline",
     "parse_blocks",

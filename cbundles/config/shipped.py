@@ -31,6 +31,11 @@ def file_of(name: str) -> Path | None:
     return folder() / f"{name}{SUFFIX}" if name in names() else None
 
 
+def means_experiment(path: Path) -> bool:
+    """Whether somebody who types this means a file of settings, or a shipped one by its name."""
+    return path.suffix in (SUFFIX, ".yml") or file_of(str(path)) is not None
+
+
 def purpose_of(name: str) -> str:
     """What a shipped experiment is for: the comment at the top of its file."""
     lines = (folder() / f"{name}{SUFFIX}").read_text(encoding="utf-8").splitlines()

@@ -53,12 +53,17 @@ MEASURED = (
     "GFLOP/image",
     "n",
 )
+PAPER_ROWS = "paper_rows"  # in run.json: whether the paper's rows stand beside those of the run
 COLUMNS = [Column(key, key) for key in ("data set", "network", "source", *MEASURED, "how")]
-CAPTION = (
+OWN_COLUMNS = [column for column in COLUMNS if column.key != "source"]
+OWN_CAPTION = (
     "Accuracy: test set, mean of the last 5 epochs; ± is the standard deviation over n seeds. MB: "
     "float32 parameters and running statistics. ms/step: inference of 64 images, median of "
-    "synchronised calls on the device named in the row, one core where that is a CPU worker; the "
-    "paper's times are those of its own GPU. Rows at the end are smaller profiles, not table 1."
+    "synchronised calls on the device named in the row, one core where that is a CPU worker."
+)
+CAPTION = (
+    f"{OWN_CAPTION} The paper's times are those of its own GPU. Rows at the end are smaller "
+    "profiles, not table 1."
 )
 
 
@@ -149,17 +154,31 @@ def of_run(run: Run) -> list[list[SweepRecord]]:
     return [records for records in parts_of(run).values() if records]
 
 
+def write_run(run: Run) -> list[Path]:
+    """The networks of an auto-tuning, beside those of the paper where that was asked for; returns
+    the paths."""
+    groups, folder = of_run(run), run.store.folder
+    if run.description.get(PAPER_ROWS):
+        return write_table1(groups, folder)
+    own = Table([our_row(group) for group in groups], OWN_COLUMNS)
+    return _write(own, folder / "table", "Auto-tuned networks", OWN_CAPTION)
+
+
 def write_table1(groups: Sequence[Sequence[SweepRecord]], folder: Path) -> list[Path]:
-    """The table in three formats; returns their paths."""
-    table = comparison(groups)
+    """The table of the paper with our rows; returns the paths."""
+    return _write(comparison(groups), folder / "table1", "Table 1", CAPTION)
+
+
+def _write(table: Table, path: Path, title: str, caption: str) -> list[Path]:
+    """A table in three formats."""
     texts = {
         "csv": table.csv(),
-        "md": f"# Table 1\n\n{CAPTION}\n\n{table.markdown()}",
-        "tex": table.latex("l" * len(COLUMNS)),
+        "md": f"# {title}\n\n{caption}\n\n{table.markdown()}",
+        "tex": table.latex("l" * len(table.columns)),
     }
     paths = []
     for kind, text in texts.items():
-        paths.append(folder / f"table1.{kind}")
+        paths.append(path.with_suffix(f".{kind}"))
         write_atomically(paths[-1], text)
     return paths
 

@@ -21,7 +21,7 @@ def write(run: Run) -> list[Path]:
     if run.kind == TOY:
         return [] if run.unfinished else toy_figures.draw_toy(run.toys, folder)
     if run.kind == AUTOTUNE:
-        table1.write_table1(table1.of_run(run), run.store.folder)
+        table1.write_run(run)
         return []
     if run.kind in (GROW, TUNE):
         arm_tables.write_arms(run.name, run.edited, run.store.folder)
