@@ -88,6 +88,8 @@ def test_as_json(cli, my_model):
             "did you mean 'consumer'",
         ),
         ([".", "--dataset", "mnist_mini"], "its networks have their own data"),
+        ([".", "--image-size", "32"], "leave out --image-size"),
+        (["my_model:build", "--dataset", "mnist_mini", "--image-size", "32"], "only those of"),
     ],
 )
 def test_mistakes_are_answered(cli, my_model, arguments, message):

@@ -190,6 +190,8 @@ def test_what_is_published_and_no_profile_names_is_shown_and_not_judged(cli, rep
     (repository / "configs/reproduce/p.yaml").write_text("results: results\nsteps: []\n")
     done = cli("report")
     assert done.returncode == 0 and "20 not run" in done.stdout
+    claims = [json.loads(line) for line in cli("report", "--json").stdout.splitlines()]
+    assert [claim["verdict"] for claim in claims] == ["not run"] * 20
     assert "fig2_toy" in (repository / "results/report.html").read_text()
 
 
