@@ -55,7 +55,8 @@ MEASURED = (
 )
 COLUMNS = [Column(key, key) for key in ("data set", "network", "source", *MEASURED, "how")]
 CAPTION = (
-    "Accuracy: test set, mean of the last 5 epochs; ± is the standard deviation over n seeds. MB: "
+    "Accuracy: test set, mean of the last 5 epochs, or of the last quarter of a training of fewer "
+    "than 20; ± is the standard deviation over n seeds. MB: "
     "float32 parameters and running statistics. ms/step: inference of 64 images, median of "
     "synchronised calls on the device named in the row, one core where that is a CPU worker; the "
     "paper's times are those of its own GPU. Rows at the end are smaller profiles, not table 1."
@@ -79,7 +80,8 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
         "GFLOP/image": _mean_and_spread([r.flops / 1e9 for r in records], 3),
         "n": str(len(records)),
         "how": (
-            f"{cell.data.name}, {cell.model.base_filters} filters, {cell.training.epochs} epochs, "
+            f"{cell.data.name}, {cell.model.base_filters} filters, {cell.training.epochs} epochs "
+            f"(accuracy {summary.accuracy_epochs_text(records)}), "
             f"{first.origin.device} ({first.origin.processor})"
         ),
     }
@@ -149,12 +151,14 @@ def of_run(run: Run) -> list[list[SweepRecord]]:
     return [records for records in parts_of(run).values() if records]
 
 
-def write_table1(groups: Sequence[Sequence[SweepRecord]], folder: Path) -> list[Path]:
-    """The table in three formats; returns their paths."""
+def write_table1(
+    groups: Sequence[Sequence[SweepRecord]], folder: Path, beside: str = ""
+) -> list[Path]:
+    """The table in three formats; returns their paths. beside: what stands below it in Markdown."""
     table = comparison(groups)
     texts = {
         "csv": table.csv(),
-        "md": f"# Table 1\n\n{CAPTION}\n\n{table.markdown()}",
+        "md": f"# Table 1\n\n{CAPTION}\n\n{table.markdown()}{beside}",
         "tex": table.latex("l" * len(COLUMNS)),
     }
     paths = []
