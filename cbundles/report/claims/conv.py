@@ -94,6 +94,11 @@ def best_vgg_is_not_deep(vggs: Vggs) -> Finding | None:
         f"{entropy[120]:.3f} (accuracy {100 * accuracy[120]:.1f} %)"
     )
     details = [reading_of(group.records[0]), _at_chance_without_conflict(group.records)]
+    if 30 in accuracy:
+        below = 100 * (accuracy[best] - accuracy[30])
+        details.append(
+            f"30 layers (H^L {entropy[30]:.3f}) end {below:.1f} points below the best depth"
+        )
     for other in vggs.alike:
         details.append(f"in {other.run}: {_at_chance_without_conflict(other.records)}")
     lacking = ""

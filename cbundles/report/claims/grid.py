@@ -33,12 +33,14 @@ from cbundles.report.summary import (
     accuracy_of,
     boundary,
     entropy_of,
+    first_above,
     first_clear_layers,
     first_conflicting_layers,
     has_rates,
 )
 
 NEAR_THE_BEST = 0.03  # accuracy below the best of a width
+SEVERAL_PAIRS = 0.02  # nats; a single pair among 2,048 samples makes 0.0007
 
 
 def grids(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
@@ -154,6 +156,12 @@ def _prediction(
     )
 
 
+def _first_layers_with_several_pairs(records: Sequence[SweepRecord]) -> list[float]:
+    """First layers with more entropy than a few pairs of samples make, after the first epoch."""
+    layers = [record.history.entropy[1] for record in records]
+    return [first_above(SEVERAL_PAIRS, entropies) or math.inf for entropies in layers]
+
+
 def _limits(records: Sequence[SweepRecord], first_layers: FirstLayers) -> dict[int, float]:
     """The depth from which networks of each width conflict; infinite where none do."""
     return {
@@ -189,6 +197,8 @@ def boundary_predicts(group: Evidence[SweepRecord]) -> Finding:
         lacking = "these are all alike in one of the two"
     details = [_prediction_by_rate(records), _early_signals(records)]
     if found.is_defined:
+        coarser = _prediction(records, _first_layers_with_several_pairs, _conflicts_ever)
+        details.append(f"with a boundary of H > {SEVERAL_PAIRS:g} instead: {coarser.text}")
         details.append(_beside_what_costs_nothing(records))
     trial = _trial_on_grid(group, _is_predicted, lacking)
     return finding_on(group, ours, found.reached, trial, details=details)
