@@ -191,7 +191,8 @@ class Probe:
     batch_norm: str = setting(
         "batch",
         choices=("batch", "running"),
-        why="vgg, resnet: by the probe set's statistics, or running ones (docs/measurements.md)",
+        why="vgg, resnet: by the probe set's statistics, or running ones, as the original's "
+        "(docs/measurements.md)",
     )
     readings: str = setting(
         readings.NONE,

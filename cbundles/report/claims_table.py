@@ -12,7 +12,8 @@ from cbundles.report.table import Column, Row, Table
 from cbundles.report.words import counted
 
 ABOUT = (
-    "Claims of the paper, judged by criteria that were fixed before any result was seen. Each "
+    "Claims of the paper, judged by criteria that were fixed on 20 November 2026, before these "
+    "results; pilots of C7, C13 and C18 were known. Each "
     "finding names its scale: data set, network, epochs, networks, seeds. Where a scale is smaller "
     "than the paper's, the same criterion is applied at that scale. What is not reproduced is "
     "contradicted, unstable or not testable at this scale; the rules for that, and what each claim "

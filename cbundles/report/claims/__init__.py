@@ -2,7 +2,8 @@
 
 Records are gathered by scale: one run, one data set, networks that can be compared. A judge applies
 a criterion to one such piece of evidence and returns a finding, or None where the criterion cannot
-be applied; a claim without findings was not run. Criteria were fixed before any result was seen.
+be applied; a claim without findings was not run. Criteria were fixed before the results; pilots of
+C7, C13 and C18 were known.
 
 A finding that is not reproduced says which it is, and why that is fair: contradicted, unstable, or
 not testable at this scale. The rules stand in kinds.yaml, and were written after first results.
