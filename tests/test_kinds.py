@@ -347,3 +347,12 @@ def test_hand_picked_depths_stand_beside_auto_tuned_ones():
     assert "accuracy after epoch 5" in page and "Missing: no VGG of" in page
     assert page.count("| VGG, hand-picked | 10 |") == 1
     assert page_beside_fixed_depths([sweep(*picked)]) == ""
+
+
+def test_details_stand_below_the_table(tmp_path):
+    judged = claims.judge([layers_at([22, 22, None, None, None], [22] * 5)])
+    claims_table.write_claims(judged, tmp_path)
+    table, below = (tmp_path / "claims.md").read_text().split("## Beside the verdicts")
+    assert "unstable: the records are a test" in table and "conflict rate above" not in table
+    assert "**C7**, sweep:\n\n- by a conflict rate above 0.001" in below
+    assert "unstable: the records are a test" not in below

@@ -21,7 +21,7 @@ COLUMNS = (
     Column("id", "claim"),
     Column("verdict", "verdict", claims_table.show_verdict),
     Column("scale", "scale"),
-    Column("ours", "ours"),
+    Column("outcome", "ours"),
 )
 
 

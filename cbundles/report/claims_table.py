@@ -30,7 +30,7 @@ COLUMNS = [
     Column("id", "id"),
     Column("claim", "claim"),
     Column("paper", "paper"),
-    Column("ours", "ours"),
+    Column("outcome", "ours"),
     Column("scale", "scale"),
     Column("verdict", "verdict", show_verdict),
     Column("runs", "runs"),
@@ -61,6 +61,7 @@ def _row(claim: Claim, finding: Finding | None) -> Row:
         "claim": claim.claim,
         "paper": claim.paper,
         "ours": finding.text if finding else "",
+        "outcome": finding.outcome if finding else "",
         "scale": finding.scale if finding else "",
         "verdict": finding.verdict if finding else NOT_RUN,
         "kind": finding.kind if finding else "",
@@ -73,6 +74,17 @@ def _row(claim: Claim, finding: Finding | None) -> Row:
     }
 
 
+def _beside_verdicts(claims: Sequence[Claim]) -> str:
+    """The details of each finding that has some, in Markdown."""
+    text = ""
+    for claim in claims:
+        for finding in claim.findings:
+            if finding.beside:
+                items = "".join(f"- {detail}\n" for detail in finding.beside)
+                text += f"\n**{claim.id}**, {', '.join(finding.runs)}:\n\n{items}"
+    return text
+
+
 def write_claims(claims: Sequence[Claim], folder: Path) -> list[Path]:
     """The table in three formats; returns their paths."""
     table = claims_table(claims)
@@ -81,7 +93,7 @@ def write_claims(claims: Sequence[Claim], folder: Path) -> list[Path]:
     texts = {
         "claims.md": (
             f"# Claims\n\n{ABOUT}\n\n{counted_verdicts(claims)}.\n\n{table.markdown()}"
-            f"\n## Criteria\n\n{criteria}"
+            f"\n## Beside the verdicts\n{_beside_verdicts(claims)}\n## Criteria\n\n{criteria}"
         ),
         "claims.csv": table.csv(),
         "claims.tex": printed.latex("lXXXXl"),

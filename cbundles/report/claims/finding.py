@@ -105,6 +105,16 @@ class Finding:
         return "; ".join((self.ours, *self.details))
 
     @property
+    def outcome(self) -> str:
+        """The outcome, and why it is fair where it is not reproduced."""
+        return "; ".join(part for part in (self.ours, self.why) if part)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The other details."""
+        return tuple(detail for detail in self.details if detail != self.why)
+
+    @property
     def verdict(self) -> str:
         return REPRODUCED if self.reproduced else NOT_REPRODUCED
 
