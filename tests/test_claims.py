@@ -363,9 +363,9 @@ def test_c17(studies, reproduced):
 def test_c17_says_what_it_found():
     made = [lesion_record(seed, conflicting=()) for seed in range(3)]
     (found,) = next(c for c in claims.judge([studied(*made)]) if c.id == "C17").findings
-    assert "conflicting blocks: 0, 0, 0 of 59" in found.ours
+    assert "conflicting blocks: 0, 0 and 0 of 59" in found.ours
     assert "k = 5: 0 seeds have two groups" in found.ours
-    assert "0, 0, 0 blocks can go each alone" in found.ours and found.runs == ("study",)
+    assert "0, 0 and 0 blocks can go each alone" in found.text and found.runs == ("study",)
 
 
 def test_c17_is_judged_on_whole_runs_of_sound_networks_that_are_alike():

@@ -451,7 +451,7 @@ def test_c18_growth_holds_when_it_does_in_half_of_the_settings():
     assert half.reproduced and half.text.startswith(
         "(a) and (b) hold in 1 of 2 settings (1 setting "
     )
-    assert ": width 5: (a) holds" in half.text
+    assert "; width 5: (a) holds" in half.text
     assert "; width 8: (a) holds" in half.text
     assert "width 10" not in half.text  # too few seeds to be judged
     assert (

@@ -23,9 +23,9 @@ from cbundles.report.table import Column, Table, formatted
 
 
 def test_accuracy_is_the_mean_of_the_last_epochs():
-    row = summary.summary_of(record(4, 10, accuracy=0.9))
-    assert row["test_accuracy"] == pytest.approx((0.6 + 0.9) / 2)
-    assert row["epochs"] == 3 and row["train_loss"] == pytest.approx(1 / 3)
+    row = summary.summary_of(record(4, 10, accuracy=0.9, epochs=9))
+    assert row["test_accuracy"] == pytest.approx((0.8 + 0.9) / 2)
+    assert row["epochs"] == 9 and row["train_loss"] == pytest.approx(1 / 9)
 
 
 def test_entropy_is_that_of_the_last_layer_over_the_epochs():

@@ -18,7 +18,7 @@ from records import record
 from cbundles.commands import profiles
 from cbundles.errors import InputError
 from cbundles.report import comparison
-from cbundles.report.claims.finding import Finding
+from cbundles.report.claims.finding import Finding, trial_of
 from cbundles.store import Store
 
 
@@ -141,7 +141,7 @@ def test_another_scale_is_no_contradiction():
         return comparison._how_they_compare(own, published, same_grids)
 
     def finding(reproduced, scale, run="a"):
-        return Finding(scale, "a number", reproduced, (run,), ())
+        return Finding(scale, "a number", reproduced, (run,), (), trial_of([reproduced], "seed"))
 
     assert said(finding(True, "large"), finding(True, "large")) == "same verdict"
     assert said(finding(True, "large", run="b"), finding(False, "large")) == "another verdict"

@@ -1,4 +1,7 @@
-"""The metric: which samples does a layer make indistinguishable, and how much do they conflict?
+"""The metric: which samples look alike to a weight update behind a layer, and do they conflict?
+
+Bundled is not indistinguishable: samples of a bundle still differ in the forward pass, and layers
+above may tell them apart.
 
 `equality` turns each activation into a signature, `entropy` sorts signatures into bundles and
 computes their entropy, `result` and `headroom` are what users call.

@@ -5,8 +5,9 @@ Two samples are *bundled* by a layer when the weight update cannot tell their ac
 
 `weight_amplitude`  A weight w moves by a * (alpha / |B|), so two activations are the same when they
     lead to the same number ``q = w - a * alpha * (1/|B|)``, every operation rounded to float32 in
-    this order, where w is the largest absolute trainable weight of the whole model. This is what
-    produced the paper's figures. Equality of q is an equivalence relation.
+    this order, where w is the largest absolute trainable weight of the whole model. So does the
+    original code, whose revisions differ in the weights that w is taken over: see
+    `cbundles.readings`. Equality of q is an equivalence relation.
 `gamma`  Equation 1 read literally, a tolerance; see `leaders`.
 
 The signature of the first reading is a hash of q that reads each activation once. Its collisions

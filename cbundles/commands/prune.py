@@ -159,6 +159,7 @@ def _why_nothing_is_removed(store: Store, cell: Cell) -> str:
     if most:
         how = f"{ranking}:{most}".replace("_", "-")
         text += f"; without a significant rise of its error {most} can go: --blocks {how}"
+        text += f" ({lesions.smallest_rise_text([record])})"
     return text
 
 

@@ -15,15 +15,16 @@ from cbundles.commands.output import list_files, say, warn
 from cbundles.errors import InputError
 from cbundles.report import claims, claims_table, gathering, page, table1, views
 from cbundles.report.claims.finding import Claim
+from cbundles.report.fixed_depths import page_beside_fixed_depths
 from cbundles.report.gathering import Gathered
 from cbundles.report.runs import Run
 from cbundles.report.table import Column
 
 COLUMNS = (
     Column("id", "claim"),
-    Column("verdict", "verdict"),
+    Column("verdict", "verdict", claims_table.show_verdict),
     Column("scale", "scale"),
-    Column("ours", "ours"),
+    Column("outcome", "ours"),
 )
 
 
@@ -50,7 +51,7 @@ def write_report(
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
     judged = claims.judge(gathered.judged)
     written = [
-        *table1.write_table1(groups, root),
+        *table1.write_table1(groups, root, page_beside_fixed_depths(gathered.judged)),
         *claims_table.write_claims(judged, root),
         page.write_page(judged, gathered, figures, root),
     ]

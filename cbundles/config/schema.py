@@ -170,7 +170,10 @@ class Training:
     weight_decay: float = setting(1e-2, low=0.0, high=10.0, why="decoupled, times learning rate")
     seed: int = setting(0, low=0, high=2**32 - 1, why="initial weights, order, augmentation")
     accuracy_epochs: int = setting(
-        5, low=1, why="the paper averages the last 5 epochs; the original code averages 4"
+        5,
+        low=1,
+        why="the paper averages the last 5 epochs, the original code 4; never over more than a "
+        "quarter of the training",
     )
     conflict_checks: int = setting(
         0, low=0, why="stop when the last layer conflicts after one of so many epochs; 0: never"
@@ -213,7 +216,8 @@ class Probe:
     batch_norm: str = setting(
         "batch",
         choices=("batch", "running"),
-        why="vgg, resnet: by the probe set's statistics, or running ones (docs/measurements.md)",
+        why="vgg, resnet: by the probe set's statistics, or running ones, as the original's "
+        "(docs/measurements.md)",
     )
     readings: str = setting(
         readings.NONE,

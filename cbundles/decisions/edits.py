@@ -104,7 +104,7 @@ def propose(
     """What the tuner tries next with a network of `depth` layers, if anything.
 
     entropy: H of each layer, None where it is not finite. Where a layer conflicts, nothing is
-    inserted: nothing behind a collapsed bundle can separate it, yet sensitivities point there. The
+    inserted: sensitivities point behind it, where weight updates see less of what differs. The
     first conflicting layer and all later ones go, if that leaves enough. What the first layer of
     all merges, no depth can mend; so a layer conflicts here when its H is above the first layer's.
     An edit neither reverses a recent one that was kept, nor repeats one that was undone.

@@ -26,6 +26,7 @@ from cbundles.report.arms import (
     SMALL,
     Arm,
     Setting,
+    best_fixed,
     difference,
     difference_at_equal_compute,
     final_depth,
@@ -33,8 +34,9 @@ from cbundles.report.arms import (
     reach,
     settings_of,
     spent,
+    train_loss_p,
 )
-from cbundles.report.statistics import estimate, six_digits
+from cbundles.report.statistics import estimate, paired, six_digits
 from cbundles.report.table import Column, Row, Table
 from cbundles.report.words import lowest_to_highest
 
@@ -88,7 +90,7 @@ def write_arms(name: str, records: Sequence[EditedRecord], folder: Path) -> None
         table = arms_table(setting)
         rows += table.rows
         page += f"\n{setting.about}:\n\n{table.markdown()}"
-        if lines := _max_against_others(setting):
+        if lines := _max_against_others(setting) or _about_best_fixed(setting):
             page += "\n" + "".join(f"- {line}\n" for line in lines)
     origins = "".join(f"- {line}\n" for line in summary.origin_lines(records))
     page += f"\n{study.about}\n\n{origins}"
@@ -108,6 +110,7 @@ def growth_row(setting: Setting, arm: Arm) -> Row:
         "train_loss_vs_small_at_equal_compute": difference_at_equal_compute(setting, arm.name),
         **_differences(setting, arm, GROWTH_REFERENCES, GROWTH_QUANTITIES),
         "large_loss": reach(setting, arm.name),
+        "matched_loss": reach(setting, arm.name, MATCHED),
         "seconds": _mean(arm, lambda record: record.seconds),
     }
 
@@ -124,8 +127,19 @@ def tuning_row(setting: Setting, arm: Arm) -> Row:
         "flops": _mean(arm, spent),
         **_finals(arm, TUNING_QUANTITIES),
         **_differences(setting, arm, TUNING_REFERENCES, TUNING_QUANTITIES),
+        **_difference_from_best_fixed(setting, arm),
         "seconds": _mean(arm, lambda record: record.seconds),
     }
+
+
+def _difference_from_best_fixed(setting: Setting, arm: Arm) -> Row:
+    """What finding the depth costs: the accuracy of fixed networks of the best depth among those
+    that were started from, and the difference from theirs, paired by seed."""
+    best = best_fixed(setting)
+    if best is None:
+        return {"best_fixed_start": None, "test_accuracy_vs_best_fixed": estimate([])}
+    difference = paired(arm.finals("test_accuracy"), best.finals("test_accuracy"))
+    return {"best_fixed_start": best.start, "test_accuracy_vs_best_fixed": difference}
 
 
 def _networks(arm: Arm) -> Row:
@@ -183,8 +197,17 @@ def _show_edits(row: Row) -> str:
     return f"{row['accepted']} / {row['undone']}"
 
 
-def _show_reach(row: Row) -> str:
-    return str(row["large_loss"].text())
+def _show_reach(key: str) -> Callable[[Row], str]:
+    """How soon an arm gets to the loss of a fixed one."""
+    return lambda row: str(row[key].text())
+
+
+def _show_cost_of_finding(row: Row) -> str:
+    """The difference from the best fixed depth; a dash in the row of those networks themselves."""
+    is_best = row["arm"] == FIXED and row["start"] == row["best_fixed_start"]
+    if is_best:
+        return "-"
+    return str(row["test_accuracy_vs_best_fixed"].text(percent=True, signed=True))
 
 
 def _estimate(key: str, *, percent: bool = False) -> Callable[[Row], str]:
@@ -201,6 +224,17 @@ def _difference_from(reference: str, key: str, *, percent: bool = False) -> Call
     return show
 
 
+def _about_best_fixed(setting: Setting) -> list[str]:
+    """Which depth that is, and that nobody knew it beforehand."""
+    best = best_fixed(setting)
+    if best is None:
+        return []
+    accuracy = estimate(list(best.finals("test_accuracy").values())).text(percent=True)
+    return [
+        f"best fixed depth, known only afterwards: {best.start} layers, {accuracy} % test accuracy"
+    ]
+
+
 def _max_against_others(setting: Setting) -> list[str]:
     """What it matters where a layer is inserted, and that it is inserted: a line for each arm that
     max is compared with; none of tuned networks."""
@@ -209,9 +243,10 @@ def _max_against_others(setting: Setting) -> list[str]:
         loss, test, accuracy = (difference(setting, MAX, other, q) for q in GROWTH_QUANTITIES)
         if not loss.n and not loss.left_out:
             continue
+        p = train_loss_p(setting, MAX, other)
         line = (
-            f"max - {other}: train loss {loss.text(signed=True)}, test loss "
-            f"{test.text(signed=True)}, test accuracy "
+            f"max - {other}: train loss {loss.text(signed=True)} (paired t-test, "
+            f"p = {p:.2g} uncorrected), test loss {test.text(signed=True)}, test accuracy "
             f"{accuracy.text(percent=True, signed=True)} points; {loss.n} pairs"
         )
         if loss.left_out:
@@ -239,7 +274,8 @@ GROWTH = Study(
             "the same at equal compute",
             _difference_from(SMALL, "train_loss_vs_small_at_equal_compute"),
         ),
-        Column("reach", "FLOPs to large's loss / large's", _show_reach),
+        Column("reach", "FLOPs to large's loss / large's", _show_reach("large_loss")),
+        Column("reach_matched", "FLOPs to matched's loss / matched's", _show_reach("matched_loss")),
     ),
     about=(
         "Losses and accuracy after the last epoch: mean over seeds and 95 % t-interval. "
@@ -247,7 +283,7 @@ GROWTH = Study(
         "many FLOPs as small in all. n: networks; diverged ones are in no mean. FLOPs to large's "
         "loss: the first evaluation with a training loss no higher than the last one of large "
         "with the same seed, also for large itself; median of the ratios, infinite where it is "
-        "never reached."
+        "never reached; to matched's loss likewise."
     ),
 )
 TUNING = Study(
@@ -272,13 +308,15 @@ TUNING = Study(
             "accuracy - both-random's [points]",
             _difference_from(RANDOM, "test_accuracy_vs_both-random", percent=True),
         ),
+        Column("best_fixed", "accuracy - best fixed depth's [points]", _show_cost_of_finding),
     ),
     about=(
         "An arm removes from the first layer on whose H is above that of layer 1, or, where there "
         "is none, inserts where the sensitivity is largest; an edit stays when the held-out loss "
         "has fallen after a trial. Test accuracy and loss when the compute is spent: mean over "
         "seeds and 95 % t-interval; differences are paired by seed, with the arm that starts from "
-        "the same depth. Layers at the end: mean (fewest to most). Edits: sums over all networks. "
-        "n: networks; diverged ones are in no mean."
+        "the same depth, and in the last column with the arm fixed of the start whose networks end "
+        "with the best mean accuracy. Layers at the end: mean (fewest to most). Edits: "
+        "sums over all networks. n: networks; diverged ones are in no mean."
     ),
 )

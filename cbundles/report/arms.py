@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from cbundles.config import GROW, GROWTH_ARMS, INSERTING, TUNE, TUNING_ARMS, Cell
 from cbundles.records import EditedRecord
 from cbundles.report import select
-from cbundles.report.statistics import Estimate, finite, paired, six_digits
+from cbundles.report.statistics import Estimate, estimate, finite, paired, paired_p, six_digits
 from cbundles.report.table import Row
 from cbundles.report.words import counted
 
@@ -219,6 +219,12 @@ def difference(
     return paired(ours.finals(quantity), theirs.finals(quantity))
 
 
+def train_loss_p(setting: Setting, arm: str, reference: str) -> float:
+    """p of the paired t-test whether the final training losses of two arms differ."""
+    ours, theirs = setting.arm(arm), setting.arm(reference)
+    return paired_p(ours.finals("train_loss"), theirs.finals("train_loss"))
+
+
 def difference_at_equal_compute(setting: Setting, arm: str) -> Estimate:
     """Of an arm's training loss, when it had spent as much as small in all, from small's."""
     small = setting.arm(SMALL)
@@ -232,10 +238,10 @@ def difference_at_equal_compute(setting: Setting, arm: str) -> Estimate:
 
 @dataclass(frozen=True)
 class Reach:
-    """How soon an arm gets to the final training loss of large.
+    """How soon an arm gets to the final training loss of a fixed network, of large for instance.
 
-    ratios: for each seed the FLOPs until then, as a share of what large itself takes; infinite
-        where the arm never gets there. Seeds whose large network diverged have none.
+    ratios: for each seed the FLOPs until then, as a share of what that network itself takes;
+        infinite where the arm never gets there. Seeds whose fixed network diverged have none.
     """
 
     ratios: tuple[float, ...]
@@ -263,14 +269,26 @@ class Reach:
         return f"reached by {self.reached} of {len(self.ratios)}, median ratio {ratio}"
 
 
-def reach(setting: Setting, arm: str) -> Reach:
-    """How soon an arm gets to the final training loss of large."""
-    large, ratios = setting.arm(LARGE).networks, []
+def reach(setting: Setting, arm: str, reference: str = LARGE) -> Reach:
+    """How soon an arm gets to the final training loss of a fixed one."""
+    fixed, ratios = setting.arm(reference).networks, []
     for seed, record in setting.arm(arm).networks.items():
-        target = final(large[seed], "train_loss") if seed in large else math.nan
+        target = final(fixed[seed], "train_loss") if seed in fixed else math.nan
         if not math.isnan(target):
-            ratios.append(flops_to(record, target) / flops_to(large[seed], target))
+            ratios.append(flops_to(record, target) / flops_to(fixed[seed], target))
     return Reach(tuple(ratios))
+
+
+def best_fixed(setting: Setting) -> Arm | None:
+    """Of tuned networks: the fixed ones of the depth that ends with the best mean test accuracy,
+    which whoever knew the right depth would have trained; None without any."""
+    fixed = [setting.arm(FIXED, start) for start in setting.starts]
+    trained = [arm for arm in fixed if estimate(_final_accuracies(arm)).n]
+    return max(trained, key=lambda arm: estimate(_final_accuracies(arm)).mean, default=None)
+
+
+def _final_accuracies(arm: Arm) -> list[float]:
+    return list(arm.finals("test_accuracy").values())
 
 
 def flops_to(record: EditedRecord, loss: float) -> float:

@@ -9,19 +9,44 @@ from pathlib import Path
 from cbundles.files import write_atomically
 from cbundles.report.claims.finding import NOT_RUN, Claim, Finding
 from cbundles.report.table import Column, Row, Table
+from cbundles.report.words import counted
 
 ABOUT = (
-    "Claims of the paper, judged by criteria that were fixed before any result was seen. Each "
+    "Claims of the paper, judged by criteria that were fixed on 20 November 2026, before these "
+    "results; pilots of C7, C13 and C18 were known. Each "
     "finding names its scale: data set, network, epochs, networks, seeds. Where a scale is smaller "
-    "than the paper's, the same criterion is applied at that scale."
+    "than the paper's, the same criterion is applied at that scale. What is not reproduced is "
+    "contradicted, unstable or not testable at this scale; the rules for that, and what each claim "
+    "needs, stand in docs/claims.md and were written after the first results."
 )
-COLUMNS = [Column(key, key) for key in ("id", "claim", "paper", "ours", "scale", "verdict", "runs")]
+
+
+def show_verdict(row: Row) -> str:
+    """The verdict, and which kind of "not reproduced" it is."""
+    return str(row["verdict_in_full"])
+
+
+COLUMNS = [
+    Column("id", "id"),
+    Column("claim", "claim"),
+    Column("paper", "paper"),
+    Column("outcome", "ours"),
+    Column("scale", "scale"),
+    Column("verdict", "verdict", show_verdict),
+    Column("runs", "runs"),
+]
 
 
 def counted_verdicts(claims: Sequence[Claim]) -> str:
-    """``14 reproduced, 2 not reproduced, 4 not run``."""
+    """``2 not reproduced, 4 not run, 14 reproduced; of 3 findings not reproduced: 1 contradicted,
+    2 unstable``."""
     numbers = Counter(claim.verdict for claim in claims)
-    return ", ".join(f"{number} {verdict}" for verdict, number in sorted(numbers.items()))
+    text = ", ".join(f"{number} {verdict}" for verdict, number in sorted(numbers.items()))
+    kinds = Counter(f.kind for claim in claims for f in claim.findings if not f.reproduced)
+    if not kinds:
+        return text
+    each = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    return f"{text}; of {counted(kinds.total(), 'finding')} not reproduced: {each}"
 
 
 def claims_table(claims: Sequence[Claim], columns: Sequence[Column] = COLUMNS) -> Table:
@@ -36,12 +61,28 @@ def _row(claim: Claim, finding: Finding | None) -> Row:
         "claim": claim.claim,
         "paper": claim.paper,
         "ours": finding.text if finding else "",
+        "outcome": finding.outcome if finding else "",
         "scale": finding.scale if finding else "",
         "verdict": finding.verdict if finding else NOT_RUN,
+        "kind": finding.kind if finding else "",
+        "verdict_in_full": finding.verdict_in_full if finding else NOT_RUN,
+        "held": finding.trial.text if finding else "",
+        "why": finding.why if finding else "",
         "criterion": claim.criterion,
         "runs": ", ".join(finding.runs) if finding else "",
         "cells": " ".join(finding.cells) if finding else "",
     }
+
+
+def _beside_verdicts(claims: Sequence[Claim]) -> str:
+    """The details of each finding that has some, in Markdown."""
+    text = ""
+    for claim in claims:
+        for finding in claim.findings:
+            if finding.beside:
+                items = "".join(f"- {detail}\n" for detail in finding.beside)
+                text += f"\n**{claim.id}**, {', '.join(finding.runs)}:\n\n{items}"
+    return text
 
 
 def write_claims(claims: Sequence[Claim], folder: Path) -> list[Path]:
@@ -52,7 +93,7 @@ def write_claims(claims: Sequence[Claim], folder: Path) -> list[Path]:
     texts = {
         "claims.md": (
             f"# Claims\n\n{ABOUT}\n\n{counted_verdicts(claims)}.\n\n{table.markdown()}"
-            f"\n## Criteria\n\n{criteria}"
+            f"\n## Beside the verdicts\n{_beside_verdicts(claims)}\n## Criteria\n\n{criteria}"
         ),
         "claims.csv": table.csv(),
         "claims.tex": printed.latex("lXXXXl"),

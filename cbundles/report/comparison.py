@@ -59,9 +59,9 @@ def _compared(
 ) -> Row:
     return {
         "id": claim,
-        "published_verdict": published.verdict if published else "",
+        "published_verdict": published.verdict_in_full if published else "",
         "published": published.text if published else "",
-        "verdict": finding.verdict,
+        "verdict": finding.verdict_in_full,
         "yours": finding.text,
         "comparison": _how_they_compare(finding, published, same_grids),
     }

@@ -3,21 +3,24 @@
 A lesioned network is compared with the whole one on the same test images (McNemar's exact test):
 lost are images that only the whole network classifies correctly, gained those that only the
 lesioned one does. A rise of the test error is significant when more are lost than gained, p < 0.05.
+No significant rise is no proof of no rise: `smallest_rise_text` says from which rise on the test
+would have seen one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
-from statistics import fmean, pstdev
+from statistics import fmean, median_low, pstdev
 
 import numpy as np
 
 from cbundles.decisions import removal
 from cbundles.records import LesionRecord, PrunedRecord
 from cbundles.report import evidence, select
-from cbundles.report.statistics import mcnemar, mean_or_none, rises, spearman
+from cbundles.report.statistics import mcnemar, mean_or_none, rises, smallest_rise, spearman
 from cbundles.report.table import MISSING, Column, Row, Table, formatted
 from cbundles.report.words import lowest_to_highest
 
@@ -118,6 +121,28 @@ def cost(record: LesionRecord) -> list[float]:
 def harmless(record: LesionRecord) -> int:
     """How many blocks can be removed, each alone, without a significant rise of the error."""
     return sum(not rises(*draw) for draw in _alone(record))
+
+
+def smallest_rise_text(records: Sequence[LesionRecord]) -> str:
+    """The smallest rise of the error that the test could have seen: in the best case, when no image
+    is gained, and with as many changed answers as removing one harmless block typically makes."""
+    images = records[0].images
+    number = next(changed for changed in itertools.count(1) if rises(changed, 0))
+    text = (
+        f"on {images:,} test images the test sees a rise of {100 * number / images:.2g} points at "
+        f"best ({number} images lost, none gained)"
+    )
+    changed = median_low(
+        [lost + gained for r in records for lost, gained in _alone(r) if not rises(lost, gained)]
+        or [0]
+    )
+    typical = smallest_rise(changed)
+    if typical is None:
+        return text
+    return (
+        f"{text}, and of {100 * typical / images:.2g} when {changed} images change their answer, "
+        "the median of the blocks without one"
+    )
 
 
 def predicts(record: LesionRecord, name: str) -> float:
@@ -223,7 +248,7 @@ REMOVAL_COLUMNS = [
 
 
 def group_lines(records: Sequence[LesionRecord]) -> list[str]:
-    """What a person wants to know of each network first."""
+    """What a person wants to know of each network first; then what the test could have seen."""
     lines = []
     for record in records:
         accuracy = 100 * record.correct / record.images
@@ -236,7 +261,7 @@ def group_lines(records: Sequence[LesionRecord]) -> list[str]:
             f"{block_count(record)} blocks conflict{listed}; "
             f"{harmless(record)} can go, each alone, without a significant rise"
         )
-    return lines
+    return [*lines, f"without a significant rise: {smallest_rise_text(records)}"]
 
 
 def course_table(records: Sequence[LesionRecord]) -> Table:

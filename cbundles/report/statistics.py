@@ -22,10 +22,10 @@ SIGNIFICANT = 0.05
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its uncertainty.
+    """A mean, or another number, with its uncertainty.
 
     mean: of n values, NaN for none
-    low, high: its 95 % t-interval, NaN for fewer than two values
+    low, high: its 95 % interval: of a mean by Student's t, NaN for fewer than two values
     left_out: values, or pairs, that are not among them because a network diverged
     """
 
@@ -96,6 +96,33 @@ def rises(lost: int, gained: int) -> bool:
     return lost > gained and mcnemar(lost, gained) < SIGNIFICANT
 
 
+def smallest_rise(changed: int) -> int | None:
+    """The smallest surplus of lost over gained images that `rises` sees when so many images change
+    their answer; None when so few change that it sees nothing."""
+    for surplus in range(changed % 2, changed + 1, 2):
+        lost = (changed + surplus) // 2
+        if rises(lost, changed - lost):
+            return surplus
+    return None
+
+
+def paired_p(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float:
+    """Two-sided p of the paired t-test, by seed; NaN for fewer than two pairs without a NaN."""
+    from scipy import stats
+
+    differences = np.array([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
+    sound = differences[~np.isnan(differences)]
+    return float(stats.ttest_1samp(sound, 0.0).pvalue) if len(sound) > 1 else math.nan
+
+
+def binomial_interval(held: int, of: int) -> tuple[float, float]:
+    """95 % interval (Clopper and Pearson) of a share."""
+    from scipy import stats
+
+    interval = stats.binomtest(held, of).proportion_ci(0.95)
+    return float(interval.low), float(interval.high)
+
+
 def spearman(x: Sequence[float], y: Sequence[float]) -> float:
     """Rank correlation; NaN when it is not defined."""
     from scipy import stats
@@ -119,6 +146,15 @@ def spearman_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, fl
     return float(low), float(high)
 
 
+def spearman_text(x: Sequence[float], y: Sequence[float]) -> str:
+    """``-0.92 (-0.94 to -0.88)``: the rank correlation and its bootstrap interval."""
+    rank = spearman(x, y)
+    if math.isnan(rank):
+        return "not defined"
+    low, high = spearman_interval(x, y)
+    return f"{rank:.2f} ({low:.2f} to {high:.2f})"
+
+
 def _rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
     """Of each row, NaN of one value."""
     from scipy import stats
@@ -140,6 +176,34 @@ def area_under_curve(scores: Sequence[float], labels: Sequence[bool]) -> float:
         return math.nan
     wins = stats.mannwhitneyu(positive, negative, method="asymptotic").statistic
     return float(wins / (len(positive) * len(negative)))
+
+
+def area_difference(
+    ours: Sequence[float], theirs: Sequence[float], labels: Sequence[bool]
+) -> Estimate:
+    """By how much one score has more area under the curve than another, with the 95 % bootstrap
+    interval: percentiles of 2,000 resamples of the examples. Resamples with one label are left
+    out."""
+    positive = np.array(labels, bool)
+    draws = np.random.default_rng(0).integers(0, len(labels), (RESAMPLES, len(labels)))
+    with np.errstate(invalid="ignore"):
+        values = _areas(np.array(ours, float)[draws], positive[draws])
+        values -= _areas(np.array(theirs, float)[draws], positive[draws])
+    low, high = np.nanpercentile(values, [2.5, 97.5])
+    difference = area_under_curve(ours, labels) - area_under_curve(theirs, labels)
+    return Estimate(difference, float(low), float(high), len(labels))
+
+
+def _areas(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Under the curve, of each row: from the ranks of its positive examples."""
+    from scipy import stats
+
+    ranks = stats.rankdata(scores, axis=1)
+    number = positive.sum(1)
+    of_pairs = number * (positive.shape[1] - number)
+    wins = (ranks * positive).sum(1) - number * (number + 1) / 2
+    areas: NDArray[np.float64] = wins / of_pairs
+    return areas
 
 
 def balanced_accuracy(predicted: Sequence[bool], actual: Sequence[bool]) -> float:

@@ -1,7 +1,8 @@
 """What one record says in one row, and where the conflicting boundary lies.
 
 The bundle entropy of a run is the mean of H^L(t) over its measurements after an epoch (paper, sec.
-2.3), and the test accuracy the mean over its last epochs (sec. 3.1). The boundary of figure 1 is
+2.3), and the test accuracy the mean over its last epochs (sec. 3.1), but never over more than a
+quarter of the training: see `epochs_averaged`. The boundary of figure 1 is
 found after the first epoch, from the deepest network of each width alone (sec. 3.3).
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean, median
 from typing import Any
 
@@ -19,6 +20,7 @@ import msgspec
 from cbundles.config import FOLDER_PREFIX, SECTIONS, layers_of_block
 from cbundles.records import NetworkRecord, Number, Record, SweepRecord
 from cbundles.report import select
+from cbundles.report.words import lowest_to_highest
 
 CLEAR_RATE = 1e-3  # with a smaller conflict rate, a conflict may hang on a single pair of samples
 TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
@@ -43,7 +45,7 @@ SETTINGS = _settings_by_column()
 def summary_of(record: SweepRecord) -> dict[str, Any]:
     """The table row of a completion record. None stands for "does not exist".
 
-    test_accuracy: mean over the last epochs, as in the paper; test_accuracy_last: after the last.
+    test_accuracy: mean over the last `epochs_averaged`; test_accuracy_last: after the last.
     bundle_entropy, num_bundles: of the last hidden layer, means over the epochs; the column
     bundle_entropy_initial is before training, bundle_entropy_first after epoch 1,
     bundle_entropy_last after the last. conflict_rate: likewise, of records that have it.
@@ -65,6 +67,7 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
         "seed": record.seed,
         "epochs": record.epochs_trained,
         "test_accuracy": accuracy_of(record),
+        "epochs_averaged": epochs_averaged(record),
         "test_accuracy_last": history.test_accuracy[-1],
         "train_loss": history.train_loss[-1],
         "bundle_entropy": entropy_of(record),
@@ -90,9 +93,27 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
 
 
 def accuracy_of(record: SweepRecord) -> float:
-    """Test accuracy, mean over the last epochs of training."""
-    last = record.cell.training.accuracy_epochs
-    return round(fmean(record.history.test_accuracy[1:][-last:]), 6)
+    """Test accuracy, mean over the last `epochs_averaged` of training."""
+    last = epochs_averaged(record)
+    return round(fmean(record.history.test_accuracy[-last:]), 6)
+
+
+def epochs_averaged(record: SweepRecord) -> int:
+    """Over how many of the last epochs accuracy is a mean: as many as the network's settings say,
+    the paper's 5 by default, but no more than a quarter of the training. In a short training the
+    accuracy still rises, and a longer mean would tell of networks that were not there at the end.
+    """
+    return min(record.cell.training.accuracy_epochs, max(1, record.epochs_trained // 4))
+
+
+def accuracy_epochs_text(records: Sequence[SweepRecord]) -> str:
+    """Which epochs `accuracy_of` is about, in words: ``after epoch 5``, ``mean of the last 2
+    epochs``."""
+    numbers = sorted({epochs_averaged(record) for record in records})
+    if numbers != [1]:
+        return f"mean of the last {lowest_to_highest(numbers)} epochs"
+    epochs = {record.epochs_trained for record in records}
+    return f"after epoch {epochs.pop()}" if len(epochs) == 1 else "after the last epoch"
 
 
 def is_diverged(record: SweepRecord) -> bool:
@@ -178,9 +199,26 @@ def first_conflicting_layers(records: Sequence[SweepRecord]) -> list[float]:
     return [first_conflicting_place(record) or math.inf for record in records]
 
 
-def boundary(records: Sequence[SweepRecord]) -> dict[int, float | None]:
+def first_clear_layers(records: Sequence[SweepRecord]) -> list[float]:
+    """The same by the conflict rate: first layers with more than `CLEAR_RATE`."""
+    rates = [record.history.conflict_rate[1] for record in records]
+    return [first_above(CLEAR_RATE, rate) or math.inf for rate in rates]
+
+
+def has_rates(record: SweepRecord) -> bool:
+    """Whether the conflict rate was measured after every epoch; the first version did not, and
+    there is none of a layer that diverged."""
+    return not any(None in rates for rates in record.history.conflict_rate[1:])
+
+
+FirstLayers = Callable[[Sequence[SweepRecord]], list[float]]
+
+
+def boundary(
+    records: Sequence[SweepRecord], first_layers: FirstLayers = first_conflicting_layers
+) -> dict[int, float | None]:
     """For each width, the depth from which fully connected networks conflict; None when even the
-    deepest does not.
+    deepest does not. first_layers: by what a layer conflicts.
 
     It is the first conflicting layer of the deepest network after one epoch; the median over seeds,
     where a seed without a conflict counts as infinitely deep. Networks that diverged in that epoch
@@ -191,7 +229,7 @@ def boundary(records: Sequence[SweepRecord]) -> dict[int, float | None]:
         column = select.only(records, width=width)
         deepest = select.only(column, depth=max(record.depth for record in column))
         sound = [record for record in deepest if None not in record.history.entropy[1]]
-        middle = median(first_conflicting_layers(sound)) if sound else math.inf
+        middle = median(first_layers(sound)) if sound else math.inf
         result[width] = None if math.isinf(middle) else middle
     return result
 

@@ -186,7 +186,7 @@ def _draw_map(figure: Figure, axes: Axes, records: Sequence[SweepRecord]) -> Non
 
 def _accuracy_label(records: Sequence[SweepRecord]) -> str:
     """What an axis of `summary.accuracy_of` shows: not what a network had after its last epoch."""
-    epochs = {min(r.cell.training.accuracy_epochs, r.epochs_trained) for r in records}
+    epochs = {summary.epochs_averaged(record) for record in records}
     if epochs == {1}:
         return "test accuracy [%], last epoch"
     number = f"{epochs.pop()} " if len(epochs) == 1 else ""

@@ -57,7 +57,8 @@ PAPER_ROWS = "paper_rows"  # in run.json: whether the paper's rows stand beside 
 COLUMNS = [Column(key, key) for key in ("data set", "network", "source", *MEASURED, "how")]
 OWN_COLUMNS = [column for column in COLUMNS if column.key != "source"]
 OWN_CAPTION = (
-    "Accuracy: test set, mean of the last 5 epochs; ± is the standard deviation over n seeds. MB: "
+    "Accuracy: test set, mean of the last 5 epochs, or of the last quarter of a training of fewer "
+    "than 20; ± is the standard deviation over n seeds. MB: "
     "float32 parameters and running statistics. ms/step: inference of 64 images, median of "
     "synchronised calls on the device named in the row, one core where that is a CPU worker."
 )
@@ -84,7 +85,8 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
         "GFLOP/image": _mean_and_spread([r.flops / 1e9 for r in records], 3),
         "n": str(len(records)),
         "how": (
-            f"{cell.data.name}, {cell.model.base_filters} filters, {cell.training.epochs} epochs, "
+            f"{cell.data.name}, {cell.model.base_filters} filters, {cell.training.epochs} epochs "
+            f"(accuracy {summary.accuracy_epochs_text(records)}), "
             f"{first.origin.device} ({first.origin.processor})"
         ),
     }
@@ -164,16 +166,19 @@ def write_run(run: Run) -> list[Path]:
     return _write(own, folder / "table", "Auto-tuned networks", OWN_CAPTION)
 
 
-def write_table1(groups: Sequence[Sequence[SweepRecord]], folder: Path) -> list[Path]:
-    """The table of the paper with our rows; returns the paths."""
-    return _write(comparison(groups), folder / "table1", "Table 1", CAPTION)
+def write_table1(
+    groups: Sequence[Sequence[SweepRecord]], folder: Path, beside: str = ""
+) -> list[Path]:
+    """The table of the paper with our rows; returns the paths. beside: what stands below it in
+    Markdown."""
+    return _write(comparison(groups), folder / "table1", "Table 1", CAPTION, beside)
 
 
-def _write(table: Table, path: Path, title: str, caption: str) -> list[Path]:
+def _write(table: Table, path: Path, title: str, caption: str, beside: str = "") -> list[Path]:
     """A table in three formats."""
     texts = {
         "csv": table.csv(),
-        "md": f"# {title}\n\n{caption}\n\n{table.markdown()}",
+        "md": f"# {title}\n\n{caption}\n\n{table.markdown()}{beside}",
         "tex": table.latex("l" * len(table.columns)),
     }
     paths = []

@@ -8,11 +8,14 @@ from statistics import fmean
 
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select, table1
-from cbundles.report.claims.finding import Finding, finding_on
+from cbundles.report.claims.conv import reading_of
+from cbundles.report.claims.fc import BY_RATE, NO_RATES
+from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed, trial_of
 from cbundles.report.evidence import Evidence
 from cbundles.report.runs import Run
-from cbundles.report.statistics import finite
-from cbundles.report.summary import accuracy_of
+from cbundles.report.statistics import binomial_interval, finite
+from cbundles.report.summary import CLEAR_RATE, accuracy_epochs_text, accuracy_of, has_rates
+from cbundles.report.words import counted
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,21 @@ def rows_at_full_size(runs: Sequence[Run]) -> list[TunedRow]:
 
 
 def row_agrees_with_the_papers(row: TunedRow) -> Finding:
-    paper, records = row.paper, row.records
+    def agrees(records: list[SweepRecord]) -> bool:
+        return _beside_the_papers(row, records)[0]
+
+    reached, ours = _beside_the_papers(row, row.records)
+    trial = trial_by_seed(row.records, agrees)
+    return finding_on(Evidence(row.run, row.records), ours, reached, trial)
+
+
+def _beside_the_papers(row: TunedRow, records: list[SweepRecord]) -> tuple[bool, str]:
+    """Whether networks of a row, of all seeds or of one, agree with the paper's, and how."""
+    paper = row.paper
     accuracy = fmean(100 * accuracy_of(record) for record in records)
     mean, spread = paper.accuracy
     reached = [abs(accuracy - mean) <= max(1.0, 2 * spread)]
-    ours = f"accuracy {accuracy:.1f} % (paper {mean:g})"
+    ours = f"accuracy {accuracy:.1f} % ({accuracy_epochs_text(records)}; paper {mean:g})"
     if paper.network == "resnet":
         megabytes = records[0].bytes / 1e6
         reached.append(abs(megabytes / paper.megabytes[0] - 1) <= 0.01)
@@ -58,7 +71,7 @@ def row_agrees_with_the_papers(row: TunedRow) -> Finding:
         expected = paper.milliseconds[0] / table1.resnet_of(paper).milliseconds[0]
         reached.append(abs(ratio / expected - 1) <= 0.25)
         ours += f", time / ResNet's {ratio:.2f} (paper {expected:.2f})"
-    return finding_on(Evidence(row.run, records), ours, all(reached))
+    return all(reached), ours
 
 
 def _latency(records: list[SweepRecord]) -> float:
@@ -73,12 +86,33 @@ def three_restarts_at_most(run: Run) -> Finding | None:
         return None
     good = [_ends_after_few_restarts(run, chain) for chain in chains]
     restarts = ", ".join(str(len(chain) - 1) for chain in chains)
+    low, high = binomial_interval(sum(good), len(good))
     ours = (
-        f"restarts: {restarts}; {sum(good)} of {len(good)} runs with at most three, "
-        "each after epoch 1"
+        f"restarts: {restarts}; {sum(good)} of {len(good)} runs with at most three, each after "
+        f"epoch 1 (95 % binomial interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
     group = Evidence(run.name, firsts)
-    return finding_on(group, ours, sum(good) >= 0.8 * len(good))
+    details = [_rule_of(run, firsts[0]), reading_of(firsts[0]), _restarts_by_rate(chains)]
+    trial = trial_of(good, "seed")
+    return finding_on(group, ours, sum(good) >= 0.8 * len(good), trial, details=details)
+
+
+def _rule_of(run: Run, first: SweepRecord) -> str:
+    """By which rule networks are stopped and blocks removed."""
+    checked = counted(first.cell.training.conflict_checks, "epoch")
+    return (
+        f"rule: H^L > 0, which a single pair of samples can cause, after one of the first "
+        f"{checked}; removal by {run.description['rule']}"
+    )
+
+
+def _restarts_by_rate(chains: Sequence[Sequence[SweepRecord]]) -> str:
+    """Which networks that were stopped conflict by their conflict rate, too."""
+    stopped = [record for chain in chains for record in chain[:-1]]
+    if not all(map(has_rates, stopped)):
+        return f"{BY_RATE}: {NO_RATES}"
+    clear = sum(finite(r.history.last("conflict_rate")[-1]) > CLEAR_RATE for r in stopped)
+    return f"{BY_RATE}: {clear} of {len(stopped)} restarts would have come, too"
 
 
 def _ends_after_few_restarts(run: Run, chain: Sequence[SweepRecord]) -> bool:

@@ -1,18 +1,81 @@
-"""What a judge says: `Finding`; and what the report says: `Claim`."""
+"""What a judge says: `Finding`; how the claim fares in parts of the evidence: `Trial`; and what the
+report says: `Claim`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from cbundles.records import NetworkRecord
 from cbundles.report import evidence
 from cbundles.report.evidence import Evidence
+from cbundles.report.words import counted
 
 Record = TypeVar("Record", bound=NetworkRecord)
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
 MIXED = "depends on the scale"
+# What "not reproduced" may be.
+CONTRADICTED, UNSTABLE = "contradicted", "unstable"
+NOT_TESTABLE = "not testable at this scale"
+# From this share of the parts on in which it holds a claim is unstable, below it contradicted.
+UNSTABLE_FROM = 0.2
+
+
+class Seeded(Protocol):
+    """What has a seed: the record of a network, or of the toy."""
+
+    @property
+    def seed(self) -> int: ...
+
+
+OfSeed = TypeVar("OfSeed", bound=Seeded)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The criterion of a claim, applied to parts of the evidence, each for itself.
+
+    held: parts in which it holds
+    parts: how many there are
+    noun: what a part is, such as "seed"
+    lacking: why these records are no test of the claim, in half a sentence; "" where they are one
+    """
+
+    held: int
+    parts: int
+    noun: str
+    lacking: str = ""
+
+    @property
+    def kind(self) -> str:
+        """Which kind of "not reproduced" it is, where it is that."""
+        if self.lacking:
+            return NOT_TESTABLE
+        is_unstable = self.held > 0 and self.held >= UNSTABLE_FROM * self.parts
+        return UNSTABLE if is_unstable else CONTRADICTED
+
+    @property
+    def text(self) -> str:
+        """``2 of 3 seeds``."""
+        return f"{self.held} of {counted(self.parts, self.noun)}"
+
+
+def trial_of(held: Sequence[bool], noun: str, lacking: str = "") -> Trial:
+    """held: whether the criterion holds, for each part."""
+    return Trial(sum(held), len(held), noun, lacking)
+
+
+def trial_by_seed(
+    records: Sequence[OfSeed],
+    holds: Callable[[list[OfSeed]], bool | None],
+    lacking: str = "",
+) -> Trial:
+    """holds: whether the criterion holds for the networks of one seed; None where it cannot be
+    applied to them."""
+    seeds = sorted({record.seed for record in records})
+    judged = [holds([record for record in records if record.seed == seed]) for seed in seeds]
+    return trial_of([held for held in judged if held is not None], "seed", lacking)
 
 
 @dataclass(frozen=True)
@@ -21,7 +84,10 @@ class Finding:
 
     ours: the outcome
     cells: identities of the records behind it
-    details: parts of the outcome, where there are several
+    trial: how the claim fares in parts of the evidence
+    details: sentences beside the outcome: its parts, what trivial comparisons say, how to read it,
+        and, where it is not reproduced, why that is fair
+    why: the last of these for itself; "" of what is reproduced
     """
 
     scale: str
@@ -29,16 +95,41 @@ class Finding:
     reproduced: bool
     runs: tuple[str, ...]
     cells: tuple[str, ...]
+    trial: Trial
     details: tuple[str, ...] = ()
+    why: str = ""
 
     @property
     def text(self) -> str:
-        """The outcome and its parts in one line."""
-        return ": ".join(part for part in (self.ours, "; ".join(self.details)) if part)
+        """The outcome and all details in one line."""
+        return "; ".join((self.ours, *self.details))
+
+    @property
+    def outcome(self) -> str:
+        """The outcome, and why it is fair where it is not reproduced."""
+        return "; ".join(part for part in (self.ours, self.why) if part)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """The other details."""
+        return tuple(detail for detail in self.details if detail != self.why)
 
     @property
     def verdict(self) -> str:
         return REPRODUCED if self.reproduced else NOT_REPRODUCED
+
+    @property
+    def kind(self) -> str:
+        """Which kind of "not reproduced"; "" of what is reproduced."""
+        return "" if self.reproduced else self.trial.kind
+
+    @property
+    def verdict_in_full(self) -> str:
+        """``not reproduced: unstable, holds for 2 of 3 seeds``."""
+        if self.reproduced:
+            return self.verdict
+        share = f", holds for {self.trial.text}" if self.kind == UNSTABLE else ""
+        return f"{self.verdict}: {self.kind}{share}"
 
 
 @dataclass(frozen=True)
@@ -69,11 +160,14 @@ def finding_on(
     group: Evidence[Record],
     ours: str,
     reproduced: bool,
+    trial: Trial,
     records: Sequence[Record] | None = None,
+    details: Sequence[str] = (),
 ) -> Finding:
     """A finding on some of the records of a group, or on all."""
     judged = group.records if records is None else records
     if group.diverged:
         ours += f"; {group.diverged} networks diverged and are left out"
     cells = tuple(record.id for record in judged)
-    return Finding(evidence.scale(judged), ours, bool(reproduced), (group.run,), cells)
+    scale = evidence.scale(judged)
+    return Finding(scale, ours, bool(reproduced), (group.run,), cells, trial, tuple(details))

@@ -1,4 +1,8 @@
-"""Claim C18: inserting layers while training (the third work)."""
+"""Claim C18: inserting layers while training (the third work).
+
+Judged beside the larger network, `large`; beside `matched`, which has the final depth from the
+start, stands the same. Where a layer is inserted is judged by the controls.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from statistics import median
 
 from cbundles.config import GROW
 from cbundles.report import arms, select
-from cbundles.report.arms import LARGE, MAX, SMALL, Setting
-from cbundles.report.claims.finding import Finding
+from cbundles.report.arms import CONTROLS, LARGE, MATCHED, MAX, SMALL, Setting
+from cbundles.report.claims.finding import Finding, trial_of
 from cbundles.report.runs import Run
+from cbundles.report.statistics import SIGNIFICANT
 from cbundles.report.words import counted
 
 SEEDS = 20
@@ -28,13 +33,14 @@ def insertion_is_faster_and_cheaper(run: Run) -> Finding | None:
     if not settings:
         return None
     names, common = arms.told_apart(settings)
-    held, details = 0, []
-    for name, setting in zip(names, settings, strict=True):
-        holds, text = _judged_setting(setting)
-        held += holds
-        details.append(f"{name}: {text}" if name else text)
+    judged = [_judged_setting(setting) for setting in settings]
+    held = [holds for holds, _ in judged]
+    details = []
+    for name, setting, (_, text) in zip(names, settings, judged, strict=True):
+        sentences = "; ".join([text, *_beside_matched(setting), *_positions(setting)])
+        details.append(f"{name}: {sentences}" if name else sentences)
     number = counted(len(settings), "setting")
-    ours = f"(a) and (b) hold in {held} of {number}"
+    ours = f"(a) and (b) hold in {sum(held)} of {number}"
     if left_out := len(every) - len(settings):
         ours += f" ({counted(left_out, 'setting')} with fewer than {SEEDS} seeds left out)"
     records = [r for setting in settings for r in setting.records if r.arm in NEEDED]
@@ -44,13 +50,29 @@ def insertion_is_faster_and_cheaper(run: Run) -> Finding | None:
         f"{len(records)} networks, {select.seeds(records)} seeds"
     )
     cells = tuple(record.id for record in records)
-    return Finding(scale, ours, 2 * held >= len(settings), (run.name,), cells, tuple(details))
+    trial = trial_of(held, "setting", _why_settings_are_no_test(settings))
+    reproduced = 2 * sum(held) >= len(settings)
+    return Finding(scale, ours, reproduced, (run.name,), cells, trial, tuple(details))
 
 
 def _has_enough_seeds(setting: Setting) -> bool:
     """Whether the three arms share enough seeds, of networks that diverged or not."""
     seeds = [set(setting.arm(name).networks) for name in NEEDED]
     return len(set.intersection(*seeds)) >= SEEDS
+
+
+def _why_settings_are_no_test(settings: Sequence[Setting]) -> str:
+    """Why settings are no test, where too few of them have enough pairs without divergence."""
+    tested = [setting for setting in settings if _pairs_left(setting) >= SEEDS]
+    if 2 * len(tested) >= len(settings):
+        return ""
+    return f"that is so in {len(tested)} of {len(settings)}"
+
+
+def _pairs_left(setting: Setting) -> int:
+    """How many seeds both criteria can be applied to."""
+    whole = arms.difference(setting, MAX, SMALL, "train_loss")
+    return min(whole.n, len(arms.reach(setting, MAX).ratios))
 
 
 def _judged_setting(setting: Setting) -> tuple[bool, str]:
@@ -69,9 +91,40 @@ def _judged_setting(setting: Setting) -> tuple[bool, str]:
     for name in NEEDED:
         if lost := sum(map(arms.has_no_end, setting.arm(name).records)):
             text += f"; {counted(lost, f'{name} network')} diverged"
-    if min(whole.n, len(reach.ratios)) < SEEDS:
+    if _pairs_left(setting) < SEEDS:
         text += f"; fewer than {SEEDS} pairs are left"
     return is_lower and is_cheaper, text
+
+
+def _beside_matched(setting: Setting) -> list[str]:
+    """(b) beside the network that has the final depth from the start."""
+    if not setting.arm(MATCHED).networks:
+        return []
+    loss = arms.difference(setting, MAX, MATCHED, "train_loss")
+    reach = arms.reach(setting, MAX, MATCHED)
+    return [
+        f"beside matched, which has as many layers from the start: its loss {reach.text()}, train "
+        f"loss max - matched {loss.text(signed=True)}"
+    ]
+
+
+def _positions(setting: Setting) -> list[str]:
+    """Where inserting at the largest sensitivity makes a difference from the controls."""
+    sentences = []
+    for control in CONTROLS:
+        loss = arms.difference(setting, MAX, control, "train_loss")
+        if not loss.n:
+            continue
+        p = arms.train_loss_p(setting, MAX, control)
+        if p >= SIGNIFICANT:
+            how = "not told apart from"
+        else:
+            how = "worse than" if loss.mean > 0 else "better than"
+        sentences.append(
+            f"{how} position {control} (train loss {loss.text(signed=True)}, paired t-test "
+            f"p = {p:.2g} uncorrected, n = {loss.n})"
+        )
+    return [f"position by sensitivity: {', '.join(sentences)}"] if sentences else []
 
 
 def _holds(criterion: bool) -> str:

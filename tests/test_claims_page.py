@@ -1,0 +1,52 @@
+"""docs/claims.md says what the judges read: criteria, needs, plans and constants."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+from conftest import ROOT
+
+from cbundles.report import claims
+from cbundles.report.claims import shortfall
+from cbundles.report.claims.finding import UNSTABLE_FROM
+
+PAGE = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
+
+
+def rows_of(section):
+    """The cells of each line of the table under a heading, without its head."""
+    (text,) = re.findall(rf"^## {section}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_page_has_the_criteria_and_needs_that_judges_read():
+    needs = shortfall.needs()
+    expected = [
+        [entry["id"], entry["claim"], entry["criterion"], needs[entry["id"]]["needs"],
+         needs[entry["id"]]["part"]]
+        for entry in yaml.safe_load(claims.CRITERIA.read_text())
+    ]  # fmt: skip
+    assert rows_of("Criteria") == expected
+
+
+def test_plans_are_named_as_such():
+    plans = rows_of("Plans")
+    assert [name for name, _, _ in plans] == [f"N{number}" for number in range(1, 10)]
+    assert {state for _, _, state in plans} == {"planned: not run"}
+
+
+def test_plans_are_those_that_were_written_down(shared):
+    named = re.findall(r"^\| (N\d+) \|", (shared / "CLAIMS.md").read_text(), re.MULTILINE)
+    assert [name for name, _, _ in rows_of("Plans")] == named
+
+
+def test_the_share_that_makes_a_claim_unstable_is_a_fifth():
+    assert UNSTABLE_FROM == 1 / 5 and "at least a fifth of the parts" in PAGE
+
+
+def test_second_readings_are_of_claims():
+    known = set(shortfall.needs())
+    for claim, *_ in rows_of("Second readings"):
+        assert set(claim.split(", ")) <= known

@@ -1,0 +1,116 @@
+"""Numbers that README and docs tell of results are those that the published records give."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import pytest
+from conftest import ROOT
+
+from cbundles.report import arm_tables, arms, claims, fixed_depths, runs
+from cbundles.report.runs import Run
+
+RESULTS = ROOT / "results"
+
+
+@functools.cache
+def published() -> dict[str, Run]:
+    found, damaged = runs.read_all(RESULTS)
+    assert not damaged
+    return {run.name: run for run in found if run.is_published}
+
+
+@functools.cache
+def said_of(claim: str, run: str) -> str:
+    """All that is said of a claim on one run."""
+    (judged,) = [each for each in claims.judge(list(published().values())) if each.id == claim]
+    (found,) = [finding for finding in judged.findings if finding.runs == (run,)]
+    return f"{found.text}; {found.verdict_in_full}"
+
+
+def text_of(name: str) -> str:
+    """A document in one line, without emphasis."""
+    return re.sub(r"\s+", " ", (ROOT / name).read_text(encoding="utf-8").replace("*", ""))
+
+
+# What README says, the claim and run that it is about, and what the records must say for that.
+README = [
+    ("is 1, 25 and 43 after one epoch", "C6", "cpu_mnist_fc",
+     ["width 10: 1,", "width 25: 25,", "width 50: 43,"]),
+    ("52 of 56 conflicting networks", "C9", "cpu_mnist_fc", ["56 networks:", "; 52 still"]),
+    ("Spearman -0.95 (95 % interval -0.96 to -0.92) over 120 networks", "C11", "cpu_mnist_fc",
+     ["Spearman -0.95, 95 % interval -0.96 to -0.92, n = 120"]),
+    ("depth / width alone reaches -0.91 (-0.94 to -0.85)", "C11", "cpu_mnist_fc",
+     ["depth / width -0.91 (-0.94 to -0.85)"]),
+    ("99 % of 120 networks", "C10", "cpu_mnist_fc", ["(99.2 % of networks on the right side)"]),
+    ("88 % of the 176 above", "C10", "mnist_fc_3epochs",
+     ["(88.1 % of networks on the right side)", "not reproduced"]),
+    ("(10.4 and 11.8 %, 3 seeds) with H = 0", "C12", "cpu_mnist_vgg",
+     ["50 and 76 layers (10.4 % and 11.8 %, means over 3 seeds)"]),
+    ("in 6 of 6 settings", "C18", "spirals_grow", ["plain-relu: (a) holds"]),
+    ("in 2 of 5 seeds (C7)", "C7", "cpu_mnist_fc_width25", ["unstable, holds for 2 of 5 seeds"]),
+    ("in 2 of 3 (C16)", "C16", "autotune_mnist_mini", ["unstable, holds for 2 of 3 seeds"]),
+    ("at 88.5 % with 10 layers and 60.6 % with 120, still rising", "C14", "cpu_mnist_resnet",
+     ["after epoch 5 by depth 10: 88.5,", "120: 60.6", "still rises", "not testable"]),
+    ("no branch conflicts (C17)", "C17", "cpu_mnist_resnet_lesion",
+     ["no branch conflicts in any of 3", "not testable"]),
+    ("comparator is not shattered (C5)", "C5", "toy", ["not testable"]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sentence", "claim", "run", "said"), README)
+def test_readme(sentence, claim, run, said):
+    assert sentence in text_of("README.md")
+    for part in said:
+        assert part in said_of(claim, run)
+
+
+def test_readme_on_insertion():
+    both = said_of("C18", "spirals_grow") + said_of("C18", "mnist_grow")
+    assert both.count("(a) holds") == 6 and both.count("(b) holds") == 3
+
+
+def test_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").split()) <= 1200
+
+
+def test_auto_tuned_networks_beside_one_of_ten_layers():
+    page = fixed_depths.page_beside_fixed_depths(list(published().values()))
+    assert "accuracy after epoch 5" in page
+    for row, number in (("| auto-tune | 26 to 34 |", "32.3 ± 6.8"),
+                        ("| VGG, hand-picked | 10 |", "87.7 ± 1.1")):  # fmt: skip
+        assert f"{row} {number} |" in page and f"{number} %" in text_of("docs/depth.md")
+
+
+def test_positions_on_mnist():
+    text, said = text_of("docs/changing-depth.md"), said_of("C18", "mnist_grow")
+    for number, exact in (
+        ("by 0.0031, 95 % interval 0.0001 to 0.0061", "random (train loss +0.00306 (8.26e-05 to"),
+        ("0.0047, 0.0019 to 0.0075", "random (train loss +0.00471 (0.00188 to 0.00753)"),
+        ("p = 0.045 and 0.0024, uncorrected, n = 20", "p = 0.045 uncorrected, n = 20"),
+        (
+            "(0.0070, 0.0043 to 0.0097, p = 0.00003)",
+            "min (train loss +0.00701 (0.00433 to 0.00969)",
+        ),
+    ):
+        assert number in text and exact in said
+
+
+def test_the_tuner_beside_the_best_fixed_depth():
+    text = text_of("docs/changing-depth.md")
+    (setting,) = arms.settings_of(published()["tune_mnist_mini"].edited)
+    rows = {(row["start"], row["arm"]): row for row in arm_tables.arms_table(setting).rows}
+    for start, number in ((6, "-2.6 (-4.2 to -1.1)"), (40, "-3.7 (-6.6 to -0.8)")):
+        difference = rows[start, "both"]["test_accuracy_vs_best_fixed"]
+        assert difference.text(percent=True) == number
+    assert rows[6, "both"]["best_fixed_start"] == 2
+    assert "2.6 (1.1 to 4.2) and 3.7 (0.8 to 6.6) points below the fixed network of 2" in text
+
+
+def test_what_the_lesion_test_could_have_seen():
+    said, text = said_of("C17", "cpu_mnist_resnet_lesion"), text_of("docs/depth.md")
+    assert "0.3 points at best (6 images lost" in said and "0.3 points at best (six images" in text
+    assert "of 0.45 when 15 images change" in said and "0.45 when 15 images change" in text
+    assert "worst of these is: smallest scaled branch first" in said
+    assert "the scaled branch predicts worst" in text and "Spearman 0.57; branch" in text
