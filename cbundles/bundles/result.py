@@ -72,7 +72,7 @@ class Bundles:
         found = int((self.sizes.astype(np.int64) ** 2).sum() - (count.astype(np.int64) ** 2).sum())
         return found / possible if possible else 0.0
 
-    @functools.cached_property
+    @property
     def sizes(self) -> Int64[np.ndarray, " bundles"]:
         """Samples in each bundle."""
         return np.bincount(self.bundle_ids)
@@ -107,9 +107,10 @@ class Bundles:
         """Whether one bundle holds all samples, of several classes. None: diverged."""
         return None if self.diverged else bool(self.conflicting) and self.num_bundles == 1
 
-    @functools.cached_property
+    @property
     def _occurring(self) -> Occurring:
-        """Bundle, class and number of samples of each combination that occurs, sorted."""
+        """Bundle, class and number of samples of each combination that occurs, sorted. Counted each
+        time: kept, it would take six times as much memory as the rest, in every layer."""
         combination = self.bundle_ids.astype(np.int64) * self.num_classes + self.labels
         combination, count = np.unique(combination, return_counts=True)
         return *np.divmod(combination, self.num_classes), count
