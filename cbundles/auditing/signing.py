@@ -42,22 +42,22 @@ def sign_once(
     site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
 ) -> UInt32[Array, "4 rows"]:
     """The signatures of a value at one scale."""
-    scale = how.scales[site]
-    return _signed(value, scale, how.keys, how.picked, sign=SIGN_AT_ONE_SCALE, rows=rows)
+    numbers = how.scales[site], how.keys, how.picked
+    return _signed(jnp.asarray(value), *numbers, sign=SIGN_AT_ONE_SCALE, rows=rows)
 
 
 def sign_at_scales(
     site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
 ) -> UInt32[Array, "scales 4 rows"]:
     """The signatures of a value at several scales."""
-    scales = how.scales[site]
-    return _signed(value, scales, how.keys, how.picked, sign=bundles.signatures_of_scan, rows=rows)
+    numbers = how.scales[site], how.keys, how.picked
+    return _signed(jnp.asarray(value), *numbers, sign=bundles.signatures_of_scan, rows=rows)
 
 
 # Compiled, which inside a model's program means that layers of one shape are traced once.
 @functools.partial(jax.jit, static_argnames=("sign", "rows"))
 def _signed(
-    value: Float[Numbers, "batch ..."],
+    value: Float[Array, "batch ..."],
     scales: Scale,
     keys: UInt32[Array, " keys"],
     picked: Integer[Array, " picked"] | None,
@@ -76,10 +76,9 @@ def _signed(
     def never(value: Array) -> Array:
         return jnp.zeros(like.shape, like.dtype)
 
-    array = jnp.asarray(value)
-    like = jax.eval_shape(signed, array)
-    opaque_zero = jnp.asarray(scales.opaque_zero).ravel()[0]
-    return jax.lax.cond(opaque_zero == 0, signed, never, array)
+    like = jax.eval_shape(signed, value)
+    opaque_zero = jnp.ravel(scales.opaque_zero)[0]
+    return jax.lax.cond(opaque_zero == 0, signed, never, value)
 
 
 def _rows_of(
