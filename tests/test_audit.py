@@ -442,6 +442,10 @@ def test_wrong_input_is_a_sentence(unchecked):
         return str(error.value)
 
     assert "label 2 is outside 0..1" in refused(num_classes=2)
+    assert "num_classes must be at most 16,777,216" in refused(num_classes=2**31 - 1)
+    assert "not 2,000,000,000" in refused(labels=np.where(LABELS, LABELS, 2 * 10**9 - 1))
+    assert "num_classes must be a whole number" in refused(num_classes=3.0)
+    assert "label -1 is outside 0..0" in refused(labels=np.full(SAMPLES, -1))
     assert "inputs have 40 samples, but there are 39 labels" in refused(labels=LABELS[:-1])
     assert "labels must be integers, not float64" in refused(labels=LABELS / 2)
     assert "labels must be (samples,), not (40, 2)" in refused(labels=np.stack([LABELS] * 2, 1))

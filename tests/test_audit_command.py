@@ -1,13 +1,11 @@
-"""`cbundles audit`, and the examples that are audited."""
+"""`cbundles audit` on the command line."""
 
 from __future__ import annotations
 
 import json
-import runpy
 import sys
 
 import pytest
-from conftest import ROOT
 
 from cbundles.report import runs
 
@@ -121,14 +119,3 @@ def test_networks_that_a_run_has_kept(cli, tmp_path):
         assert audited == pytest.approx(conflict_rates, rel=1e-6)
     nothing = cli("audit", ".")
     assert nothing.returncode == 2
-
-
-@pytest.mark.parametrize("name", ["linen_cnn", "nnx_resnet"])
-def test_examples_end_with_a_picture(name, tmp_path, monkeypatch, capsys):
-    path = ROOT / "examples" / f"{name}.py"
-    assert len(path.read_text().splitlines()) < 60
-    monkeypatch.chdir(tmp_path)
-    runpy.run_path(str(path), run_name="__main__")
-    said = capsys.readouterr().out
-    assert "layers conflicts: classes stay as far apart" in said
-    assert (tmp_path / f"{name}.png").stat().st_size > 10_000

@@ -550,7 +550,7 @@ def test_inside_jit_the_answer_is_clear():
 def test_numbers_of_any_kind_and_many_classes_will_do():
     a = jnp.ones((4, 2), jnp.float32)
     found = cbundles.bundle_entropy(
-        a, jnp.arange(4), num_classes=np.int64(10**8), amplitude=jnp.float32(0.5),
+        a, jnp.arange(4), num_classes=np.int64(10**7), amplitude=jnp.float32(0.5),
         learning_rate=np.float64(1e-3), batch_size=np.int32(64),
     )  # fmt: skip
     assert found.fully_conflicting and len(found.conflicting_pairs) == 6
@@ -592,6 +592,7 @@ def test_the_result_says_whether_a_layer_conflicts(a, y, conflicting, fully, tex
         ({"batch_size": 6.4}, "batch_size must be a whole number"),
         ({"num_classes": 0}, "num_classes must be at least 1"),
         ({"num_classes": 2.0}, "num_classes must be a whole number"),
+        ({"num_classes": 2**31 - 1}, "num_classes must be at most 16,777,216, not 2,147,483,647"),
         ({"learning_rate": "fast"}, "learning_rate must be a number"),
         ({"learning_rate": 1e39}, "learning_rate"),
         ({"amplitude": 1e300}, "amplitude"),

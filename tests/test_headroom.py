@@ -139,5 +139,6 @@ def test_what_makes_no_sense_is_refused(unchecked):
 
     assert "amplitude is missing" in refused(amplitude=None)
     assert "label 1 is outside 0..0" in refused(num_classes=1)
+    assert "num_classes must be at most 16,777,216" in refused(num_classes=2**24 + 1)
     assert "own_conflict_rate must be a number from 0 to 1" in refused(own_conflict_rate=2)
     assert "learning_rate must be a number" in refused(learning_rate=0)

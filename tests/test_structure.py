@@ -173,3 +173,10 @@ def test_records_need_no_jax():
     code = "import sys; import cbundles.records; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_audit_imports_no_library_that_is_optional():
+    libraries = {"equinox", "keras", "torch"}
+    code = f"import sys, cbundles; cbundles.audit; print({libraries} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Integer, PyTree
 
 from cbundles.arrays import Numbers
+from cbundles.bundles.result import checked_classes
 
 AT_ONCE = 256  # samples: their activations are many times the inputs
 
@@ -142,7 +143,8 @@ def checked_labels(
         raise ValueError(f"labels must be (samples,) and not empty; they are {array.shape}")
     if not np.issubdtype(array.dtype, np.integer):
         raise ValueError(f"labels must be integers, not {array.dtype}")
-    classes = int(array.max()) + 1 if num_classes is None else num_classes
+    occurring = max(0, int(array.max())) + 1
+    classes = checked_classes(occurring if num_classes is None else num_classes)
     if array.min() < 0 or array.max() >= classes:
         bad = array[(array < 0) | (array >= classes)].flat[0]
         raise ValueError(f"label {bad} is outside 0..{classes - 1} (num_classes={num_classes})")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -79,11 +79,10 @@ class Measuring:
             keys = self._keys(batch)
             first_row = start * (self.tokens or 1)
             own = signing.sign_inputs(batch, signing.EXACT, keys, tokens=self.tokens)
-            signed.put(INPUT, first_row, own)
+            signed.put(first_row, {INPUT: own})
             if self.names:
-                reduced = self.subject.reduce(batch, self.names, reducer, Signing(scales, keys))
-                for name, signatures in reduced.items():
-                    signed.put(name, first_row, signatures)
+                how = Signing(scales, keys)
+                signed.put(first_row, self.subject.reduce(batch, self.names, reducer, how))
 
         (own,) = signed.layers(INPUT)
         input_bundles = counting.bundles_of(own, labels, classes)
@@ -115,9 +114,7 @@ class Measuring:
         reducer = signing.SIGN_AT_SCALES[self.setting.rows]
         for start, batch, picked in self._batches_of_part(batches, part):
             how = Signing(scales, self._keys(batch), picked)
-            reduced = self.subject.reduce(batch, self.names, reducer, how)
-            for name, signatures in reduced.items():
-                signed.put(name, start * tokens, signatures)
+            signed.put(start * tokens, self.subject.reduce(batch, self.names, reducer, how))
 
         scans = []
         for name in self.names:
@@ -184,12 +181,13 @@ class _Signed:
         self.rows = rows
         self._arrays: dict[str, UInt32[np.ndarray, "layers 4 rows"]] = {}
 
-    def put(self, name: str, start: int, signatures: UInt32[Numbers, "*layers 4 rows"]) -> None:
-        """Those of a site, of the rows from this one on."""
-        flat = np.asarray(signatures).reshape(-1, 4, signatures.shape[-1])
-        if name not in self._arrays:
-            self._arrays[name] = np.zeros((len(flat), 4, self.rows), np.uint32)
-        self._arrays[name][:, :, start : start + flat.shape[-1]] = flat
+    def put(self, start: int, signatures: Mapping[str, UInt32[Numbers, "*layers 4 rows"]]) -> None:
+        """Those of sites, by their names, of the rows from this one on."""
+        for name, of_site in signatures.items():
+            flat = np.asarray(of_site).reshape(-1, 4, of_site.shape[-1])
+            if name not in self._arrays:
+                self._arrays[name] = np.zeros((len(flat), 4, self.rows), np.uint32)
+            self._arrays[name][:, :, start : start + flat.shape[-1]] = flat
 
     def layers(self, name: str) -> UInt32[np.ndarray, "layers 4 rows"]:
         """Those of a site; they are forgotten here."""

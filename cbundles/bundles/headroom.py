@@ -34,6 +34,7 @@ from cbundles.bundles.result import (
     MIN_NORMAL,
     CollisionError,
     checked_amplitude,
+    checked_classes,
     checked_number,
     checked_rows,
     checked_whole,
@@ -99,7 +100,7 @@ def headroom(
     >>> print(headroom(far_apart, [0, 1], num_classes=2, amplitude=0.5))
     conflicts below a learning rate of 9.8e-07: 10 bits of headroom
     """
-    num_classes = checked_whole("num_classes", num_classes)
+    num_classes = checked_classes(num_classes)
     batch_size = checked_whole("batch_size", batch_size)
     rows, classes = checked_rows(activations, labels, num_classes)
     amplitude = checked_amplitude(amplitude, "float32")

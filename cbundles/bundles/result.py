@@ -21,6 +21,7 @@ from cbundles.bundles.equality import GAMMA, Equality, Scale, draw_keys, signatu
 
 MAX_SALTS = 8
 MIN_NORMAL = float(np.finfo(np.float32).tiny)
+MOST_CLASSES = 2**24  # of each one the samples are counted: 134 MB
 
 # Bundle, class and number of samples of each combination of the first two.
 Occurring = tuple[
@@ -72,7 +73,7 @@ class Bundles:
         found = int((self.sizes.astype(np.int64) ** 2).sum() - (count.astype(np.int64) ** 2).sum())
         return found / possible if possible else 0.0
 
-    @functools.cached_property
+    @property
     def sizes(self) -> Int64[np.ndarray, " bundles"]:
         """Samples in each bundle."""
         return np.bincount(self.bundle_ids)
@@ -107,9 +108,10 @@ class Bundles:
         """Whether one bundle holds all samples, of several classes. None: diverged."""
         return None if self.diverged else bool(self.conflicting) and self.num_bundles == 1
 
-    @functools.cached_property
+    @property
     def _occurring(self) -> Occurring:
-        """Bundle, class and number of samples of each combination that occurs, sorted."""
+        """Bundle, class and number of samples of each combination that occurs, sorted. Counted each
+        time: kept, it would take six times as much memory as the rest, in every layer."""
         combination = self.bundle_ids.astype(np.int64) * self.num_classes + self.labels
         combination, count = np.unique(combination, return_counts=True)
         return *np.divmod(combination, self.num_classes), count
@@ -166,10 +168,11 @@ def bundle_entropy(
 ) -> Bundles:
     """Bundle entropy of one layer (paper, section 2.3, eq. 1-3).
 
-    activations: one row a sample; computed with in float32. labels: in [0, num_classes). amplitude:
-    the largest absolute trainable weight of the whole model; the equality "gamma" does without.
-    learning_rate, batch_size: those the network is *trained* with; they set what a weight update
-    can see. equality, gamma, resolution: when two rows are equal, see `Equality`.
+    activations: one row a sample; computed with in float32. labels: in [0, num_classes), of at most
+    2^24 classes. amplitude: the largest absolute trainable weight of the whole model; the equality
+    "gamma" does without. learning_rate, batch_size: those the network is *trained* with;
+    they set what a weight update can see. equality, gamma, resolution: when two rows are equal, see
+    `Equality`.
 
     Raises ValueError when shapes, labels or numbers make no sense.
 
@@ -182,7 +185,7 @@ def bundle_entropy(
     [(0, 1)]
     """
     chosen = Equality(equality, checked_number("gamma", gamma, at_least=0), resolution)
-    num_classes = checked_whole("num_classes", num_classes)
+    num_classes = checked_classes(num_classes)
     batch_size = checked_whole("batch_size", batch_size)
     rows, classes = checked_rows(activations, labels, num_classes)
     if equality == "weight_amplitude":
@@ -290,6 +293,17 @@ def checked_whole(name: str, value: SupportsIndex) -> int:
         raise ValueError(f"{name} must be a whole number, not {value!r}") from None
     if not 1 <= number < 2**31:
         raise ValueError(f"{name} must be at least 1 and below 2^31, not {value!r}")
+    return number
+
+
+def checked_classes(num_classes: SupportsIndex) -> int:
+    """The number of classes. Raises ValueError for more than there can be."""
+    number = checked_whole("num_classes", num_classes)
+    if number > MOST_CLASSES:
+        raise ValueError(
+            f"num_classes must be at most {MOST_CLASSES:,}, not {number:,}: classes are numbered "
+            "from 0 on; np.unique(labels, return_inverse=True)[1] numbers them without gaps"
+        )
     return number
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING
 
@@ -48,7 +47,7 @@ def _scopes(modules: dict[tuple[Hashable, ...], nnx.Module]) -> Iterator[None]:
         setattr(module, PATH, "/".join(map(str, path)))
         for cls in type(module).__mro__:
             call = vars(cls).get("__call__")
-            if inspect.isfunction(call):
+            if callable(call):  # a function, or what nnx.jit makes of one
                 originals[cls] = call
     active = [""]  # paths of the modules that are being called
     for cls, call in originals.items():
