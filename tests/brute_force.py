@@ -20,12 +20,12 @@ def capture(monkeypatch):
     seen = {}
     reduce = jax_subject.JaxSubject.reduce
 
-    def capturing(self, batch, sites, reducer, arguments):
+    def capturing(self, batch, reducer, own, common):
         @functools.wraps(reducer.func)
-        def both(site, value, arguments):
-            return reducer(site, value, arguments), value
+        def both(value, own, common):
+            return reducer(value, own, common), value
 
-        found = reduce(self, batch, sites, both, arguments)
+        found = reduce(self, batch, both, own, common)
         for site, (_, value) in found.items():
             key = reducer.func.__name__, site
             seen.setdefault(key, []).append(np.asarray(value, np.float32))

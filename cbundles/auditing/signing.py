@@ -25,23 +25,20 @@ EXACT = Scale.of(0.0, 1.0, 1)  # beside no weight at all, rows are equal when al
 
 
 class Signing(NamedTuple):
-    """How the values of sites are signed.
+    """How the values of all sites are signed; each has a scale of its own.
 
-    scales: by the name of a site; with a leading axis where there are several.
     keys: of the fingerprint.
     picked: which samples of the batch; None: all.
     """
 
-    scales: dict[str, Scale]
     keys: UInt32[Numbers, " keys"]
     picked: Integer[Numbers, " picked"] | None = None
 
 
 def sign_once(
-    site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
+    value: Float[Numbers, "batch ..."], scale: Scale, how: Signing, *, rows: str
 ) -> UInt32[Array, "4 rows"]:
     """The signatures of a value at one scale."""
-    scale = how.scales[site]
 
     def sign(value: Array) -> Array:
         keys = jnp.asarray(how.keys)
@@ -51,10 +48,9 @@ def sign_once(
 
 
 def sign_at_scales(
-    site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
+    value: Float[Numbers, "batch ..."], scales: Scale, how: Signing, *, rows: str
 ) -> UInt32[Array, "scales 4 rows"]:
-    """The signatures of a value at several scales."""
-    scales = how.scales[site]
+    """The signatures of a value at several scales, which have a leading axis."""
 
     def sign(value: Array) -> Array:
         keys = jnp.asarray(how.keys)
