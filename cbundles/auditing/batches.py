@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Integer, PyTree
 
 from cbundles.arrays import Numbers
+from cbundles.auditing.tensors import as_array
 
 AT_ONCE = 256  # samples: their activations are many times the inputs
 
@@ -75,7 +76,7 @@ class ComingBatches:
         self._picked = NOTHING
         self._kept: list[PyTree] = []
         try:
-            self._first = jax.tree.map(np.asarray, next(self._coming))
+            self._first = jax.tree.map(_as_numpy, next(self._coming))
         except StopIteration:
             raise ValueError("inputs: an iterable of batches without any batch") from None
 
@@ -99,7 +100,7 @@ class ComingBatches:
     def _all(self) -> Iterator[PyTree]:
         yield self._first
         for batch in self._coming:
-            yield jax.tree.map(np.asarray, batch)
+            yield jax.tree.map(_as_numpy, batch)
 
     def keep(self, picked: Picked) -> None:
         self._picked = picked
@@ -161,3 +162,7 @@ def length_of(batch: PyTree) -> int:
     if len(lengths) != 1:
         raise ValueError("inputs: the arrays of a batch must share their first axis")
     return int(lengths.pop())
+
+
+def _as_numpy(leaf: Any) -> np.ndarray:
+    return np.asarray(as_array(leaf))

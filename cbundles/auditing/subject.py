@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, Protocol
 
+import jax
 from jaxtyping import PyTree
 
 from cbundles.arrays import Numbers
@@ -52,3 +53,12 @@ class Subject(Protocol):
 
         own: for each site that is reduced the arguments of its own. common: those of all.
         """
+
+
+def cannot_be_called(batch: PyTree, error: Exception) -> ValueError:
+    """What to raise where a model raises this for a batch."""
+    given = ", ".join(f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in jax.tree.leaves(batch))
+    reason = " ".join(str(error).split("\n\n")[0].split())
+    return ValueError(
+        f"the model cannot be called with a batch of {given}: {type(error).__name__}: {reason}"
+    )
