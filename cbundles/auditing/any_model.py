@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Int32, Integer, PyTree
 
@@ -94,7 +93,6 @@ def audit(
     setting = _checked_setting(
         learning_rate, batch_size, batch_norm, rows, weights.checked_choice(amplitude)
     )
-    inputs = jax.tree.map(as_array, inputs)
     array, classes = checked_labels(as_array(labels), num_classes)
     subject = subject_of(
         model,

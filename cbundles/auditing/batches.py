@@ -112,7 +112,8 @@ class ComingBatches:
 def batches_of(inputs: Any, samples: int, *, whole: bool) -> Batches:
     """The batches of inputs with so many labels. whole: all samples are one batch. Raises
     ValueError where inputs and labels do not fit."""
-    leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: isinstance(leaf, Iterator))
+    inputs = jax.tree.map(as_array, inputs, is_leaf=_is_iterator)
+    leaves = jax.tree.leaves(inputs, is_leaf=_is_iterator)
     if not leaves:
         raise ValueError("inputs are empty")
     if all(hasattr(leaf, "shape") for leaf in leaves):
@@ -162,6 +163,10 @@ def length_of(batch: PyTree) -> int:
     if len(lengths) != 1:
         raise ValueError("inputs: the arrays of a batch must share their first axis")
     return int(lengths.pop())
+
+
+def _is_iterator(leaf: Any) -> bool:
+    return isinstance(leaf, Iterator)
 
 
 def _as_numpy(leaf: Any) -> np.ndarray:

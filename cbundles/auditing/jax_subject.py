@@ -65,27 +65,25 @@ class JaxSubject:
         return Sites(tuple(found), observed.skipped, readers)
 
     def reduce(
-        self, batch: PyTree, reducer: Reducer, own: Mapping[str, PyTree], common: PyTree
+        self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
     ) -> dict[str, PyTree]:
-        key = _form(batch), tuple(own), reducer
+        key = _form(batch), tuple(sites), reducer
         if key not in self._programs:
             observed, axes = self._observe(batch), self._batch_axes(batch)
 
-            def program(
-                variables: PyTree, batch: PyTree, own: Mapping[str, PyTree], common: PyTree
-            ) -> dict[str, PyTree]:
+            def program(variables: PyTree, batch: PyTree, arguments: PyTree) -> dict[str, PyTree]:
                 def reader(site: str) -> Callable[[Numbers], PyTree]:
                     return lambda value: reducer(
-                        jnp.moveaxis(value, axes[site], 0), own[site], common
+                        site, jnp.moveaxis(value, axes[site], 0), arguments
                     )
 
                 read: dict[Selector | Sequence[Selector], Callable[..., PyTree]]
-                read = {site: reader(site) for site in own}
+                read = {site: reader(site) for site in sites}
                 # The output is not returned, so what only it needs is not computed.
                 return observed.run(variables, batch, read=read)[1]
 
             self._programs[key] = jax.jit(program)
-        return self._programs[key](self.model.variables, batch, own, common)
+        return self._programs[key](self.model.variables, batch, arguments)
 
     def _batch_axes(self, batch: PyTree) -> dict[str, int]:
         """Which axis of each site's value is that of the samples: the first one that grows when the

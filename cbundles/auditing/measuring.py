@@ -81,7 +81,7 @@ class Measuring:
             own = signing.sign_inputs(batch, signing.EXACT, keys, tokens=self.tokens)
             signed.put(INPUT, first_row, own)
             if self.names:
-                reduced = self.subject.reduce(batch, reducer, scales, Signing(keys))
+                reduced = self.subject.reduce(batch, self.names, reducer, Signing(scales, keys))
                 for name, signatures in reduced.items():
                     signed.put(name, first_row, signatures)
 
@@ -114,8 +114,8 @@ class Measuring:
         signed = _Signed(len(picked_rows))
         reducer = signing.SIGN_AT_SCALES[self.setting.rows]
         for start, batch, picked in self._batches_of_part(batches, part):
-            how = Signing(self._keys(batch), picked)
-            reduced = self.subject.reduce(batch, reducer, scales, how)
+            how = Signing(scales, self._keys(batch), picked)
+            reduced = self.subject.reduce(batch, self.names, reducer, how)
             for name, signatures in reduced.items():
                 signed.put(name, start * tokens, signatures)
 

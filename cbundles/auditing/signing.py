@@ -22,63 +22,72 @@ from cbundles.bundles import Equality, Scale
 SAMPLES, TOKENS = "samples", "tokens"
 ROWS = (SAMPLES, TOKENS)
 EXACT = Scale.of(0.0, 1.0, 1)  # beside no weight at all, rows are equal when all numbers are
+SIGN_AT_ONE_SCALE = functools.partial(bundles.signature, equality=Equality())
 
 
 class Signing(NamedTuple):
-    """How the values of all sites are signed; each has a scale of its own.
+    """How the values of sites are signed.
 
+    scales: by the name of a site; with a leading axis where there are several.
     keys: of the fingerprint.
     picked: which samples of the batch; None: all.
     """
 
+    scales: dict[str, Scale]
     keys: UInt32[Numbers, " keys"]
     picked: Integer[Numbers, " picked"] | None = None
 
 
 def sign_once(
-    value: Float[Numbers, "batch ..."], scale: Scale, how: Signing, *, rows: str
+    site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
 ) -> UInt32[Array, "4 rows"]:
     """The signatures of a value at one scale."""
-
-    def sign(value: Array) -> Array:
-        keys = jnp.asarray(how.keys)
-        return bundles.signature(_rows_of(value, how, rows), scale, keys, Equality())
-
-    return _of_value_in_memory(sign, value, jnp.asarray(scale.opaque_zero))
+    scale = how.scales[site]
+    return _signed(value, scale, how.keys, how.picked, sign=SIGN_AT_ONE_SCALE, rows=rows)
 
 
 def sign_at_scales(
-    value: Float[Numbers, "batch ..."], scales: Scale, how: Signing, *, rows: str
+    site: str, value: Float[Numbers, "batch ..."], how: Signing, *, rows: str
 ) -> UInt32[Array, "scales 4 rows"]:
-    """The signatures of a value at several scales, which have a leading axis."""
-
-    def sign(value: Array) -> Array:
-        keys = jnp.asarray(how.keys)
-        return bundles.signatures_of_scan(_rows_of(value, how, rows), scales, keys)
-
-    return _of_value_in_memory(sign, value, jnp.asarray(scales.opaque_zero)[0])
+    """The signatures of a value at several scales."""
+    scales = how.scales[site]
+    return _signed(value, scales, how.keys, how.picked, sign=bundles.signatures_of_scan, rows=rows)
 
 
-def _of_value_in_memory(
-    function: Callable[[Array], Array], value: Numbers, opaque_zero: UInt32[Array, ""]
-) -> Array:
-    """``function(value)``, where value is computed before and as a whole. XLA would else compute it
-    in the loop of the function, element by element: behind a normalisation, which broadcasts, this
-    took ten times as long. What a `cond` is given is in memory, as it stands: so all of the
-    function, also a change of shape, belongs inside."""
-    array = jnp.asarray(value)
-    like = jax.eval_shape(function, array)
+# Compiled, which inside a model's program means that layers of one shape are traced once.
+@functools.partial(jax.jit, static_argnames=("sign", "rows"))
+def _signed(
+    value: Float[Numbers, "batch ..."],
+    scales: Scale,
+    keys: UInt32[Array, " keys"],
+    picked: Integer[Array, " picked"] | None,
+    *,
+    sign: Callable[[Array, Scale, Array], Array],
+    rows: str,
+) -> UInt32[Array, "..."]:
+    """``sign(rows of value, scales, keys)``, where value is computed before and as a whole. XLA
+    would else compute it in the loop that signs, element by element: behind a normalisation, which
+    broadcasts, this took ten times as long. What a `cond` is given is in memory, as it stands: so
+    all that is done with it, also a change of shape, belongs inside."""
+
+    def signed(value: Array) -> Array:
+        return sign(_rows_of(value, picked, rows), scales, keys)
 
     def never(value: Array) -> Array:
         return jnp.zeros(like.shape, like.dtype)
 
-    return jax.lax.cond(opaque_zero == 0, function, never, array)
+    array = jnp.asarray(value)
+    like = jax.eval_shape(signed, array)
+    opaque_zero = jnp.asarray(scales.opaque_zero).ravel()[0]
+    return jax.lax.cond(opaque_zero == 0, signed, never, array)
 
 
-def _rows_of(value: Shaped[Array, "batch ..."], how: Signing, rows: str) -> Array:
+def _rows_of(
+    value: Shaped[Array, "batch ..."], picked: Integer[Array, " picked"] | None, rows: str
+) -> Array:
     """What is compared: samples, or all tokens of all samples."""
-    if how.picked is not None:
-        value = value[how.picked]
+    if picked is not None:
+        value = value[picked]
     axes = 2 if rows == TOKENS else 1
     return value.reshape(math.prod(value.shape[:axes]), -1)
 

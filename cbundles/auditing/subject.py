@@ -6,7 +6,7 @@ offers these three; it may run as it pleases, and hand over its activations as a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
@@ -15,9 +15,9 @@ from jaxtyping import PyTree
 from cbundles.arrays import Numbers
 from cbundles.observe import Site, Skipped
 
-# reducer(value (batch, ...), arguments of its own, common arguments) -> arrays. A pure function of
-# JAX, to be compiled: into the program of a model, or by itself for all values of one shape.
-Reducer = Callable[[Numbers, PyTree, PyTree], PyTree]
+# reducer(name of the site, value (batch, ...), arguments) -> arrays. A pure function of JAX, which
+# may be traced and compiled, or called as it is with an array that JAX can read.
+Reducer = Callable[[str, Numbers, PyTree], PyTree]
 
 
 class Sites(NamedTuple):
@@ -46,13 +46,10 @@ class Subject(Protocol):
         cannot be called with it."""
 
     def reduce(
-        self, batch: PyTree, reducer: Reducer, own: Mapping[str, PyTree], common: PyTree
+        self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
     ) -> dict[str, PyTree]:
-        """Run the model on a batch and return what the reducer makes of the values of sites, by
-        name; where a site repeats, with leading axes `Site.repeats`. No value outlives this.
-
-        own: for each site that is reduced the arguments of its own. common: those of all.
-        """
+        """Run the model on a batch and return what the reducer makes of the values of these sites,
+        by name; where a site repeats, with leading axes `Site.repeats`. No value outlives this."""
 
 
 def cannot_be_called(batch: PyTree, error: Exception) -> ValueError:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -17,7 +17,7 @@ def as_array(value: Any) -> Any:
         return value
     tensor = value.detach().cpu()
     if tensor.dtype == torch.bfloat16:  # which NumPy does not know by itself
-        return tensor.contiguous().view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return tensor.contiguous().view(torch.int16).numpy().view(np.dtype(jnp.bfloat16))
     return tensor.resolve_conj().resolve_neg().numpy()
 
 
@@ -26,6 +26,6 @@ def as_tensor(value: Any, device: Any) -> Any:
     import torch
 
     array = np.array(value, order="C")
-    if array.dtype == ml_dtypes.bfloat16:
+    if array.dtype == jnp.bfloat16:
         return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16).to(device)
     return torch.from_numpy(array).to(device)

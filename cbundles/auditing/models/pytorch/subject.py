@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -28,7 +28,8 @@ from cbundles.auditing.models.pytorch.calls import (
 from cbundles.auditing.models.pytorch.undisturbed import undisturbed
 from cbundles.auditing.subject import Reducer, Sites, cannot_be_called
 from cbundles.auditing.tensors import as_array, as_tensor
-from cbundles.observe import Skipped, consumers, sites
+from cbundles.observe import Skipped, consumers
+from cbundles.observe.sites import find
 
 FEW, ONE_MORE = 2, 3  # samples: what differs between them is the axis of the samples
 
@@ -57,7 +58,6 @@ class TorchSubject:
         self.device = next(iter(named.values())).device if named else torch.device("cpu")
         self._steps: tuple[calls.TorchStep, ...] = ()
         self._homes: dict[str, _Home] = {}
-        self._compiled: dict[Reducer, Callable[..., PyTree]] = {}
 
     @property
     def parameters(self) -> Mapping[str, Numbers]:
@@ -65,7 +65,7 @@ class TorchSubject:
 
     def sites(self, batch: PyTree) -> Sites:
         program, larger = self._recorded_twice(batch)
-        found = sites.find(program)
+        found = find(program)
         seen = []
         for site in found.sites:
             place = program.places[found.numbers[site.name]]
@@ -86,11 +86,8 @@ class TorchSubject:
         return Sites(tuple(seen), (*_scripted(self.model), *_composite(program)), readers)
 
     def reduce(
-        self, batch: PyTree, reducer: Reducer, own: Mapping[str, PyTree], common: PyTree
+        self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
     ) -> dict[str, PyTree]:
-        if reducer not in self._compiled:
-            self._compiled[reducer] = jax.jit(reducer)
-        compiled = self._compiled[reducer]
         reduced: dict[str, PyTree] = {}
 
         def reader(site: str) -> Callable[[torch.Tensor], None]:
@@ -98,12 +95,12 @@ class TorchSubject:
                 array = as_array(value.movedim(self._homes[site].axis, 0).float())
                 # As arrays of NumPy, which are there only once all is computed: what the model
                 # calls next may overwrite the value.
-                reduced[site] = jax.tree.map(np.asarray, compiled(array, own[site], common))
+                reduced[site] = jax.tree.map(np.asarray, reducer(site, array, arguments))
 
             return read
 
         readers = defaultdict(list)
-        for site in own:
+        for site in sites:
             readers[self._homes[site].place].append(reader(site))
         following = Following(self._steps, readers)
         self._call(batch, lambda _: following)
