@@ -212,6 +212,8 @@ class Recording:
 
     def add(self, call: Call) -> None:
         operands = list(call.operands)
+        if call.name in words.COMPOSITE:  # biases have one axis
+            operands = [tensor for tensor in operands if tensor.ndim > 1]
         inputs: list[Operand] = [self._number_of(tensor) for tensor in operands]
         outputs = []
         for place, tensor in enumerate(call.made):

@@ -32,6 +32,7 @@ from cbundles.observe import Skipped, consumers
 from cbundles.observe.sites import find
 
 FEW, ONE_MORE = 2, 3  # samples: what differs between them is the axis of the samples
+SCRIPTED = "inside a scripted module, which runs outside of Python"
 
 
 class _Home(NamedTuple):
@@ -179,12 +180,16 @@ def _of_a_batch(
 
 
 def _scripted(model: torch.nn.Module) -> list[Skipped]:
-    """Modules that PyTorch runs outside of Python."""
-    return [
-        Skipped(calls.path_of(name) or "model", "activation", "inside a scripted module")
+    """The outermost of the modules that PyTorch runs outside of Python."""
+    scripted = [
+        name
         for name, module in model.named_modules()
-        if isinstance(module, torch.jit.ScriptModule) and not list(module.children())
+        if isinstance(module, torch.jit.ScriptModule)
     ]
+    if "" in scripted:
+        return [Skipped("model", "activation", SCRIPTED)]
+    outermost = [name for name in scripted if name.rpartition(".")[0] not in scripted]
+    return [Skipped(calls.path_of(name), "activation", SCRIPTED) for name in outermost]
 
 
 def _composite(program: TorchProgram) -> list[Skipped]:

@@ -51,20 +51,21 @@ def _evaluating(model: nn.Module, by_batch: bool) -> Iterator[None]:
 @contextlib.contextmanager
 def _same_buffers(model: nn.Module) -> Iterator[None]:
     """Whatever a call writes to buffers, such as running statistics, is given up."""
-    before = [(module, dict(module._buffers)) for module in model.modules()]
-    written = [
-        (buffer, buffer._version, buffer.detach().clone())
-        for buffer in model.buffers()
-        if not buffer.is_inference()
+    before = [
+        (module, dict(module._buffers))
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)  # which cannot have others
     ]
+    copies = [(buffer, buffer.clone()) for buffer in model.buffers() if not buffer.is_inference()]
     try:
         yield
     finally:
         for module, buffers in before:
             module._buffers.clear()
             module._buffers.update(buffers)
-        for buffer, version, copy in written:
-            if buffer._version != version:
+        for buffer, copy in copies:
+            # (Its version does not tell: normalisations write to statistics without a word.)
+            if not torch.equal(buffer, copy):
                 buffer.copy_(copy)
 
 
