@@ -10,7 +10,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints
 INSTALL := $(BIN)/python $(PIP_INSTALL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev wheel quickstart test test-slow test-torch test-all lint bench reproduce report clean
+.PHONY: help setup setup-dev torch-env wheel quickstart test test-slow test-torch test-all lint bench reproduce report clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -33,6 +33,8 @@ $(READY_TO_TEST): $(READY)
 	@touch $@
 
 # PyTorch has an environment of its own: it is large, and TensorFlow is not needed beside it.
+torch-env: $(READY_WITH_TORCH) ## Make .venv-torch, in which modules of PyTorch are audited
+
 $(READY_WITH_TORCH): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(WITH_TORCH)
 	$(WITH_TORCH)/bin/python $(PIP_INSTALL) -e '.[torch,dev]'
@@ -50,8 +52,8 @@ test: $(READY_TO_TEST) ## Run the tests that show mistakes (2 to 8 minutes on 2 
 test-slow: $(READY_TO_TEST) ## Run the others: real processes that are killed, real archives
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
-test-torch: $(READY_WITH_TORCH) ## Run those of PyTorch modules, in .venv-torch, which this makes
-	$(WITH_TORCH)/bin/python -m pytest -n 2 tests/test_audit_torch.py
+test-torch: torch-env ## Run those of PyTorch modules, and name each
+	$(WITH_TORCH)/bin/python -m pytest -vv -n auto --dist worksteal tests/test_audit_torch.py
 
 test-all: test test-slow ## Run all tests
 

@@ -182,9 +182,7 @@ def _of_a_batch(
 def _scripted(model: torch.nn.Module) -> list[Skipped]:
     """The outermost of the modules that PyTorch runs outside of Python."""
     scripted = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, torch.jit.ScriptModule)
+        name for name, module in model.named_modules() if isinstance(module, torch.jit.ScriptModule)
     ]
     if "" in scripted:
         return [Skipped("model", "activation", SCRIPTED)]
