@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_TO_TEST := $(VENV)/.ready-to-test
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WITH_TORCH := .venv-torch
+READY_WITH_TORCH := $(WITH_TORCH)/.ready
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python $(PIP_INSTALL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev wheel quickstart test test-slow test-all lint bench reproduce report clean
+.PHONY: help setup setup-dev torch-env wheel quickstart test test-slow test-torch test-all lint bench reproduce report clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -29,6 +32,14 @@ $(READY_TO_TEST): $(READY)
 	$(INSTALL) -e '.[prepare,dev]'
 	@touch $@
 
+# PyTorch has an environment of its own: it is large, and TensorFlow is not needed beside it.
+torch-env: $(READY_WITH_TORCH) ## Make .venv-torch, in which modules of PyTorch are audited
+
+$(READY_WITH_TORCH): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(WITH_TORCH)
+	$(WITH_TORCH)/bin/python $(PIP_INSTALL) -e '.[torch,dev]'
+	@touch $@
+
 wheel: $(READY) ## Build the package into dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
 
@@ -40,6 +51,9 @@ test: $(READY_TO_TEST) ## Run the tests that show mistakes (2 to 8 minutes on 2 
 
 test-slow: $(READY_TO_TEST) ## Run the others: real processes that are killed, real archives
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+
+test-torch: torch-env ## Run those of PyTorch modules, and name each
+	$(WITH_TORCH)/bin/python -m pytest -vv -n auto --dist worksteal tests/test_audit_torch.py
 
 test-all: test test-slow ## Run all tests
 
@@ -60,5 +74,5 @@ report: $(READY) ## Tables, figures and claims again, from the records in result
 	$(BIN)/cbundles report
 
 clean: ## Remove the environment and everything generated, except results and reproduction
-	rm -rf $(VENV) .programs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(WITH_TORCH) .programs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

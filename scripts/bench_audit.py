@@ -2,9 +2,10 @@
 
     python scripts/bench_audit.py [--samples N] [--repeats N] [--json FILE]
 
-Networks of at least a million parameters. The forward pass, the audit without headroom and the one
-with it take turns, compiled, and medians are compared: of the clock, and of what the processor did
-for this process alone, which other work on the machine hardly changes.
+Networks of at least a million parameters, with PyTorch installed also modules of it. The forward
+pass, the audit without headroom and the one with it take turns, compiled, and medians are compared:
+of the clock, and of what the processor did for this process alone, which other work on the machine
+hardly changes.
 
 Then, each in a process of its own: how much memory an audit of 50 layers takes beyond that of a
 forward pass over the same 60,000 samples, and how long a network of 20 layers takes from the start
@@ -14,6 +15,7 @@ of Python to the table, with all that is imported, initialised and compiled for 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
 import statistics
@@ -33,6 +35,7 @@ from cbundles.auditing import selection
 from cbundles.auditing.batches import batches_of, evenly_spread
 from cbundles.auditing.measuring import SCANNED_ROWS, Measuring, Setting
 from cbundles.auditing.models import subject_of
+from cbundles.auditing.subject import Subject
 from cbundles.auditing.weights import GLOBAL, largest_weights
 
 CLASSES = 10
@@ -84,24 +87,53 @@ OF_20_LAYERS = {
 
 
 def bench_network(model: nn.Module, samples: int, repeats: int) -> dict[str, Any]:
-    """Medians of one network, in seconds."""
+    """Medians of one network of Flax, in seconds."""
     images = images_of(samples)
-    labels = (np.arange(samples) % CLASSES).astype(np.int32)
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
+    forward_program = jax.jit(model.apply)
+    subject = subject_of(model, params=variables, call=None, trainable=None, batch_norm="running")
+
+    def forward(batch: Array) -> None:
+        np.asarray(forward_program(variables, batch))
+
+    return bench_subject(subject, forward, images, repeats)
+
+
+def bench_torch_network(model: Any, samples: int, repeats: int) -> dict[str, Any]:
+    """Medians of one network of PyTorch, in seconds."""
+    import torch
+
+    subject = subject_of(model, params=None, call=None, trainable=None, batch_norm="running")
+    model.eval()
+
+    def forward(batch: Array) -> None:
+        with torch.no_grad():
+            model(torch.from_numpy(batch))
+
+    return bench_subject(subject, forward, images_of(samples), repeats)
+
+
+def bench_subject(
+    subject: Subject,
+    forward: Callable[[Array], None],
+    images: np.ndarray,
+    repeats: int,
+) -> dict[str, Any]:
+    """Medians of an audit, beside those of the forward pass of a batch."""
+    samples = len(images)
+    labels = (np.arange(samples) % CLASSES).astype(np.int32)
     part = evenly_spread(samples, SCANNED_ROWS)
     batches = batches_of(images, samples, whole=False)
     batches.keep(part)
-    subject = subject_of(model, params=variables, call=None, trainable=None, batch_norm="running")
     sites = subject.sites(batches.first)
     chosen, _ = selection.chosen_sites(sites, None, len(batches.first), None)
     setting = Setting(1e-3, 64, False, "samples", GLOBAL)
     largest = largest_weights(subject.parameters)
     measuring = Measuring(subject, sites, chosen, largest, setting, None)
-    forward_program = jax.jit(model.apply)
 
-    def forward() -> None:
+    def forward_of_all() -> None:
         for _, batch in batches:
-            np.asarray(forward_program(variables, batch))
+            forward(batch)
 
     def without_headroom() -> None:
         measuring.measure_layers(batches, labels, CLASSES)
@@ -110,14 +142,33 @@ def bench_network(model: nn.Module, samples: int, repeats: int) -> dict[str, Any
         input_layer, _ = measuring.measure_layers(batches, labels, CLASSES)
         measuring.scan_learning_rates(batches, part, input_layer)
 
-    clock, processor = take_turns([forward, without_headroom, with_headroom], repeats)
+    clock, processor = take_turns([forward_of_all, without_headroom, with_headroom], repeats)
     return {
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(variables["params"])),
+        "parameters": sum(parameter.size for parameter in subject.parameters.values()),
         "layers": len(chosen),
         "seconds": clock,
         "ratios": [seconds / clock[0] for seconds in clock[1:]],
         "processor_seconds": processor,
         "processor_ratios": [seconds / processor[0] for seconds in processor[1:]],
+    }
+
+
+def images_of(samples: int) -> np.ndarray:
+    """Noise in the form of images, (samples, 28, 28, 1)."""
+    return np.random.default_rng(0).standard_normal((samples, 28, 28, 1), np.float32)
+
+
+def torch_networks() -> dict[str, Any]:
+    """The same networks as modules of PyTorch; none where it is not installed."""
+    if importlib.util.find_spec("torch") is None:
+        return {}
+    import torch_networks as networks
+
+    return {
+        "PyTorch perceptron, 8 x 512": networks.perceptron(8, 512, CLASSES),
+        "PyTorch perceptron, 4 x 1024": networks.perceptron(4, 1024, CLASSES),
+        "PyTorch ResNet, 4 x 128 filters": networks.ResNet(4, 128, CLASSES),
+        "PyTorch ResNet, 16 x 64 filters": networks.ResNet(16, 64, CLASSES),
     }
 
 
@@ -133,11 +184,6 @@ def take_turns(runs: list[Callable[[], None]], repeats: int) -> tuple[list[float
                 clock[place].append(time.perf_counter() - started)
                 processor[place].append(time.process_time() - worked)
     return list(map(statistics.median, clock)), list(map(statistics.median, processor))
-
-
-def images_of(samples: int) -> np.ndarray:
-    """Noise in the form of images."""
-    return np.random.default_rng(0).standard_normal((samples, 28, 28, 1), np.float32)
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -197,8 +243,9 @@ def main() -> None:
     print(f"{'network':<33} {'params':>10} {'layers':>7} {'forward ms':>11} {'audit':>12} "
           f"{'with headroom':>14}")  # fmt: skip
     lines = {}
-    for name, model in NETWORKS.items():
-        line = lines[name] = bench_network(model, options.samples, options.repeats)
+    for name, model in (NETWORKS | torch_networks()).items():
+        bench = bench_network if name in NETWORKS else bench_torch_network
+        line = lines[name] = bench(model, options.samples, options.repeats)
         pairs = zip(line["ratios"], line["processor_ratios"], strict=True)
         audit, headroom = (f"{clock:.2f}, {processor:.2f}" for clock, processor in pairs)
         print(

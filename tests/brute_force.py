@@ -52,22 +52,27 @@ def audit_and_compare(captured, model, inputs, labels, *, rate, **how):
     by_site = {}
     for layer in audit.layers:
         by_site.setdefault(layer.name.split("[")[0], []).append(layer)
-    merged = 0
+    partly = 0
     for site, layers in by_site.items():
         repeated = layers[0].name.count(",") + 1 if "[" in layers[0].name else 0
         values = joined(captured["sign_once", site], repeated, len(labels))
         scanned = joined(captured["sign_at_scales", site], repeated, len(labels))
         assert len(values) == len(layers)
         for layer, value, again in zip(layers, values, scanned, strict=True):
-            ids = oracle.bundle_ids(oracle.weight_update(value, layer.amplitude, rate, 64))
-            np.testing.assert_array_equal(layer.bundles.bundle_ids, ids, err_msg=layer.name)
-            assert layer.num_bundles == ids.max() + 1
-            assert layer.entropy == pytest.approx(
-                oracle.entropy(ids, labels, max(labels) + 1), abs=2e-6
-            )
-            assert layer.conflict_rate == pytest.approx(oracle.conflict_rate(ids, labels))
-            bits = oracle.headroom(again, labels, layer.amplitude, rate)
-            assert layer.headroom.bits == bits, layer.name
-            merged += 1 < layer.num_bundles < len(labels)
-    assert merged, "layers in which nothing or everything meets show little"
+            partly += compare(layer, value, again, labels, rate)
+    assert partly, "layers in which nothing or everything meets show little"
     return audit
+
+
+def compare(layer, value, again, labels, rate):
+    """A layer with brute force on its values, of which headroom saw those that came again. Whether
+    some of its samples meet and others do not."""
+    ids = oracle.bundle_ids(oracle.weight_update(value, layer.amplitude, rate, 64))
+    np.testing.assert_array_equal(layer.bundles.bundle_ids, ids, err_msg=layer.name)
+    assert layer.num_bundles == ids.max() + 1
+    entropy = oracle.entropy(ids, labels, max(labels) + 1)
+    assert layer.entropy == pytest.approx(entropy, abs=2e-6)
+    assert layer.conflict_rate == pytest.approx(oracle.conflict_rate(ids, labels))
+    bits = oracle.headroom(again, labels, layer.amplitude, rate)
+    assert layer.headroom.bits == bits, layer.name
+    return 1 < layer.num_bundles < len(labels)

@@ -472,6 +472,7 @@ def test_the_page_of_examples_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = (ROOT / "docs" / "audit.md").read_text()
     examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    examples = [example for example in examples if "torch" not in example]  # test_audit_torch
     assert len(examples) > 4
     names: dict[str, object] = {}
     for example in examples:

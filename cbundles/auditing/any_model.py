@@ -30,6 +30,7 @@ from cbundles.auditing.models import Call, subject_of
 from cbundles.auditing.report import Audit
 from cbundles.auditing.selection import chosen_sites
 from cbundles.auditing.signing import ROWS, SAMPLES, TOKENS
+from cbundles.auditing.tensors import as_array
 from cbundles.auditing.weights import GLOBAL
 from cbundles.bundles import Headroom
 from cbundles.bundles.headroom import HIGHEST
@@ -62,24 +63,25 @@ def audit(
 
     Args:
         model: a module of flax.nnx; a module of flax.linen, or a function ``f(params, batch)``,
-            with `params`; a Keras 3 model on JAX; a module that is a pytree, as those of Equinox
-            are; or any function of a batch, such as ``jax.vmap(module)``.
-        inputs: arrays, in any pytree, whose first axis is that of the samples; or an iterable of
-            batches of them, which may come only once.
+            with `params`; a Keras 3 model on JAX; a module of PyTorch; a module that is a pytree,
+            as those of Equinox are; or any function of a batch, such as ``jax.vmap(module)``.
+        inputs: arrays or tensors, in any pytree, whose first axis is that of the samples; or an
+            iterable of batches of them, which may come only once.
         labels: whole numbers, one for each sample; with rows="tokens" also one for each token.
         params: the numbers of a linen module (all its variables, or its parameters alone) or of a
             function.
         call: ``call(model, batch) -> output``, where that is not ``model(batch)``.
         trainable: names of the trainable parameters, or patterns that they match. Otherwise they
-            are all parameters of nnx or Keras; of linen the collection "params"; else all real
-            numbers.
+            are all parameters of nnx or Keras; of PyTorch those that want a gradient; of linen the
+            collection "params"; else all real numbers.
         learning_rate: with which the model is trained; of a schedule that of the step in question.
         batch_size: of training.
         num_classes: if it is not one more than the largest label.
         layers: names, patterns or kinds of what is measured (`cbundles.observe.KINDS`). Otherwise
             activations, residual sums, and whatever the model names.
         batch_norm: "running": as at inference; "batch": all samples are one batch, and normalised
-            by its statistics. Models of nnx are told so; others tell themselves, by `call`.
+            by its statistics. Models of nnx and PyTorch are told so; others tell themselves, by
+            `call`.
         amplitude: the weight that sets the scale: the largest of the whole model, "global", as in
             the papers; the largest of the layer that reads the activation, "consumer"; a number.
         rows: what is bundled: "samples", or "tokens", the second axis of inputs and activations.
@@ -91,7 +93,7 @@ def audit(
     setting = _checked_setting(
         learning_rate, batch_size, batch_norm, rows, weights.checked_choice(amplitude)
     )
-    array, classes = checked_labels(labels, num_classes)
+    array, classes = checked_labels(as_array(labels), num_classes)
     subject = subject_of(
         model,
         params=params,

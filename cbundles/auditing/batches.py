@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int32, Int64, Integer, PyTree
 
 from cbundles.arrays import Numbers
+from cbundles.auditing.tensors import as_array
 from cbundles.bundles.result import checked_classes
 
 AT_ONCE = 256  # samples: their activations are many times the inputs
@@ -76,7 +77,7 @@ class ComingBatches:
         self._picked = NOTHING
         self._kept: list[PyTree] = []
         try:
-            self._first = jax.tree.map(np.asarray, next(self._coming))
+            self._first = jax.tree.map(_as_numpy, next(self._coming))
         except StopIteration:
             raise ValueError("inputs: an iterable of batches without any batch") from None
 
@@ -100,7 +101,7 @@ class ComingBatches:
     def _all(self) -> Iterator[PyTree]:
         yield self._first
         for batch in self._coming:
-            yield jax.tree.map(np.asarray, batch)
+            yield jax.tree.map(_as_numpy, batch)
 
     def keep(self, picked: Picked) -> None:
         self._picked = picked
@@ -112,7 +113,8 @@ class ComingBatches:
 def batches_of(inputs: Any, samples: int, *, whole: bool) -> Batches:
     """The batches of inputs with so many labels. whole: all samples are one batch. Raises
     ValueError where inputs and labels do not fit."""
-    leaves = jax.tree.leaves(inputs, is_leaf=lambda leaf: isinstance(leaf, Iterator))
+    inputs = jax.tree.map(as_array, inputs, is_leaf=_is_iterator)
+    leaves = jax.tree.leaves(inputs, is_leaf=_is_iterator)
     if not leaves:
         raise ValueError("inputs are empty")
     if all(hasattr(leaf, "shape") for leaf in leaves):
@@ -163,3 +165,11 @@ def length_of(batch: PyTree) -> int:
     if len(lengths) != 1:
         raise ValueError("inputs: the arrays of a batch must share their first axis")
     return int(lengths.pop())
+
+
+def _is_iterator(leaf: Any) -> bool:
+    return isinstance(leaf, Iterator)
+
+
+def _as_numpy(leaf: Any) -> np.ndarray:
+    return np.asarray(as_array(leaf))

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from cbundles.arrays import Numbers
-from cbundles.auditing.subject import Reducer, Sites
+from cbundles.auditing.subject import Reducer, Sites, cannot_be_called
 from cbundles.observe import Observed, Selector, Site, observe
 
 
@@ -109,12 +109,7 @@ class JaxSubject:
             try:
                 self._observed[form] = observe(self.model.function, self.model.variables, batch)
             except Exception as error:  # whatever a model raises
-                given = ", ".join(map(str, jax.tree.leaves(jax.tree.map(_described, batch))))
-                reason = " ".join(str(error).split("\n\n")[0].split())
-                raise ValueError(
-                    f"the model cannot be called with a batch of {given}: "
-                    f"{type(error).__name__}: {reason}"
-                ) from error
+                raise cannot_be_called(batch, error) from error
         return self._observed[form]
 
 
@@ -138,11 +133,6 @@ def _form(batch: PyTree) -> Hashable:
     """What a program is compiled for."""
     leaves, tree = jax.tree.flatten(batch)
     return tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)
-
-
-def _described(leaf: Numbers) -> str:
-    """``float32[256, 28, 28, 1]``."""
-    return f"{leaf.dtype.name}{list(leaf.shape)}"
 
 
 def named_leaves(tree: PyTree, **how: Any) -> list[tuple[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+import jax
 from jaxtyping import PyTree
 
 from cbundles.arrays import Numbers
@@ -49,3 +50,12 @@ class Subject(Protocol):
     ) -> dict[str, PyTree]:
         """Run the model on a batch and return what the reducer makes of the values of these sites,
         by name; where a site repeats, with leading axes `Site.repeats`. No value outlives this."""
+
+
+def cannot_be_called(batch: PyTree, error: Exception) -> ValueError:
+    """What to raise where a model raises this for a batch."""
+    given = ", ".join(f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in jax.tree.leaves(batch))
+    reason = " ".join(str(error).split("\n\n")[0].split())
+    return ValueError(
+        f"the model cannot be called with a batch of {given}: {type(error).__name__}: {reason}"
+    )

@@ -9,9 +9,10 @@ convolutions), and runs it with something done at them, in one compiled program:
     keep      leave it out, at run time and without the time it takes
     perturb   add zeros whose gradient is wanted
 
-How the parts fit: `jaxprs` writes a traced program out as steps in a row, and alone knows versions
-of JAX; `sites` finds the sites among the steps; `interpret` evaluates the steps with effects at the
-sites; `observed` is what users call; `modules` gives modules of flax.nnx their names.
+How the parts fit: `program` says what a program is to those who look for sites; `jaxprs` writes a
+traced one out as steps in a row, and alone knows versions of JAX; `sites` finds the sites among the
+steps, and `consumers` the parameters that read them; `interpret` evaluates the steps with effects
+at the sites; `observed` is what users call; `modules` gives modules of flax.nnx their names.
 docs/observe.md has examples.
 """
 

@@ -15,8 +15,7 @@ import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from cbundles.observe import jaxprs
-from cbundles.observe.jaxprs import Block, Step
+from cbundles.observe.program import Block, Operand, Step
 
 PRODUCTS = frozenset(["dot_general", "conv_general_dilated"])
 NOTHING: frozenset[int] = frozenset()
@@ -68,7 +67,7 @@ class _Follower:
         flows = dict(zip(block.inputs, inputs, strict=True))
         flows |= dict.fromkeys(block.constants, _Flow())
 
-        def of(operands: Iterable[jaxprs.Operand]) -> list[_Flow]:
+        def of(operands: Iterable[Operand]) -> list[_Flow]:
             return [flows[o] if isinstance(o, int) else _Flow() for o in operands]
 
         for step in block.steps:
@@ -83,7 +82,7 @@ class _Follower:
             return [self._through_whole(step, inputs)] * len(step.outputs)
         if not step.repeats:
             return self.follow(step.inner, inputs)
-        constants, carried = jaxprs.scan_sizes(step)
+        constants, carried = step.scan_sizes
         along = slice(constants, constants + carried)
         while True:
             results = self.follow(step.inner, inputs)
@@ -96,7 +95,7 @@ class _Follower:
     def _through_whole(self, step: Step, inputs: list[_Flow]) -> _Flow:
         """The flow of the results of a step without a block inside."""
         joined = functools.reduce(_Flow.joined, inputs, _Flow())
-        if PRODUCTS.isdisjoint(jaxprs.primitives_in(step.equation)):
+        if PRODUCTS.isdisjoint(step.primitives):
             return joined
         readers = frozenset().union(*(flow.parameters for flow in inputs if not flow.is_data))
         if not readers:  # a product of data with data, such as attention

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, cast
 
 import jax
@@ -23,10 +23,9 @@ from jax.extend import core
 from jax.tree_util import PyTreeDef
 from jaxtyping import PyTree
 
-# What JAX itself gives no type that would hold for all of them.
-Value = Any  # what it computes with: arrays, numbers, keys, references
-Aval = Any  # what is known of a value before it is computed: of an array its shape and dtype
-Dtype = Any  # NumPy's, or of keys JAX's own
+from cbundles.observe.program import Aval, Dtype
+
+Value = Any  # what JAX computes with: arrays, numbers, keys, references
 
 Program = core.Jaxpr | core.ClosedJaxpr
 Atom = core.Var | core.Literal  # an input or output of an equation
@@ -60,7 +59,7 @@ MOVES = words(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """One equation of a program that has been written out."""
+    """One equation of a program that has been written out: a `program.Step`."""
 
     equation: core.JaxprEqn
     path: str  # the scopes around it inside its block: modules' names, joined by "/"
@@ -74,9 +73,44 @@ class Step:
         return str(self.equation.primitive.name)
 
     @property
+    def primitives(self) -> Set[str]:
+        return primitives_in(self.equation)
+
+    @property
+    def called_name(self) -> str:
+        return called_name(self.equation)
+
+    @property
+    def is_elementwise(self) -> bool:
+        return is_elementwise(self.equation)
+
+    @property
+    def input_avals(self) -> Sequence[Aval]:
+        return [atom.aval for atom in self.equation.invars]
+
+    @property
+    def output_avals(self) -> Sequence[Aval]:
+        return [atom.aval for atom in self.equation.outvars]
+
+    @property
     def repeats(self) -> tuple[int, ...]:
         """The leading axis of what is collected from the block inside."""
         return (self.equation.params["length"],) if self.primitive == "scan" else ()
+
+    @property
+    def scan_sizes(self) -> tuple[int, int]:
+        """How many inputs of a scan are constants, and how many carried."""
+        params = self.equation.params
+        if "ft_in" in params:  # JAX 0.12
+            constants, carried, _ = params["ft_in"].unpack()
+            return len(constants), len(carried)
+        return params["num_consts"], params["num_carry"]
+
+    def hidden(self) -> list[Block]:
+        return [
+            _Writer(itertools.count()).block(jaxpr, "", backward=self.backward)
+            for jaxpr in _programs_in(self.equation)
+        ]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -215,14 +249,6 @@ def primitives_in(equation: core.JaxprEqn) -> set[str]:
     return names
 
 
-def hidden_blocks(step: Step) -> list[Block]:
-    """What is inside a step that is evaluated as a whole, to be looked at, not evaluated."""
-    return [
-        _Writer(itertools.count()).block(jaxpr, "", backward=step.backward)
-        for jaxpr in _programs_in(step.equation)
-    ]
-
-
 def _programs_in(equation: core.JaxprEqn) -> list[core.Jaxpr]:
     return list(core.jaxprs_in_params(equation.params))
 
@@ -241,7 +267,7 @@ def bind_scan(
 ) -> tuple[list[Value], PyTree]:
     """A scan with another body: ``body(values, extra) -> (results, collected)``, where extra has a
     leading axis to walk along. Returns the scan's own results, and what was collected, stacked."""
-    constants, carried = scan_sizes(step)
+    constants, carried = step.scan_sizes
     fixed = values[:constants]
     start, along = values[constants : constants + carried], values[constants + carried :]
 
@@ -270,12 +296,3 @@ def bind_remat(
 def _scope(step: Step) -> contextlib.AbstractContextManager[None]:
     """Modules' names stay in what is evaluated, and so in profiles."""
     return jax.named_scope(step.path) if step.path else contextlib.nullcontext()
-
-
-def scan_sizes(step: Step) -> tuple[int, int]:
-    """How many inputs of a scan are constants, and how many carried."""
-    params = step.equation.params
-    if "ft_in" in params:  # JAX 0.12
-        constants, carried, _ = params["ft_in"].unpack()
-        return len(constants), len(carried)
-    return params["num_consts"], params["num_carry"]

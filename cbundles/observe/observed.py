@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Inexact, PyTree, Shaped
 from cbundles.errors import did_you_mean
 from cbundles.observe import consumers, jaxprs, sites
 from cbundles.observe.interpret import Effects, Interpreter, Read
-from cbundles.observe.jaxprs import Aval
+from cbundles.observe.program import Aval
 from cbundles.observe.sites import Found, Site, Skipped
 
 Selector = str | Site  # the name of a site, a pattern that names match (`fnmatch`), or a site

@@ -22,7 +22,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from cbundles.observe import jaxprs
-from cbundles.observe.jaxprs import Aval, Block, Dtype, Step
+from cbundles.observe.program import Aval, Block, Dtype, Step
 
 KINDS = ("named", "activation", "sum", "branch", "linear", "convolution")
 
@@ -130,9 +130,9 @@ def _places(
             is_raw = [origin.raw for origin in reader.origins_of(step)]
             inside = repeats + step.repeats
             places += _places(step.inner, path, inside, is_raw, skipped)
-        elif not recognised and not jaxprs.is_elementwise(step.equation):
+        elif not recognised and not step.is_elementwise:
             reason = REASONS.get(step.primitive, f"inside {step.primitive}, which is one step")
-            for hidden in jaxprs.hidden_blocks(step):
+            for hidden in step.hidden():
                 for place in _places(hidden, here, (), [True] * len(hidden.inputs), skipped):
                     name = f"{place.path}/{place.label}".lstrip("/")
                     skipped.append(Skipped(name, place.kind, reason))
@@ -183,17 +183,17 @@ class _Reader:
     def origins_of(self, step: Step) -> list[_Origin]:
         """The origins of a step's inputs; a number is as good as a constant."""
         sources = []
-        for operand, atom in zip(step.inputs, step.equation.invars, strict=True):
+        for operand, aval in zip(step.inputs, step.input_avals, strict=True):
             source = self.origins[operand] if isinstance(operand, int) else _Origin()
-            is_array = getattr(atom.aval, "ndim", 0) > 0
+            is_array = getattr(aval, "ndim", 0) > 0
             sources.append(source if is_array else source._replace(root=None))
         return sources
 
     def read(self, step: Step) -> list[Recognised]:
         """Note where a step's results come from; number, label, kind and aval of its sites."""
         sources = self.origins_of(step)
-        for operand, atom in zip(step.inputs, step.equation.invars, strict=True):
-            if isinstance(operand, int) and _is_real(atom.aval, 2):
+        for operand, aval in zip(step.inputs, step.input_avals, strict=True):
+            if isinstance(operand, int) and _is_real(aval, 2):
                 self.arrays |= 1 << operand
         origin = self._origin(step, sources)
         for number in step.outputs:
@@ -208,7 +208,7 @@ class _Reader:
         """The origin of a step's results; without a root if it is theirs that begins."""
         varying = [source for source in sources if source.root is not None]
         roots = {source.root for source in varying}
-        elementwise = jaxprs.is_elementwise(step.equation)
+        elementwise = step.is_elementwise
         root, bend = None, ""
         if elementwise and len(roots) == 1:
             (root,) = roots
@@ -223,7 +223,7 @@ class _Reader:
         if varying and (elementwise or moves):
             is_data = is_data and any(source.is_data for source in varying)
         # A softmax is no activation, but what has passed it is no linear function either.
-        within = frozenset() if elementwise else jaxprs.primitives_in(step.equation)
+        within = frozenset() if elementwise else step.primitives
         if (bend and is_data) or step.primitive == "exp" or not BENDS.isdisjoint(within):
             straight = 0
         raw = moves and all(source.raw or source.root is None for source in sources)
@@ -232,10 +232,10 @@ class _Reader:
     def _recognised(self, step: Step, sources: list[_Origin]) -> Iterator[Recognised]:
         if len(step.outputs) != 1:
             return
-        number, aval = step.outputs[0], step.equation.outvars[0].aval
+        number, aval = step.outputs[0], step.output_avals[0]
         name = step.primitive
         if name == "name":
-            yield number, jaxprs.called_name(step.equation), "named", aval
+            yield number, step.called_name, "named", aval
         elif name == "conv_general_dilated":
             yield number, "convolution", "convolution", aval
         elif name == "dot_general" and self._is_linear(step, sources):
@@ -260,7 +260,7 @@ class _Reader:
         if not origin.bend or not origin.is_data:
             return ""
         if _bend(step, sources):
-            return jaxprs.called_name(step.equation)
+            return step.called_name
         varying = [source for source in sources if source.root is not None]
         if step.primitive in ("mul", "div") and len(varying) == 2:  # such as x * logistic(x)
             return PRODUCTS.get(origin.bend, origin.bend)
@@ -283,7 +283,7 @@ class _Reader:
     def _branch(self, step: Step, sources: list[_Origin]) -> int | None:
         """The number of the branch of a residual sum; None if it is no residual sum."""
         left, right = step.inputs
-        avals: list[Aval] = [atom.aval for atom in step.equation.invars]
+        avals = step.input_avals
         if not (isinstance(left, int) and isinstance(right, int)):
             return None
         if not _is_real(avals[0], 2) or avals[0].shape != avals[1].shape:
@@ -309,7 +309,7 @@ def _bend(step: Step, sources: list[_Origin]) -> str:
     """What makes a step itself nonlinear; "" if it is linear."""
     if step.primitive == "select_n":  # chosen by the array itself, as in where(x > 0, x, 0)
         return "select_n" if sources[0].root is not None else ""
-    return min(BENDS & jaxprs.primitives_in(step.equation), default="")
+    return min(BENDS & step.primitives, default="")
 
 
 def _is_real(aval: Aval, at_least: int) -> bool:

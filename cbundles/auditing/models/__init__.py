@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,10 +11,10 @@ from flax import nnx
 from jaxtyping import PyTree
 
 from cbundles.auditing.jax_subject import JaxSubject, ModelFunction
-from cbundles.auditing.models import functions, keras, linen, nnx_modules
+from cbundles.auditing.models import functions, keras, linen, nnx_modules, pytorch
 from cbundles.auditing.models.functions import Call
+from cbundles.auditing.models.patterns import matching
 from cbundles.auditing.subject import Subject
-from cbundles.errors import did_you_mean
 
 __all__ = ["Call", "subject_of"]
 
@@ -35,6 +34,9 @@ def subject_of(
 ) -> Subject:
     """A model of any library, ready to be observed; see `audit` for the arguments. Raises
     ValueError for what is no model, or lacks something."""
+    if pytorch.is_module(model) and not keras.is_model(model):
+        _without_params(params, "a PyTorch module")
+        return pytorch.subject_of_module(model, call, trainable, batch_norm)
     function = _model_function(model, params, call, batch_norm)
     if trainable is not None:
         function = _only_trainable(function, trainable)
@@ -69,16 +71,9 @@ def _without_params(params: PyTree | None, what: str) -> None:
 
 def _only_trainable(function: ModelFunction, patterns: Sequence[str]) -> ModelFunction:
     """With fewer trainable parameters. Raises ValueError for a pattern that no name matches."""
-    names = [*function.trainable.values(), *function.constants]
-    for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise ValueError(f"trainable: no parameter {pattern!r}: {did_you_mean(pattern, names)}")
-
-    def chosen(name: str) -> bool:
-        return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-
+    chosen = matching([*function.trainable.values(), *function.constants], patterns)
     return replace(
         function,
-        trainable={number: name for number, name in function.trainable.items() if chosen(name)},
-        constants={name: value for name, value in function.constants.items() if chosen(name)},
+        trainable={number: name for number, name in function.trainable.items() if name in chosen},
+        constants={name: value for name, value in function.constants.items() if name in chosen},
     )

@@ -1,0 +1,57 @@
+"""A ResNet in PyTorch, audited as training leaves it: python examples/torch_resnet.py"""
+
+import numpy as np
+import torch
+from torch import nn
+
+import cbundles
+from cbundles import data
+
+
+class Block(nn.Module):
+    def __init__(self, filters):
+        super().__init__()
+        self.conv1, self.conv2 = (nn.Conv2d(filters, filters, 3, padding=1) for _ in range(2))
+        self.norm1, self.norm2 = (nn.BatchNorm2d(filters) for _ in range(2))
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        h = self.norm2(self.conv2(self.relu(self.norm1(self.conv1(x)))))
+        h += x
+        return self.relu(h)
+
+
+class ResNet(nn.Module):
+    def __init__(self, blocks, filters):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, filters, 7, stride=4, padding=3), nn.ReLU())
+        self.blocks = nn.Sequential(*(Block(filters) for _ in range(blocks)))
+        self.head = nn.Linear(filters, 10)
+
+    def forward(self, x):
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
+
+
+def load_images():
+    digits = data.load("mnist_mini")
+    images = np.asarray(digits.train_images, np.float32).transpose(0, 3, 1, 2) / 255
+    return torch.tensor(images), torch.tensor(digits.train_labels, dtype=torch.int64)
+
+
+def build(steps=60):
+    torch.manual_seed(0)
+    images, labels = load_images()
+    model = ResNet(4, 16)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    for batch in np.arange(steps * 64).reshape(steps, 64):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
+        optimizer.step()
+    return model
+
+
+if __name__ == "__main__":
+    images, labels = load_images()
+    audit = cbundles.audit(build(), images[:2048], labels[:2048])
+    print(audit)
+    audit.plot("torch_resnet.png")

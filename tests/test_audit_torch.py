@@ -1,0 +1,524 @@
+"""Audits of PyTorch modules: every layer equals brute force on activations that were captured by
+hand or by ordinary hooks, and the module stays as it was."""
+
+from __future__ import annotations
+
+import copy
+import re
+import runpy
+
+import brute_force
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import cbundles
+from cbundles.auditing import batches
+
+torch = pytest.importorskip("torch", reason="torch is not installed: make test-torch")
+nn = torch.nn
+F = nn.functional
+torch.set_num_threads(1)  # the processes of the tests have one core each
+
+SAMPLES, CLASSES = 40, 3
+LABELS = np.arange(SAMPLES) % CLASSES
+RATE = 1e-5  # so low that some samples meet and others do not
+
+
+def normal(*shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+VECTORS, IMAGES = normal(SAMPLES, 6), normal(SAMPLES, 2, 8, 8)
+
+
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch):
+    """Several of them, of which the last overlaps the one before it."""
+    monkeypatch.setattr(batches, "AT_ONCE", 16)
+
+
+def drawn(model, seed=0):
+    """The model with weights and running statistics that are unlike those of its initialisation."""
+    chance = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
+            if tensor.is_floating_point():
+                tensor.copy_(0.4 * torch.randn(tensor.shape, generator=chance))
+            if name.endswith("running_var"):
+                tensor.abs_().add_(0.5)
+    return model
+
+
+def captured(forward, inputs):
+    """The values that ``forward(batch)`` returns by their names, of all samples, computed in the
+    batches in which an audit computes them."""
+    cut = batches.CutArrays(inputs, SAMPLES, batches.AT_ONCE)
+    parts = {}
+    with torch.no_grad():
+        for _, batch in cut:
+            for name, value in forward(torch.tensor(batch)).items():
+                parts.setdefault(name, []).append(value.float().numpy().copy())
+    return {name: brute_force.joined(values, 0, SAMPLES)[0] for name, values in parts.items()}
+
+
+def by_hooks(model, names, *, of_inputs=()):
+    """A forward pass that returns what these modules give, or are given, by ordinary hooks."""
+
+    def forward(batch):
+        seen = {}
+        hooks = []
+        for name in names:
+            module = model.get_submodule(name)
+            hooks.append(
+                module.register_forward_hook(
+                    lambda module, given, made, name=name: seen.__setitem__(
+                        name, (given[0] if name in of_inputs else made).clone()
+                    )
+                )
+            )
+        model(batch)
+        for hook in hooks:
+            hook.remove()
+        return seen
+
+    return forward
+
+
+def audit_and_compare(model, inputs, expected, *, rate=RATE, **how):
+    """An audit of which all these sites, and no others, equal brute force on these values."""
+    audit = cbundles.audit(model, inputs, LABELS, learning_rate=rate, **how)
+    assert [layer.name for layer in audit.layers] == list(expected)
+    partly = [
+        brute_force.compare(layer, value, value, LABELS, rate)
+        for layer, value in zip(audit.layers, expected.values(), strict=True)
+    ]
+    assert any(partly), "layers in which nothing or everything meets show little"
+    return audit
+
+
+def state_of(model):
+    """All that an audit might change."""
+    return {
+        "numbers": {name: tensor.clone() for name, tensor in model.state_dict().items()},
+        "tensors": {name: id(tensor) for name, tensor in model.state_dict(keep_vars=True).items()},
+        "modes": [module.training for module in model.modules()],
+        "tracking": [getattr(module, "track_running_stats", None) for module in model.modules()],
+        "gradients": [(one.requires_grad, one.grad is None) for one in model.parameters()],
+        "hooks": [len(module._forward_hooks) for module in model.modules()],
+        "every hook": len(nn.modules.module._global_forward_hooks),
+        "chance": torch.get_rng_state().tolist(),
+    }
+
+
+def assert_same(before, after):
+    for name, tensor in before.pop("numbers").items():
+        assert torch.equal(tensor, after["numbers"][name]), name
+    assert before == {key: after[key] for key in before}
+
+
+# What works in place
+
+
+class Block(nn.Module):
+    """As in torchvision, also with a projection for a shortcut."""
+
+    def __init__(self, before, after, stride=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.bn1, self.bn2 = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.downsample = None
+        if stride > 1:
+            skip = nn.Conv2d(before, after, 1, stride, bias=False)
+            self.downsample = nn.Sequential(skip, nn.BatchNorm2d(after))
+
+    def forward(self, x):
+        identity = x if self.downsample is None else self.downsample(x)
+        out = self.relu(self.bn1(self.conv1(x)))
+        out = self.bn2(self.conv2(out))
+        out += identity
+        return self.relu(out)
+
+
+class ResNet(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3, padding=1)
+        self.blocks = nn.Sequential(Block(4, 4), Block(4, 8, stride=2))
+        self.dropout = nn.Dropout(0.5)
+        self.fc = nn.Linear(8, CLASSES)
+
+    def forward(self, x):
+        x = self.blocks(F.relu(self.stem(x), inplace=True))
+        return self.fc(self.dropout(x.mean((2, 3))))
+
+
+def resnet_by_hand(model):
+    """Every value on its own, nothing in place."""
+
+    def forward(x):
+        seen = {"relu": torch.relu(model.stem(x))}
+        x = seen["relu"]
+        for number, block in enumerate(model.blocks):
+            path = f"blocks/{number}"
+            hidden = seen[f"{path}/relu/relu"] = torch.relu(block.bn1(block.conv1(x)))
+            branch = seen[f"{path}/branch"] = block.bn2(block.conv2(hidden))
+            skip = x if block.downsample is None else block.downsample(x)
+            total = seen[f"{path}/sum"] = branch + skip
+            x = seen[f"{path}/relu/relu#2"] = torch.relu(total)
+        return seen
+
+    return forward
+
+
+BY_DEFAULT_AND_BRANCHES = ["activation", "sum", "branch"]
+
+
+def test_relus_and_sums_in_place():
+    model = drawn(ResNet()).eval()
+    expected = captured(resnet_by_hand(model), IMAGES)
+    model.train()
+    state, images = state_of(model), IMAGES.copy()
+    audit = audit_and_compare(model, images, expected, layers=BY_DEFAULT_AND_BRANCHES, rate=1e-6)
+    assert_same(state, state_of(model))
+    np.testing.assert_array_equal(images, IMAGES)
+    kinds = [layer.kind for layer in audit.layers]
+    assert kinds[1:6] == ["activation", "branch", "sum", "activation", "activation"]
+    default = cbundles.audit(model, images, LABELS, headroom=False)
+    assert [layer.name for layer in default.layers] == [
+        name for name in expected if not name.endswith("branch")
+    ]
+    left = {one.name: one.reason for one in default.skipped}
+    assert "makes the output" in left["fc/linear"] and "blocks/1/downsample/0/convolution" in left
+
+
+def test_convolutions_by_ordinary_hooks():
+    model = drawn(ResNet()).eval()
+    names = [name for name, one in model.named_modules() if isinstance(one, nn.Conv2d)]
+    by_name = captured(by_hooks(model, names), IMAGES)
+    # In the order in which they are called: the shortcut first.
+    order = ["stem", "blocks.0.conv1", "blocks.0.conv2", "blocks.1.downsample.0"]
+    order += ["blocks.1.conv1", "blocks.1.conv2"]
+    expected = {f"{name.replace('.', '/')}/convolution": by_name[name] for name in order}
+    audit_and_compare(model, IMAGES, expected, layers="convolution", rate=1e-6)
+
+
+def test_outputs_have_the_same_bits_while_a_model_is_watched():
+    model, outputs = drawn(ResNet()).eval(), []
+
+    def call(model, batch):
+        outputs.append((batch.clone(), model(batch)))
+
+    cbundles.audit(model, IMAGES, LABELS, call=call, headroom=False)
+    with torch.no_grad():
+        for batch, output in outputs:
+            assert torch.equal(model(batch), output) and output.std() > 0
+
+
+def test_the_statistics_of_the_batch():
+    """All samples are one batch, and nothing is written."""
+    model = drawn(ResNet())
+    alone = copy.deepcopy(model).train()
+    with torch.no_grad():
+        expected = resnet_by_hand(alone)(torch.tensor(IMAGES))
+    names = [name for name in expected if not name.endswith("branch")]
+    for mode in (True, False):
+        model.train(mode)
+        state = state_of(model)
+        values = {name: expected[name].flatten(1).numpy() for name in names}
+        by_batch = audit_and_compare(model, IMAGES, values, batch_norm="batch", rate=1e-6)
+        assert_same(state, state_of(model))
+    running = cbundles.audit(model, IMAGES, LABELS, learning_rate=1e-6, headroom=False)
+    assert running.layers[-1].num_bundles != by_batch.layers[-1].num_bundles
+
+
+def test_what_a_call_of_ones_own_writes_is_given_up():
+    model = drawn(ResNet()).eval()
+    state = state_of(model)
+
+    def call(model, batch):
+        model.train()
+        return model(batch)
+
+    cbundles.audit(model, IMAGES, LABELS, call=call, headroom=False)
+    assert_same(state, state_of(model))
+
+
+# Names, functions and operators
+
+
+class Shared(nn.Module):
+    """A module that is used twice, functions, and activations that are written out."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(6, 6), nn.Tanh())
+        self.out = nn.Linear(6, 6)
+        self.mixing = nn.Parameter(torch.zeros(6, 6))
+
+    def forward(self, x):
+        x = self.inner(self.inner(x))
+        x = torch.add(x, F.silu(x @ self.mixing))
+        h = self.out(x)
+        x = x + h * torch.sigmoid(1.702 * h)
+        return {"logits": (self.out(F.gelu(x)),), "hidden": x}
+
+
+def shared_by_hand(model):
+    def forward(x):
+        first = model.inner(x)
+        second = model.inner(first)
+        silu = F.silu(second @ model.mixing)
+        total = second + silu
+        h = model.out(total)
+        quick = h * torch.sigmoid(1.702 * h)
+        return {
+            "inner/1/tanh": first,
+            "inner/1/tanh#2": second,
+            "silu": silu,
+            "sum": total,
+            "silu#2": quick,
+            "sum#2": total + quick,
+            "gelu": F.gelu(total + quick),
+        }
+
+    return forward
+
+
+def test_a_module_that_is_used_twice_and_functions():
+    model = drawn(Shared())
+    audit = audit_and_compare(model, VECTORS, captured(shared_by_hand(model), VECTORS))
+    left = {one.name: one.kind for one in audit.skipped}
+    assert left["linear"] == "linear" and left["branch#2"] == "branch"
+    assert "out/linear#2" in left
+
+
+def test_the_largest_weight_of_the_reader():
+    model = drawn(Shared())
+    audit = audit_and_compare(
+        model, VECTORS, captured(shared_by_hand(model), VECTORS), amplitude="consumer"
+    )
+    weights = (model.inner[0].weight, model.mixing, model.out.weight)
+    inner, mixing, out = (float(weight.detach().abs().max()) for weight in weights)
+    readers = [inner, max(mixing, out), out, out, out, out, out]
+    assert [layer.amplitude for layer in audit.layers] == pytest.approx(readers)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_floating_point(dtype):
+    model = drawn(Shared()).to(dtype)
+    inputs = torch.tensor(VECTORS).to(dtype)
+    cut = batches.CutArrays(inputs, SAMPLES, batches.AT_ONCE)
+    parts = {}
+    with torch.no_grad():
+        for _, batch in cut:
+            for name, value in shared_by_hand(model)(batch).items():
+                parts.setdefault(name, []).append(value.float().numpy())
+    expected = {name: brute_force.joined(values, 0, SAMPLES)[0] for name, values in parts.items()}
+    audit_and_compare(model, inputs, expected)
+
+
+# Transformers
+
+
+def encoder(**how):
+    layer = nn.TransformerEncoderLayer(8, 2, 12, activation="gelu", **how)
+    return drawn(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)).eval()
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_the_fast_path_of_a_transformer_hides_nothing(batch_first):
+    """Also where the samples are the second axis."""
+    model, texts = encoder(batch_first=batch_first), normal(SAMPLES, 5, 8)
+    turned = (lambda x: x) if batch_first else (lambda x: x.transpose(0, 1))
+    sums, seen = ("norm1", "norm2"), {}
+
+    def forward(batch):
+        inputs = [f"layers.{n}.{name}" for n in range(2) for name in ("norm1", "linear2", "norm2")]
+        given = by_hooks(model, inputs, of_inputs=inputs)(turned(batch))
+        for number in range(2):
+            path = f"layers.{number}"
+            seen[f"layers/{number}/sum"] = turned(given[f"{path}.norm1"])
+            seen[f"layers/{number}/gelu"] = turned(given[f"{path}.linear2"])
+            seen[f"layers/{number}/sum#2"] = turned(given[f"{path}.norm2"])
+        return seen
+
+    assert sums and model.training is False
+    audit = audit_and_compare(
+        model, texts, captured(forward, texts), call=lambda model, x: model(turned(x)), rate=5e-6
+    )
+    assert audit.layers[0].shape == (5, 8)
+    (attention, _) = [one for one in audit.skipped if "attention" in one.name]
+    assert attention.name == "layers/0/self_attn/multi_head_attention_forward"
+    assert "which PyTorch computes as a whole" in attention.reason
+
+
+def test_attention_reads_by_its_first_projection():
+    model = encoder(batch_first=True)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.self_attn.out_proj.weight.fill_(50.0)
+    audit = cbundles.audit(
+        model, normal(SAMPLES, 5, 8), LABELS, amplitude="consumer", headroom=False
+    )
+    by_name = {layer.name: layer.amplitude for layer in audit.layers}
+    weight = model.layers[1].self_attn.in_proj_weight.detach()
+    assert by_name["layers/0/sum#2"] == float(weight.abs().max())
+
+
+def test_tokens_are_rows():
+    model, texts = encoder(batch_first=True), normal(SAMPLES, 5, 8)
+    audit = cbundles.audit(model, texts, LABELS, rows="tokens", headroom=False)
+    assert len(audit.input.bundles.labels) == SAMPLES * 5 and audit.layers[0].shape == (8,)
+
+
+# Compiled modules
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch, while it compiles
+def test_a_compiled_module_is_seen_as_it_was_before():
+    model = drawn(ResNet()).eval()
+    expected = captured(resnet_by_hand(model), IMAGES)
+    try:
+        compiled = torch.compile(model, backend="eager")
+        compiled(torch.tensor(IMAGES))  # hooks that come later than this are not called
+    except RuntimeError as error:
+        pytest.skip(f"nothing can be compiled here: {error}")
+    partly = drawn(ResNet()).eval()
+    partly.blocks[1] = torch.compile(partly.blocks[1], backend="eager")
+    partly(torch.tensor(IMAGES))
+    for one in (compiled, partly):
+        audit_and_compare(one, IMAGES, expected, layers=BY_DEFAULT_AND_BRANCHES, rate=1e-6)
+
+
+# Inputs and outputs
+
+
+class TwoInputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.hidden = nn.Embedding(9, 6), nn.Linear(6, 6)
+
+    def forward(self, ids, mask):
+        x = torch.tanh(self.hidden(self.table(ids))) * mask[..., None]
+        return x.mean(1), {"hidden": x}
+
+
+TEXTS = {
+    "ids": np.random.default_rng(0).integers(0, 9, (SAMPLES, 5)),
+    "mask": np.ones((SAMPLES, 5), np.float32),
+}
+
+
+def test_dictionaries_tensors_and_batches_as_they_come():
+    model = drawn(TwoInputs())
+
+    def audited(inputs, labels=LABELS):
+        return cbundles.audit(model, inputs, labels, call=lambda model, x: model(**x)).to_dict()
+
+    whole = audited(TEXTS)
+    assert [layer["name"] for layer in whole["layers"]] == ["tanh"]
+    tensors = {key: torch.tensor(value) for key, value in TEXTS.items()}
+    assert audited(tensors, torch.tensor(LABELS)) == whole
+    loader = torch.utils.data.DataLoader(
+        [{key: value[number] for key, value in tensors.items()} for number in range(SAMPLES)],
+        batch_size=14,
+    )
+    coming = audited(loader)
+    assert coming["layers"][0]["num_bundles"] == whole["layers"][0]["num_bundles"]
+
+
+def test_duplicates_in_the_data():
+    model = drawn(Shared())
+    inputs = VECTORS.copy()
+    inputs[1::3] = inputs[::3][: len(inputs[1::3])]  # with another label
+    audit = cbundles.audit(model, torch.tensor(inputs), LABELS)
+    assert audit.input.num_bundles == SAMPLES - 13
+    assert audit.input.conflict_rate > 0 and audit.first_conflict is None
+
+
+def test_which_parameters_are_trained():
+    model = drawn(Shared())
+    with torch.no_grad():
+        model.mixing[0, 0] = 9
+    model.mixing.requires_grad_(False)
+    assert cbundles.audit(model, VECTORS, LABELS).amplitude.value < 9
+    every = cbundles.audit(model, VECTORS, LABELS, trainable=["mixing", "out/*"])
+    assert every.amplitude.parameter == "mixing"
+    model.requires_grad_(False)
+    assert cbundles.audit(model, VECTORS, LABELS).amplitude.parameter == "mixing"
+
+
+# What cannot be measured
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(6, 6, batch_first=True)
+        self.scripted = torch.jit.script(nn.Sequential(nn.Linear(6, 6), nn.ReLU()))
+
+    def forward(self, x):
+        return self.scripted(torch.relu(self.lstm(x[:, None])[0]))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_is_skipped_has_a_reason():
+    audit = cbundles.audit(Recurrent(), VECTORS, LABELS, headroom=False)
+    assert [layer.name for layer in audit.layers] == ["relu"]
+    reasons = {one.name: one.reason for one in audit.skipped}
+    assert reasons["lstm/lstm"] == "inside lstm, which PyTorch computes as a whole"
+    assert reasons["scripted"] == "inside a scripted module, which runs outside of Python"
+
+
+class Undecided(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        return torch.relu(self.first(x) if len(x) < 4 else self.second(x))
+
+
+def test_wrong_input_is_a_sentence():
+    model = Shared()
+
+    def refused(model=model, inputs=VECTORS, **wrong):
+        with pytest.raises(ValueError) as error:
+            cbundles.audit(model, inputs, LABELS, **wrong)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "float32[14, 5]: RuntimeError: mat1 and mat2 shapes" in refused(inputs=VECTORS[:, :5])
+    assert "float64[14, 6]: RuntimeError" in refused(inputs=VECTORS.astype(np.float64))
+    assert "a PyTorch module holds its own weights" in refused(params={})
+    assert "no parameter 'ou/*': did you mean 'out/" in refused(trainable="ou/*")
+    assert "has no weights yet, such as weight" in refused(nn.LazyLinear(3))
+    assert "comes second/linear where first/linear came before" in refused(Undecided())
+    state = state_of(model)
+    refused(inputs=VECTORS[:, :5])
+    assert_same(state, state_of(model))
+
+
+# Examples
+
+
+def test_examples_of_the_page(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "audit.md").read_text()
+    first, *others = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (of_torch,) = [example for example in others if "torch" in example]
+    names: dict[str, object] = {}
+    for example in (first, of_torch):  # the first has the images
+        exec(compile(example, "docs/audit.md", "exec"), names)
+
+
+def test_the_example_ends_with_a_picture(tmp_path, monkeypatch, capsys):
+    path = ROOT / "examples" / "torch_resnet.py"
+    assert len(path.read_text().splitlines()) < 60
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(path), run_name="__main__")
+    assert "layers conflicts: classes stay as far apart" in capsys.readouterr().out
+    assert (tmp_path / "torch_resnet.png").stat().st_size > 10_000
