@@ -6,6 +6,8 @@ from __future__ import annotations
 import copy
 import re
 import runpy
+import subprocess
+import sys
 
 import brute_force
 import numpy as np
@@ -215,6 +217,9 @@ def test_outputs_have_the_same_bits_while_a_model_is_watched():
     with torch.no_grad():
         for batch, output in outputs:
             assert torch.equal(model(batch), output) and output.std() > 0
+    outside = cbundles.audit(model, IMAGES, LABELS).to_dict()
+    with torch.inference_mode():
+        assert cbundles.audit(model, IMAGES, LABELS).to_dict() == outside
 
 
 def test_the_statistics_of_the_batch():
@@ -333,7 +338,7 @@ def test_the_fast_path_of_a_transformer_hides_nothing(batch_first):
     """Also where the samples are the second axis."""
     model, texts = encoder(batch_first=batch_first), normal(SAMPLES, 5, 8)
     turned = (lambda x: x) if batch_first else (lambda x: x.transpose(0, 1))
-    sums, seen = ("norm1", "norm2"), {}
+    seen = {}
 
     def forward(batch):
         inputs = [f"layers.{n}.{name}" for n in range(2) for name in ("norm1", "linear2", "norm2")]
@@ -345,7 +350,6 @@ def test_the_fast_path_of_a_transformer_hides_nothing(batch_first):
             seen[f"layers/{number}/sum#2"] = turned(given[f"{path}.norm2"])
         return seen
 
-    assert sums and model.training is False
     audit = audit_and_compare(
         model, texts, captured(forward, texts), call=lambda model, x: model(turned(x)), rate=5e-6
     )
@@ -394,6 +398,12 @@ def test_a_compiled_module_is_seen_as_it_was_before():
 
 
 # Inputs and outputs
+
+
+def test_pytorch_is_imported_by_whoever_has_a_module():
+    code = "import sys, cbundles; cbundles.audit; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
 
 
 class TwoInputs(nn.Module):
@@ -471,6 +481,8 @@ def test_what_is_skipped_has_a_reason():
     reasons = {one.name: one.reason for one in audit.skipped}
     assert reasons["lstm/lstm"] == "inside lstm, which PyTorch computes as a whole"
     assert reasons["scripted"] == "inside a scripted module, which runs outside of Python"
+    whole = cbundles.audit(torch.jit.script(nn.Linear(6, 6)), VECTORS, LABELS)
+    assert "1: inside a scripted module" in whole.verdict[0]
 
 
 class Undecided(nn.Module):

@@ -4,7 +4,7 @@
 
     any_model   the way of an audit, from a model to an `Audit`: begin here
     models      models of every library as functions; `subject` says what an audit needs of one
-    batches     inputs, a batch at a time
+    batches     inputs, a batch at a time; `tensors` those of PyTorch
     selection   which sites are measured, and why others are not
     weights     which weight sets the scale
     measuring   all batches through the model, and what remains of them

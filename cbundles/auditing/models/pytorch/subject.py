@@ -134,19 +134,17 @@ class TorchSubject:
 
     def _call(self, batch: PyTree, see: Callable[[PyTree], calls.Watcher]) -> PyTree:
         """Call the model with a batch. see: what is to watch it, given the batch as tensors."""
-        tensors = jax.tree.map(lambda leaf: as_tensor(leaf, self.device), batch)
-        with (
-            undisturbed(self.model, by_batch=self.by_batch),
-            calls.watched(self.model, see(tensors)),
-        ):
-            try:
-                if self.call is not None:
-                    return self.call(self.model, tensors)
-                return self.model(tensors)
-            except OtherCalls:
-                raise
-            except Exception as error:  # whatever a model raises
-                raise cannot_be_called(batch, error) from error
+        with undisturbed(self.model, by_batch=self.by_batch):
+            tensors = jax.tree.map(lambda leaf: as_tensor(leaf, self.device), batch)
+            with calls.watched(self.model, see(tensors)):
+                try:
+                    if self.call is not None:
+                        return self.call(self.model, tensors)
+                    return self.model(tensors)
+                except OtherCalls:
+                    raise
+                except Exception as error:  # whatever a model raises
+                    raise cannot_be_called(batch, error) from error
 
 
 def named_parameters(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
