@@ -25,9 +25,10 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 import cbundles
+from cbundles import bundles
 from cbundles.auditing import selection
-from cbundles.auditing.batches import batches_of, evenly_spread
-from cbundles.auditing.measuring import SCANNED_ROWS, Measuring, Setting
+from cbundles.auditing.batches import batches_of
+from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.weights import GLOBAL, largest_weights
 
@@ -80,7 +81,7 @@ def bench_network(model: nn.Module, samples: int, repeats: int) -> dict[str, Any
     images = random.standard_normal((samples, 28, 28, 1), np.float32)
     labels = (np.arange(samples) % CLASSES).astype(np.int32)
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
-    part = evenly_spread(samples, SCANNED_ROWS)
+    part = bundles.evenly_spread(samples, bundles.SCANNED_ROWS)
     batches = batches_of(images, samples, whole=False)
     batches.keep(part)
     subject = subject_of(model, params=variables, call=None, trainable=None, batch_norm="running")

@@ -58,7 +58,7 @@ def sign_at_scales(
 
     def sign(value: Array) -> Array:
         keys = jnp.asarray(how.keys)
-        return bundles.signatures_of_scan(_rows_of(value, how, rows), scales, keys)
+        return bundles.signatures_of_scan(_rows_of(value, how, rows), scales, keys, Equality())
 
     return _of_value_in_memory(sign, value, jnp.asarray(scales.opaque_zero)[0])
 

@@ -8,8 +8,10 @@ from cbundles.bundles.entropy import Layer, largest_entropy, partition, partitio
 from cbundles.bundles.equality import RULES, Equality, Scale, draw_keys, signature
 from cbundles.bundles.headroom import (
     NEGLIGIBLE,
+    SCANNED_ROWS,
     Headroom,
     bits_of_headroom,
+    evenly_spread,
     headroom,
     scales_of_scan,
     signatures_of_scan,
@@ -20,6 +22,7 @@ __all__ = [
     "MAX_SALTS",
     "NEGLIGIBLE",
     "RULES",
+    "SCANNED_ROWS",
     "Bundles",
     "CollisionError",
     "Equality",
@@ -29,6 +32,7 @@ __all__ = [
     "bits_of_headroom",
     "bundle_entropy",
     "draw_keys",
+    "evenly_spread",
     "headroom",
     "largest_entropy",
     "partition",
