@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 LOWEST, HIGHEST, STEP = -10.0, 14.0, 0.5  # bits
+SCALES = round((HIGHEST - LOWEST) / STEP) + 1  # learning rates at which layers are looked at
+SCANNED_ROWS = 512  # enough for a conflict rate, which does not depend on how many there are
 
 # After which epochs the networks of a sweep are looked at for it.
 OFF, LAST, ALL = "off", "last", "all"

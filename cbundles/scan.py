@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Shaped, UInt32
 
 from cbundles import bundles, measure
 from cbundles.arrays import Numbers
+from cbundles.bits import SCANNED_ROWS
 from cbundles.bundles import Scale
 from cbundles.bundles.headroom import BITS
 from cbundles.data.device import Examples
@@ -31,7 +32,7 @@ from cbundles.readings import BATCH
 
 def scanned_samples(probe: Examples) -> Examples:
     """The part of the probe set in which conflicts are counted."""
-    part = bundles.evenly_spread(len(probe.labels), bundles.SCANNED_ROWS)
+    part = bundles.evenly_spread(len(probe.labels), SCANNED_ROWS)
     return Examples(probe.images[part], probe.labels[part])
 
 
@@ -66,7 +67,7 @@ def signatures(
     scales: see `bundles.scales_of_scan`; their amplitude is replaced by this network's
     """
     own = measurement.own
-    part = bundles.evenly_spread(len(images), bundles.SCANNED_ROWS)
+    part = bundles.evenly_spread(len(images), SCANNED_ROWS)
     # Normalised by the statistics of the probe set, all of it passes through the network.
     needs_all = isinstance(shape, ConvShape) and own.batch_norm == BATCH
     passing = jnp.asarray(images if needs_all else images[part])
@@ -90,7 +91,7 @@ def signatures_program(shape: Shape, measurement: Measurement) -> Wrapped:
 
 def partition_program(probe: Examples, shape: Shape) -> Compiled:
     """That of `measure`, for one layer at all scales."""
-    scanned = min(len(probe.labels), bundles.SCANNED_ROWS)
+    scanned = min(len(probe.labels), SCANNED_ROWS)
     return measure.partition_program(scanned, shape.outputs, len(BITS))
 
 

@@ -31,6 +31,7 @@ from cbundles.auditing.batches import batches_of
 from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.weights import GLOBAL, largest_weights
+from cbundles.bits import SCANNED_ROWS
 
 CLASSES = 10
 
@@ -81,7 +82,7 @@ def bench_network(model: nn.Module, samples: int, repeats: int) -> dict[str, Any
     images = random.standard_normal((samples, 28, 28, 1), np.float32)
     labels = (np.arange(samples) % CLASSES).astype(np.int32)
     variables = jax.jit(model.init)(jax.random.key(0), images[:1])
-    part = bundles.evenly_spread(samples, bundles.SCANNED_ROWS)
+    part = bundles.evenly_spread(samples, SCANNED_ROWS)
     batches = batches_of(images, samples, whole=False)
     batches.keep(part)
     subject = subject_of(model, params=variables, call=None, trainable=None, batch_norm="running")

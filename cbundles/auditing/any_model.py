@@ -25,7 +25,7 @@ from cbundles.auditing.report import Audit
 from cbundles.auditing.selection import chosen_sites
 from cbundles.auditing.signing import ROWS, SAMPLES, TOKENS
 from cbundles.auditing.weights import GLOBAL
-from cbundles.bits import HIGHEST
+from cbundles.bits import HIGHEST, SCANNED_ROWS
 from cbundles.bundles import Headroom
 from cbundles.bundles.result import MIN_NORMAL, checked_number, checked_whole
 from cbundles.errors import did_you_mean
@@ -97,7 +97,7 @@ def audit(
     batches = batches_of(inputs, samples, whole=setting.whole)
     tokens = signing.tokens_of(batches.first) if rows == TOKENS else None
     array = _labels_of_rows(array, tokens)
-    part = bundles.evenly_spread(samples, max(2, bundles.SCANNED_ROWS // (tokens or 1)))
+    part = bundles.evenly_spread(samples, max(2, SCANNED_ROWS // (tokens or 1)))
     batches.keep(part)
 
     largest = weights.largest_weights(subject.parameters)

@@ -4,12 +4,11 @@
 computes their entropy, `result` and `headroom` are what users call.
 """
 
+from cbundles.bits import Headroom
 from cbundles.bundles.entropy import Layer, largest_entropy, partition, partition_layers
 from cbundles.bundles.equality import RULES, Equality, Scale, draw_keys, signature
 from cbundles.bundles.headroom import (
     NEGLIGIBLE,
-    SCANNED_ROWS,
-    Headroom,
     bits_of_headroom,
     evenly_spread,
     headroom,
@@ -22,7 +21,6 @@ __all__ = [
     "MAX_SALTS",
     "NEGLIGIBLE",
     "RULES",
-    "SCANNED_ROWS",
     "Bundles",
     "CollisionError",
     "Equality",

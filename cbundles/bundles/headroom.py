@@ -41,7 +41,6 @@ from cbundles.bundles.result import (
 
 NEGLIGIBLE = 1e-3  # conflict rate: one pair of samples in a thousand
 BITS = np.arange(LOWEST, HIGHEST + STEP, STEP)
-SCANNED_ROWS = 512  # enough for a conflict rate, which does not depend on how many there are
 
 
 def headroom(
