@@ -16,55 +16,57 @@ from cbundles.report.drawing import Picture
 from cbundles.report.table import Row
 
 LINES = 6
-Lines = dict[int, list[SweepRecord]]  # networks by their width, or number of filters
+Lines = dict[str, list[SweepRecord]]  # networks by what tells them apart, such as ``width 10``
 
 
 def headroom_profiles(records: Sequence[SweepRecord], caption: str) -> list[Picture]:
-    """Headroom over the layers of the deepest networks after the last epoch, one line a width, mean
-    and range over seeds. No picture where it was not measured, or these networks diverged."""
-    depth = max(record.depth for record in records)
-    deepest = select.only(records, depth=depth)
-    known = [r for r in deepest if summary.least_headroom(r.history, -1) is not None]
-    if not known:
+    """Headroom over the layers after the last epoch, mean and range over seeds: of the deepest
+    fully connected networks a line for each width, of VGGs and ResNets one for each depth. No
+    picture where it was not measured, or all of these networks diverged."""
+    lines = _lines_of(records)
+    if not lines:
         return []
-    widths = drawing.spread_evenly(select.widths(known), LINES)
-    lines = {width: select.only(known, width=width) for width in widths}
     picture = Picture(
         stem="fig_headroom_profile",
-        title=f"{_message(lines)} (after the last epoch, L = {depth})",
+        title=f"After the last epoch, {_message(lines)}",
         text=(
-            "Headroom of every layer of the deepest networks after the last epoch: by how many "
-            "bits the learning rate may fall before the layer conflicts; below 0 it conflicts "
-            "already. Mean and range over seeds."
+            "Headroom of every layer after the last epoch: by how many bits the learning rate may "
+            "fall before the layer conflicts; below 0 it conflicts already. Mean and range over "
+            "seeds."
         ),
         caption=caption,
         rows=[row for some in lines.values() for record in some for row in _rows_drawn(record)],
         size=(6.4, 3.6),
-        note=f"looked for from {bits.LOWEST:g} to {bits.HIGHEST:g} bits",
+        note=f"below the dotted line a layer conflicts; {bits.LOWEST:g} to {bits.HIGHEST:g} bits tried",
         draw=lambda figure, panels: _draw_profiles_of_headroom(panels[0, 0], lines),
     )
     return [picture]
 
 
+def _lines_of(records: Sequence[SweepRecord]) -> Lines:
+    known = [r for r in records if summary.least_headroom(r.history, -1) is not None]
+    if records[0].family != "fc":
+        depths = drawing.spread_evenly(select.depths(known), LINES)
+        return {f"depth {depth}": select.only(known, depth=depth) for depth in depths}
+    deepest = select.only(known, depth=max(record.depth for record in records))
+    widths = drawing.spread_evenly(select.widths(deepest), LINES)
+    return {f"width {width}": select.only(deepest, width=width) for width in widths}
+
+
 def _message(lines: Lines) -> str:
     """What the networks with the least headroom say."""
-    least_of = {width: float(_headroom_of(some).min()) for width, some in lines.items()}
-    conflicting = [str(width) for width, least in least_of.items() if least < 0]
+    least_of = {name: float(_headroom_of(some).min()) for name, some in lines.items()}
+    conflicting = [name for name, least in least_of.items() if least < 0]
     if conflicting:
-        name = _name_of_width(lines)
-        return f"Headroom below 0: layers conflict with {name} {', '.join(conflicting)}"
-    return f"No layer conflicts: headroom of {bits.in_short(min(least_of.values()))} bits"
+        return f"layers conflict with {', '.join(conflicting)}"
+    name = min(least_of, key=lambda name: least_of[name])
+    return f"no layer conflicts: least headroom {bits.in_short(least_of[name])} bits, with {name}"
 
 
 def _headroom_of(networks: Sequence[SweepRecord]) -> NDArray[np.float64]:
     """After the last epoch: networks by layers."""
     measured = [record.history.headroom for record in networks]
     return np.array([each[-1] for each in measured if each is not None], float)
-
-
-def _name_of_width(lines: Lines) -> str:
-    family = next(iter(lines.values()))[0].family
-    return "width" if family == "fc" else "filters"
 
 
 def _rows_drawn(record: SweepRecord) -> list[Row]:
@@ -74,8 +76,8 @@ def _rows_drawn(record: SweepRecord) -> list[Row]:
 
 
 def _draw_profiles_of_headroom(axes: Axes, lines: Lines) -> None:
-    name, lowest, highest = _name_of_width(lines), 0.0, 0.0
-    for width, networks in lines.items():
+    lowest = highest = 0.0
+    for name, networks in lines.items():
         headroom = _headroom_of(networks)
         lowest, highest = min(lowest, headroom.min()), max(highest, headroom.max())
         drawing.line_with_band(
@@ -84,11 +86,12 @@ def _draw_profiles_of_headroom(axes: Axes, lines: Lines) -> None:
             headroom.mean(0),
             headroom.min(0),
             headroom.max(0),
-            label=f"{name} {width} (n = {len(networks)})",
+            label=f"{name} (n = {len(networks)})",
         )
     axes.axhline(0, **drawing.LIMIT_LINE)
     axes.set_ylim(lowest - 1, highest + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set_xlabel("layer" if name == "width" else "block")
+    (first, *_), *_ = lines.values()
+    axes.set_xlabel("layer (of the deepest networks)" if first.family == "fc" else "block")
     axes.set_ylabel("headroom [bits of the learning rate]")
     drawing.legend_beside(axes)
