@@ -191,7 +191,9 @@ def training_seconds(cell: Cell, facts: Facts) -> float:
         step = depth * CONV_LAYER_OVERHEAD + 3 * batch * forward / CONV_FLOPS_PER_SECOND
     training = cell.training.epochs * (facts.train // batch * step)
     measuring = _measurements(cell) * measuring_seconds(cell, facts)
-    return training + measuring + _scans(cell) * headroom_seconds(cell, facts)
+    if cell.probe.headroom != bits.OFF:
+        measuring += _scans(cell) * headroom_seconds(cell, facts)
+    return training + measuring
 
 
 def _measurements(cell: Cell) -> int:

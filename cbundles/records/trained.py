@@ -97,7 +97,7 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     history: what was measured
     first_epoch: what was measured within the first epoch; None where nothing was
     seconds: until each measurement from the one before, shared among the population
-    probe_seconds: of these, for measuring bundles; none where this was not told apart
+    probe_seconds: of these, for measuring bundles and headroom; none where this was not told apart
     latency_seconds: of a VGG or ResNet that was trained alone and to the end, for one batch
     """
 

@@ -37,7 +37,7 @@ def headroom_profiles(records: Sequence[SweepRecord], caption: str) -> list[Pict
         caption=caption,
         rows=[row for some in lines.values() for record in some for row in _rows_drawn(record)],
         size=(6.4, 3.6),
-        note=f"below the dotted line a layer conflicts; {bits.LOWEST:g} to {bits.HIGHEST:g} bits tried",
+        note=f"below 0 a layer conflicts; {bits.LOWEST:g} to {bits.HIGHEST:g} bits were tried",
         draw=lambda figure, panels: _draw_profiles_of_headroom(panels[0, 0], lines),
     )
     return [picture]
