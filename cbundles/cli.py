@@ -179,14 +179,17 @@ def measure(
         typer.Option(
             metavar="NAMES", help="With commas: paper, pooled, hidden, running, pooled+running, ..."
         ),
-    ],
+    ] = "none",
+    headroom: Annotated[
+        bool, typer.Option("--headroom", help="Also say how far each layer is from conflicting.")
+    ] = False,
     *,
     flags: Flags,
 ) -> None:
     """Measure kept networks again in other readings; train none."""
     from cbundles.commands.measure import Measure
 
-    _plan_or_execute(Measure.of_run(run, readings), flags, folder=run)
+    _plan_or_execute(Measure.of_run(run, readings, headroom), flags, folder=run)
 
 
 @app.command()

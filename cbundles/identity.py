@@ -57,6 +57,7 @@ FIRST_VALUES: Settings = {
         "batch_norm": "batch",
         "readings": "none",
         "steps": "none",
+        "headroom": "off",
     },
     "growth": {
         "arm": "none",

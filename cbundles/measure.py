@@ -212,7 +212,7 @@ def in_batches(
 
     def at(start: Int32[Array, ""]) -> Array:
         batch = lax.dynamic_slice_in_dim(images, start, size)
-        return evaluate(augment.plain(batch, augmentation) if batch.dtype == jnp.uint8 else batch)
+        return evaluate(as_numbers(batch, augmentation))
 
     def one(results: Array, start: Int32[Array, ""]) -> tuple[Array, None]:
         return lax.dynamic_update_slice_in_dim(results, at(start), start, axis=-1), None
@@ -221,6 +221,14 @@ def in_batches(
     like = jax.eval_shape(at, starts[0])
     results, _ = lax.scan(one, jnp.zeros((*like.shape[:-1], count), like.dtype), starts)
     return results
+
+
+def as_numbers(
+    images: Shaped[Array, "batch *pixels"], augmentation: Augmentation
+) -> Float32[Array, "batch *pixels"]:
+    """What a network is given of images, which are numbers already where they are augmented ones;
+    augmentation: says how bytes become numbers."""
+    return augment.plain(images, augmentation) if images.dtype == jnp.uint8 else images
 
 
 @functools.cache
@@ -259,8 +267,9 @@ def signatures_program(shape: Shape, measurement: Measurement) -> Wrapped:
 
 
 @functools.cache
-def partition_program(samples: int, num_classes: int) -> Compiled:
-    """Compiled `bundles.partition_layers` of one piece; bundle ids are not kept.
+def partition_program(samples: int, num_classes: int, at_once: int = LAYERS_AT_ONCE) -> Compiled:
+    """Compiled `bundles.partition_layers` of one piece, (at_once, 4, samples); bundle ids are not
+    kept.
 
     Kept apart from `signatures_program` because it is the same for networks of every shape: it took
     a third of the time of compiling for each of them.
@@ -272,7 +281,7 @@ def partition_program(samples: int, num_classes: int) -> Compiled:
         return layers, found.collided
 
     shapes = (
-        jax.ShapeDtypeStruct((LAYERS_AT_ONCE, 4, samples), jnp.uint32),
+        jax.ShapeDtypeStruct((at_once, 4, samples), jnp.uint32),
         jax.ShapeDtypeStruct((samples,), jnp.int32),
     )
     return jax.jit(piece).lower(*shapes).compile()
@@ -287,26 +296,42 @@ def layers(
     measurement: Measurement,
 ) -> Measured:
     """The bundles of all measured activations of a population. program: its `signatures_program`,
-    compiled or not. Layers in which two sort keys collided are measured again with other keys."""
-    partition = partition_program(len(probe.labels), shape.outputs)
-    members = len(networks.params)
-    rows = rows_of(shape, measurement)
+    compiled or not."""
+    members, rows = len(networks.params), rows_of(shape, measurement)
     per_member = sum(one.layers for one in rows)
+
+    def pieces_of(salt: int) -> Sequence[Numbers]:
+        pieces: Sequence[Numbers] = program(networks, probe.images, scale, keys_for(shape, salt))
+        return pieces
+
+    partition = partition_program(len(probe.labels), shape.outputs)
+    found = without_collisions(partition, pieces_of, probe.labels)
+    # Behind the last layer stands what fills up the last piece.
+    of_members = (values[: members * per_member].reshape(members, -1) for values in found)
+    return _by_reading(shape, measurement, rows, Layers(*of_members))
+
+
+def without_collisions(
+    partition: Compiled,
+    pieces_of: Callable[[int], Sequence[UInt32[Numbers, "layers 4 samples"]]],
+    labels: Int32[Numbers, " samples"],
+) -> Layers:
+    """The bundles of signatures. Layers in which two sort keys collided are measured again.
+
+    partition: see `partition_program`
+    pieces_of: all signatures with the keys of a salt, in pieces as the partition takes them
+    """
     found, unsure = None, None
     for salt in range(bundles.MAX_SALTS):
-        pieces = program(networks, probe.images, scale, keys_for(shape, salt))
-        results = [partition(piece, probe.labels) for piece in pieces]
-        joined = jax.tree.map(
-            lambda *parts: np.concatenate(parts)[: members * per_member], *results
-        )
+        results = [partition(piece, labels) for piece in pieces_of(salt)]
+        joined = jax.tree.map(lambda *parts: np.concatenate(parts), *results)
         if found is None:
             found, unsure = joined
         else:
             found = jax.tree.map(functools.partial(np.where, unsure), joined[0], found)
             unsure = unsure & joined[1]
         if not unsure.any():
-            whole = Layers(*(values.reshape(members, per_member) for values in found))
-            return _by_reading(shape, measurement, rows, whole)
+            return Layers(*found)
     raise bundles.CollisionError()
 
 

@@ -1,9 +1,9 @@
 """A population: networks that are trained, measured and changed together, one program for each.
 
     advance      train for some steps, at most to the end of the epoch
-    accuracy, performance, measured, scores
+    accuracy, performance, measured, headroom, scores
                  what is known of each network: on the test set, on any examples, of the bundles of
-                 its layers, and where one more layer would help
+                 its layers, how far these are from conflicting, and where one more layer would help
     insert, truncate
                  change the depth of some of them
     snapshot, restore, merged
@@ -30,10 +30,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import serialization
 from jax.stages import Compiled, Wrapped
-from jaxtyping import Array, Bool, Float32, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
-from cbundles import measure, surgery, train
-from cbundles.bundles import Equality, Scale
+from cbundles import measure, scan, surgery, train
+from cbundles.bundles import Equality, Scale, scales_of_scan
 from cbundles.config import SWEEP, Cell
 from cbundles.data import augment
 from cbundles.data.dataset import Facts
@@ -268,6 +268,26 @@ class Population:
         return measure.layers(
             program, self.shape, self.networks, self.data.probe, scale, self.measurement
         )
+
+    def headroom(self) -> Float[np.ndarray, "members layers"]:
+        """How far all members' layers are from conflicting, in bits; without meaning where a layer
+        is not finite."""
+        training = self.cells[0].training
+        scales = scales_of_scan(0.0, training.learning_rate, training.batch_size)
+        one = jax.tree.map(lambda leaf: leaf[0], self.networks)
+        arguments = (one, self.data.probe.images, scales, measure.keys_for(self.shape))
+        how = (self.shape, self.measurement)
+        program = self._program(scan.signatures_program, how, *arguments)
+        with self._compiling():  # which `scan.headroom` is going to need
+            scan.partition_program(self.data.probe, self.shape)
+            rate_of_inputs = self._conflict_rate_of_inputs
+        return scan.headroom(
+            program, self.shape, self.networks, self.data.probe, scales, rate_of_inputs
+        )
+
+    @functools.cached_property
+    def _conflict_rate_of_inputs(self) -> float:
+        return scan.conflict_rate_of_inputs(self.data.probe, self.shape, self.measurement)
 
     def scores(self) -> list[Scores]:
         """Sensitivities of all positions and of all existing layers of every member, over the probe

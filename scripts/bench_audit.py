@@ -31,12 +31,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 import cbundles
+from cbundles import bundles
 from cbundles.auditing import selection
-from cbundles.auditing.batches import batches_of, evenly_spread
-from cbundles.auditing.measuring import SCANNED_ROWS, Measuring, Setting
+from cbundles.auditing.batches import batches_of
+from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.subject import Subject
 from cbundles.auditing.weights import GLOBAL, largest_weights
+from cbundles.bits import SCANNED_ROWS
 
 CLASSES = 10
 
@@ -122,7 +124,7 @@ def bench_subject(
     """Medians of an audit, beside those of the forward pass of a batch."""
     samples = len(images)
     labels = (np.arange(samples) % CLASSES).astype(np.int32)
-    part = evenly_spread(samples, SCANNED_ROWS)
+    part = bundles.evenly_spread(samples, SCANNED_ROWS)
     batches = batches_of(images, samples, whole=False)
     batches.keep(part)
     sites = subject.sites(batches.first)

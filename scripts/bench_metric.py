@@ -1,6 +1,7 @@
 """How fast is bundle entropy, beside the least that any method needs and beside other methods?
 
     python scripts/bench_metric.py [--json FILE] [--quick]
+    python scripts/bench_metric.py --headroom [--json FILE]
 
 For activations of several shapes (N samples of d numbers), all rows distinct, every row twice, and
 all rows equal, in one run:
@@ -18,6 +19,11 @@ Then all hidden layers of fully connected networks, forward pass included, and h
 an epoch of training; and the activations of VGG-50. GB/s and "of copy" are the bandwidth that was
 reached and its share of what copying the array reaches, which says something on a GPU (on a CPU,
 copying mostly waits for new memory).
+
+With --headroom instead: what `probe.headroom` costs in a sweep of fully connected networks, VGGs
+and ResNets. Training steps, measuring all layers and looking for their headroom take turns, on one
+core, and medians are compared: of what the processor did for this process, which other work on the
+machine hardly changes.
 """
 
 from __future__ import annotations
@@ -26,6 +32,7 @@ import argparse
 import functools
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -39,11 +46,12 @@ import numpy as np
 
 from cbundles import bundles, data, measure, provenance, train
 from cbundles.bundles.result import layer_bundles
-from cbundles.config import Data, Probe
+from cbundles.config import Cell, Data, Model, Probe, Training
 from cbundles.data import augment, device
 from cbundles.executor.local import usable_cores
 from cbundles.networks import network
 from cbundles.networks.shape import FcShape
+from cbundles.population import Population
 from cbundles.readings import BATCH, own_reading
 
 SHAPES = [(2048, 16384), (8192, 1024), (512, 16384), (60_000, 100), (2048, 25)]
@@ -62,6 +70,13 @@ ORIGINAL = {
 ORIGINAL_NETWORKS = {(25, 25): 127.0, (150, 10): 134.0}
 NETWORKS = [(25, 25), (150, 10), (80, 50), (80, 100)]
 STEPS_PER_EPOCH, STEPS_TIMED = 937, 60
+SWEPT = [
+    Model(width=25, depth=25),
+    Model(width=100, depth=50),
+    Model(family="vgg", depth=20, blocks="2,2,3,2", base_filters=8),
+    Model(family="resnet", depth=20, blocks="2,2,3,2", base_filters=8),
+]
+HEADROOM_ROUNDS, HEADROOM_STEPS, SWEPT_EPOCHS = 9, 20, 10
 VGG50_BLOCKS = [(3, 16384), (6, 8192), (12, 4096), (3, 2048)]  # blocks, numbers in an activation
 
 SCALE = bundles.Scale.of(AMPLITUDE, LEARNING_RATE, BATCH_SIZE)
@@ -190,6 +205,73 @@ def bench_network(depth: int, width: int) -> dict[str, Any]:
     return line
 
 
+def bench_headroom(model: Model) -> dict[str, Any]:
+    """Seconds of the processor in a sweep of mnist_mini, whose epochs have 156 steps."""
+    stored = data.load("mnist_mini")
+    cell = Cell(Data(), model, Training(), Probe())
+    placed = device.place(stored, cell.data, cell.probe)
+    population = Population([cell], placed, stored.facts)
+
+    def train_steps() -> Any:
+        population.advance(HEADROOM_STEPS)
+        return population.losses
+
+    takes_turns = (train_steps, population.measured, population.headroom)
+    compiling = []
+    for call in takes_turns:
+        before = population.compile_seconds
+        jax.block_until_ready(call())
+        compiling.append(population.compile_seconds - before)
+    times: list[list[float]] = [[] for _ in takes_turns]
+    for _ in range(HEADROOM_ROUNDS):
+        # All turns must do the same work, so none may end with an epoch.
+        if population.steps - population.step <= HEADROOM_STEPS:
+            population.advance(population.steps)
+        for call, seconds in zip(takes_turns, times, strict=True):
+            started = time.process_time()
+            jax.block_until_ready(call())
+            seconds.append(time.process_time() - started)
+    steps, measuring, headroom = map(statistics.median, times)
+    epoch = steps * population.steps / HEADROOM_STEPS
+    all_measured = (SWEPT_EPOCHS + 1) * measuring
+    return {
+        "family": model.family,
+        "depth": model.depth,
+        "width": model.width or model.base_filters,
+        "epoch_seconds": epoch,
+        "measuring_seconds": measuring,
+        "headroom_seconds": headroom,
+        "compiling_headroom_seconds": compiling[-1],
+        "last_over_off": 1 + headroom / all_measured,
+        "all_over_off": 1 + headroom / measuring,
+        "share_of_sweep": headroom / (SWEPT_EPOCHS * epoch + all_measured),
+    }
+
+
+def print_headroom() -> list[dict[str, Any]]:
+    """One line for each network."""
+    print("Headroom of all layers, beside measuring them; milliseconds of one core, medians")
+    print(
+        f"{'network':>22} {'epoch':>9} {'measuring':>10} {'headroom':>9} {'last/off':>9} "
+        f"{'all/off':>8} {'of sweep':>9} {'compiling':>10}"
+    )
+    lines = []
+    for model in SWEPT:
+        line = bench_headroom(model)
+        lines.append(line)
+        name = f"{line['family']} {line['depth']} x {line['width']}"
+        print(
+            f"{name:>22} {milliseconds(line, 'epoch_seconds'):>9} "
+            f"{milliseconds(line, 'measuring_seconds'):>10} "
+            f"{milliseconds(line, 'headroom_seconds'):>9} {line['last_over_off']:9.2f} "
+            f"{line['all_over_off']:8.2f} {line['share_of_sweep']:9.1%} "
+            f"{milliseconds(line, 'compiling_headroom_seconds'):>10}",
+            flush=True,
+        )
+    print(f"last: once in {SWEPT_EPOCHS} epochs, of which {SWEPT_EPOCHS + 1} times are measured")
+    return lines
+
+
 def bench_vgg50(samples: int) -> float:
     """Seconds for the activations of all 24 blocks of VGG-50 on 32x32 images."""
     total = 0.0
@@ -225,14 +307,27 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--quick", action="store_true", help="leave out the slow other methods")
     parser.add_argument("--networks-on-core", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--headroom", action="store_true", help="measure what that costs, alone")
     options = parser.parse_args()
     if options.networks_on_core is not None:
         os.sched_setaffinity(0, [options.networks_on_core])  # before XLA counts the cores
         print(json.dumps([bench_network(depth, width) for depth, width in NETWORKS]))
         return
+    if options.headroom:
+        os.sched_setaffinity(0, [usable_cores()[0]])
     where = jax.devices()[0]
     hardware = f"{where.platform}, {where.device_kind}, {provenance.processor()}"
     print(f"{hardware}; jax {jax.__version__}")
+    origin = {
+        "platform": where.platform,
+        "device": where.device_kind,
+        "processor": provenance.processor(),
+        "versions": provenance.versions(),
+        "commit": provenance.commit(),
+    }
+    if options.headroom:
+        write_record(options.json, {**origin, "headroom": print_headroom()})
+        return
     print("\nOne layer, milliseconds (best of 25)")
     print(
         f"{'samples x width':>16} {'rows':>9} {'ours':>9} {'row sum':>9} {'ratio':>7} "
@@ -273,19 +368,15 @@ def main() -> None:
     print(
         f"\nThe activations of all 24 blocks of VGG-50, 2048 images of 32x32: {1000 * vgg:,.0f} ms"
     )
-    if options.json:
-        record = {
-            "platform": where.platform,
-            "device": where.device_kind,
-            "processor": provenance.processor(),
-            "versions": provenance.versions(),
-            "commit": provenance.commit(),
-            "layers": lines,
-            "networks": networks,
-            "vgg50_seconds": vgg,
-        }
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(record, indent=1) + "\n")
+    found = {"layers": lines, "networks": networks, "vgg50_seconds": vgg}
+    write_record(options.json, {**origin, **found})
+
+
+def write_record(path: Path | None, record: dict[str, Any]) -> None:
+    """The numbers, if somebody wants them in a file."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -89,11 +89,19 @@ def headroom(
     learning_rate: float = 1e-3,
     batch_size: int = 64,
     own: float = 0.0,
+    resolution: str = "float32",
+    gamma: float | None = None,
 ) -> float:
-    """The first half bit by which the learning rate may not fall, less half a bit; 14 if none."""
+    """The first half bit by which the learning rate may not fall, less half a bit; 14 if none.
+    gamma: by equation 1 within this tolerance, not beside the weight."""
     for half_bits in range(-20, 29):
         rate = learning_rate / 2 ** (half_bits / 2)
-        ids = bundle_ids(weight_update(activations, amplitude, rate, batch_size))
+        if gamma is None:
+            q = weight_update(activations, amplitude, rate, batch_size, resolution)
+            ids = bundle_ids(q)
+        else:
+            factor = np.float32(rate) * np.float32(1.0 / batch_size)
+            ids = leader_ids(activations, factor, gamma)
         if conflict_rate(ids, labels) > own + 0.001:
             return (half_bits - 1) / 2
     return 14.0

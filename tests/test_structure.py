@@ -20,7 +20,7 @@ PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["arrays", "errors", "files", "provenance"],
     ["formats", "chance", "keeping", "early_steps", "replacing"],
-    ["identity", "readings"],
+    ["identity", "readings", "bits"],
     ["config"],
     ["data"],
     ["decisions"],
@@ -31,6 +31,7 @@ LAYERS = [
     ["bundles"],
     ["train"],
     ["measure"],
+    ["scan"],
     ["auditing"],
     ["surgery"],
     ["population"],

@@ -16,24 +16,18 @@ from jaxtyping import Int32, Integer, PyTree
 from cbundles import bundles
 from cbundles.arrays import Numbers
 from cbundles.auditing import choices, signing, weights
-from cbundles.auditing.batches import (
-    CutArrays,
-    batches_of,
-    checked_labels,
-    evenly_spread,
-    length_of,
-)
+from cbundles.auditing.batches import CutArrays, batches_of, checked_labels, length_of
 from cbundles.auditing.choices import Scan
 from cbundles.auditing.findings import Findings, Layer
-from cbundles.auditing.measuring import SCANNED_ROWS, Measuring, Setting
+from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import Call, subject_of
 from cbundles.auditing.report import Audit
 from cbundles.auditing.selection import chosen_sites
 from cbundles.auditing.signing import ROWS, SAMPLES, TOKENS
 from cbundles.auditing.tensors import as_array
 from cbundles.auditing.weights import GLOBAL
+from cbundles.bits import HIGHEST, SCANNED_ROWS
 from cbundles.bundles import Headroom
-from cbundles.bundles.headroom import HIGHEST
 from cbundles.bundles.result import MIN_NORMAL, checked_number, checked_whole
 from cbundles.errors import did_you_mean
 
@@ -105,7 +99,7 @@ def audit(
     batches = batches_of(inputs, samples, whole=setting.whole)
     tokens = signing.tokens_of(batches.first) if rows == TOKENS else None
     array = _labels_of_rows(array, tokens)
-    part = evenly_spread(samples, max(2, SCANNED_ROWS // (tokens or 1)))
+    part = bundles.evenly_spread(samples, max(2, SCANNED_ROWS // (tokens or 1)))
     batches.keep(part)
 
     largest = weights.largest_weights(subject.parameters)

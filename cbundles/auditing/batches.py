@@ -153,11 +153,6 @@ def checked_labels(
     return array.astype(np.int32), classes
 
 
-def evenly_spread(samples: int, count: int) -> Picked:
-    """So many samples, or all, evenly spread: also where they are sorted by class."""
-    return np.unique(np.linspace(0, samples - 1, min(count, samples)).round().astype(np.int64))
-
-
 def length_of(batch: PyTree) -> int:
     """How many samples are in a batch."""
     leaves = jax.tree.leaves(batch)

@@ -28,7 +28,6 @@ from cbundles.bundles.headroom import BITS
 from cbundles.observe import Site
 
 SALT = 0
-SCANNED_ROWS = 512  # at many learning rates: enough for a conflict rate
 OTHER_WEIGHT = {
     GLOBAL: (CONSUMER, "the largest weight of the layer that reads the activation"),
     CONSUMER: (GLOBAL, "the largest weight of the whole model"),

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from cbundles.auditing.findings import Findings
-from cbundles.bundles.headroom import HIGHEST
+from cbundles.bits import HIGHEST
 from cbundles.files import write_atomically
 
 NAMED_LAYERS = 30  # with more of them their names would not be legible

@@ -23,6 +23,7 @@ SAMPLES, TOKENS = "samples", "tokens"
 ROWS = (SAMPLES, TOKENS)
 EXACT = Scale.of(0.0, 1.0, 1)  # beside no weight at all, rows are equal when all numbers are
 SIGN_AT_ONE_SCALE = functools.partial(bundles.signature, equality=Equality())
+SIGN_AT_MANY_SCALES = functools.partial(bundles.signatures_of_scan, equality=Equality())
 
 
 class Signing(NamedTuple):
@@ -51,7 +52,7 @@ def sign_at_scales(
 ) -> UInt32[Array, "scales 4 rows"]:
     """The signatures of a value at several scales."""
     numbers = how.scales[site], how.keys, how.picked
-    return _signed(jnp.asarray(value), *numbers, sign=bundles.signatures_of_scan, rows=rows)
+    return _signed(jnp.asarray(value), *numbers, sign=SIGN_AT_MANY_SCALES, rows=rows)
 
 
 # Compiled, which inside a model's program means that layers of one shape are traced once.

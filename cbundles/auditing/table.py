@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from cbundles import bits
 from cbundles.auditing.findings import Findings, Layer
-from cbundles.bundles.headroom import HIGHEST, LOWEST
 
 HEADS = ("layer", "kind", "shape", "bundles", "H", "conflicts", "headroom", "")
 NAME_AT_LEAST = 12  # letters
@@ -43,18 +43,9 @@ def _cells(layer: Layer) -> tuple[str, ...]:
         str(layer.num_bundles),
         "-" if layer.entropy is None else f"{layer.entropy:.3f}",
         "-" if layer.conflict_rate is None else f"{layer.conflict_rate:.2g}",
-        _headroom(layer),
+        "" if layer.headroom is None else bits.in_short(layer.headroom.bits),
         "diverged" if layer.diverged else mark,
     )
-
-
-def _headroom(layer: Layer) -> str:
-    if layer.headroom is None:
-        return ""
-    bits = layer.headroom.bits
-    if bits >= HIGHEST:
-        return f">={HIGHEST:g}"
-    return f"<{LOWEST:g}" if bits < LOWEST else f"{bits:g}"
 
 
 def row_of(layer: Layer) -> dict[str, Any]:

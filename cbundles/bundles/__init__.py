@@ -7,12 +7,13 @@ above may tell them apart.
 computes their entropy, `result` and `headroom` are what users call.
 """
 
+from cbundles.bits import Headroom
 from cbundles.bundles.entropy import Layer, largest_entropy, partition, partition_layers
 from cbundles.bundles.equality import RULES, Equality, Scale, draw_keys, signature
 from cbundles.bundles.headroom import (
     NEGLIGIBLE,
-    Headroom,
     bits_of_headroom,
+    evenly_spread,
     headroom,
     scales_of_scan,
     signatures_of_scan,
@@ -32,6 +33,7 @@ __all__ = [
     "bits_of_headroom",
     "bundle_entropy",
     "draw_keys",
+    "evenly_spread",
     "headroom",
     "largest_entropy",
     "partition",

@@ -19,14 +19,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int32, Integer, UInt32
+from jaxtyping import Array, Bool, Float, Int32, Int64, Integer, UInt32
 
 from cbundles.arrays import Numbers
+from cbundles.bits import HIGHEST, LOWEST, STEP, Headroom
 from cbundles.bundles.entropy import Layer, partition_layers
 from cbundles.bundles.equality import Equality, Scale, draw_keys, signature
 from cbundles.bundles.result import (
@@ -40,43 +40,8 @@ from cbundles.bundles.result import (
     checked_whole,
 )
 
-LOWEST, HIGHEST, STEP = -10.0, 14.0, 0.5  # bits
 NEGLIGIBLE = 1e-3  # conflict rate: one pair of samples in a thousand
 BITS = np.arange(LOWEST, HIGHEST + STEP, STEP)
-
-
-@dataclass(frozen=True)
-class Headroom:
-    """How far a layer is from conflicting.
-
-    >>> print(Headroom(bits=5.0, learning_rate=1e-3))
-    conflicts below a learning rate of 3.1e-05: 5 bits of headroom
-    """
-
-    bits: float  # `HIGHEST`: so much or more; below `LOWEST`: less than that
-    learning_rate: float  # with which the network is trained
-
-    @property
-    def lowest_learning_rate(self) -> float:
-        """The lowest one that was tried before the layer conflicts."""
-        return self.learning_rate * 2.0**-self.bits
-
-    @property
-    def conflicting(self) -> bool:
-        """Whether it conflicts already."""
-        return self.bits < 0
-
-    def __str__(self) -> str:
-        if self.bits >= HIGHEST:
-            return f"{HIGHEST:g} bits of headroom or more"
-        if self.bits < LOWEST:
-            return f"conflicts already, by more than {-LOWEST:g} bits"
-        if self.conflicting:
-            return f"conflicts already, by {_bits(-self.bits)}"
-        return (
-            f"conflicts below a learning rate of {self.lowest_learning_rate:.2g}: "
-            f"{_bits(self.bits)} of headroom"
-        )
 
 
 def headroom(
@@ -126,14 +91,23 @@ def scales_of_scan(amplitude: float, learning_rate: float, batch_size: int) -> S
     return stacked
 
 
+def evenly_spread(samples: int, count: int) -> Int64[np.ndarray, " picked"]:
+    """Which of the samples are scanned: so many, or all, evenly spread, also where they are sorted
+    by class."""
+    return np.unique(np.linspace(0, samples - 1, min(count, samples)).round().astype(np.int64))
+
+
 def signatures_of_scan(
-    activations: Float[Array, "samples *features"], scales: Scale, keys: UInt32[Array, " keys"]
+    activations: Float[Array, "samples *features"],
+    scales: Scale,
+    keys: UInt32[Array, " keys"],
+    equality: Equality,
 ) -> UInt32[Array, "scales 4 samples"]:
-    """The signatures of a layer at several scales, which have a leading axis; jittable. As with
-    `signature`, rows may be given a batch at a time."""
+    """The signatures of a layer at several scales, which have a leading axis; jittable. Whether
+    rows may be given a batch at a time, `signature` says."""
 
     def at(scale: Scale) -> UInt32[Array, "4 samples"]:
-        return signature(activations, scale, keys, Equality())
+        return signature(activations, scale, keys, equality)
 
     return jax.lax.map(at, scales)
 
@@ -148,10 +122,6 @@ def bits_of_headroom(
     return float(BITS[int(np.argmax(conflicts))] - STEP)
 
 
-def _bits(number: float) -> str:
-    return "1 bit" if number == 1 else f"{number:g} bits"
-
-
 @functools.partial(jax.jit, static_argnums=4)
 def _scanned(
     activations: Float[Array, "samples *features"],
@@ -161,5 +131,5 @@ def _scanned(
     num_classes: int,
 ) -> Layer:
     """The bundles of one layer at all scales."""
-    signed = signatures_of_scan(jnp.asarray(activations), scales, keys)
+    signed = signatures_of_scan(jnp.asarray(activations), scales, keys, Equality())
     return partition_layers(signed, labels, num_classes)

@@ -1,4 +1,5 @@
-"""`cbundles measure`: other readings of networks that a run has kept; nothing is trained."""
+"""`cbundles measure`: other readings, and headroom, of networks that a run has kept; nothing is
+trained."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cbundles import readings
+from cbundles import bits, readings
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import (
     Options,
@@ -32,15 +33,17 @@ from cbundles.store import MEASURED, Store
 
 @dataclass(frozen=True)
 class Measure:
-    """Networks that were kept, and the readings that are wanted of them."""
+    """Networks that were kept, and what is wanted of them."""
 
     cells: tuple[Cell, ...]
     names: str  # of readings, in the form of `readings.canonical`
+    headroom: bool
     name: str  # of the run
 
     @classmethod
-    def of_run(cls, folder: Path, names: str) -> Measure:
-        """Raises InputError where no network was kept, and for a reading that one does not have."""
+    def of_run(cls, folder: Path, names: str, headroom: bool) -> Measure:
+        """Raises InputError where no network was kept, for a reading that one does not have, and
+        where nothing is wanted."""
         run = runs.read(folder)
         cells = [record.cell for record in run.records if isinstance(record, NetworkRecord)]
         kept = [cell for cell in cells if cell.kind == SWEEP and run.store.kept_epochs(cell.id)]
@@ -49,7 +52,12 @@ class Measure:
                 f"{folder}: no network was kept; train with cbundles sweep CONFIG.yaml "
                 f"--keep-weights 0,1,last --out {folder}"
             )
-        return cls(tuple(kept), _checked_names(names, kept), run.name)
+        checked = _checked_names(names, kept)
+        if checked == readings.NONE and not headroom:
+            raise InputError(
+                f"--readings {names}: name at least one, such as {readings.PAPER}, or --headroom"
+            )
+        return cls(tuple(kept), checked, headroom, run.name)
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print which networks would be measured, and the cost; measure nothing."""
@@ -99,28 +107,37 @@ class Measure:
     def _todo(
         self, store: Store, options: Options, fingerprints: dict[Images, str] | None
     ) -> list[Cell]:
-        """The cells of which some network has not been measured in some of these readings."""
+        """The cells of which something that is wanted has not been measured."""
         if options.fresh:
             return list(self.cells)
         todo = []
         for cell in self.cells:
             fingerprint = fingerprints[cell.data.images] if fingerprints else None
             record = _record_of_kept(store, cell, fingerprint)
-            if record is None or not _set_of(self.names) <= _set_of(record.readings):
+            if record is None or not self._is_known(record):
                 todo.append(cell)
         return todo
 
+    def _is_known(self, record: MeasuredRecord) -> bool:
+        headroom = record.history.headroom is not None or not self.headroom
+        return headroom and _set_of(self.names) <= _set_of(record.readings)
+
     def _study(self, cell: Cell, store: Store, facts: Facts) -> Study:
-        """What a worker is told. Readings that are known already are measured with the new ones: a
-        record holds all of them."""
+        """What a worker is told. What is known already is measured with what is new: a record holds
+        all of it."""
         record = _record_of_kept(store, cell, None)
         known = _set_of(record.readings) if record else set()
         wanted = readings.canonical(sorted(_set_of(self.names) | known))
-        probe = dataclasses.replace(cell.probe, readings=wanted)
-        once = planner.measuring_seconds(dataclasses.replace(cell, probe=probe), facts)
+        headroom = self.headroom or (record is not None and record.history.headroom is not None)
+        when = bits.ALL if headroom else bits.OFF
+        probe = dataclasses.replace(cell.probe, readings=wanted, headroom=when)
+        asking = dataclasses.replace(cell, probe=probe)
+        once = planner.measuring_seconds(asking, facts)
+        if headroom:
+            once += planner.headroom_seconds(asking, facts)
         networks = len(store.kept_epochs(cell.id))
         seconds = planner.compile_seconds(cell) + networks * once
-        return Study(cell, MEASURE, (("readings", wanted),), seconds)
+        return Study(cell, MEASURE, (("readings", wanted), ("headroom", headroom)), seconds)
 
 
 def _checked_names(names: str, cells: list[Cell]) -> str:
@@ -129,7 +146,7 @@ def _checked_names(names: str, cells: list[Cell]) -> str:
     except ValueError as error:
         raise InputError(f"--readings {names}: {error}") from None
     if canonical == readings.NONE:
-        raise InputError(f"--readings {names}: name at least one, such as {readings.PAPER}")
+        return canonical
     for cell in cells:
         impossible = readings.why_impossible(canonical, cell.model.family, cell.probe.equality)
         if impossible is not None:

@@ -17,11 +17,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cbundles import early_steps, identity, readings
+from cbundles import bits, early_steps, identity, readings
 from cbundles.config.schema import (
     FOLDER_PREFIX,
     PAPER_BLOCKS,
     SECTIONS,
+    SMALLEST,
     Cell,
     own_pipeline,
     parse_blocks,
@@ -179,6 +180,7 @@ def valid_cell(sections: dict[str, Section], origins: Origins) -> Cell:
     _settle_model(sections["model"], origins)
     _check_what_only_sweeps_measure(sections, origins)
     _check_readings(sections, origins)
+    _check_headroom(sections, origins)
     _leave_out_what_has_no_effect(sections)
     _settle_edits(sections, origins)
     made = {
@@ -216,7 +218,8 @@ def _check_images(data: Section, origins: Origins) -> None:
 
 
 def _check_what_only_sweeps_measure(sections: dict[str, Section], origins: Origins) -> None:
-    """Refuse further readings and early steps where the depth changes: nobody would take them."""
+    """Refuse further readings, early steps and headroom where the depth changes: nobody would take
+    them."""
     probe = sections["probe"]
     if sections["growth"]["arm"] == "none" and sections["tuning"]["arm"] == "none":
         return
@@ -226,6 +229,9 @@ def _check_what_only_sweeps_measure(sections: dict[str, Section], origins: Origi
     if probe["steps"] != early_steps.NONE:
         problem = "networks that change their depth are measured after epochs; nearest valid: none"
         raise origins.error("probe.steps", probe["steps"], problem)
+    if probe["headroom"] != bits.OFF:
+        problem = f"is not measured while networks change their depth; nearest valid: {bits.OFF}"
+        raise origins.error("probe.headroom", probe["headroom"], problem)
 
 
 def _check_readings(sections: dict[str, Section], origins: Origins) -> None:
@@ -236,6 +242,14 @@ def _check_readings(sections: dict[str, Section], origins: Origins) -> None:
     impossible = readings.why_impossible(names, sections["model"]["family"], probe["equality"])
     if impossible is not None:
         raise origins.error("probe.readings", names, impossible)
+
+
+def _check_headroom(sections: dict[str, Section], origins: Origins) -> None:
+    """Also the lowest learning rate at which layers are looked at has to be a number."""
+    rate, lowest = sections["training"]["learning_rate"], SMALLEST * 2**bits.HIGHEST
+    if sections["probe"]["headroom"] != bits.OFF and rate < lowest:
+        problem = f"probe.headroom looks {bits.HIGHEST:g} bits below it; nearest valid: {lowest}"
+        raise origins.error("training.learning_rate", rate, problem)
 
 
 def _settle_model(model: Section, origins: Origins) -> None:

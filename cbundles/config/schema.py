@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cbundles import early_steps, identity, readings
+from cbundles import bits, early_steps, identity, readings
 from cbundles.readings import Reading
 
 DATASETS = ("mnist_mini", "spirals", "mnist", "cifar10", "svhn_cropped", "imagenette")
@@ -230,6 +230,13 @@ class Probe:
         set_of=early_steps.canonical,
         why="measured after these steps of the first epoch, too, as [50, 150, 500]: conflicts show "
         "early, and an epoch may take hours; a list is a set here, no axis",
+    )
+    headroom: str = setting(
+        bits.OFF,
+        choices=bits.CHOICES,
+        why="how far each layer is from conflicting, in bits of the learning rate, after the last "
+        "epoch or after all; off, because the paper does not ask it and one look takes longer "
+        "than measuring the bundles of an epoch",
     )
 
     def count(self, available: int) -> int:

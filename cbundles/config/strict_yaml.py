@@ -2,7 +2,7 @@
 
 PyYAML knows YAML 1.1, in which ``012`` is ten and ``1:30`` is ninety: both are refused, since YAML
 1.2, and whoever typed them, read something else. So are a key that is given twice, and data that
-contain themselves or grow out of bounds by aliases.
+contain themselves or grow out of bounds by aliases. ``off`` is a word, as in YAML 1.2.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ LONGEST_FILE = 10_000_000  # characters
 DEEPEST = 20  # lists and mappings inside one another; a configuration has four
 MOST_VALUES = 1_000_000  # an axis of the largest grid has a tenth
 OCTAL = re.compile(r"[-+]?0[0-9_]+")
+BOOLEAN = "tag:yaml.org,2002:bool"
+TRUE_OR_FALSE = re.compile(r"(true|True|TRUE|false|False|FALSE)$")
 
 
 def text_of(path: Path) -> str:
@@ -115,6 +117,13 @@ class _StrictLoader(yaml.SafeLoader):
         _refuse_base_60(self.construct_scalar(node), node)
         return super().construct_yaml_float(node)
 
+
+# PyYAML takes yes, no, on and off for booleans, too, of which `off` is the value of a setting.
+_StrictLoader.yaml_implicit_resolvers = {
+    letter: [(tag, pattern) for tag, pattern in resolvers if tag != BOOLEAN]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_StrictLoader.add_implicit_resolver(BOOLEAN, TRUE_OR_FALSE, list("tTfF"))
 
 # PyYAML finds constructors by tag, not by their names.
 _StrictLoader.add_constructor("tag:yaml.org,2002:int", _StrictLoader.construct_yaml_int)

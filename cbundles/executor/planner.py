@@ -7,15 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from cbundles import bits
 from cbundles.config import GROW, INSERTING, SWEEP, TUNE, Cell, Images
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.decisions import edits
 from cbundles.networks.shape import ConvShape, shape_of
+from cbundles.readings import BATCH
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
 # of a 2.4 GHz server processor, batches of 64 (see docs/measurements.md).
@@ -25,6 +28,9 @@ FLOPS_PER_SECOND = 2.8e10
 MEASURE_FLOPS_PER_SECOND = 6.0e10
 SECONDS_PER_LAYER_MEASURED = 2.0e-4  # of 2048 samples; scripts/bench_metric.py
 SECONDS_PER_PAIR_COMPARED = 1.2e-8  # gamma rule, all samples distinct
+# Looking for headroom: sorting one layer at all learning rates, and signing a number of it at each.
+SECONDS_PER_LAYER_SCANNED = 1.2e-3
+SECONDS_PER_NUMBER_SCANNED = 6.0e-10
 COMPILE_SECONDS = 3.0
 # Convolutions on one core: a layer costs a + flops / rate, too.
 CONV_LAYER_OVERHEAD = 1.2e-3
@@ -184,12 +190,39 @@ def training_seconds(cell: Cell, facts: Facts) -> float:
     if isinstance(shape, ConvShape):
         step = depth * CONV_LAYER_OVERHEAD + 3 * batch * forward / CONV_FLOPS_PER_SECOND
     training = cell.training.epochs * (facts.train // batch * step)
-    return training + _measurements(cell) * measuring_seconds(cell, facts)
+    measuring = _measurements(cell) * measuring_seconds(cell, facts)
+    if cell.probe.headroom != bits.OFF:
+        measuring += _scans(cell) * headroom_seconds(cell, facts)
+    return training + measuring
 
 
 def _measurements(cell: Cell) -> int:
     """How often a network of a sweep is measured."""
     return 1 + len(cell.early_steps) + cell.training.epochs
+
+
+def _scans(cell: Cell) -> int:
+    """After how many of its epochs, the one of the initial weights included, a network of a sweep
+    is looked at for headroom."""
+    return {bits.OFF: 0, bits.LAST: 1, bits.ALL: 1 + cell.training.epochs}[cell.probe.headroom]
+
+
+def headroom_seconds(cell: Cell, facts: Facts) -> float:
+    """Predicted seconds of one CPU core for finding the headroom of all layers once: all of the
+    probe set where it is normalised by its own statistics, and a part of it otherwise."""
+    shape, samples = shape_of(cell.model, facts), cell.probe.count(facts.train)
+    scanned = min(samples, bits.SCANNED_ROWS)
+    if isinstance(shape, ConvShape):
+        numbers = sum(math.prod(place) for place in shape.places)
+        passing = samples if cell.own_reading.batch_norm == BATCH else scanned
+    else:
+        numbers, passing = shape.depth * shape.width, scanned
+    seconds = passing * shape.flops / MEASURE_FLOPS_PER_SECOND
+    seconds += shape.layers * SECONDS_PER_LAYER_SCANNED * scanned / bits.SCANNED_ROWS
+    seconds += bits.SCALES * scanned * numbers * SECONDS_PER_NUMBER_SCANNED
+    if cell.probe.equality == "gamma":
+        seconds += bits.SCALES * shape.layers * SECONDS_PER_PAIR_COMPARED * scanned**2
+    return seconds
 
 
 def measuring_seconds(cell: Cell, facts: Facts) -> float:
@@ -250,6 +283,10 @@ def worker_bytes(population: PopulationJob, facts: Facts) -> int:
     readings = 1 + len(cell.further_readings)
     layers = readings * sum(c.model.depth for c in population.cells)
     measuring = 2 * SIGNATURE_BYTES * samples * layers + PARTITION_BYTES * samples
+    if cell.probe.headroom != bits.OFF:  # which takes one network after the other
+        scanned = bits.SCALES * min(samples, bits.SCANNED_ROWS)
+        deepest = max(c.model.depth for c in population.cells)
+        measuring = max(measuring, 2 * SIGNATURE_BYTES * scanned * deepest)
     networks = sum(8 * shape_of(c.model, facts).bytes for c in population.cells)
     return 400_000_000 + images + measuring + networks
 
@@ -257,7 +294,8 @@ def worker_bytes(population: PopulationJob, facts: Facts) -> int:
 def record_bytes(cell: Cell) -> int:
     """Predicted bytes of a cell's record and of its rows in the tables."""
     readings = 1 + len(cell.further_readings)
-    return _measurements(cell) * readings * cell.model.depth * (18 + 33) + 2000
+    layers = _measurements(cell) * readings * cell.model.depth * (18 + 33)
+    return layers + _scans(cell) * cell.model.depth * 9 + 2000
 
 
 def checkpoint_bytes(cell: Cell, facts: Facts) -> int:

@@ -224,7 +224,8 @@ def _measure(context: Context, job: Job, task: dict[str, Any]) -> None:
     }
     networks = store.network_digests(cell.id)
     origin = context.origin(fingerprint)
-    record = remeasure.remeasure(cell, kept, data, task["readings"], networks, origin)
+    wanted = task["readings"], task["headroom"]
+    record = remeasure.remeasure(cell, kept, data, *wanted, networks, origin)
     store.finish(record, MEASURED)
     jax.clear_caches()
 

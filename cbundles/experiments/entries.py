@@ -10,6 +10,9 @@ scaled_branch_*   of a ResNet H and conflict rate of the branches before the ski
                   scaled, see `watched.branch_scale`
 step              of an entry within the first epoch: after which step
 readings          what further readings say, by their names: entropy, conflict_rate, num_bundles
+headroom          where the cell asks for it, of an entry after an epoch: of every layer or block,
+                  bits, None where an activation is not finite; None after an epoch in which it was
+                  not measured
 """
 
 from __future__ import annotations
@@ -19,8 +22,9 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
-from cbundles import measure
+from cbundles import bits, measure
 from cbundles.arrays import Numbers
 from cbundles.config import Cell
 from cbundles.networks.shape import FcShape, Shape
@@ -67,6 +71,15 @@ def _numbers_of_member(
     }
 
 
+def headroom_of_member(
+    found: Float[np.ndarray, " layers"], entry: dict[str, Any]
+) -> list[float | None]:
+    """The headroom of a member's layers, perhaps padded, of which this is the entry."""
+    sound = [entropy is not None for entropy in entry["entropy"]]
+    own = found[: len(sound)].tolist()
+    return [number if finite else None for number, finite in zip(own, sound, strict=True)]
+
+
 def check(entry: dict[str, Any], cell: Cell, shape: Shape) -> None:
     """ValueError unless it is one of this cell, as `entry_of_member` makes it: whatever stands in
     it ends in a record."""
@@ -81,6 +94,7 @@ def check(entry: dict[str, Any], cell: Cell, shape: Shape) -> None:
     for name, numbers in by_reading.items():
         pooled = 1 if asked[name].last == POOLED else 0
         _check_numbers(numbers, shape.layers + pooled)
+    _check_headroom(entry, cell, shape.layers)
 
 
 def _check_numbers(numbers: Any, count: int) -> None:
@@ -91,6 +105,18 @@ def _check_numbers(numbers: Any, count: int) -> None:
     for name in ("entropy", "conflict_rate", "num_bundles"):
         if len(numbers[name]) != count:
             raise ValueError(f"it holds {len(numbers[name])} numbers of {count} layers")
+
+
+def _check_headroom(entry: dict[str, Any], cell: Cell, layers: int) -> None:
+    asked = cell.probe.headroom != bits.OFF and "step" not in entry
+    if asked != ("headroom" in entry):
+        raise ValueError(f"headroom is {'missing' if asked else 'not asked for'}")
+    found = entry.get("headroom")
+    if found is None:
+        return
+    require_numbers(found, or_none=True)
+    if len(found) != layers or not all(one is None or bits.can_be(one) for one in found):
+        raise ValueError(f"it holds {found} where the headroom of {layers} layers belongs")
 
 
 def require_numbers(values: Iterable[Any], *, or_none: bool = False, finite: bool = True) -> None:

@@ -1,7 +1,8 @@
 """Measure networks that were kept, without training them again: other readings of the same weights.
 
 What is found has the form of a record's history, one entry for each epoch of which a network is
-there, so it stands beside what the training found. The run's own reading is measured once more.
+there, so it stands beside what the training found. The run's own reading is measured once more, and
+how far its layers are from conflicting where that is asked for.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cbundles import measure
-from cbundles.bundles import Scale, largest_entropy
+from cbundles import bits, measure, scan
+from cbundles.bundles import Scale, largest_entropy, scales_of_scan
 from cbundles.config import Cell
 from cbundles.data.device import DeviceData
 from cbundles.experiments import entries
@@ -30,6 +31,7 @@ def remeasure(
     kept: Mapping[str, Saved],
     data: DeviceData,
     readings: str,
+    headroom: bool,
     networks: dict[str, str],
     origin: Origin,
 ) -> MeasuredRecord:
@@ -37,9 +39,12 @@ def remeasure(
 
     kept: by the epoch after which each was kept, see `keeping`
     readings: in the form of `readings.canonical`
+    headroom: whether it is wanted, too
     networks: what identifies each, by its epoch
     """
-    asking = dataclasses.replace(cell, probe=dataclasses.replace(cell.probe, readings=readings))
+    when = bits.ALL if headroom else bits.OFF
+    probe = dataclasses.replace(cell.probe, readings=readings, headroom=when)
+    asking = dataclasses.replace(cell, probe=probe)
     measured = [_entry(asking, saved, data) for saved in kept.values()]
     return MeasuredRecord(
         id=cell.id,
@@ -70,4 +75,15 @@ def _entry(cell: Cell, saved: Saved, data: DeviceData) -> dict[str, Any]:
     program = measure.signatures_program(shape, measurement)
     scale = Scale.of(0.0, training.learning_rate, training.batch_size)
     measured = measure.layers(program, shape, population_of_one, data.probe, scale, measurement)
-    return entries.entry_of_member(accuracy[0], measured, 0, shape, loss=None)
+    entry = entries.entry_of_member(accuracy[0], measured, 0, shape, loss=None)
+    if cell.probe.headroom == bits.OFF:
+        return entry
+    scanned = scan.headroom(
+        scan.signatures_program(shape, measurement),
+        shape,
+        population_of_one,
+        data.probe,
+        scales_of_scan(0.0, training.learning_rate, training.batch_size),
+        scan.conflict_rate_of_inputs(data.probe, shape, measurement),
+    )
+    return {**entry, "headroom": entries.headroom_of_member(scanned[0], entry)}

@@ -1,5 +1,6 @@
 """Sweeps (paper, sec. 3.3): train networks of a grid, measure every layer after every epoch, and
-after steps of the first one where these are asked for (`early_steps`)."""
+after steps of the first one where these are asked for (`early_steps`); and say how far each layer
+is from conflicting, where that is asked for (`bits`)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from cbundles import measure
+from cbundles import bits, measure
 from cbundles.bundles import largest_entropy
 from cbundles.config import Cell
 from cbundles.data.dataset import Facts
@@ -93,8 +94,6 @@ def _measure(state: RunState[Observed]) -> None:
     accuracy = population.accuracy()
     compiled, started = population.compile_seconds, perf_counter()
     measured = population.measured()
-    spent = perf_counter() - started - (population.compile_seconds - compiled)
-    state.probe_seconds.append(round(spent, 4))
     for number, member in enumerate(state.members):
         shape = population.shape_of(number)
         entry = entries.entry_of_member(accuracy[number], measured, number, shape, losses[number])
@@ -102,6 +101,25 @@ def _measure(state: RunState[Observed]) -> None:
             member.first_epoch.append({"step": step, **entry})
         else:
             member.history.append(entry)
+    if not step:
+        _add_headroom(state)
+    spent = perf_counter() - started - (population.compile_seconds - compiled)
+    state.probe_seconds.append(round(spent, 4))
+
+
+def _add_headroom(state: RunState[Observed]) -> None:
+    """Add to the entries of an epoch how far layers are from conflicting, where that is asked for.
+    Whether an epoch was the last one, what has just been measured may decide."""
+    population = state.population
+    when = population.cells[0].probe.headroom
+    if when == bits.OFF:
+        return
+    found = population.headroom() if when == bits.ALL or _is_over(state) else None
+    for number, member in enumerate(state.members):
+        entry = member.history[-1]
+        entry["headroom"] = (
+            None if found is None else entries.headroom_of_member(found[number], entry)
+        )
 
 
 def conflicts(entry: dict[str, Any]) -> bool:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from cbundles import bits
 from cbundles.config import GROW, SWEEP, TUNE
 from cbundles.records.columns import Columns, Layers, Number
 from cbundles.records.origin import NetworkRecord
@@ -50,6 +51,8 @@ class SweepHistory(Layers, kw_only=True, frozen=True):
     scaled_branch_conflict_rate: likewise
     branch_entropy: H of the branches as they are, which the first version measured
     readings: what further readings say, by their names
+    headroom: of every layer, bits, see `bits`: a list for each measurement with which it was looked
+        for, None for the others; None in a list where a layer was not finite
     """
 
     test_accuracy: list[float]
@@ -58,12 +61,20 @@ class SweepHistory(Layers, kw_only=True, frozen=True):
     scaled_branch_conflict_rate: list[list[Number]] | None = None
     branch_entropy: list[list[Number]] | None = None
     readings: dict[str, Layers] = msgspec.field(default_factory=dict)
+    headroom: list[list[Number] | None] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, layers in self.readings.items():
             if len(layers) != len(self):
                 raise ValueError(f"the reading {name} has {len(layers)} values, not {len(self)}")
+        for number, measurement in enumerate(self.headroom or ()):
+            for place, found in enumerate(measurement or ()):
+                if found is not None and not bits.can_be(found):
+                    raise ValueError(
+                        f"headroom[{number}][{place}] is {found:g}: half bits from "
+                        f"{bits.LOWEST - bits.STEP:g} to {bits.HIGHEST:g}"
+                    )
 
     def reading(self, name: str) -> Layers:
         """What one reading says of every layer; `OWN_READING`: the run's own."""
@@ -86,7 +97,7 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     history: what was measured
     first_epoch: what was measured within the first epoch; None where nothing was
     seconds: until each measurement from the one before, shared among the population
-    probe_seconds: of these, for measuring bundles; none where this was not told apart
+    probe_seconds: of these, for measuring bundles and headroom; none where this was not told apart
     latency_seconds: of a VGG or ResNet that was trained alone and to the end, for one batch
     """
 

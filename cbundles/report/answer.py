@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median_low
 
+from cbundles.bits import HIGHEST, Headroom, in_short
 from cbundles.config import layers_of_block
 from cbundles.records import SweepRecord
 from cbundles.report import select
-from cbundles.report.summary import CLEAR_RATE, first_above
+from cbundles.report.summary import CLEAR_RATE, first_above, least_headroom
 from cbundles.report.words import counted, lowest_to_highest
 
 CHANCE_MARGIN = 0.02  # no better than so much above the share of one of equally large classes
@@ -148,6 +149,7 @@ def _answer(name: str, records: Sequence[SweepRecord]) -> Answer:
         (
             f"{_deepest(deepest)}, trained: {_where(trained, deepest)}",
             f"{_deepest(deepest)}, after epoch 1: {_where(early, deepest)}",
+            *(f"{_deepest(deepest)}, trained: {each}" for each in _headroom_told(deepest)),
             _accuracies(records),
         ),
     )
@@ -211,6 +213,25 @@ def _where(found: Places, networks: Sequence[SweepRecord]) -> str:
     if found.clear is not None and pairs and pairs != conflicting:
         text += f"; H > 0 from {_layer(median_low(pairs), family)} on in {len(pairs)}"
     return f"{text}; {diverged} diverged" if diverged else text
+
+
+def _headroom_told(networks: Sequence[SweepRecord]) -> list[str]:
+    """How far trained networks are from conflicting: of the one in the middle the layer that is
+    nearest to it. Nothing where that was not measured."""
+    found = sorted(
+        least for record in networks if (least := least_headroom(record.history, -1)) is not None
+    )
+    if not found:
+        return []
+    middle = found[(len(found) - 1) // 2]
+    headroom = Headroom(middle.bits, networks[0].cell.training.learning_rate)
+    if middle.bits >= HIGHEST:
+        return [f"every layer has {headroom}"]
+    told = f"{_layer(middle.place, networks[0].family)} {headroom}, the least of all layers"
+    if len(found) > 1:
+        ends = dict.fromkeys(in_short(least.bits) for least in (found[0], found[-1]))
+        told += f" ({' to '.join(ends)} in {counted(len(found), 'network')})"
+    return [told]
 
 
 def _layer(place: float, family: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cbundles.records import OWN_READING, MeasuredRecord
 from cbundles.report.runs import Run
+from cbundles.report.summary import least_headroom
 from cbundles.report.sweep_tables import measured_rows
 from cbundles.report.table import Column, Row, Table, distinct_keys, formatted
 
@@ -11,24 +12,26 @@ from cbundles.report.table import Column, Row, Table, distinct_keys, formatted
 def write_readings(run: Run) -> Table:
     """Write the table of a run's kept networks, when some were measured again; returns that of
     their last layers, which people look at first."""
-    layers = [row for record in run.measured for row in _kept_layer_rows(record)]
+    known = any(record.history.headroom is not None for record in run.measured)
+    layers = [row for record in run.measured for row in _kept_layer_rows(record, known)]
     if layers:
         Table(layers).write_csv(run.store.folder / "readings.csv")
     rows = [row for record in run.measured for row in _network_rows(record)]
     return Table(rows, [_column(key) for key in distinct_keys(rows) if key != "cell"])
 
 
-def _kept_layer_rows(record: MeasuredRecord) -> list[Row]:
+def _kept_layer_rows(record: MeasuredRecord, with_headroom: bool) -> list[Row]:
     """One row for each reading of each layer, or block, of each network that was kept."""
     rows = []
     for evaluation, epoch in enumerate(record.epochs_trained):
-        rows += measured_rows(record, record.history, evaluation, {"epoch": epoch})
+        when = {"epoch": epoch}
+        rows += measured_rows(record, record.history, evaluation, when, with_headroom)
     return rows
 
 
 def _network_rows(record: MeasuredRecord) -> list[Row]:
     """One row for each network that was kept: H^L and conflict rate of the last layer in each
-    reading."""
+    reading, and the least headroom of all layers where it was measured."""
     rows = []
     for evaluation, epoch in enumerate(record.epochs_trained):
         row: Row = {
@@ -43,6 +46,9 @@ def _network_rows(record: MeasuredRecord) -> list[Row]:
             layers = record.history.reading(reading)
             row[f"H^L {reading}"] = layers.entropy[evaluation][-1]
             row[f"c^L {reading}"] = layers.conflict_rate[evaluation][-1]
+        if record.history.headroom is not None:
+            least = least_headroom(record.history, evaluation)
+            row["least_headroom"] = None if least is None else least.bits
         rows.append(row)
     return rows
 
@@ -55,4 +61,6 @@ def _column(key: str) -> Column:
         show = formatted(key, "{:.3f}")
     elif key.startswith("c^L"):
         show = formatted(key, "{:.2g}")
+    elif key == "least_headroom":
+        show = formatted(key, "{:g} bits")
     return Column(key, key.replace("_", " "), show, to_the_right=True)

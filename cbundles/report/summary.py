@@ -13,12 +13,12 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from statistics import fmean, median
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from cbundles.config import FOLDER_PREFIX, SECTIONS, layers_of_block
-from cbundles.records import NetworkRecord, Number, Record, SweepRecord
+from cbundles.records import NetworkRecord, Number, Record, SweepHistory, SweepRecord
 from cbundles.report import select
 from cbundles.report.words import lowest_to_highest
 
@@ -33,7 +33,8 @@ def _settings_by_column() -> dict[str, str]:
         for section in ("data", "training", "probe")
         for field in dataclasses.fields(SECTIONS[section])
     ]
-    further = ("probe.readings", "probe.steps")  # what they ask for has columns of its own
+    # What these ask for has columns of its own.
+    further = ("probe.readings", "probe.steps", "probe.headroom")
     for path in ("data.name", "training.epochs", "training.seed", *further):
         paths.remove(path)
     return {select.label_of(path): path for path in (*paths, "model.block")}
@@ -52,8 +53,10 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
     first_conflicting_layer: with H > 0 after epoch 1; first_clear_layer: with a conflict rate above
     `CLEAR_RATE` then, and first_clear_layer_last: after the last epoch. Columns
     with a name in brackets say the same of the last layer in that further reading; those with a
-    step in brackets what was measured after that step of the first epoch. A diverged network (NaN
-    or infinity in a measured layer) has no entropy from there on.
+    step in brackets what was measured after that step of the first epoch. headroom_last: the least
+    of all layers after the last epoch, in bits, and headroom_layer_last which layer has it; where
+    that was measured. A diverged network (NaN or infinity in a measured layer) has no entropy from
+    there on.
     """
     history = record.history
     initial, *entropies = history.last("entropy")
@@ -89,6 +92,7 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
         "seconds_compiling": record.compile_seconds,
         **_further_readings(record),
         **_early_steps(record),
+        **_headroom_columns(record),
     }
 
 
@@ -160,6 +164,37 @@ def _early_steps(record: SweepRecord) -> dict[str, float | None]:
         columns[f"bundle_entropy[step {step}]"] = early.entropy[evaluation][-1]
         columns[f"conflict_rate[step {step}]"] = early.conflict_rate[evaluation][-1]
     return columns
+
+
+def _headroom_columns(record: SweepRecord) -> dict[str, float | None]:
+    """How far the network is from conflicting, where it was asked for."""
+    if record.history.headroom is None:
+        return {}
+    least = least_headroom(record.history, -1)
+    if least is None:
+        return {"headroom_last": None, "headroom_layer_last": None}
+    layer = _layer_at(least.place, record.family)
+    return {"headroom_last": least.bits, "headroom_layer_last": layer}
+
+
+class Least(NamedTuple):
+    """The least headroom of all layers.
+
+    bits: how much that is
+    place: the first layer, or block of a VGG or ResNet, that has no more, counted from 1
+    """
+
+    bits: float
+    place: int
+
+
+def least_headroom(history: SweepHistory, evaluation: int) -> Least | None:
+    """After an evaluation; None where it was not measured, or a layer was not finite."""
+    measured = history.headroom[evaluation] if history.headroom else None
+    known = [found for found in measured or () if found is not None]
+    if measured is None or len(known) < len(measured):
+        return None
+    return Least(min(known), known.index(min(known)) + 1)
 
 
 def _first_conflict(record: SweepRecord) -> dict[str, int | None]:

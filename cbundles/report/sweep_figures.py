@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cbundles.records import SweepRecord
 from cbundles.report import drawing, select, summary, sweep_tables
 from cbundles.report.drawing import Panels, Picture
+from cbundles.report.headroom_figures import headroom_profiles
 from cbundles.report.statistics import finite, spearman
 from cbundles.report.table import Row
 from cbundles.report.words import counted
@@ -32,13 +33,15 @@ def draw_sweep(records: Sequence[SweepRecord], folder: Path) -> list[Path]:
 def _pictures_of(group: select.Group[SweepRecord]) -> list[Picture]:
     records = group.records
     caption = "; ".join(filter(None, (_caption_of(records), group.name)))
+    further = headroom_profiles(records, caption)
     if records[0].family != "fc":
-        return [accuracy_and_entropy_by_depth(records, caption)]
+        return [accuracy_and_entropy_by_depth(records, caption), *further]
     return [
         accuracy_map(records, caption),
         entropy_maps(records, caption),
         entropy_profiles(records, caption),
         accuracy_against_entropy(records, caption),
+        *further,
     ]
 
 

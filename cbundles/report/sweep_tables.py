@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from cbundles import bits
 from cbundles.config import layers_of_block
-from cbundles.records import OWN_READING, MeasuredRecord, SweepHistory, SweepRecord
+from cbundles.records import OWN_READING, MeasuredRecord, Number, SweepHistory, SweepRecord
 from cbundles.report import summary
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
 
@@ -19,6 +20,8 @@ def network_table(rows: Sequence[Row], narrow: bool = False) -> Table:
     columns += [_further_column(key) for key in distinct_keys(rows) if _is_further(key)]
     if all(row["conflict_rate"] is None for row in rows):  # written before there were rates
         columns = [column for column in columns if column not in ONLY_WITH_RATES]
+    if not any("headroom_last" in row for row in rows):
+        columns = [column for column in columns if column not in ONLY_WITH_HEADROOM]
     if narrow:
         columns = [column for column in columns if column not in SIZE_AND_TIME]
     families = {row["model"] for row in rows}
@@ -72,16 +75,24 @@ def _show_first_block(row: Row) -> str:
     return f"{block} (layers {first} and {second})"
 
 
+def _show_headroom(row: Row) -> str:
+    found = row.get("headroom_last")
+    return MISSING if found is None else bits.in_short(found)
+
+
 QUANTITIES = {"bundle_entropy": "H^L", "conflict_rate": "conflict rate"}
 # Whatever says how a network is, says it after the last epoch; means stand in table.csv.
 RATE_LAST = _number(
     "conflict_rate_last", "conflict rate, last epoch", formatted("conflict_rate_last", "{:.2g}")
 )
+HEADROOM_LAST = _number("headroom_last", "headroom [bits], last epoch", _show_headroom)
+HEADROOM_LAYER = _number("headroom_layer_last", "least in layer")
 CLEAR_FIRST = _number("first_clear_layer", "conflicts from layer, epoch 1")
 CLEAR_LAST = _number("first_clear_layer_last", "conflicts from layer, last epoch")
 FIRST_LAYER = _number("first_conflicting_layer", "H > 0 from layer, epoch 1")
 FIRST_BLOCK = _number("first_conflicting_block", "H > 0 from block, epoch 1", _show_first_block)
 ONLY_WITH_RATES = (RATE_LAST, CLEAR_FIRST, CLEAR_LAST)
+ONLY_WITH_HEADROOM = (HEADROOM_LAST, HEADROOM_LAYER)
 SIZE_AND_TIME = (
     _number("parameters", "parameters", formatted("parameters", "{:,}")),
     _number("seconds_per_epoch", "s/epoch", formatted("seconds_per_epoch", "{:.2f}")),
@@ -97,6 +108,8 @@ USUAL_COLUMNS = [
     ),
     _number("bundle_entropy_last", "H^L, last epoch", _show_entropy),
     RATE_LAST,
+    HEADROOM_LAST,
+    HEADROOM_LAYER,
     CLEAR_LAST,
     CLEAR_FIRST,
     FIRST_LAYER,
@@ -111,26 +124,33 @@ def network_page(name: str, rows: Sequence[Row], notes: Sequence[str], answer: s
     return f"# {name}\n\n{answer}\n{network_table(rows).markdown()}\n{made}"
 
 
-def layer_rows(record: SweepRecord, with_steps: bool = False) -> list[Row]:
+def layer_rows(
+    record: SweepRecord, with_steps: bool = False, with_headroom: bool = False
+) -> list[Row]:
     """One row for each measurement of each layer in each reading; epoch 0 is the initial network.
     Of a VGG or ResNet the outputs of blocks are measured: there a row names a block and the layers
-    in it. with_steps: also those within the first epoch, which have a step and no epoch."""
+    in it. with_steps: also those within the first epoch, which have a step and no epoch.
+    with_headroom: in a column of its own, which only the own reading fills."""
     rows = []
     for epoch in range(len(record.history)):
         when = {"epoch": epoch, "step": None} if with_steps else {"epoch": epoch}
-        rows += measured_rows(record, record.history, epoch, when)
+        rows += measured_rows(record, record.history, epoch, when, with_headroom)
     if with_steps and record.first_epoch is not None:
         for evaluation, step in enumerate(record.first_epoch.step):
             when = {"epoch": None, "step": step}
-            rows += measured_rows(record, record.first_epoch, evaluation, when)
+            rows += measured_rows(record, record.first_epoch, evaluation, when, with_headroom)
     return rows
 
 
 def measured_rows(
-    record: SweepRecord | MeasuredRecord, history: SweepHistory, evaluation: int, when: Row
+    record: SweepRecord | MeasuredRecord,
+    history: SweepHistory,
+    evaluation: int,
+    when: Row,
+    with_headroom: bool = False,
 ) -> list[Row]:
     """What one measurement of a network says of each of its layers. when: the columns that tell
-    when it was made."""
+    when it was made. with_headroom: see `layer_rows`."""
     network = {
         "cell": record.id,
         "width": record.width,
@@ -140,6 +160,7 @@ def measured_rows(
     }
     rows, family = [], record.family
     blocks = len(history.entropy[evaluation])
+    headroom = _headroom_by_layer(history, evaluation)
     for reading in (OWN_READING, *history.readings):
         layers = history.reading(reading)
         measured = [getattr(layers, quantity)[evaluation] for quantity in MEASURED]
@@ -151,8 +172,16 @@ def measured_rows(
                 **(POOLED_FEATURES if pooled else _layer_or_block(family, place)),
                 **dict(zip(MEASURED, values, strict=True)),
             }
+            if with_headroom:
+                row["headroom"] = headroom[place - 1] if reading == OWN_READING else None
             rows.append(row)
     return rows
+
+
+def _headroom_by_layer(history: SweepHistory, evaluation: int) -> list[Number]:
+    """None for each layer where it was not measured."""
+    measured = history.headroom[evaluation] if history.headroom else None
+    return [None] * len(history.entropy[evaluation]) if measured is None else measured
 
 
 MEASURED = ("entropy", "conflict_rate", "num_bundles")

@@ -65,5 +65,6 @@ def _write_networks(run: Run) -> None:
     page = sweep_tables.network_page(name, rows, notes, answer.page(run.sweeps))
     write_atomically(folder / "table.md", page)
     with_steps = any(record.first_epoch is not None for record in run.sweeps)
-    layers = (sweep_tables.layer_rows(record, with_steps) for record in run.sweeps)
+    with_headroom = any(record.history.headroom is not None for record in run.sweeps)
+    layers = (sweep_tables.layer_rows(record, with_steps, with_headroom) for record in run.sweeps)
     write_long_csv(folder / "layers.csv", layers)
