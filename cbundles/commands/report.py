@@ -6,6 +6,7 @@ import multiprocessing
 from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -15,6 +16,9 @@ from cbundles.report import claims, claims_table, gathering, page, table1, views
 from cbundles.report.gathering import Gathered
 from cbundles.report.runs import Run
 from cbundles.report.table import Column
+
+if TYPE_CHECKING:
+    from cbundles.report.drawing import DrawnPicture
 
 COLUMNS = (
     Column("id", "claim"),
@@ -38,7 +42,8 @@ def write_report(root: Path, console: Console, named: Collection[str]) -> Gather
             text = f"{run.name}: {run.unfinished} not finished; no claim is judged on this run"
             say(console, text)
     figures = _write_views(loaded)
-    list_files(console, "figure", [path for paths in figures.values() for path in paths])
+    paths = [drawn.path for pictures in figures.values() for drawn in pictures]
+    list_files(console, "figure", paths)
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
     judged = claims.judge(gathered.judged)
     written = [
@@ -54,11 +59,11 @@ def write_report(root: Path, console: Console, named: Collection[str]) -> Gather
     return gathered
 
 
-def _write_views(loaded: Sequence[Run]) -> dict[str, list[Path]]:
+def _write_views(loaded: Sequence[Run]) -> dict[str, list[DrawnPicture]]:
     """Tables and figures of each run; returns the figures by its name."""
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         figures = pool.map(views.write, loaded)
-        return {run.name: paths for run, paths in zip(loaded, figures, strict=True)}
+        return {run.name: pictures for run, pictures in zip(loaded, figures, strict=True)}
 
 
 def _why_nothing_can_be_read(root: Path, damaged: Sequence[str]) -> str:

@@ -56,7 +56,7 @@ class Toy:
             store.write_run(description)
             store.seal()
             run = Run(store, description, [store.record(name) for name in names])
-            figures = views.write(run)
+            figures = [drawn.path for drawn in views.write(run)]
         for claim in claims.judge([run]):
             for finding in claim.findings:
                 say(console, f"{claim.id} {finding.verdict}: {claim.claim}\n   {finding.text}")

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+SIGNS = {
+    "H^L": "Hᴸ",
+    "H^l": "Hˡ",
+    "c^L": "cᴸ",
+    ">=": "≥",
+    "<=": "≤",
+    "+-": "±",
+}
+ALPHA = re.compile(r"\balpha\b")
+TIMES = re.compile(r"(?<=[\w|]) x (?=[\w|])")  # between factors
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")  # before a number, and within no word
 
 
 def counted(number: int, noun: str) -> str:
@@ -14,3 +27,10 @@ def lowest_to_highest(values: Sequence[float], form: str = "") -> str:
     """``2 to 4``, each number in this form; one number where they do not differ in it."""
     low, high = f"{min(values):{form}}", f"{max(values):{form}}"
     return low if low == high else f"{low} to {high}"
+
+
+def with_signs(text: str) -> str:
+    """A text with the signs that keyboards lack: ``H^L >= -2`` as ``Hᴸ ≥ −2``."""
+    for typed, sign in SIGNS.items():
+        text = text.replace(typed, sign)
+    return MINUS.sub("−", TIMES.sub(" × ", ALPHA.sub("α", text)))
