@@ -36,8 +36,8 @@ class CellMap:
         return {
             "x": self.x,
             "y": self.y,
-            "columns": self.columns,
-            "lines": self.lines,
+            "columns": list(self.columns),
+            "lines": list(self.lines),
             "numbers": self.numbers,
         }
 

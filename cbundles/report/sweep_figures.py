@@ -419,7 +419,7 @@ def _draw_maps(
     places = [(depth, width) for depth in depths for width in widths]
     # Dark is bad, as in the map of accuracies, and no colour of the scale is near that of zero.
     colours = mpl.colormaps["viridis_r"].resampled(COLOURS)
-    colours.set_extremes(under=NO_ENTROPY_COLOUR, bad=DIVERGED_COLOUR)
+    colours = colours.with_extremes(under=NO_ENTROPY_COLOUR, bad=DIVERGED_COLOUR)
     scale = LogNorm(LEAST_ENTROPY, limit)
     for axes, (depth, width) in zip(list(panels.flat), places, strict=True):
         if (width, depth) not in shown:
