@@ -11,10 +11,17 @@ import subprocess
 
 NAMES = ("chromium", "chromium-headless-shell", "chromium-browser", "google-chrome")
 PATH = next(filter(None, map(shutil.which, NAMES)), None)
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync"
-    " --disable-background-networking --disable-component-update --remote-debugging-pipe"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--remote-debugging-pipe",
+]
 SECONDS = 120  # to wait for an answer
 CODES = {"Tab": 9, "Escape": 27, "End": 35, "ArrowUp": 38, "ArrowRight": 39}
 
@@ -123,5 +130,3 @@ class Browser:
         self._process.wait(SECONDS)
         os.close(self._commands)
         os.close(self._answers)
-
-

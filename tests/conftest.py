@@ -120,18 +120,18 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     are made, but what is written are empty files; that they can be drawn is tested elsewhere."""
     import inline
     import jax
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     from cbundles import cli as command_line
     from cbundles.executor import local
+    from cbundles.report import drawing
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(local, "run_jobs", inline.run_jobs)
     monkeypatch.setattr(jax, "clear_caches", lambda: None)  # other tests want these programs
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: None)
-    monkeypatch.setattr(FigureCanvasAgg, "draw", lambda canvas: None)
+    monkeypatch.setattr(drawing, "_pixels_of", drawing.blank_pixels)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(sys, "argv", ["cbundles", *arguments])

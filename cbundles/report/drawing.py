@@ -44,7 +44,7 @@ BOLD_WIDTH, LETTER_WIDTH = 0.64, 0.56  # of a letter, about, for each point of i
 LINE_HEIGHT = 1.3  # likewise
 MARGIN_POINTS = 5.0  # above and below the small print
 SMALL_PRINT_COLOUR = "#555555"
-COLOURS_KEPT = 256  # in a PNG: with a palette it is a third as large, and looks the same
+COLOURS_KEPT = 192  # in a PNG: with a palette it is a third as large
 LIMIT_LINE: Any = {"color": "grey", "linewidth": 0.8, "linestyle": ":"}  # a value to compare with
 WITH_EDGE: Any = {"alpha": 0.2}  # bands of few networks, which may be as thin as their line
 FAINT: Any = {"alpha": 0.15, "linewidth": 0}  # bands that overlap
@@ -177,7 +177,7 @@ def _save(picture: Picture, stem: Path) -> DrawnPicture:
     part = _drawing_alone(figure, pixels)
     drawing = pixels.crop(part)
     png = stem.with_suffix(".png")
-    write_atomically(png, _png_of(pixels))
+    write_atomically(png, _png_of(pixels, small=False))
     _write_pdf(figure, stem.with_suffix(".pdf"))
     Table(picture.rows).write_csv(stem.with_suffix(".csv"))
     return DrawnPicture(
@@ -185,7 +185,7 @@ def _save(picture: Picture, stem: Path) -> DrawnPicture:
         title=picture.title,
         text=picture.text,
         small_print=picture.small_print,
-        drawing=_png_of(drawing),
+        drawing=_png_of(drawing, small=True),
         width=drawing.width,
         height=drawing.height,
         maps=_placed_maps(figure, picture.maps, pixels.height, part),
@@ -211,9 +211,15 @@ def _pixels_of(figure: Figure) -> Image.Image:
     return coloured.quantize(COLOURS_KEPT, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
-def _png_of(pixels: Image.Image) -> bytes:
+def blank_pixels(figure: Figure) -> Image.Image:
+    """As many pixels, for who needs files that are figures and not what they show."""
+    return Image.new("P", figure.canvas.get_width_height())
+
+
+def _png_of(pixels: Image.Image, *, small: bool) -> bytes:
+    """small: a tenth smaller, in eight times the time"""
     content = io.BytesIO()
-    pixels.save(content, "PNG", optimize=True)
+    pixels.save(content, "PNG", optimize=small)
     return content.getvalue()
 
 

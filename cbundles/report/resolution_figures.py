@@ -16,8 +16,8 @@ from cbundles.report.drawing import Panels, Picture
 from cbundles.report.table import Row
 from cbundles.report.words import counted
 
-# From the finest to the coarsest. Each has a dash and a mark of its own, since the coarse ones often
-# have one bundle in every layer, and then their lines lie on each other.
+# From the finest to the coarsest. Each has a dash and a mark of its own: the coarse ones often have
+# one bundle in every layer, and then their lines lie on each other.
 STYLES: dict[str, Any] = {
     "float32": {"color": "#000000", "linestyle": "-", "marker": "o"},
     "float16": {"color": "#0072b2", "linestyle": "--", "marker": "s"},

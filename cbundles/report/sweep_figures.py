@@ -27,8 +27,10 @@ from cbundles.report.words import counted
 BOUNDARY_COLOUR = "#e6194b"
 BOUNDARY_ROOM = 0.3  # of a square, beyond the first and the last one: the line may run there
 PANEL_WIDTHS, PROFILES = 4, 6
-COLOURS = 50  # of a scale: more would not fit the palette of a PNG
-LEAST_ENTROPY = 1e-3  # nats, the end of the scale of colours; less than that, but not zero, joins it
+COLOURS = 40  # of a scale: more would not fit the palette of a PNG
+LEAST_ENTROPY = (
+    1e-3  # nats, the end of the scale of colours; less than that, but not zero, joins it
+)
 NO_ENTROPY_COLOUR, DIVERGED_COLOUR = "#ffffff", "#9aa5b1"
 VISIBLY_MORE = 1.5  # times as much H has another colour
 CLEARLY_RELATED = 0.3  # a rank correlation that a title speaks of
@@ -38,7 +40,10 @@ NAMES = {"vgg": "VGG", "resnet": "ResNet"}
 def draw_sweep(records: Sequence[SweepRecord], folder: Path) -> list[DrawnPicture]:
     """Draw every figure of a sweep that shows something into `folder`."""
     first, *others = summary.variants(records)
-    groups = [_pictures_of(first), *(_pictures_of(group, _is_measured_anew(group)) for group in others)]
+    groups = [
+        _pictures_of(first),
+        *(_pictures_of(group, _is_measured_anew(group)) for group in others),
+    ]
     compared = resolution_figures.pictures_of(records)
     return [
         *drawing.draw_groups(groups, folder),
@@ -65,7 +70,7 @@ def _pictures_of(group: select.Group[SweepRecord], known: bool = False) -> list[
         return [accuracy_and_entropy_by_depth(records, caption)] if sizes[1] > 1 else []
     pictures = []
     above, below = _sides_of_boundary(records)
-    if min(sizes) > 1 and (above and below or not known):
+    if min(sizes) > 1 and ((above and below) or not known):
         pictures.append(accuracy_map(records, caption))
     if _entropy_differs(_shown_in_maps(records).values()):
         pictures.append(entropy_maps(records, caption))
@@ -236,7 +241,8 @@ def _message_of_map(records: Sequence[SweepRecord]) -> str:
 def _sides_of_boundary(records: Sequence[SweepRecord]) -> tuple[list[float], list[float]]:
     """Test accuracies, in percent, of the networks above the conflicting boundary and below it."""
     boundary = summary.boundary(records)
-    above, below = [], []
+    above: list[float] = []
+    below: list[float] = []
     for record in records:
         first = boundary[record.width]
         side = below if first is None or record.depth < first else above

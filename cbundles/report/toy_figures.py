@@ -43,9 +43,10 @@ def training(records: Sequence[ToyRecord], caption: str) -> Picture:
         stem="fig2_toy",
         title=_message_of_training(records),
         text=(
-            "Two layers of two ReLU neurons: outputs of both neurons over the input after the last epoch (seed 0) and over epochs "
-            "(mean over inputs, range over inputs and seeds), and the gradient norm, mean over the "
-            "batches of an epoch, range over seeds; batches of 64, SGD."
+            "Two layers of two ReLU neurons: outputs of both neurons over the input after the last "
+            "epoch (seed 0) and over epochs (mean over inputs, range over inputs and seeds), and "
+            "the gradient norm, mean over the batches of an epoch, range over seeds; batches of "
+            "64, SGD."
         ),
         caption=caption,
         rows=[row for record in records for row in _epoch_rows(record)],
