@@ -124,12 +124,14 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
     from cbundles import cli as command_line
     from cbundles.executor import local
+    from cbundles.report import drawing
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(local, "run_jobs", inline.run_jobs)
     monkeypatch.setattr(jax, "clear_caches", lambda: None)  # other tests want these programs
     monkeypatch.setattr(Figure, "draw_without_rendering", lambda figure: None)
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: None)
+    monkeypatch.setattr(drawing, "_pixels_of", drawing.blank_pixels)
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.setattr(sys, "argv", ["cbundles", *arguments])

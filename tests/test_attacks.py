@@ -10,6 +10,7 @@ from conftest import ROOT
 from matplotlib.figure import Figure
 
 from cbundles.commands import report
+from cbundles.report import drawing
 
 
 @pytest.fixture
@@ -23,6 +24,7 @@ def attack(monkeypatch, tmp_path, cache):
     for owner, name in (
         (report, "ProcessPoolExecutor"),
         (Figure, "savefig"),
+        (drawing, "_pixels_of"),
         (Figure, "draw_without_rendering"),
     ):
         monkeypatch.setattr(owner, name, getattr(owner, name))

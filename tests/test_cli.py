@@ -82,7 +82,9 @@ def test_a_sweep_from_start_to_finish(cli, tiny, tmp_path):
     assert run["data"] and run["config"]["model"]["width"] == [6, 24] and run["finished"] == 4
     (origin,) = run["made_by"]
     assert origin["networks"] == 4 and origin["platform"] == "cpu" and origin["versions"]["jax"]
-    assert len(list((folder / "figures").iterdir())) == 16
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert {f"fig1_accuracy_map.{suffix}" for suffix in ("png", "pdf", "csv")} < figures
+    assert "figures.md" in figures
     assert not list((folder / "checkpoints").glob("*"))
 
     before = (folder / "table.csv").read_bytes()
@@ -163,7 +165,7 @@ def test_every_way_to_measure_the_same_network(process, tmp_path):
             histories[name, record.cell.probe.resolution] = entries_of(record.history)[-1]
     assert len({h["test_accuracy"] for h in histories.values()}) == 1
     figures = list((tmp_path / "results").glob("*/figures/*.png"))
-    assert len(figures) == 4 * 5
+    assert {path.parts[-3] for path in figures} >= {"formats", "gamma"}
     for path in figures:  # one network with H at its limit is the hard case
         with Image.open(path) as image:
             assert max(image.size) < 2000

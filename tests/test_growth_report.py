@@ -253,18 +253,21 @@ def test_tuning_tables(tmp_path):
 def test_growth_and_tuning_tables_are_views_that_are_cleared(tmp_path):
     for name, records in (("grown", grown()), ("tuned", [tuning_record("both", end=3)])):
         run = stored(tmp_path / name, records, unfinished=1)
-        paths = views.write(run)
+        pictures = views.write(run)
         written = {path.name for path in run.store.folder.glob("*.*")} - {"run.json"}
         assert len(written) == 2 and written <= set(VIEWS)
-        assert paths and all(path.is_file() for path in paths)
+        assert pictures and all(drawn.path.is_file() for drawn in pictures)
         run.store.clear_views()
         assert {path.name for path in run.store.folder.glob("*.*")} == {"run.json"}
         assert not list(run.store.figures.iterdir())
 
 
 def test_growth_figures(tmp_path):
-    paths = arm_figures.draw_arms(grown(insertions=2, epochs=6), tmp_path)
-    assert [path.name for path in paths] == ["fig_growth_loss.png", "fig_growth_sensitivity.png"]
+    pictures = arm_figures.draw_arms(grown(insertions=2, epochs=6), tmp_path)
+    assert [drawn.path.name for drawn in pictures] == [
+        "fig_growth_loss.png",
+        "fig_growth_sensitivity.png",
+    ]
     rows = rows_of(tmp_path / "fig_growth_loss.csv")
     assert len(rows) == len(ALL) * 7 * 2
     last = [row for row in rows if row["arm"] == "max" and row["epoch"] == "6"]
@@ -282,16 +285,16 @@ def test_growth_figures(tmp_path):
     level = [row for row in rows if row["insertion"] == ""]
     assert [row["epoch"] for row in level] == ["2", "3"] and level[0]["existing"] == "0.05"
     assert float(level[1]["largest"]) == pytest.approx(0.3 * 1.1)
-    caption = (tmp_path / "fig_growth_loss.md").read_text()
+    told = f"{pictures[0].text} {pictures[0].small_print}"
     for part in ("width 5, depth 2, 6 epochs, 3 seeds", "21 networks", "cpu (a test)"):
-        assert part in caption
+        assert part in told
 
 
 def test_growth_figures_of_diverged_networks_and_of_many_settings(tmp_path):
     records = [made for width in range(1, 6) for made in grown({"max": 0.1, "small": 0.2},
                                                              width=width)]  # fmt: skip
     records += [growth_record("large", s, diverged=True) for s in range(2)]
-    names = [path.name for path in arm_figures.draw_arms(records, tmp_path)]
+    names = [drawn.path.name for drawn in arm_figures.draw_arms(records, tmp_path)]
     assert names == ["fig_growth_loss-1.png", "fig_growth_loss-2.png",
                      "fig_growth_sensitivity-1.png", "fig_growth_sensitivity-2.png"]  # fmt: skip
     rows = [row for row in rows_of(tmp_path / "fig_growth_loss-2.csv") if row["arm"] == "large"]
@@ -300,8 +303,8 @@ def test_growth_figures_of_diverged_networks_and_of_many_settings(tmp_path):
 
 
 def test_growth_without_insertions_has_no_figure_of_sensitivities(tmp_path):
-    paths = arm_figures.draw_arms(grown({"small": 0.2}), tmp_path)
-    assert [path.name for path in paths] == ["fig_growth_loss.png"]
+    pictures = arm_figures.draw_arms(grown({"small": 0.2}), tmp_path)
+    assert [drawn.path.name for drawn in pictures] == ["fig_growth_loss.png"]
 
 
 def test_growth_figures_of_nothing_above_zero(tmp_path):
@@ -331,20 +334,20 @@ def test_insertions_that_differ_by_seed_are_drawn(tmp_path):
 def test_tuning_figures(tmp_path):
     records = [tuning_record(arm, start, s, end=None if arm == "fixed" else 3 + s)
                for start in (2, 8) for arm in arms.ARMS["tune"] for s in range(2)]  # fmt: skip
-    (path,) = arm_figures.draw_arms(records, tmp_path)
-    assert path.name == "fig_tuning_depth.png"
+    (drawn,) = arm_figures.draw_arms(records, tmp_path)
+    assert drawn.path.name == "fig_tuning_depth.png"
     rows = rows_of(tmp_path / "fig_tuning_depth.csv")
     assert len(rows) == 2 * len(arms.ARMS["tune"]) * arm_figures.POINTS
     ended = [r for r in rows if (r["start"], r["arm"], r["flops"]) == ("8", "both", "32000.0")]
     assert [float(row["depth"]) for row in ended] == [3.5]
     assert float(ended[0]["test_accuracy"]) == pytest.approx(0.9)
-    caption = (tmp_path / "fig_tuning_depth.md").read_text()
-    assert "compute of 8 epochs at depth 4, 2 seeds, 20 networks; cpu (a test)" in caption
+    said = "compute of 8 epochs at depth 4, 2 seeds, 20 networks; cpu (a test)"
+    assert said in drawn.small_print
 
 
 def test_tuning_figures_by_setting_and_of_diverged_networks(tmp_path):
     records = [tuning_record("both", threshold=t, diverged=t > 1) for t in (1.0, 2.0)]
-    names = [path.name for path in arm_figures.draw_arms(records, tmp_path)]
+    names = [drawn.path.name for drawn in arm_figures.draw_arms(records, tmp_path)]
     assert names == ["fig_tuning_depth-1.png", "fig_tuning_depth-2.png"]
     rows = rows_of(tmp_path / "fig_tuning_depth-2.csv")
     assert rows[0]["networks"] == "1" and rows[-1]["networks"] == "0"
@@ -356,7 +359,7 @@ def test_growth_and_tuning_figures_are_the_same_every_time(tmp_path):
         arm_figures.draw_arms(grown(), tmp_path / name)
         arm_figures.draw_arms([tuning_record("both", end=4)], tmp_path / name)
     files = sorted((tmp_path / "one").iterdir())
-    assert len(files) == 3 * len((".png", ".pdf", ".csv", ".md"))
+    assert len(files) == 3 * len((".png", ".pdf", ".csv"))
     assert all(p.read_bytes() == (tmp_path / "two" / p.name).read_bytes() for p in files)
 
 
@@ -491,7 +494,7 @@ def test_a_report_tells_of_growth_and_tuning_runs(tmp_path):
     assert "tuned: 2 not finished" in out.getvalue()
     html = (tmp_path / "report.html").read_text()
     for part in (
-        "grow, 60 records", "tune, 1 records; 2 not finished", "fig_growth_loss",
+        "grow, 60 records", "tune, 1 record; 2 not finished", "fig_growth_loss",
         "fig_tuning_depth", "growth.arm", "tuning.held_out", "records: grown (60)",
     ):  # fmt: skip
         assert part in html

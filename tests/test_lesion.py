@@ -653,14 +653,13 @@ def test_rows_and_figures_of_a_study(tmp_path):
         stats.spearmanr([0] * 20 + [-1] * 39, lesions.cost(records[0])).statistic
     )
     assert all(map(all, lesions.removal_table(records).texts))
-    paths = lesion_figures.draw_lesions(records, tmp_path)
-    assert [path.stem for path in paths] == [
+    pictures = lesion_figures.draw_lesions(records, tmp_path)
+    assert [drawn.path.stem for drawn in pictures] == [
         "fig_lesion_curves", "fig_lesion_blocks", "fig_lesion_predictors",
     ]  # fmt: skip
-    for path in paths:
-        caption = path.with_suffix(".md").read_text()
-        assert "3 seeds" in caption and "2,000 test images" in caption
-        assert path.with_suffix(".csv").read_text().count("\n") > 59
+    for drawn in pictures:
+        assert "3 seeds" in drawn.small_print and "2,000 test images" in drawn.small_print
+        assert drawn.path.with_suffix(".csv").read_text().count("\n") > 59
     none = [lesion_record(seed, conflicting=()) for seed in range(3)]
     assert math.isnan(lesions.predicts(none[0], "entropy"))
     none[0].blocks.entropy[3] = none[0].blocks.norm[3] = None  # that one diverged

@@ -191,7 +191,7 @@ class Lesion:
                     store.drop_checkpoints(f"{cell.id}-{LESION}")
                 store.seal()
             run = runs.read(store.folder)
-            figures = views.write(run) if run.records else []
+            figures = [drawn.path for drawn in views.write(run)] if run.records else []
         if options.as_json:
             _print_as_data(run, failed)
         else:

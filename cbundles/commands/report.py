@@ -8,6 +8,7 @@ import sys
 from collections.abc import Collection, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -19,6 +20,9 @@ from cbundles.report.fixed_depths import page_beside_fixed_depths
 from cbundles.report.gathering import Gathered
 from cbundles.report.runs import Run
 from cbundles.report.table import Column
+
+if TYPE_CHECKING:
+    from cbundles.report.drawing import DrawnPicture
 
 COLUMNS = (
     Column("id", "claim"),
@@ -60,7 +64,8 @@ def write_report(
         for text in gathered.damaged:
             print(f"left out: {text}", file=sys.stderr)
         return gathered
-    list_files(console, "figure", [path for paths in figures.values() for path in paths])
+    drawn = [picture.path for pictures in figures.values() for picture in pictures]
+    list_files(console, "figure", drawn)
     console.print(claims_table.claims_table(judged, COLUMNS).terminal(), highlight=False)
     console.print(f"\n{claims_table.counted_verdicts(judged)}", highlight=False)
     list_files(console, "written", written)
@@ -75,11 +80,11 @@ def print_claims(judged: Sequence[Claim]) -> None:
         print(json.dumps({"event": "claim", **row}))
 
 
-def _write_views(loaded: Sequence[Run]) -> dict[str, list[Path]]:
+def _write_views(loaded: Sequence[Run]) -> dict[str, list[DrawnPicture]]:
     """Tables and figures of each run; returns the figures by its name."""
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         figures = pool.map(views.write, loaded)
-        return {run.name: paths for run, paths in zip(loaded, figures, strict=True)}
+        return {run.name: pictures for run, pictures in zip(loaded, figures, strict=True)}
 
 
 def _why_nothing_can_be_read(root: Path, damaged: Sequence[str]) -> str:

@@ -210,7 +210,7 @@ class Outcome:
     """What there is after a grid has been run."""
 
     run: Run  # the finished cells, in the order of the grid
-    figures: list[Path]
+    figures: list[Path]  # PNG
     failed: int  # how many networks
 
     @property
@@ -263,7 +263,7 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
         figures = []
         if records:
             store.clear_views()  # those of another grid stood here until now
-            figures = views.write(runs.read(store.folder))
+            figures = [drawn.path for drawn in views.write(runs.read(store.folder))]
     return Outcome(Run(store, run, records), figures, failed)
 
 

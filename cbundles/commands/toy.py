@@ -76,7 +76,7 @@ class Toy:
             store.write_run(description)
             store.seal()
             run = Run(store, description, [store.record(name) for name in names])
-            figures = views.write(run)
+            figures = [drawn.path for drawn in views.write(run)]
         judged = claims.judge([run])
         if options.as_json:
             print_claims(judged)

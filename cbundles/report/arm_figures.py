@@ -24,7 +24,10 @@ from cbundles.records import EditedRecord, Event
 from cbundles.report import drawing, summary
 from cbundles.report.arms import (
     ARMS,
+    FIXED,
+    LARGE,
     MAX,
+    SMALL,
     Arm,
     Setting,
     at_compute,
@@ -32,10 +35,10 @@ from cbundles.report.arms import (
     spent,
     told_apart,
 )
-from cbundles.report.drawing import Panels, Picture
+from cbundles.report.drawing import DrawnPicture, Panels, Picture
 from cbundles.report.statistics import finite, six_digits
 from cbundles.report.table import Row
-from cbundles.report.words import counted
+from cbundles.report.words import counted, lowest_to_highest
 
 # Distinct for colour-blind people too (Okabe and Ito).
 COLOURS = {
@@ -59,6 +62,7 @@ LEVELS = {
     "existing": ("mean of existing layers", {"color": "#0072b2", "linestyle": "--"}),
 }
 TUNED = {"depth": (1.0, "layers"), "test_accuracy": (100.0, "test accuracy [%]")}
+BOTH = "both"  # the arm that removes and inserts
 SETTINGS_DRAWN = 4  # in one figure
 POINTS = 200  # of a line
 PROFILES = 6  # drawn insertions
@@ -76,9 +80,9 @@ SENSITIVITY_KEYS = (
 )
 
 
-def draw_arms(records: Sequence[EditedRecord], folder: Path) -> list[Path]:
+def draw_arms(records: Sequence[EditedRecord], folder: Path) -> list[DrawnPicture]:
     """Draw the figures of a run, of one that grows each again for every four settings, of a tuned
-    one for every setting; returns the PNG paths."""
+    one for every setting."""
     settings = settings_of(records)
     if settings[0].kind != GROW:
         return drawing.draw_groups([[tuned_depths(setting)] for setting in settings], folder)
@@ -159,11 +163,33 @@ def growth_losses(settings: Sequence[Setting]) -> Picture:
         ),
         rows=rows,
         stem="fig_growth_loss",
-        title="Inserting layers while training",
+        title=_message_of_losses(settings, rows),
         size=(1.8 + 3.0 * len(settings), 6.4),
         sharing={"sharey": "col"},
         draw=lambda figure, panels: _draw_losses(figure, panels, settings, rows),
     )
+
+
+def _message_of_losses(settings: Sequence[Setting], rows: Sequence[Row]) -> str:
+    """Which arms the arm max ends below, after as many epochs."""
+    finals = {
+        (row["setting"], row["arm"]): finite(row["train_loss_median"])
+        for row in rows  # later epochs come later
+        if row["over"] == "epochs"
+    }
+    parts = []
+    for other in (SMALL, LARGE):
+        pairs = [
+            (finals[setting.name, MAX], finals[setting.name, other])
+            for setting in settings
+            if {MAX, other} <= set(setting.arm_names)
+        ]
+        if pairs:
+            lower = sum(ours < theirs for ours, theirs in pairs)
+            parts.append(f"below {other} in {lower} of {counted(len(pairs), 'setting')}")
+    if not parts:
+        return "Inserting layers while training"
+    return f"The arm max ends with a median training loss {' and '.join(parts)}"
 
 
 def losses_of(setting: Setting, arm: Arm) -> list[Row]:
@@ -284,10 +310,20 @@ def sensitivities(settings: Sequence[Setting]) -> Picture:
         ),
         rows=[row for setting in settings for row in _sensitivity_rows(setting)],
         stem="fig_growth_sensitivity",
-        title="Sensitivity of positions, arm max",
+        title=_message_of_sensitivities(settings),
         size=(1.8 + 3.0 * len(settings), 6.6),
         draw=lambda figure, panels: _draw_sensitivities(figure, panels, settings),
     )
+
+
+def _message_of_sensitivities(settings: Sequence[Setting]) -> str:
+    """How the best position compares with the layers that there are."""
+    rows = [row for setting in settings for row in level_rows(setting)]
+    ratios = [row["largest"] / row["existing"] for row in rows if row["existing"] > 0]
+    if not ratios:
+        return "Sensitivity of positions, arm max"
+    times = lowest_to_highest(ratios, ".1f")
+    return f"The best position is {times} times as sensitive as the mean of the existing layers"
 
 
 def _sensitivity_rows(setting: Setting) -> list[Row]:
@@ -411,7 +447,7 @@ def tuned_depths(setting: Setting) -> Picture:
     rows = [row for arm in setting.arms for row in tuned_means(setting, arm)]
     return Picture(
         stem="fig_tuning_depth",
-        title="Removing and inserting layers while training",
+        title=_message_of_tuning(setting, rows),
         text=(
             "Layers (top) and test accuracy (bottom) over the FLOPs spent, by the depth at the "
             "start: a thin line for each seed, and their mean. Arms are shifted a little in depth "
@@ -424,6 +460,22 @@ def tuned_depths(setting: Setting) -> Picture:
         sharing={"sharex": True, "sharey": "row"},
         draw=lambda figure, panels: _draw_tuned_depths(figure, panels, setting, rows),
     )
+
+
+def _message_of_tuning(setting: Setting, rows: Sequence[Row]) -> str:
+    """Where the arm that does most and the one that does nothing end, from the deepest start."""
+    start = max(setting.starts)
+    arms = [name for name in (BOTH, FIXED) if name in setting.arm_names]
+    parts = []
+    for arm in arms:
+        known = [row for row in rows if (row["start"], row["arm"]) == (start, arm)]
+        last = known[-1] if known else None
+        if last is not None and last["depth"] is not None:
+            accuracy = 100 * last["test_accuracy"]
+            parts.append(f"arm {arm} with {last['depth']:.1f} layers at {accuracy:.0f} %")
+    if not parts:
+        return "Removing and inserting layers while training"
+    return f"From {counted(start, 'layer')}, mean at the end: {', '.join(parts)}"
 
 
 def tuned_means(setting: Setting, arm: Arm) -> list[Row]:

@@ -4,6 +4,7 @@ beside its scores, and which score predicts that cost."""
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, pstdev
@@ -11,18 +12,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from cbundles.decisions import removal
 from cbundles.records import LesionRecord, Number
 from cbundles.report import drawing, evidence, lesions
-from cbundles.report.drawing import Panels, Picture
+from cbundles.report.drawing import DrawnPicture, Panels, Picture
+from cbundles.report.words import with_signs
 
 SCORES = {
     "entropy": "H of the branch [nats]",
     "scaled_norm": "RMS of the scaled branch",
-    "norm": "||branch|| / ||skip||",
-    "first_order": "|gradient x activation|",
+    "norm": "‖branch‖ / ‖skip‖",
+    "first_order": "|gradient × activation|",
 }
+AXIS_WIDTH = 16  # letters: the panels of `blocks` are low
 COLOURS = {
     removal.CONFLICTING: "#d62728",
     removal.OTHERS: "#2ca02c",
@@ -32,11 +36,13 @@ COLOURS = {
     "norm": "#1f77b4",
     "first_order": "#9467bd",
 }
+DASHED = ("first_order",)  # costs about as little as "norm", which it would hide
+CHEAP = 1.0  # points of accuracy, which a block costs at most that hardly matters
 GREY: Any = {"color": "grey", "linewidth": 0.8}
 
 
-def draw_lesions(records: Sequence[LesionRecord], folder: Path) -> list[Path]:
-    """Draw the figures of studies, for each scale its own; returns the PNG paths."""
+def draw_lesions(records: Sequence[LesionRecord], folder: Path) -> list[DrawnPicture]:
+    """Draw the figures of studies, for each scale its own."""
     groups = []
     for group in lesions.alike(records):
         caption = (
@@ -52,7 +58,7 @@ def curves(records: Sequence[LesionRecord], caption: str) -> Picture:
     """Accuracy over the share of removed blocks: groups on the left, rankings on the right."""
     return Picture(
         stem="fig_lesion_curves",
-        title="Removing blocks of trained ResNets",
+        title=_message_of_curves(records),
         text=(
             "Change of the test accuracy of a trained network by the share of its blocks that are "
             "removed, without retraining. Left: drawn from a group, mean and standard deviation "
@@ -68,6 +74,22 @@ def curves(records: Sequence[LesionRecord], caption: str) -> Picture:
     )
 
 
+def _message_of_curves(records: Sequence[LesionRecord]) -> str:
+    """How many blocks can go without a significant rise of the error: as drawn, and by the ranking
+    that finds most of them."""
+
+    def removable_percent(of: str) -> float:
+        curves = [(lesions.curve(record, of), lesions.block_count(record)) for record in records]
+        return fmean(100 * lesions.removable(course) / number for course, number in curves)
+
+    drawn = removable_percent(removal.ALL)
+    best = max(removal.RANKINGS, key=removable_percent)
+    return (
+        f"Without a significant rise of the error {drawn:.0f} % of the blocks can go when drawn, "
+        f"{removable_percent(best):.0f} % by the best ranking ({lesions.NAMES[best]})"
+    )
+
+
 def _draw_curves(left: Axes, right: Axes, records: Sequence[LesionRecord]) -> None:
     for axes, names in ((left, removal.GROUPS), (right, (removal.ALL, *removal.RANKINGS))):
         for name in names:
@@ -76,7 +98,7 @@ def _draw_curves(left: Axes, right: Axes, records: Sequence[LesionRecord]) -> No
         axes.axhline(0, **GREY)
         axes.set_xlabel("removed blocks [% of all]")
         axes.set_xlim(0, 100)
-        axes.legend(frameon=False, fontsize=7, loc="upper right")
+        axes.legend(fontsize=7, loc="upper right", edgecolor="none", framealpha=0.9)
     left.set_title("drawn from a group")
     right.set_title("in the order of a score")
     left.set_ylabel("change of test accuracy [points]")
@@ -86,7 +108,7 @@ def _draw_curve(axes: Axes, records: Sequence[LesionRecord], name: str) -> None:
     number = lesions.block_count(records[0])
     courses = [lesions.curve(record, name) for record in records]
     sizes = sorted({k for course in courses for k in course})
-    colour, label = COLOURS[name], lesions.NAMES[name]
+    colour, label = COLOURS[name], with_signs(lesions.NAMES[name])
     members = [lesions.branch_groups(record).get(name, ()) for record in records]
     is_all = name != removal.ALL and all(len(here) == number for here in members)
     if is_all or not sizes:
@@ -105,7 +127,16 @@ def _draw_curve(axes: Axes, records: Sequence[LesionRecord], name: str) -> None:
         high.append(mean + spread if name in removal.GROUPS else max(points))
     share = [100 * k / number for k in sizes]
     drawing.line_with_band(
-        axes, share, middle, low, high, band=drawing.FAINT, color=colour, label=label, linewidth=1.2
+        axes,
+        share,
+        middle,
+        low,
+        high,
+        band=drawing.FAINT,
+        color=colour,
+        label=label,
+        linewidth=1.2,
+        linestyle="--" if name in DASHED else "-",
     )
 
 
@@ -113,7 +144,7 @@ def blocks(records: Sequence[LesionRecord], caption: str) -> Picture:
     """The cost of each block alone, and every score, by block."""
     return Picture(
         stem="fig_lesion_blocks",
-        title="Each block of trained ResNets",
+        title=_message_of_blocks(records),
         text=(
             "What each block costs when it alone is removed, and its scores: mean and range over "
             "seeds. Dotted: where a stage begins."
@@ -123,11 +154,18 @@ def blocks(records: Sequence[LesionRecord], caption: str) -> Picture:
         size=(7.2, 7.6),
         panels=(1 + len(SCORES), 1),
         sharing={"sharex": True},
-        draw=lambda figure, panels: _draw_blocks(panels[:, 0], records),
+        draw=lambda figure, panels: _draw_blocks(figure, panels[:, 0], records),
     )
 
 
-def _draw_blocks(panels: Panels, records: Sequence[LesionRecord]) -> None:
+def _message_of_blocks(records: Sequence[LesionRecord]) -> str:
+    """How many blocks cost next to nothing."""
+    costs = 100 * np.mean([lesions.cost(record) for record in records], axis=0)
+    cheap = int((costs < CHEAP).sum())
+    return f"{cheap} of {len(costs)} blocks cost less than {CHEAP:g} point of accuracy, each alone"
+
+
+def _draw_blocks(figure: Figure, panels: Panels, records: Sequence[LesionRecord]) -> None:
     values: dict[str, Sequence[Sequence[Number]]] = {
         "cost": [[100 * lost for lost in lesions.cost(record)] for record in records]
     }
@@ -147,7 +185,9 @@ def _draw_blocks(panels: Panels, records: Sequence[LesionRecord]) -> None:
             axes.axvline(border, **drawing.LIMIT_LINE)
         if name == "entropy":
             axes.set_ylim(-0.1, max([*high, 1]) * 1.1)
-        axes.set_ylabel(SCORES.get(name, "accuracy lost\nwithout it [points]"), fontsize=8)
+        label = SCORES.get(name, "accuracy lost without it [points]")
+        axes.set_ylabel(textwrap.fill(label, AXIS_WIDTH), fontsize=8)
+    figure.align_ylabels(panels)
     panels[-1].set_xlabel("block")
 
 
@@ -155,7 +195,7 @@ def predictors(records: Sequence[LesionRecord], caption: str) -> Picture:
     """The cost of each block alone against each score."""
     return Picture(
         stem="fig_lesion_predictors",
-        title="Who predicts the cost of a block?",
+        title=_message_of_predictors(records),
         text=(
             "The cost of each block alone against its scores, a colour for each seed, and the mean "
             "over seeds of the rank correlation (1 predicts perfectly)."
@@ -167,6 +207,16 @@ def predictors(records: Sequence[LesionRecord], caption: str) -> Picture:
         sharing={"sharey": True},
         draw=lambda figure, panels: _draw_predictors(panels[0], records),
     )
+
+
+def _message_of_predictors(records: Sequence[LesionRecord]) -> str:
+    """Which score ranks the blocks most as their costs do."""
+    ranks = {name: lesions.mean_prediction(records, name) for name in SCORES}
+    known = {name: rank for name, rank in ranks.items() if rank is not None}
+    if not known:
+        return "No score tells blocks apart"
+    best = max(known, key=lambda name: known[name])
+    return f"{SCORES[best]} predicts best what a block costs (Spearman {known[best]:.2f})"
 
 
 def _draw_predictors(panels: Panels, records: Sequence[LesionRecord]) -> None:

@@ -1,57 +1,45 @@
 """Everything on one self-contained page: claims, table 1, figures, where the numbers come from.
 
-How the page looks is in `page.html`; here its parts are filled with what the records say.
+How the page looks is in `page.html` and `page.css`; here its parts are filled with what the records
+say. What its maps do under the pointer is in `page.js`.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
 from cbundles.config import SECTIONS
 from cbundles.files import write_atomically
 from cbundles.report import summary, table1
 from cbundles.report.claims import judge
-from cbundles.report.claims.finding import Claim, Finding
+from cbundles.report.claims.finding import REPRODUCED, Claim, Finding
 from cbundles.report.claims_table import ABOUT, counted_verdicts
 from cbundles.report.gathering import Gathered
+from cbundles.report.page_figures import Figures, figures_by_run, links_to_figures
+from cbundles.report.page_parts import (
+    TEMPLATE,
+    Html,
+    anchor_of,
+    filled,
+    list_items,
+    one_after_another,
+    table_html,
+    verbatim,
+)
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Row, Table
+from cbundles.report.words import counted
 
-TEMPLATE = Path(__file__).with_name("page.html")
-Figures = Mapping[str, Sequence[Path]]  # PNG, by the name of their run
-
-
-class Html(str):
-    """Text that is HTML already; any other is escaped where it fills a part."""
-
-
-@functools.cache
-def _parts() -> dict[str, Template]:
-    """The parts of the page by name."""
-    _, *named = re.split(r"<!-- part: (\w+) -->\n", TEMPLATE.read_text(encoding="utf-8"))
-    return {
-        name: Template(re.sub(r"\n +", "", text.strip()))
-        for name, text in zip(named[::2], named[1::2], strict=True)
-    }
-
-
-def _filled(part: str, **values: str) -> Html:
-    """A part of the page with these values in it."""
-    safe = {
-        name: value if isinstance(value, Html) else escape(value) for name, value in values.items()
-    }
-    return Html(_parts()[part].substitute(safe))
-
-
-def _one_after_another(parts: Iterable[Html], separator: str = "") -> Html:
-    return Html(separator.join(parts))
+BUNDLES = (
+    "A bundle is a group of samples whose activations in a layer have become equal, as far as a "
+    "training step can tell, so no later layer tells them apart. It conflicts when its samples "
+    "have different labels: whatever the network answers is wrong for some of them, and their "
+    "gradients pull against each other. The bundle entropy H says how much a layer conflicts: 0 if "
+    "no bundle does, and at most the entropy of the labels, when all samples are one bundle."
+)
 
 
 def write_page(claims: Sequence[Claim], gathered: Gathered, figures: Figures, folder: Path) -> Path:
@@ -62,110 +50,98 @@ def write_page(claims: Sequence[Claim], gathered: Gathered, figures: Figures, fo
 
 
 def page_of(claims: Sequence[Claim], gathered: Gathered, figures: Figures) -> str:
-    """Everything on one page, the figures (PNG, with their captions) included; it loads nothing."""
+    """Everything on one page, figures included; it loads nothing."""
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
-    page = _filled(
+    page = filled(
         "page",
+        style=_beside_template("page.css"),
+        script=_beside_template("page.js"),
+        headline=_headline(claims),
+        bundles=BUNDLES,
         about=ABOUT,
         verdicts=counted_verdicts(claims),
-        claims=_one_after_another(map(_claim, claims), "\n"),
+        claims=one_after_another((_claim(claim, figures) for claim in claims), "\n"),
         table1_caption=table1.CAPTION,
-        table1=_table(table1.comparison(groups)),
-        figures=_figures_of(gathered.presented, figures),
+        table1=table_html(table1.comparison(groups), "Table 1"),
+        figures=figures_by_run(gathered.presented, figures),
         own=_own_runs(gathered.own, figures) if gathered.own else "None.",
-        runs=_one_after_another(map(_run, gathered.presented), "\n"),
-        damaged=_filled("damaged", items=_items(gathered.damaged)) if gathered.damaged else "",
-        settings=_table(_settings()),
+        runs=one_after_another(map(_run, gathered.presented), "\n"),
+        damaged=_left_out(gathered.damaged) if gathered.damaged else Html(),
+        settings=table_html(_settings(), "Settings"),
     )
     return f"{page}\n"
+
+
+def _beside_template(name: str) -> Html:
+    return Html(TEMPLATE.with_name(name).read_text(encoding="utf-8").strip())
+
+
+def _headline(claims: Sequence[Claim]) -> str:
+    """``12 of 20 claims reproduced``."""
+    reproduced = sum(claim.verdict == REPRODUCED for claim in claims)
+    return f"{reproduced} of {counted(len(claims), 'claim')} reproduced"
+
+
+def _left_out(damaged: Sequence[str]) -> Html:
+    items = one_after_another(filled("item", text=verbatim(text)) for text in damaged)
+    return filled("damaged", items=items)
 
 
 def _own_runs(runs: Sequence[Run], figures: Figures) -> Html:
     """Runs that no claim of the paper is judged on; what its criteria would say of them."""
     applied = [claim for claim in judge(runs) if claim.findings]
-    return _filled(
+    return filled(
         "own",
-        runs=_one_after_another(map(_run, runs), "\n"),
-        claims=_one_after_another(map(_claim_of_own, applied), "\n"),
-        figures=_figures_of(runs, figures),
+        runs=one_after_another(map(_run, runs), "\n"),
+        claims=one_after_another((_claim(claim, figures, "own") for claim in applied), "\n"),
+        figures=figures_by_run(runs, figures),
     )
 
 
-def _claim_of_own(claim: Claim) -> Html:
-    findings = _one_after_another(map(_finding_html, claim.findings))
-    return _filled("own_claim", id=claim.id, claim=claim.claim, findings=findings)
-
-
-def _figures_of(runs: Sequence[Run], figures: Figures) -> Html:
-    paths = [path for run in runs for path in figures[run.name]]
-    return _one_after_another(map(_figure, paths), "\n")
-
-
-def _claim(claim: Claim) -> Html:
-    return _filled(
+def _claim(claim: Claim, figures: Figures, *prefix: str) -> Html:
+    """prefix: of its anchor, where claims are also above."""
+    runs = [run for finding in claim.findings for run in finding.runs]
+    return filled(
         "claim",
+        anchor=anchor_of(*prefix, claim.id),
         id=claim.id,
         claim=claim.claim,
         badge=_badge(claim.verdict),
         paper=claim.paper,
-        findings=_one_after_another(map(_finding_html, claim.findings)),
+        findings=_findings(claim.findings),
+        shown_in=links_to_figures(claim.id, runs, figures),
         criterion=claim.criterion,
     )
 
 
-def _finding_html(finding: Finding) -> Html:
-    return _filled(
+def _findings(findings: Sequence[Finding]) -> Html:
+    """Each with its verdict; a single one has that of the claim."""
+    badges = [_badge(finding.verdict) for finding in findings] if len(findings) > 1 else [Html()]
+    return one_after_another(map(_finding_html, findings, badges))
+
+
+def _finding_html(finding: Finding, badge: Html) -> Html:
+    return filled(
         "finding",
-        badge=_badge(finding.verdict),
+        badge=badge,
         ours=finding.ours,
-        details=_filled("list", items=_items(finding.details)) if finding.details else "",
+        details=filled("list", items=list_items(finding.details)) if finding.details else Html(),
         scale=finding.scale,
-        runs=", ".join(finding.runs),
+        runs=verbatim(", ".join(finding.runs)),
         cells=str(len(finding.cells)),
     )
 
 
 def _badge(verdict: str) -> Html:
-    return _filled("badge", kind=verdict.replace(" ", "-"), verdict=verdict)
-
-
-def _items(texts: Iterable[str]) -> Html:
-    return _one_after_another(_filled("item", text=text) for text in texts)
-
-
-def _figure(png: Path) -> Html:
-    return _filled(
-        "figure",
-        name=png.stem,
-        data=base64.b64encode(png.read_bytes()).decode(),
-        run=png.parent.parent.name,
-        caption=_caption_beside(png),
-    )
-
-
-def _caption_beside(png: Path) -> str:
-    """What a figure shows, as it is written below its picture in Markdown."""
-    _, _, caption = png.with_suffix(".md").read_text(encoding="utf-8").split("\n", 2)
-    return caption.strip()
+    return filled("badge", kind=re.sub(r"\W+", "-", verdict), verdict=verdict)
 
 
 def _run(run: Run) -> Html:
-    about = f"{run.kind}, {len(run.records)} records"
+    about = f"{run.kind}, {counted(len(run.records), 'record')}"
     if run.unfinished:
         about += f"; {run.unfinished} not finished, so no claim is judged on this run"
-    origins = _items(summary.origin_lines(run.records))
-    return _filled("run", name=run.name, about=about, origins=origins)
-
-
-def _table(table: Table) -> Html:
-    titles = _one_after_another(_filled("title", text=title) for title in table.titles)
-    rows = _one_after_another(_table_row(line) for line in table.texts)
-    return _filled("table", titles=titles, rows=rows)
-
-
-def _table_row(texts: Sequence[str]) -> Html:
-    cells = _one_after_another(_filled("cell", text=text) for text in texts)
-    return _filled("row", cells=cells)
+    origins = list_items(summary.origin_lines(run.records))
+    return filled("run", name=verbatim(run.name), about=about, origins=origins)
 
 
 def _settings() -> Table:

@@ -2,47 +2,95 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 
+import matplotlib as mpl
 import numpy as np
+from matplotlib import patheffects
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cbundles.records import SweepRecord
-from cbundles.report import drawing, select, summary, sweep_tables
-from cbundles.report.drawing import Panels, Picture
+from cbundles.report import drawing, resolution_figures, select, summary, sweep_tables
+from cbundles.report.cell_maps import CellMap
+from cbundles.report.drawing import DrawnPicture, Panels, Picture
 from cbundles.report.headroom_figures import headroom_profiles
 from cbundles.report.statistics import finite, spearman
 from cbundles.report.table import Row
 from cbundles.report.words import counted
 
 BOUNDARY_COLOUR = "#e6194b"
+BOUNDARY_ROOM = 0.3  # of a square, beyond the first and the last one: the line may run there
 PANEL_WIDTHS, PROFILES = 4, 6
+COLOURS = 40  # of a scale: more would not fit the palette of a PNG
+LEAST_ENTROPY = (
+    1e-3  # nats, the end of the scale of colours; less than that, but not zero, joins it
+)
+NO_ENTROPY_COLOUR, DIVERGED_COLOUR = "#ffffff", "#9aa5b1"
+VISIBLY_MORE = 1.5  # times as much H has another colour
+CLEARLY_RELATED = 0.3  # a rank correlation that a title speaks of
 NAMES = {"vgg": "VGG", "resnet": "ResNet"}
 
 
-def draw_sweep(records: Sequence[SweepRecord], folder: Path) -> list[Path]:
-    """Draw every figure of a sweep into `folder`; returns the PNG paths."""
-    groups = [_pictures_of(group) for group in summary.variants(records)]
-    return drawing.draw_groups(groups, folder)
+def draw_sweep(records: Sequence[SweepRecord], folder: Path) -> list[DrawnPicture]:
+    """Draw every figure of a sweep that shows something into `folder`."""
+    first, *others = summary.variants(records)
+    groups = [
+        _pictures_of(first),
+        *(_pictures_of(group, _is_measured_anew(group)) for group in others),
+    ]
+    compared = resolution_figures.pictures_of(records)
+    return [
+        *drawing.draw_groups(groups, folder),
+        *drawing.draw_groups(compared, folder),
+    ]
 
 
-def _pictures_of(group: select.Group[SweepRecord]) -> list[Picture]:
+def _is_measured_anew(group: select.Group[SweepRecord]) -> bool:
+    """Whether another group has the same networks, whose bundles were measured in another way."""
+    return all(path.startswith("probe.") for path in group.apart)
+
+
+def _pictures_of(group: select.Group[SweepRecord], known: bool = False) -> list[Picture]:
+    """The figures of networks that differ in size and seed alone. One with a single column or row
+    is left out, and so is one in which H is everywhere about the same; and where accuracies are
+    known, a map whose boundary separates no networks from others.
+
+    known: whether the accuracies are in another group's map
+    """
     records = group.records
     caption = "; ".join(filter(None, (_caption_of(records), group.name)))
     further = headroom_profiles(records, caption)
+    sizes = len(select.widths(records)), len(select.depths(records))
     if records[0].family != "fc":
-        return [accuracy_and_entropy_by_depth(records, caption), *further]
-    return [
-        accuracy_map(records, caption),
-        entropy_maps(records, caption),
-        entropy_profiles(records, caption),
-        accuracy_against_entropy(records, caption),
-        *further,
-    ]
+        by_depth = [accuracy_and_entropy_by_depth(records, caption)] if sizes[1] > 1 else []
+        return [*by_depth, *further]
+    pictures = []
+    above, below = _sides_of_boundary(records)
+    if min(sizes) > 1 and ((above and below) or not known):
+        pictures.append(accuracy_map(records, caption))
+    if _entropy_differs(_shown_in_maps(records).values()):
+        pictures.append(entropy_maps(records, caption))
+    if _entropy_differs(select.only(records, depth=max(select.depths(records))), first_epoch=True):
+        pictures.append(entropy_profiles(records, caption))
+    if len({summary.entropy_of(record) for record in records} - {None}) > 1:
+        pictures.append(accuracy_against_entropy(records, caption))
+    return [*pictures, *further]
+
+
+def _entropy_differs(records: Iterable[SweepRecord], first_epoch: bool = False) -> bool:
+    """Whether H is seen to differ between layers, networks or epochs: in epoch 1, or in any."""
+    epochs = slice(1, 2) if first_epoch else slice(None)
+    measured = np.concatenate([_on_scale(_entropies(record)[epochs]).ravel() for record in records])
+    known = measured[np.isfinite(measured)]
+    diverged = 0 < len(known) < len(measured)
+    return diverged or (len(known) > 0 and known.max() > VISIBLY_MORE * known.min())
 
 
 def _caption_of(records: Sequence[SweepRecord]) -> str:
@@ -74,11 +122,13 @@ def _entropies(record: SweepRecord) -> NDArray[np.float64]:
 def accuracy_and_entropy_by_depth(records: Sequence[SweepRecord], caption: str) -> Picture:
     """Figure 6: test accuracy and bundle entropy of the last block over depth, mean and range over
     seeds; the entropy before training and after the first and the last epoch."""
-    name = NAMES[records[0].family]
     return Picture(
         stem="fig6_depth",
-        title=f"{name}: accuracy and conflicts by depth (dotted: chance, the largest H)",
-        text="Test accuracy and entropy of the last block by depth: mean and range over seeds.",
+        title=_message_of_depths(records),
+        text=(
+            "Test accuracy and entropy of the last block by depth: mean and range over seeds. "
+            "Dotted: chance, and the largest that H can be."
+        ),
         caption=caption,
         rows=_columns(
             map(summary.summary_of, records),
@@ -94,6 +144,24 @@ def accuracy_and_entropy_by_depth(records: Sequence[SweepRecord], caption: str) 
         sharing={"sharex": True},
         draw=lambda figure, panels: _draw_by_depth(panels[0, 0], panels[1, 0], records),
     )
+
+
+def _message_of_depths(records: Sequence[SweepRecord]) -> str:
+    """At which depth accuracy is best, and from which on networks conflict at the end."""
+    by_depth = {depth: select.only(records, depth=depth) for depth in select.depths(records)}
+    accuracy = {
+        depth: 100 * fmean(map(summary.accuracy_of, networks))
+        for depth, networks in by_depth.items()
+    }
+    best = max(accuracy, key=lambda depth: accuracy[depth])
+    conflicting = [
+        depth
+        for depth, networks in by_depth.items()
+        if any(finite(network.history.last("entropy")[-1]) > 0 for network in networks)
+    ]
+    where = f"H > 0 from {conflicting[0]} layers on" if conflicting else "H = 0 at every depth"
+    name = NAMES[records[0].family]
+    return f"{name}: most accurate with {best} layers ({accuracy[best]:.0f} %); {where}"
 
 
 def _draw_by_depth(upper: Axes, lower: Axes, records: Sequence[SweepRecord]) -> None:
@@ -115,7 +183,7 @@ def _draw_by_depth(upper: Axes, lower: Axes, records: Sequence[SweepRecord]) -> 
 
     draw_range(upper, lambda r: 100 * summary.accuracy_of(r), "test accuracy", 6)
     upper.axhline(100 / records[0].num_classes, **drawing.LIMIT_LINE)
-    upper.set_ylabel(_accuracy_label(records).replace(", ", ",\n"))  # as high as the panel
+    upper.set_ylabel(_on_two_lines(_accuracy_label(records)))
     upper.set_ylim(0, 100)
     # Smaller and smaller: equal values, which are common, stay visible.
     draw_range(lower, lambda r: finite(r.history.last("entropy")[0]), "initial weights", 9)
@@ -140,8 +208,11 @@ def accuracy_map(records: Sequence[SweepRecord], caption: str) -> Picture:
     )
     return Picture(
         stem="fig1_accuracy_map",
-        title="Test accuracy and conflicting boundary",
-        text="Test accuracy by width and depth, mean over seeds, and the conflicting boundary.",
+        title=_message_of_map(records),
+        text=(
+            "Test accuracy by width and depth, mean over seeds. Red: the conflicting boundary, "
+            "which the deepest network of each width sets after one epoch."
+        ),
         caption=caption,
         rows=_columns(
             map(summary.summary_of, records),
@@ -153,7 +224,61 @@ def accuracy_map(records: Sequence[SweepRecord], caption: str) -> Picture:
         ),
         size=(1.6 + 0.52 * max(len(widths), 7), 1.6 + 0.34 * max(len(depths), 6)),
         draw=lambda figure, panels: _draw_map(figure, panels[0, 0], records),
+        maps=[_cells_of_map(records)],
     )
+
+
+def _message_of_map(records: Sequence[SweepRecord]) -> str:
+    """What networks on either side of the boundary reach."""
+    above, below = _sides_of_boundary(records)
+    if not above:
+        return f"No network lies above a conflicting boundary; they reach {fmean(below):.0f} %"
+    if not below:
+        return f"All networks lie above the conflicting boundary; they reach {fmean(above):.0f} %"
+    return (
+        f"Networks below the conflicting boundary reach {fmean(below):.0f} % on average, "
+        f"those above it {fmean(above):.0f} %"
+    )
+
+
+def _sides_of_boundary(records: Sequence[SweepRecord]) -> tuple[list[float], list[float]]:
+    """Test accuracies, in percent, of the networks above the conflicting boundary and below it."""
+    boundary = summary.boundary(records)
+    above: list[float] = []
+    below: list[float] = []
+    for record in records:
+        first = boundary[record.width]
+        side = below if first is None or record.depth < first else above
+        side.append(100 * summary.accuracy_of(record))
+    return above, below
+
+
+def _cells_of_map(records: Sequence[SweepRecord]) -> CellMap:
+    """What a square tells of its networks, means over seeds."""
+    widths, depths = select.widths(records), select.depths(records)
+    networks = select.by_size(records)
+    squares = [[networks.get((width, depth), []) for width in widths] for depth in depths]
+    told: dict[str, Callable[[Sequence[SweepRecord]], str | None]] = {
+        "test accuracy": lambda some: f"{100 * fmean(map(summary.accuracy_of, some)):.1f} %",
+        "H of the last layer, mean over epochs": _mean_entropy,
+        "first conflicting layer after epoch 1": _first_layers,
+        "seeds": lambda some: str(len(some)),
+    }
+    numbers = {
+        name: [[tell(some) if some else None for some in line] for line in squares]
+        for name, tell in told.items()
+    }
+    return CellMap("test accuracy by width and depth", "width", "depth", widths, depths, numbers)
+
+
+def _mean_entropy(networks: Sequence[SweepRecord]) -> str | None:
+    known = [entropy for entropy in map(summary.entropy_of, networks) if entropy is not None]
+    return f"{fmean(known):.3f} nats" if known else None
+
+
+def _first_layers(networks: Sequence[SweepRecord]) -> str:
+    """``none``, ``12``, or of several seeds ``12, none, 14``."""
+    return ", ".join(str(summary.first_conflicting_place(r) or "none") for r in networks)
 
 
 def _draw_map(figure: Figure, axes: Axes, records: Sequence[SweepRecord]) -> None:
@@ -171,7 +296,7 @@ def _draw_map(figure: Figure, axes: Axes, records: Sequence[SweepRecord]) -> Non
         aspect="auto",
         vmin=0,
         vmax=100,
-        cmap="viridis",
+        cmap=mpl.colormaps["viridis"].resampled(COLOURS),
         interpolation="nearest",
     )
     for (i, j), value in np.ndenumerate(percent):
@@ -184,7 +309,7 @@ def _draw_map(figure: Figure, axes: Axes, records: Sequence[SweepRecord]) -> Non
     axes.set_xlabel("width (neurons in each hidden layer)")
     axes.set_ylabel("depth (hidden layers)")
     drawing.legend_below(figure)
-    figure.colorbar(image, ax=axes, label=_accuracy_label(records))
+    figure.colorbar(image, ax=axes, label=_on_two_lines(_accuracy_label(records)))
 
 
 def _accuracy_label(records: Sequence[SweepRecord]) -> str:
@@ -196,8 +321,14 @@ def _accuracy_label(records: Sequence[SweepRecord]) -> str:
     return f"test accuracy [%], mean of last {number}epochs"
 
 
+def _on_two_lines(label: str) -> str:
+    """For an axis that is lower than a label is long."""
+    return label.replace(", ", ",\n")
+
+
 def _draw_boundary(axes: Axes, boundary: dict[int, float | None], depths: list[int]) -> None:
-    """A step line between the squares: above it, a layer of the deepest network conflicts."""
+    """A step line between the squares: above it, a layer of the deepest network conflicts. It lies
+    at the edge where all networks of a width do, or none; there is room for it, and no axis."""
     top = len(depths) - 0.5
     heights = []
     for first in boundary.values():
@@ -211,8 +342,10 @@ def _draw_boundary(axes: Axes, boundary: dict[int, float | None], depths: list[i
         linewidth=2.5,
         clip_on=False,
         label="conflicts above (from the deepest networks, after 1 epoch)",
+        path_effects=[patheffects.withStroke(linewidth=4.5, foreground="white")],
     )
-    axes.set_ylim(-0.5, top)
+    axes.set_ylim(-0.5 - BOUNDARY_ROOM, top + BOUNDARY_ROOM)
+    axes.spines[:].set_visible(False)
 
 
 def entropy_maps(records: Sequence[SweepRecord], caption: str) -> Picture:
@@ -224,17 +357,54 @@ def entropy_maps(records: Sequence[SweepRecord], caption: str) -> Picture:
     widths = sorted({width for width, _ in shown})
     depths = sorted({depth for _, depth in shown})
     limit = summary.largest_entropy(records)
+    places = [(width, depth) for depth in depths for width in widths]
     return Picture(
         stem="fig4_entropy_by_layer",
-        title="Bundle entropy of each layer; epoch 0 is the initial network",
-        text="Bundle entropy of every layer after every epoch, of one seed.",
+        title=_message_of_maps(shown),
+        text=(
+            "Bundle entropy H of every layer after every epoch, of one seed; epoch 0 is the "
+            "initial network. White: H = 0. Grey: the network diverged."
+        ),
         caption=caption,
         rows=[row for record in shown.values() for row in _layer_rows(record)],
         size=(max(4.6, 1.3 + 2.1 * len(widths)), 0.8 + 2.0 * len(depths)),
         panels=(len(depths), len(widths)),
         note=f"shown: seed {min(record.seed for record in records)}; at most {limit:.2f} nats",
         draw=lambda figure, panels: _draw_maps(figure, panels, shown, limit),
+        maps=[_cells_of_layers(shown[place]) if place in shown else None for place in places],
     )
+
+
+def _message_of_maps(shown: dict[tuple[int, int], SweepRecord]) -> str:
+    """Where conflicts begin in the deepest networks that are shown."""
+    deepest = max(depth for _, depth in shown)
+    parts = []
+    for (width, depth), record in sorted(shown.items()):
+        if depth == deepest:
+            first = summary.first_conflicting_place(record)
+            layer = "no layer" if first is None else f"layer {first}"
+            parts.append(f"{layer} at width {width}")
+    return f"Of {deepest} layers, conflicts begin after epoch 1 in {', '.join(parts)}"
+
+
+def _cells_of_layers(record: SweepRecord) -> CellMap:
+    """What a cell tells of a layer after an epoch."""
+    return CellMap(
+        f"H by layer and epoch, width {record.width}, {record.depth} layers",
+        "layer",
+        "epoch",
+        range(1, record.depth + 1),
+        range(record.epochs_trained + 1),
+        {
+            "H in nats": [[_rounded(h) for h in layers] for layers in record.history.entropy],
+            "bundles": record.history.num_bundles,
+        },
+    )
+
+
+def _rounded(entropy: float | None) -> float | None:
+    """To three digits, which the smallest H needs as much as the largest."""
+    return None if entropy is None else float(f"{entropy:.3g}")
 
 
 def _shown_in_maps(records: Sequence[SweepRecord]) -> dict[tuple[int, int], SweepRecord]:
@@ -256,27 +426,42 @@ def _draw_maps(
     widths = sorted({width for width, _ in shown})
     depths = sorted({depth for _, depth in shown})
     places = [(depth, width) for depth in depths for width in widths]
+    # Dark is bad, as in the map of accuracies, and no colour of the scale is near that of zero.
+    colours = mpl.colormaps["viridis_r"].resampled(COLOURS)
+    colours = colours.with_extremes(under=NO_ENTROPY_COLOUR, bad=DIVERGED_COLOUR)
+    scale = LogNorm(LEAST_ENTROPY, limit)
     for axes, (depth, width) in zip(list(panels.flat), places, strict=True):
         if (width, depth) not in shown:
             axes.set_axis_off()
             continue
         record = shown[width, depth]
         image = axes.imshow(
-            _entropies(record),
+            _on_scale(_entropies(record)),
             origin="lower",
             aspect="auto",
-            vmin=0,
-            vmax=limit,
-            cmap="magma",
+            norm=scale,
+            cmap=colours,
             interpolation="nearest",
             extent=(0.5, depth + 0.5, -0.5, record.epochs_trained + 0.5),
         )
+        axes.spines[:].set(visible=True, linewidth=0.5)  # white cells end somewhere, too
         where = _where_conflicts_begin(record)
         axes.set_title(f"width {width}, L = {depth}\n{where} (epoch 1)", fontsize=8)
         axes.set_xlabel("layer")
         axes.set_ylabel("epoch")
         axes.yaxis.get_major_locator().set_params(integer=True)
-    figure.colorbar(image, ax=panels, label="bundle entropy $H^l$ [nats]")
+    bar = figure.colorbar(image, ax=panels, extend="min", label="bundle entropy $H^l$ [nats]")
+    ticks = {0.001: "≤ 0.001", 0.01: "0.01", 0.1: "0.1", 1.0: "1"}
+    bar.set_ticks(list(ticks), labels=list(ticks.values()))
+    bar.ax.minorticks_off()
+    bar.ax.text(0.5, -0.075, "0", transform=bar.ax.transAxes, ha="center", va="top", fontsize=9)
+
+
+def _on_scale(entropy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropies for a logarithmic scale of colours, which begins above zero: zero lies below it,
+    and everything above zero within it."""
+    raised = np.maximum(entropy, LEAST_ENTROPY)
+    return np.where(entropy == 0, LEAST_ENTROPY / 2, raised)
 
 
 def _where_conflicts_begin(record: SweepRecord) -> str:
@@ -297,10 +482,10 @@ def entropy_profiles(records: Sequence[SweepRecord], caption: str) -> Picture:
     layers = [row for some in lines.values() for record in some for row in _layer_rows(record)]
     return Picture(
         stem="fig4_entropy_profile",
-        title=f"Bundle entropy after epoch 1, L = {depth} (dotted: the largest it can be)",
+        title=_message_of_profiles(lines, depth),
         text=(
             "Bundle entropy of every layer of the deepest networks after epoch 1: mean and range "
-            "over seeds."
+            "over seeds. Dotted: the largest that it can be."
         ),
         caption=caption,
         rows=[row for row in layers if row["epoch"] == 1],
@@ -311,10 +496,21 @@ def entropy_profiles(records: Sequence[SweepRecord], caption: str) -> Picture:
     )
 
 
+def _message_of_profiles(lines: dict[int, list[SweepRecord]], depth: int) -> str:
+    """What H is in the last layer of the narrowest and of the widest networks."""
+    parts = []
+    for width in sorted({min(lines), max(lines)}):
+        last = np.array([_entropies(record)[1, -1] for record in lines[width]])
+        mean = "undefined" if np.isnan(last).any() else f"{last.mean():.2f} nats"
+        parts.append(f"{mean} at width {width}")
+    return f"After epoch 1, H of the last of {depth} layers is {' and '.join(parts)}"
+
+
 def _draw_profiles(
     axes: Axes, lines: dict[int, list[SweepRecord]], depth: int, limit: float
 ) -> None:
     layers = np.arange(1, depth + 1)
+    dashes = itertools.cycle(drawing.DASHES)  # where widths agree, none hides another
     for width, networks in lines.items():
         entropy = np.array([_entropies(record)[1] for record in networks])
         drawing.line_with_band(
@@ -324,6 +520,7 @@ def _draw_profiles(
             entropy.min(0),
             entropy.max(0),
             label=f"width {width} (n = {len(networks)})",
+            linestyle=next(dashes),
         )
     axes.axhline(limit, **drawing.LIMIT_LINE)
     axes.set_ylim(-0.05 * limit, 1.05 * limit)
@@ -339,14 +536,20 @@ def accuracy_against_entropy(records: Sequence[SweepRecord], caption: str) -> Pi
     entropy = [row["bundle_entropy"] for row in measured]
     correlation = spearman(entropy, [100 * row["test_accuracy"] for row in measured])
     rank = "not defined" if math.isnan(correlation) else f"{correlation:.2f}"
+    said = "Accuracy and bundle entropy are not clearly related"
+    if abs(correlation) >= CLEARLY_RELATED:
+        direction = "lower" if correlation < 0 else "higher"
+        said = f"The larger the bundle entropy, the {direction} the accuracy"
     return Picture(
         stem="fig5_accuracy_entropy",
-        title=f"Accuracy against bundle entropy (Spearman {rank}, n = {len(measured)})",
-        text="Test accuracy against the bundle entropy of the last hidden layer.",
+        title=f"{said} (Spearman {rank}, n = {len(measured)})",
+        text=(
+            "Test accuracy of each network against the bundle entropy of its last hidden layer. "
+            "Larger marks are wider networks. Dotted: chance, and the largest that H can be."
+        ),
         caption=caption,
         rows=_columns(rows, "width", "depth", "seed", "bundle_entropy", "test_accuracy"),
         size=(5.6, 4.2),
-        note="larger marks: wider",
         draw=lambda figure, panels: _draw_scatter(
             figure,
             panels[0, 0],
@@ -366,7 +569,7 @@ def _draw_scatter(
         [100 * row["test_accuracy"] for row in rows],
         c=[row["depth"] for row in rows],
         s=[8 + row["width"] for row in rows],
-        cmap="viridis",
+        cmap=mpl.colormaps["viridis"].resampled(COLOURS),
         alpha=0.8,
         edgecolor="black",
         linewidth=0.4,
@@ -377,6 +580,6 @@ def _draw_scatter(
     axes.axvline(limit, **drawing.LIMIT_LINE)
     axes.set_ylim(0, 100)
     axes.set_xlim(-0.05 * limit, 1.05 * limit)
-    axes.set_xlabel("bundle entropy $H^L$ [nats], mean over epochs; dotted: its largest value")
+    axes.set_xlabel("bundle entropy $H^L$ [nats], mean over epochs")
     axes.set_ylabel(accuracy)
     figure.colorbar(points, ax=axes, label="depth (hidden layers)")

@@ -9,7 +9,7 @@ import numpy as np
 
 from cbundles.records import TRAINED_CASES, ToyRecord
 from cbundles.report import drawing, summary
-from cbundles.report.drawing import Panels, Picture
+from cbundles.report.drawing import DrawnPicture, Panels, Picture
 from cbundles.report.table import Row
 
 TRAINED = {
@@ -22,11 +22,11 @@ GRADIENTS = {
     "plain": "plain network, 50 layers of 200",
     "standardised": "the same, every layer standardised over the inputs",
 }
-NEURONS = ("neuron one", "neuron two")
+NEURONS = {"neuron one": "-", "neuron two": "--"}  # dashed: they coincide where they are constant
 
 
-def draw_toy(records: Sequence[ToyRecord], folder: Path) -> list[Path]:
-    """Draw figures 2 and 3 from the toy's records; returns the PNG paths."""
+def draw_toy(records: Sequence[ToyRecord], folder: Path) -> list[DrawnPicture]:
+    """Draw figures 2 and 3 from the toy's records."""
     trained = [record for record in records if record.case in TRAINED_CASES]
     seeds = len({record.seed for record in trained})
     caption = f"1,000 points, {seeds} seeds; {summary.devices(records)}"
@@ -41,11 +41,12 @@ def training(records: Sequence[ToyRecord], caption: str) -> Picture:
     """Figure 2: a column for each case; outputs over the input, outputs and gradients by epoch."""
     return Picture(
         stem="fig2_toy",
-        title="Toy: two layers of two ReLU neurons",
+        title=_message_of_training(records),
         text=(
-            "Outputs of both neurons over the input after the last epoch (seed 0) and over epochs "
-            "(mean over inputs, range over inputs and seeds), and the gradient norm, mean over the "
-            "batches of an epoch, range over seeds; batches of 64, SGD."
+            "Two layers of two ReLU neurons: outputs of both neurons over the input after the last "
+            "epoch (seed 0) and over epochs (mean over inputs, range over inputs and seeds), and "
+            "the gradient norm, mean over the batches of an epoch, range over seeds; batches of "
+            "64, SGD."
         ),
         caption=caption,
         rows=[row for record in records for row in _epoch_rows(record)],
@@ -53,6 +54,19 @@ def training(records: Sequence[ToyRecord], caption: str) -> Picture:
         panels=(3, len(TRAINED)),
         sharing={"sharey": "row"},
         draw=lambda figure, panels: _draw_training(panels, records),
+    )
+
+
+def _message_of_training(records: Sequence[ToyRecord]) -> str:
+    """How far apart outputs for different inputs are at the end, with a conflict and without."""
+
+    def spread(case: str) -> float:
+        outputs = [record.training.history.outputs[-1] for record in _of_case(records, case)]
+        return float(np.ptp(outputs, axis=1).max())  # axes: seed, input, neuron
+
+    return (
+        f"Outputs for different inputs end up to {spread('separate'):.2f} apart without a "
+        f"conflict, up to {spread('conflicting'):.2f} apart in one conflicting bundle"
     )
 
 
@@ -74,8 +88,9 @@ def _draw_training(panels: Panels, records: Sequence[ToyRecord]) -> None:
         upper, middle, lower = column
         outputs = np.array([record.training.history.outputs for record in networks])
         epochs = np.arange(outputs.shape[1])  # axes: seed, epoch, input, neuron
-        for neuron, name in enumerate(NEURONS):
-            upper.plot(networks[0].training.inputs, outputs[0, -1, :, neuron], label=name)
+        for neuron, (name, dash) in enumerate(NEURONS.items()):
+            last = outputs[0, -1, :, neuron]
+            upper.plot(networks[0].training.inputs, last, label=name, linestyle=dash)
             values = outputs[..., neuron]
             drawing.line_with_band(
                 middle,
@@ -84,6 +99,7 @@ def _draw_training(panels: Panels, records: Sequence[ToyRecord]) -> None:
                 values.min((0, 2)),
                 values.max((0, 2)),
                 label=name,
+                linestyle=dash,
             )
         norms = np.array([record.training.history.gradient_norm[1:] for record in networks])
         drawing.line_with_band(
@@ -106,7 +122,7 @@ def gradients(records: Sequence[ToyRecord], caption: str) -> Picture:
     """Figure 3: gradients by the input, and their autocorrelation over neighbouring inputs."""
     return Picture(
         stem="fig3_gradients",
-        title="Gradients by the input",
+        title=_message_of_gradients(records),
         text=(
             "Gradient by the input over the sorted inputs, scaled to 1, of untrained networks "
             "(seed 0), and its autocorrelation (median over seeds)."
@@ -117,6 +133,21 @@ def gradients(records: Sequence[ToyRecord], caption: str) -> Picture:
         panels=(len(GRADIENTS), 2),
         sharing={"width_ratios": (2, 1), "sharex": "col"},
         draw=lambda figure, panels: _draw_gradients(panels, records),
+    )
+
+
+def _message_of_gradients(records: Sequence[ToyRecord]) -> str:
+    """How alike the gradients of neighbouring inputs are, in each case."""
+
+    def correlation(case: str) -> float:
+        networks = _of_case(records, case)
+        middle = np.median([network.gradients.autocorrelation[1] for network in networks])
+        return round(float(middle), 2) + 0.0  # not -0.00
+
+    return (
+        f"Gradients of neighbouring inputs correlate by {correlation('conflicting'):.2f} under "
+        f"conflict, by {correlation('plain'):.2f} in 50 plain layers and by "
+        f"{correlation('standardised'):.2f} in standardised ones"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cbundles.config import AUTOTUNE, GROW, TOY, TUNE
 from cbundles.files import write_atomically
@@ -11,29 +12,70 @@ from cbundles.records import PrunedRecord
 from cbundles.report import answer, arm_tables, lesions, remeasured, summary, sweep_tables, table1
 from cbundles.report.runs import Run
 from cbundles.report.table import Table, write_long_csv
+from cbundles.report.words import with_signs
+
+if TYPE_CHECKING:
+    from cbundles.report.drawing import DrawnPicture
+
+CAPTIONS = "figures.md"  # beside the figures of a run
 
 
-def write(run: Run) -> list[Path]:
-    """Write everything that the records of a run show; returns the paths of its figures."""
+def write(run: Run) -> list[DrawnPicture]:
+    """Write everything that the records of a run show; returns its figures."""
+    _write_tables(run)
+    pictures = _draw(run)
+    _remove_stale_figures(run.store.figures, pictures)
+    if pictures:
+        captions = "\n".join(map(_caption, pictures))
+        text = f"# Figures of {run.name}\n\n{captions}"
+        write_atomically(run.store.figures / CAPTIONS, text)
+    return pictures
+
+
+def _write_tables(run: Run) -> None:
+    if run.kind == AUTOTUNE:
+        table1.write_run(run)
+    elif run.kind in (GROW, TUNE):
+        arm_tables.write_arms(run.name, run.edited, run.store.folder)
+    elif run.kind != TOY:
+        _write_networks(run)
+        if run.lesions:
+            _write_lesions(run)
+        write_pruned(run.pruned, run.store.folder)
+        remeasured.write_readings(run)
+
+
+def _draw(run: Run) -> list[DrawnPicture]:
     from cbundles.report import arm_figures, lesion_figures, sweep_figures, toy_figures
 
     folder = run.store.figures
     if run.kind == TOY:
         return [] if run.unfinished else toy_figures.draw_toy(run.toys, folder)
     if run.kind == AUTOTUNE:
-        table1.write_run(run)
         return []
     if run.kind in (GROW, TUNE):
-        arm_tables.write_arms(run.name, run.edited, run.store.folder)
         return arm_figures.draw_arms(run.edited, folder)
-    _write_networks(run)
-    paths = sweep_figures.draw_sweep(run.sweeps, folder)
-    if run.lesions:
-        _write_lesions(run)
-        paths += lesion_figures.draw_lesions(run.lesions, folder)
-    write_pruned(run.pruned, run.store.folder)
-    remeasured.write_readings(run)
-    return paths
+    return [
+        *sweep_figures.draw_sweep(run.sweeps, folder),
+        *lesion_figures.draw_lesions(run.lesions, folder),
+    ]
+
+
+def _remove_stale_figures(folder: Path, pictures: Sequence[DrawnPicture]) -> None:
+    """Remove figures that earlier versions drew, or that were drawn of fewer records."""
+    stems = {picture.path.stem for picture in pictures}
+    for path in folder.glob("fig*.*"):
+        if path.stem not in stems or path.suffix == ".md":
+            path.unlink(missing_ok=True)
+
+
+def _caption(picture: DrawnPicture) -> str:
+    """A figure with its message, what it shows, and where its numbers come from."""
+    title, text = with_signs(picture.title), with_signs(picture.text)
+    return (
+        f"## {title}\n\n![{title}]({picture.path.name})\n\n{text}\n\n"
+        f"{with_signs(picture.small_print)}.\n"
+    )
 
 
 def _write_lesions(run: Run) -> None:

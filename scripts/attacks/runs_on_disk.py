@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from attacks.attempt import Attempt, answer_to, problem_of
 from attacks.damage import damaged_bytes, damaged_json
 from cbundles.commands import report
+from cbundles.report import drawing
 
 RESULTS = Path(__file__).parents[2] / "results"
 # Small ones, of every kind.
@@ -111,3 +112,4 @@ def _report_in_this_process() -> None:
     vars(report)["ProcessPoolExecutor"] = _ThisProcess
     setattr(Figure, "draw_without_rendering", lambda figure: None)  # noqa: B010
     setattr(Figure, "savefig", lambda figure, file, **_: None)  # noqa: B010
+    setattr(drawing, "_pixels_of", drawing.blank_pixels)  # noqa: B010
