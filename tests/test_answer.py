@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from records import changed, record
 
-from cbundles.report import answer, drawing, sweep_figures
+from cbundles.report import answer, drawing, layer_maps
 
 
 def rated(made, after_epoch_1, trained):
@@ -59,7 +59,7 @@ def test_diverged_networks_are_counted_apart():
     told = only([diverged, record(50, 10)])
     assert told.evidence[0].endswith("conflicts in none of 2 networks; 1 diverged")
     assert "diverged" in only([diverged]).advice
-    figure = drawing.drawn(sweep_figures.entropy_maps([diverged], ""))
+    figure = drawing.drawn(layer_maps.entropy_maps([diverged], ""))
     assert "diverged (epoch 1)" in figure.axes[0].get_title()
 
 

@@ -44,6 +44,7 @@ BOLD_WIDTH, LETTER_WIDTH = 0.64, 0.56  # of a letter, about, for each point of i
 LINE_HEIGHT = 1.3  # likewise
 MARGIN_POINTS = 5.0  # above and below the small print
 SMALL_PRINT_COLOUR = "#555555"
+COLOURS_OF_SCALE = 40  # of a map: more would not fit the palette of its PNG
 COLOURS_KEPT = 192  # in a PNG: with a palette it is a third as large
 LIMIT_LINE: Any = {"color": "grey", "linewidth": 0.8, "linestyle": ":"}  # a value to compare with
 WITH_EDGE: Any = {"alpha": 0.2}  # bands of few networks, which may be as thin as their line

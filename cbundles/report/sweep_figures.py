@@ -12,14 +12,12 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib import patheffects
 from matplotlib.axes import Axes
-from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from cbundles.records import SweepRecord
-from cbundles.report import drawing, resolution_figures, select, summary, sweep_tables
+from cbundles.report import drawing, layer_maps, resolution_figures, select, summary
 from cbundles.report.cell_maps import CellMap
-from cbundles.report.drawing import DrawnPicture, Panels, Picture
+from cbundles.report.drawing import DrawnPicture, Picture
 from cbundles.report.headroom_figures import headroom_profiles
 from cbundles.report.statistics import finite, spearman
 from cbundles.report.table import Row
@@ -27,13 +25,7 @@ from cbundles.report.words import counted
 
 BOUNDARY_COLOUR = "#e6194b"
 BOUNDARY_ROOM = 0.3  # of a square, beyond the first and the last one: the line may run there
-PANEL_WIDTHS, PROFILES = 4, 6
-COLOURS = 40  # of a scale: more would not fit the palette of a PNG
-LEAST_ENTROPY = (
-    1e-3  # nats, the end of the scale of colours; less than that, but not zero, joins it
-)
-NO_ENTROPY_COLOUR, DIVERGED_COLOUR = "#ffffff", "#9aa5b1"
-VISIBLY_MORE = 1.5  # times as much H has another colour
+PROFILES = 6
 CLEARLY_RELATED = 0.3  # a rank correlation that a title speaks of
 NAMES = {"vgg": "VGG", "resnet": "ResNet"}
 
@@ -52,6 +44,14 @@ def draw_sweep(records: Sequence[SweepRecord], folder: Path) -> list[DrawnPictur
     ]
 
 
+def draw_tuned(records: Sequence[SweepRecord], folder: Path) -> list[DrawnPicture]:
+    """Draw H by block of the networks that an auto-tuning ended at, where it differs."""
+    pictures = []
+    if records and layer_maps.entropy_differs(layer_maps.shown_in_maps(records)):
+        pictures.append(layer_maps.entropy_maps(records, _caption_of(records)))
+    return drawing.draw_groups([pictures], folder)
+
+
 def _is_measured_anew(group: select.Group[SweepRecord]) -> bool:
     """Whether another group has the same networks, whose bundles were measured in another way."""
     return all(path.startswith("probe.") for path in group.apart)
@@ -68,29 +68,24 @@ def _pictures_of(group: select.Group[SweepRecord], known: bool = False) -> list[
     caption = "; ".join(filter(None, (_caption_of(records), group.name)))
     further = headroom_profiles(records, caption)
     sizes = len(select.widths(records)), len(select.depths(records))
+    maps = []
+    if layer_maps.entropy_differs(layer_maps.shown_in_maps(records)):
+        maps.append(layer_maps.entropy_maps(records, caption))
     if records[0].family != "fc":
         by_depth = [accuracy_and_entropy_by_depth(records, caption)] if sizes[1] > 1 else []
-        return [*by_depth, *further]
+        return [*by_depth, *maps, *further]
     pictures = []
     above, below = _sides_of_boundary(records)
     if min(sizes) > 1 and ((above and below) or not known):
         pictures.append(accuracy_map(records, caption))
-    if _entropy_differs(_shown_in_maps(records).values()):
-        pictures.append(entropy_maps(records, caption))
-    if _entropy_differs(select.only(records, depth=max(select.depths(records))), first_epoch=True):
+    pictures += maps
+    if layer_maps.entropy_differs(
+        select.only(records, depth=max(select.depths(records))), first_epoch=True
+    ):
         pictures.append(entropy_profiles(records, caption))
     if len({summary.entropy_of(record) for record in records} - {None}) > 1:
         pictures.append(accuracy_against_entropy(records, caption))
     return [*pictures, *further]
-
-
-def _entropy_differs(records: Iterable[SweepRecord], first_epoch: bool = False) -> bool:
-    """Whether H is seen to differ between layers, networks or epochs: in epoch 1, or in any."""
-    epochs = slice(1, 2) if first_epoch else slice(None)
-    measured = np.concatenate([_on_scale(_entropies(record)[epochs]).ravel() for record in records])
-    known = measured[np.isfinite(measured)]
-    diverged = 0 < len(known) < len(measured)
-    return diverged or (len(known) > 0 and known.max() > VISIBLY_MORE * known.min())
 
 
 def _caption_of(records: Sequence[SweepRecord]) -> str:
@@ -106,17 +101,6 @@ def _caption_of(records: Sequence[SweepRecord]) -> str:
 def _columns(rows: Iterable[Row], *keys: str) -> list[Row]:
     """These columns of the table of networks."""
     return [{key: row[key] for key in keys} for row in rows]
-
-
-def _layer_rows(record: SweepRecord) -> list[Row]:
-    """The table of layers of a fully connected network, which has no blocks, after epochs."""
-    rows = sweep_tables.layer_rows(record)
-    return [{key: value for key, value in row.items() if key != "block"} for row in rows]
-
-
-def _entropies(record: SweepRecord) -> NDArray[np.float64]:
-    """H of every layer (columns) at every evaluation (rows), NaN where it was not finite."""
-    return np.array(record.history.entropy, float)
 
 
 def accuracy_and_entropy_by_depth(records: Sequence[SweepRecord], caption: str) -> Picture:
@@ -260,7 +244,7 @@ def _cells_of_map(records: Sequence[SweepRecord]) -> CellMap:
     squares = [[networks.get((width, depth), []) for width in widths] for depth in depths]
     told: dict[str, Callable[[Sequence[SweepRecord]], str | None]] = {
         "test accuracy": lambda some: f"{100 * fmean(map(summary.accuracy_of, some)):.1f} %",
-        "H of the last layer, mean over epochs": _mean_entropy,
+        "H of the last layer, mean over epochs": _told_entropy,
         "first conflicting layer after epoch 1": _first_layers,
         "seeds": lambda some: str(len(some)),
     }
@@ -271,7 +255,7 @@ def _cells_of_map(records: Sequence[SweepRecord]) -> CellMap:
     return CellMap("test accuracy by width and depth", "width", "depth", widths, depths, numbers)
 
 
-def _mean_entropy(networks: Sequence[SweepRecord]) -> str | None:
+def _told_entropy(networks: Sequence[SweepRecord]) -> str | None:
     known = [entropy for entropy in map(summary.entropy_of, networks) if entropy is not None]
     return f"{fmean(known):.3f} nats" if known else None
 
@@ -296,7 +280,7 @@ def _draw_map(figure: Figure, axes: Axes, records: Sequence[SweepRecord]) -> Non
         aspect="auto",
         vmin=0,
         vmax=100,
-        cmap=mpl.colormaps["viridis"].resampled(COLOURS),
+        cmap=mpl.colormaps["viridis"].resampled(drawing.COLOURS_OF_SCALE),
         interpolation="nearest",
     )
     for (i, j), value in np.ndenumerate(percent):
@@ -348,130 +332,6 @@ def _draw_boundary(axes: Axes, boundary: dict[int, float | None], depths: list[i
     axes.spines[:].set_visible(False)
 
 
-def entropy_maps(records: Sequence[SweepRecord], caption: str) -> Picture:
-    """Figure 4: bundle entropy of every layer after every epoch, for some of the networks.
-
-    Columns: up to four widths, spread over the grid. Rows: a shallow and the deepest network.
-    """
-    shown = _shown_in_maps(records)
-    widths = sorted({width for width, _ in shown})
-    depths = sorted({depth for _, depth in shown})
-    limit = summary.largest_entropy(records)
-    places = [(width, depth) for depth in depths for width in widths]
-    return Picture(
-        stem="fig4_entropy_by_layer",
-        title=_message_of_maps(shown),
-        text=(
-            "Bundle entropy H of every layer after every epoch, of one seed; epoch 0 is the "
-            "initial network. White: H = 0. Grey: the network diverged."
-        ),
-        caption=caption,
-        rows=[row for record in shown.values() for row in _layer_rows(record)],
-        size=(max(4.6, 1.3 + 2.1 * len(widths)), 0.8 + 2.0 * len(depths)),
-        panels=(len(depths), len(widths)),
-        note=f"shown: seed {min(record.seed for record in records)}; at most {limit:.2f} nats",
-        draw=lambda figure, panels: _draw_maps(figure, panels, shown, limit),
-        maps=[_cells_of_layers(shown[place]) if place in shown else None for place in places],
-    )
-
-
-def _message_of_maps(shown: dict[tuple[int, int], SweepRecord]) -> str:
-    """Where conflicts begin in the deepest networks that are shown."""
-    deepest = max(depth for _, depth in shown)
-    parts = []
-    for (width, depth), record in sorted(shown.items()):
-        if depth == deepest:
-            first = summary.first_conflicting_place(record)
-            layer = "no layer" if first is None else f"layer {first}"
-            parts.append(f"{layer} at width {width}")
-    return f"Of {deepest} layers, conflicts begin after epoch 1 in {', '.join(parts)}"
-
-
-def _cells_of_layers(record: SweepRecord) -> CellMap:
-    """What a cell tells of a layer after an epoch."""
-    return CellMap(
-        f"H by layer and epoch, width {record.width}, {record.depth} layers",
-        "layer",
-        "epoch",
-        range(1, record.depth + 1),
-        range(record.epochs_trained + 1),
-        {
-            "H in nats": [[_rounded(h) for h in layers] for layers in record.history.entropy],
-            "bundles": record.history.num_bundles,
-        },
-    )
-
-
-def _rounded(entropy: float | None) -> float | None:
-    """To three digits, which the smallest H needs as much as the largest."""
-    return None if entropy is None else float(f"{entropy:.3g}")
-
-
-def _shown_in_maps(records: Sequence[SweepRecord]) -> dict[tuple[int, int], SweepRecord]:
-    """Networks for `entropy_maps`, by width and depth, of the first seed that was run."""
-    depths = select.depths(records)
-    deepest = select.only(records, depth=depths[-1])
-    widths = drawing.spread_evenly(select.widths(deepest), PANEL_WIDTHS)
-    shown: dict[tuple[int, int], SweepRecord] = {}
-    for depth in sorted({depths[len(depths) // 2], depths[-1]}):
-        for record in sorted(select.only(records, depth=depth), key=lambda record: record.seed):
-            if record.width in widths:
-                shown.setdefault((record.width, depth), record)
-    return shown
-
-
-def _draw_maps(
-    figure: Figure, panels: Panels, shown: dict[tuple[int, int], SweepRecord], limit: float
-) -> None:
-    widths = sorted({width for width, _ in shown})
-    depths = sorted({depth for _, depth in shown})
-    places = [(depth, width) for depth in depths for width in widths]
-    # Dark is bad, as in the map of accuracies, and no colour of the scale is near that of zero.
-    colours = mpl.colormaps["viridis_r"].resampled(COLOURS)
-    colours = colours.with_extremes(under=NO_ENTROPY_COLOUR, bad=DIVERGED_COLOUR)
-    scale = LogNorm(LEAST_ENTROPY, limit)
-    for axes, (depth, width) in zip(list(panels.flat), places, strict=True):
-        if (width, depth) not in shown:
-            axes.set_axis_off()
-            continue
-        record = shown[width, depth]
-        image = axes.imshow(
-            _on_scale(_entropies(record)),
-            origin="lower",
-            aspect="auto",
-            norm=scale,
-            cmap=colours,
-            interpolation="nearest",
-            extent=(0.5, depth + 0.5, -0.5, record.epochs_trained + 0.5),
-        )
-        axes.spines[:].set(visible=True, linewidth=0.5)  # white cells end somewhere, too
-        where = _where_conflicts_begin(record)
-        axes.set_title(f"width {width}, L = {depth}\n{where} (epoch 1)", fontsize=8)
-        axes.set_xlabel("layer")
-        axes.set_ylabel("epoch")
-        axes.yaxis.get_major_locator().set_params(integer=True)
-    bar = figure.colorbar(image, ax=panels, extend="min", label="bundle entropy $H^l$ [nats]")
-    ticks = {0.001: "≤ 0.001", 0.01: "0.01", 0.1: "0.1", 1.0: "1"}
-    bar.set_ticks(list(ticks), labels=list(ticks.values()))
-    bar.ax.minorticks_off()
-    bar.ax.text(0.5, -0.075, "0", transform=bar.ax.transAxes, ha="center", va="top", fontsize=9)
-
-
-def _on_scale(entropy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Entropies for a logarithmic scale of colours, which begins above zero: zero lies below it,
-    and everything above zero within it."""
-    raised = np.maximum(entropy, LEAST_ENTROPY)
-    return np.where(entropy == 0, LEAST_ENTROPY / 2, raised)
-
-
-def _where_conflicts_begin(record: SweepRecord) -> str:
-    """After epoch 1, in the few words that a panel has room for."""
-    first = summary.first_conflicting_place(record)
-    if first is not None:
-        return f"first conflict: layer {first}"
-    return "diverged" if None in record.history.entropy[1] else "no conflict"
-
-
 def entropy_profiles(records: Sequence[SweepRecord], caption: str) -> Picture:
     """Figure 4a as profiles: H^l over the layers of the deepest networks after epoch 1, one line a
     width, mean and range over seeds."""
@@ -479,7 +339,12 @@ def entropy_profiles(records: Sequence[SweepRecord], caption: str) -> Picture:
     deepest = select.only(records, depth=depth)
     widths = drawing.spread_evenly(select.widths(deepest), PROFILES)
     lines = {width: select.only(deepest, width=width) for width in widths}
-    layers = [row for some in lines.values() for record in some for row in _layer_rows(record)]
+    layers = [
+        row
+        for some in lines.values()
+        for record in some
+        for row in layer_maps.rows_of_layers(record)
+    ]
     return Picture(
         stem="fig4_entropy_profile",
         title=_message_of_profiles(lines, depth),
@@ -500,7 +365,7 @@ def _message_of_profiles(lines: dict[int, list[SweepRecord]], depth: int) -> str
     """What H is in the last layer of the narrowest and of the widest networks."""
     parts = []
     for width in sorted({min(lines), max(lines)}):
-        last = np.array([_entropies(record)[1, -1] for record in lines[width]])
+        last = np.array([layer_maps.entropies(record)[1, -1] for record in lines[width]])
         mean = "undefined" if np.isnan(last).any() else f"{last.mean():.2f} nats"
         parts.append(f"{mean} at width {width}")
     return f"After epoch 1, H of the last of {depth} layers is {' and '.join(parts)}"
@@ -512,7 +377,7 @@ def _draw_profiles(
     layers = np.arange(1, depth + 1)
     dashes = itertools.cycle(drawing.DASHES)  # where widths agree, none hides another
     for width, networks in lines.items():
-        entropy = np.array([_entropies(record)[1] for record in networks])
+        entropy = np.array([layer_maps.entropies(record)[1] for record in networks])
         drawing.line_with_band(
             axes,
             layers,
@@ -569,7 +434,7 @@ def _draw_scatter(
         [100 * row["test_accuracy"] for row in rows],
         c=[row["depth"] for row in rows],
         s=[8 + row["width"] for row in rows],
-        cmap=mpl.colormaps["viridis"].resampled(COLOURS),
+        cmap=mpl.colormaps["viridis"].resampled(drawing.COLOURS_OF_SCALE),
         alpha=0.8,
         edgecolor="black",
         linewidth=0.4,

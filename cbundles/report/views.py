@@ -52,7 +52,7 @@ def _draw(run: Run) -> list[DrawnPicture]:
     if run.kind == TOY:
         return [] if run.unfinished else toy_figures.draw_toy(run.toys, folder)
     if run.kind == AUTOTUNE:
-        return []
+        return sweep_figures.draw_tuned(table1.parts_of(run)["tuned"], folder)
     if run.kind in (GROW, TUNE):
         return arm_figures.draw_arms(run.edited, folder)
     return [
