@@ -21,8 +21,10 @@ from cbundles.report import drawing, select, summary, sweep_tables
 from cbundles.report.cell_maps import CellMap
 from cbundles.report.drawing import Panels, Picture
 from cbundles.report.table import Row
+from cbundles.report.words import listed
 
 PANELS_BESIDE = 4
+TICKS = 5  # of an axis, at most about
 # Nats, the end of the scale of colours; less than that, but not zero, joins it.
 LEAST_ENTROPY = 1e-3
 NO_ENTROPY_COLOUR, DIVERGED_COLOUR = "#ffffff", "#9aa5b1"
@@ -86,8 +88,7 @@ def _unit(record: SweepRecord) -> str:
 def _message_of(shown: Sequence[SweepRecord]) -> str:
     """Where conflicts begin in the deepest networks that are shown, or in all in a row."""
     if shown[0].family != "fc":
-        parts = [f"{_first_place(one)} of {one.depth} layers" for one in shown]
-        return f"After epoch 1, conflicts begin in {', '.join(parts)}"
+        return f"After epoch 1, {_message_of_depths(shown)}"
     deepest = max(record.depth for record in shown)
     parts = [
         f"{_first_place(record)} at width {record.width}"
@@ -95,6 +96,18 @@ def _message_of(shown: Sequence[SweepRecord]) -> str:
         if record.depth == deepest
     ]
     return f"Of {deepest} layers, conflicts begin after epoch 1 in {', '.join(parts)}"
+
+
+def _message_of_depths(shown: Sequence[SweepRecord]) -> str:
+    """``conflicts begin in block 11 of 120 layers; none in networks of 4 and 30 layers``."""
+    first = {record.depth: summary.first_conflicting_place(record) for record in shown}
+    begin = [f"block {place} of {depth} layers" for depth, place in first.items() if place]
+    without = [depth for depth, place in first.items() if not place]
+    said = [f"conflicts begin in {listed(begin)}"] if begin else []
+    if without:
+        none = "none" if begin else "no block conflicts"
+        said.append(f"{none} in networks of {listed(without)} layers")
+    return "; ".join(said)
 
 
 def _first_place(record: SweepRecord) -> str:
@@ -184,7 +197,7 @@ def _describe_panel(axes: Axes, record: SweepRecord) -> None:
     axes.set_xlabel(unit)
     axes.set_ylabel("epoch")
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
+        axis.set_major_locator(MaxNLocator(TICKS, integer=True, min_n_ticks=1))
 
 
 def _on_scale(entropy: NDArray[np.float64]) -> NDArray[np.float64]:
