@@ -225,9 +225,9 @@ def in_batches(
 
 def as_numbers(
     images: Shaped[Array, "batch *pixels"], augmentation: Augmentation
-) -> Float32[Array, "batch *pixels"]:
-    """What a network is given of images, which are numbers already where they are augmented ones;
-    augmentation: says how bytes become numbers."""
+) -> Shaped[Array, "batch *pixels"]:
+    """What a network is given of images, float32; what is no longer bytes stays as it is, such as
+    augmented images, or the numbers of rows. augmentation: says how bytes become numbers."""
     return augment.plain(images, augmentation) if images.dtype == jnp.uint8 else images
 
 

@@ -88,7 +88,7 @@ def _unit(record: SweepRecord) -> str:
 def _message_of(shown: Sequence[SweepRecord]) -> str:
     """Where conflicts begin in the deepest networks that are shown, or in all in a row."""
     if shown[0].family != "fc":
-        return f"After epoch 1, {_message_of_depths(shown)}"
+        return f"After epoch 1, {_message_of_row(shown)}"
     deepest = max(record.depth for record in shown)
     parts = [
         f"{_first_place(record)} at width {record.width}"
@@ -98,7 +98,7 @@ def _message_of(shown: Sequence[SweepRecord]) -> str:
     return f"Of {deepest} layers, conflicts begin after epoch 1 in {', '.join(parts)}"
 
 
-def _message_of_depths(shown: Sequence[SweepRecord]) -> str:
+def _message_of_row(shown: Sequence[SweepRecord]) -> str:
     """``conflicts begin in block 11 of 120 layers; none in networks of 4 and 30 layers``."""
     first = {record.depth: summary.first_conflicting_place(record) for record in shown}
     begin = [f"block {place} of {depth} layers" for depth, place in first.items() if place]
