@@ -500,4 +500,4 @@ def test_a_report_tells_of_growth_and_tuning_runs(tmp_path):
         assert part in html
     (row,) = [row for row in rows_of(tmp_path / "claims.csv") if row["id"] == "C18"]
     assert row["verdict"] == "reproduced" and row["runs"] == "grown"
-    assert counted_verdicts(claims.judge(made.judged)) == "19 not run, 1 reproduced"
+    assert counted_verdicts(claims.judge(made.judged)) == "1 reproduced, 19 not run"

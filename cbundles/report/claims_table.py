@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cbundles.files import write_atomically
-from cbundles.report.claims.finding import NOT_RUN, Claim, Finding
+from cbundles.report.claims.finding import (
+    MIXED,
+    NOT_REPRODUCED,
+    NOT_RUN,
+    REPRODUCED,
+    Claim,
+    Finding,
+)
 from cbundles.report.table import Column, Row, Table
 from cbundles.report.words import counted
 
@@ -19,6 +26,9 @@ ABOUT = (
     "contradicted, unstable or not testable at this scale; the rules for that, and what each claim "
     "needs, stand in docs/claims.md and were written after the first results."
 )
+
+
+ORDER = (REPRODUCED, MIXED, NOT_REPRODUCED, NOT_RUN)
 
 
 def show_verdict(row: Row) -> str:
@@ -38,10 +48,11 @@ COLUMNS = [
 
 
 def counted_verdicts(claims: Sequence[Claim]) -> str:
-    """``2 not reproduced, 4 not run, 14 reproduced; of 3 findings not reproduced: 1 contradicted,
+    """``14 reproduced, 2 not reproduced, 4 not run; of 3 findings not reproduced: 1 contradicted,
     2 unstable``."""
     numbers = Counter(claim.verdict for claim in claims)
-    text = ", ".join(f"{number} {verdict}" for verdict, number in sorted(numbers.items()))
+    said = [verdict for verdict in ORDER if verdict in numbers]
+    text = ", ".join(f"{numbers[verdict]} {verdict}" for verdict in said)
     kinds = Counter(f.kind for claim in claims for f in claim.findings if not f.reproduced)
     if not kinds:
         return text

@@ -34,11 +34,11 @@ from cbundles.report.table import Column, Row, Table
 from cbundles.report.words import counted
 
 BUNDLES = (
-    "A bundle is a group of samples whose activations in a layer have become equal, as far as a "
-    "training step can tell, so no later layer tells them apart. It conflicts when its samples "
-    "have different labels: whatever the network answers is wrong for some of them, and their "
-    "gradients pull against each other. The bundle entropy H says how much a layer conflicts: 0 if "
-    "no bundle does, and at most the entropy of the labels, when all samples are one bundle."
+    "A bundle is a set of samples whose activations in a layer differ by less than one weight "
+    "update can see; they still differ, and later layers may separate them. It conflicts when its "
+    "samples have different labels. The bundle entropy H says how much the bundles of a layer mix "
+    "classes: 0 if none does, and at most the entropy of the labels, when all samples are one "
+    "bundle."
 )
 
 
@@ -106,7 +106,7 @@ def _claim(claim: Claim, figures: Figures, *prefix: str) -> Html:
         anchor=anchor_of(*prefix, claim.id),
         id=claim.id,
         claim=claim.claim,
-        badge=_badge(claim.verdict),
+        badge=_badge(claim.verdict, _kind_of(claim)),
         paper=claim.paper,
         findings=_findings(claim.findings),
         shown_in=links_to_figures(claim.id, runs, figures),
@@ -116,7 +116,9 @@ def _claim(claim: Claim, figures: Figures, *prefix: str) -> Html:
 
 def _findings(findings: Sequence[Finding]) -> Html:
     """Each with its verdict; a single one has that of the claim."""
-    badges = [_badge(finding.verdict) for finding in findings] if len(findings) > 1 else [Html()]
+    badges = [Html()]
+    if len(findings) > 1:
+        badges = [_badge(finding.verdict, finding.verdict_in_full) for finding in findings]
     return one_after_another(map(_finding_html, findings, badges))
 
 
@@ -132,8 +134,14 @@ def _finding_html(finding: Finding, badge: Html) -> Html:
     )
 
 
-def _badge(verdict: str) -> Html:
-    return filled("badge", kind=re.sub(r"\W+", "-", verdict), verdict=verdict)
+def _kind_of(claim: Claim) -> str:
+    """The verdict on a claim; where a single finding makes it, with its kind."""
+    in_full = [finding.verdict_in_full for finding in claim.findings]
+    return in_full[0] if len(in_full) == 1 else claim.verdict
+
+
+def _badge(verdict: str, in_full: str) -> Html:
+    return filled("badge", kind=re.sub(r"\W+", "-", verdict), verdict=in_full)
 
 
 def _run(run: Run) -> Html:
