@@ -106,7 +106,7 @@ def _claim(claim: Claim, figures: Figures, *prefix: str) -> Html:
         anchor=anchor_of(*prefix, claim.id),
         id=claim.id,
         claim=claim.claim,
-        badge=_badge(claim.verdict, _kind_of(claim)),
+        badge=_badge(claim.verdict, _verdict_in_full(claim)),
         paper=claim.paper,
         findings=_findings(claim.findings),
         shown_in=links_to_figures(claim.id, runs, figures),
@@ -134,7 +134,7 @@ def _finding_html(finding: Finding, badge: Html) -> Html:
     )
 
 
-def _kind_of(claim: Claim) -> str:
+def _verdict_in_full(claim: Claim) -> str:
     """The verdict on a claim; where a single finding makes it, with its kind."""
     in_full = [finding.verdict_in_full for finding in claim.findings]
     return in_full[0] if len(in_full) == 1 else claim.verdict
