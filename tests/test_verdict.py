@@ -16,7 +16,10 @@ from cbundles.auditing.pictures import along_network
 SAMPLES, WIDTH, CLASSES = 200, 32, 4
 LABELS = np.random.default_rng(5).integers(0, CLASSES, SAMPLES)
 INPUTS = np.random.default_rng(6).standard_normal((SAMPLES, WIDTH)).astype(np.float32)
-NOTHING = "None of 10 layers conflicts: classes stay as far apart as they are in the inputs."
+NOTHING = (
+    "None of 10 layers conflicts: no samples of different classes share a bundle at this "
+    "resolution."
+)
 
 
 def perceptron(params, x):
@@ -110,13 +113,29 @@ def test_duplicates_with_different_labels_are_no_fault_of_a_layer():
     inputs, labels = INPUTS.copy(), LABELS.copy()
     inputs[150:], labels[150:] = inputs[:50], (labels[:50] + 1) % CLASSES
     found = audit(healthy(), inputs, labels)
-    assert found.verdict[0] == NOTHING and found.first_conflict is None
+    assert found.first_conflict is None
+    assert found.verdict[0] == NOTHING.replace("classes share", "classes but equal inputs share")
     assert found.verdict[1].startswith(
         "In the data 50 of 200 samples repeat another one exactly, and 50 pairs have different "
         "labels: they conflict in every layer, whatever the network does (H 0.347, conflict rate "
     )
     assert all(layer.conflict_rate == found.input.conflict_rate for layer in found.layers)
     assert all(layer.headroom.bits > 3 for layer in found.layers)
+
+
+def test_a_few_pairs_that_meet_are_said():
+    """They are no conflict of the layer, and nothing is said of distances."""
+    inputs = INPUTS.copy()
+    inputs[1] = inputs[0] * np.float32(1.000001)
+    labels = LABELS.copy()
+    labels[:2] = 0, 1
+    found = audit(healthy(), inputs, labels)
+    (rate,) = {layer.conflict_rate for layer in found.layers}
+    assert 0 < rate < 1e-3
+    assert found.verdict[0] == (
+        f"None of 10 layers conflicts: at most {rate:.2g} of the pairs of samples of different "
+        "classes share a bundle at this resolution."
+    )
 
 
 def test_one_outlier_decides_for_all_layers():

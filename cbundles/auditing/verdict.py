@@ -53,15 +53,16 @@ def _layers(findings: Findings) -> list[str]:
             f"Diverged: {_place(first, layers)} makes NaN or infinity, and {len(diverged)} of "
             f"{_count(len(layers), 'layer')} do. Neither entropy nor conflicts mean anything there."
         ]
-    return _conflicts([layer for layer in layers if layer.kind != BRANCH] or layers)
+    judged = [layer for layer in layers if layer.kind != BRANCH] or layers
+    return _conflicts(judged, findings.input)
 
 
-def _conflicts(layers: Sequence[Layer]) -> list[str]:
+def _conflicts(layers: Sequence[Layer], inputs: Layer) -> list[str]:
     conflicting = [layer for layer in layers if layer.conflicting]
     if not conflicting:
         whose = "The only layer" if len(layers) == 1 else f"None of {len(layers)} layers"
         told = "does not conflict" if len(layers) == 1 else "conflicts"
-        return [f"{whose} {told}: classes stay as far apart as they are in the inputs."]
+        return [f"{whose} {told}: {_what_is_shared(layers, inputs)}."]
     first = conflicting[0]
     behind = layers[layers.index(first) :]
     if len(conflicting) == len(behind):
@@ -74,6 +75,20 @@ def _conflicts(layers: Sequence[Layer]) -> list[str]:
         f"{told}, but from {after[0].name} on none does: samples that are bundled still differ, "
         "and later layers separate them."
     ]
+
+
+def _what_is_shared(layers: Sequence[Layer], inputs: Layer) -> str:
+    """What was measured where no layer conflicts, which says nothing about distances."""
+    most = max(layer.conflict_rate or 0.0 for layer in layers)
+    equal = inputs.conflict_rate or 0.0
+    if most <= equal:  # a layer can only add pairs to those of the inputs
+        but = " but equal inputs" if equal else ""
+        return f"no samples of different classes{but} share a bundle at this resolution"
+    within = f", {equal:.2g} because they are equal inputs" if equal else ""
+    return (
+        f"at most {most:.2g} of the pairs of samples of different classes share a bundle at this "
+        f"resolution{within}"
+    )
 
 
 def _how_far(last: Layer) -> str:
