@@ -63,7 +63,7 @@ def shape_of(paths: Sequence[Path], size: int | None) -> tuple[int, int, int]:
 
 
 def are_all_grey(paths: Sequence[Path]) -> bool:
-    """Of those that can be read; `decode` tells of the others."""
+    """Of those that can be read; `decode_files` tells of the others."""
     from PIL import Image
 
     for path in paths:
@@ -73,7 +73,7 @@ def are_all_grey(paths: Sequence[Path]) -> bool:
     return True
 
 
-def decode(paths: Sequence[Path], mode: str, size: int | None = None) -> Decoded:
+def decode_files(paths: Sequence[Path], mode: str, size: int | None = None) -> Decoded:
     """By several threads: decoding does not hold Python's lock. InputError names the files that
     cannot be used, and why.
 

@@ -113,7 +113,7 @@ def decode_images(name: str, size: int | None, storage: Path) -> None:
     is_grey = decoding.are_all_grey([path for split in splits.values() for path in split.paths])
     for key, split in splits.items():
         labels = [classes.index(label) for label, files in split.images.items() for _ in files]
-        decoded = decoding.decode(split.paths, "L" if is_grey else "RGB", size)
+        decoded = decoding.decode_files(split.paths, "L" if is_grey else "RGB", size)
         arrays[f"{key}_images"] = decoded.pixels
         arrays[f"{key}_labels"] = np.asarray(labels, np.int32)
         done += decoded.remarks
