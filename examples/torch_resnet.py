@@ -1,5 +1,5 @@
-"""A ResNet in PyTorch, audited as training leaves it: `make torch-env`, which installs PyTorch in an
-environment of its own, then `.venv-torch/bin/python examples/torch_resnet.py`."""
+"""A ResNet in PyTorch, audited as training leaves it: `make torch-env`, which installs PyTorch into
+an environment of its own, then `.venv-torch/bin/python examples/torch_resnet.py`."""
 
 import numpy as np
 import torch

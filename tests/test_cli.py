@@ -165,7 +165,7 @@ def test_every_way_to_measure_the_same_network(process, tmp_path):
             histories[name, record.cell.probe.resolution] = entries_of(record.history)[-1]
     assert len({h["test_accuracy"] for h in histories.values()}) == 1
     figures = list((tmp_path / "results").glob("*/figures/*.png"))
-    assert {path.parts[-3] for path in figures} >= {"formats", "gamma"}
+    assert "formats" in {path.parts[-3] for path in figures}
     for path in figures:  # one network with H at its limit is the hard case
         with Image.open(path) as image:
             assert max(image.size) < 2000

@@ -242,7 +242,7 @@ def test_the_page_of_all_published_runs(tab, tmp_path):
     for path in sorted((ROOT / "results").glob("*/run.json")):
         names.append(path.parent.name)
         (tmp_path / path.parent.name).mkdir()
-        for kept in (path, *path.parent.glob("*.jsonl")):
+        for kept in (path, *path.parent.glob("*.jsonl.gz")):
             shutil.copy(kept, tmp_path / path.parent.name)
     written = page_under(tmp_path, names)
     assert written.stat().st_size <= LARGEST
