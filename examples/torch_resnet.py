@@ -1,9 +1,10 @@
-"""A ResNet in PyTorch, audited as training leaves it: `make torch-env`, which installs PyTorch into
-an environment of its own, then `.venv-torch/bin/python examples/torch_resnet.py`."""
+"""A ResNet in PyTorch: `make torch-env`, then .venv-torch/bin/python examples/torch_resnet.py"""
 
-import numpy as np
-import torch
-from torch import nn
+try:
+    import torch
+    from torch import nn
+except ModuleNotFoundError:
+    raise SystemExit(__doc__) from None
 
 import cbundles
 from cbundles import data
@@ -35,8 +36,8 @@ class ResNet(nn.Module):
 
 def load_images():
     digits = data.load("mnist_mini")
-    images = np.asarray(digits.train_images, np.float32).transpose(0, 3, 1, 2) / 255
-    return torch.tensor(images), torch.tensor(digits.train_labels, dtype=torch.int64)
+    images = torch.tensor(digits.train_images).permute(0, 3, 1, 2) / 255
+    return images, torch.tensor(digits.train_labels).long()
 
 
 def build(steps=60):
@@ -44,7 +45,7 @@ def build(steps=60):
     images, labels = load_images()
     model = ResNet(4, 16)
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for batch in np.arange(steps * 64).reshape(steps, 64):
+    for batch in torch.arange(steps * 64).reshape(steps, 64):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
         optimizer.step()

@@ -485,6 +485,37 @@ def test_what_is_skipped_has_a_reason():
     assert "1: inside a scripted module" in whole.verdict[0]
 
 
+class WritesOut(nn.Module):
+    """A sum that is written into a tensor that is there."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x):
+        h = torch.relu(x)
+        total = torch.empty_like(h)
+        torch.add(h, self.linear(torch.tanh(h)), out=total)
+        return total
+
+
+def test_a_sum_that_is_written_elsewhere_is_seen():
+    audit = cbundles.audit(WritesOut(), VECTORS, LABELS)
+    assert audit.layers[-1].kind == "sum" and audit.layers[-1].shape == (6,)
+
+
+def test_the_command_gives_images_with_their_channels_first(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "my_torch.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    stem = nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten()\n"
+        "    return nn.Sequential(*stem, nn.Linear(4 * 26 * 26, 10))\n"
+    )
+    done = cli("audit", "my_torch:build", "--dataset", "mnist_mini", "--samples", "50")
+    assert done.returncode == 0, done.stderr
+    assert "1x28x28" in done.stdout and "4x26x26" in done.stdout
+
+
 class Undecided(nn.Module):
     def __init__(self):
         super().__init__()

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 from rich.console import Console
 
 from cbundles import config, data
@@ -24,6 +25,7 @@ from cbundles.report import runs
 from cbundles.store import Store
 
 if TYPE_CHECKING:
+    from cbundles.arrays import Numbers
     from cbundles.auditing import Audit
 
 FORM = "PACKAGE.MODULE:FUNCTION, such as examples.linen_cnn:build"
@@ -185,6 +187,7 @@ def _audited(one: Named) -> Audit:
     import jax.numpy as jnp
 
     from cbundles.auditing import audit
+    from cbundles.auditing.models import pytorch
     from cbundles.chance import PROBE_SET, generator
     from cbundles.data import augment, device
 
@@ -192,7 +195,9 @@ def _audited(one: Named) -> Audit:
     chance = generator(probe.seed, PROBE_SET)
     rows = device.probe_rows(probe, len(one.dataset.train_labels), chance)
     stored = jnp.asarray(one.dataset.train_images[rows])
-    images = augment.plain(stored, augment.pipeline_for(one.settings))
+    images: Numbers = augment.plain(stored, augment.pipeline_for(one.settings))
+    if pytorch.is_module(one.model) and images.ndim == 4:
+        images = np.asarray(images).transpose(0, 3, 1, 2)  # its convolutions have channels first
     try:
         return audit(
             one.model,

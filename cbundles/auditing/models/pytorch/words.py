@@ -107,7 +107,8 @@ OPERANDS = {
     "multi_head_attention_forward": slice(11),
     "prelu": slice(1),
 }
-NO_OPERANDS = words("bias out_proj_weight out_proj_bias")  # where they are given by name
+# Where they are given by name; what is written into is none either.
+NO_OPERANDS = words("bias out out_proj_weight out_proj_bias")
 PRIMITIVES = {
     name: primitive for primitive, names in _BY_PRIMITIVE.items() for name in names.split()
 }
