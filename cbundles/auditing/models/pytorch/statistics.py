@@ -34,6 +34,7 @@ def collecting(model: nn.Module, into: dict[str, np.ndarray]) -> Iterator[None]:
             norm.training = True
             norm.track_running_stats = True
             norm.momentum = 1.0  # so that what is left are the statistics of the batch
+            norm.num_batches_tracked = None  # counting would be one more call of a function
         yield
         for name, norm in norms.items():
             into |= {key: as_array(buffer).copy() for key, buffer in _buffers(name, norm).items()}
