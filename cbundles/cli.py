@@ -228,6 +228,12 @@ def audit(
     headroom: Annotated[
         bool, typer.Option(help="Also say how far each layer is from conflicting.")
     ] = True,
+    lesion: Annotated[
+        bool, typer.Option("--lesion", help="Also switch off each residual branch, and many.")
+    ] = False,
+    insert: Annotated[
+        bool, typer.Option("--insert", help="Also say where one more layer would help.")
+    ] = False,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a picture, such as audit.png.")
     ] = None,
@@ -238,7 +244,7 @@ def audit(
     from cbundles.commands.audit import AuditModel, AuditRun, Choices
 
     choices = Choices.of_typed(
-        samples, layers, amplitude, learning_rate, batch_size, headroom, plot
+        samples, layers, amplitude, learning_rate, batch_size, headroom, lesion, insert, plot
     )
     if Path(model).is_dir():
         if dataset is not None or image_size is not None:

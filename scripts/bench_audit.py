@@ -7,6 +7,9 @@ pass, the audit without headroom and the one with it take turns, compiled, and m
 of the clock, and of what the processor did for this process alone, which other work on the machine
 hardly changes.
 
+Of ResNets also all lesions, every branch off alone, beside as many forward passes as there are
+branches; no branch is off in one more pass, which is counted, and what is off is not computed.
+
 Then, each in a process of its own: how much memory an audit of 50 layers takes beyond that of a
 forward pass over the same 60,000 samples, and how long a network of 20 layers takes from the start
 of Python to the table, with all that is imported, initialised and compiled for it.
@@ -34,8 +37,11 @@ import cbundles
 from cbundles import bundles
 from cbundles.auditing import selection
 from cbundles.auditing.batches import batches_of
+from cbundles.auditing.findings import BRANCH
+from cbundles.auditing.lesions import operable
 from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import subject_of
+from cbundles.auditing.output import scores_in
 from cbundles.auditing.subject import Subject
 from cbundles.auditing.weights import GLOBAL, largest_weights
 from cbundles.bits import SCANNED_ROWS
@@ -144,8 +150,27 @@ def bench_subject(
         input_layer, _ = measuring.measure_layers(batches, labels, CLASSES)
         measuring.scan_learning_rates(batches, part, input_layer)
 
-    clock, processor = take_turns([forward_of_all, without_headroom, with_headroom], repeats)
+    branches = [site.name for site in sites.found if site.kind == BRANCH]
+    scores = scores_in(None, CLASSES, labels.shape, asked_by="bench")
+    able = operable(subject, asked_by="bench")
+
+    def all_lesions() -> None:
+        for _, batch in batches:
+            for off in ("", *branches):
+                kept = {name: np.array(name != off) for name in branches}
+                able.answers(batch, kept, scores)
+
+    runs = [forward_of_all, without_headroom, with_headroom]
+    clock, processor = take_turns([*runs, all_lesions] if branches else runs, repeats)
+    lesions = None
+    if branches:
+        lesions = {
+            "branches": len(branches),
+            "ratio": clock.pop() / (len(branches) * clock[0]),
+            "processor_ratio": processor.pop() / (len(branches) * processor[0]),
+        }
     return {
+        "lesions": lesions,
         "parameters": sum(parameter.size for parameter in subject.parameters.values()),
         "layers": len(chosen),
         "seconds": clock,
@@ -255,6 +280,9 @@ def main() -> None:
             f"{1000 * line['seconds'][0]:>11.0f} {audit:>12} {headroom:>14}",
             flush=True,
         )
+        if line["lesions"] is not None:
+            print("    all {branches} lesions beside {branches} forward passes: {ratio:.2f}, "
+                  "{processor_ratio:.2f}".format(**line["lesions"]), flush=True)  # fmt: skip
     beyond = in_own_process(memory_beyond_forward, DEEP, MANY_SAMPLES)
     print(f"an audit of {DEEP.depth} layers takes {beyond:.0f} MB beyond a forward pass over "
           f"{MANY_SAMPLES:,} samples", flush=True)  # fmt: skip

@@ -258,7 +258,7 @@ FAULTS = (
         "lesions: McNemar's test is one-sided",
         (
             Edit(
-                "cbundles/report/statistics.py",
+                "cbundles/decisions/paired.py",
                 "min(1.0, 2 * float(uneven))",
                 "min(1.0, float(uneven))",
             ),

@@ -477,4 +477,5 @@ def test_the_page_of_examples_runs(tmp_path, monkeypatch):
     names: dict[str, object] = {}
     for example in examples:
         exec(compile(example, "docs/audit.md", "exec"), names)
-    assert {path.name for path in tmp_path.iterdir()} == {"audit.png", "audit.csv", "bundles.png"}
+    written = {"audit.png", "audit.csv", "bundles.png", "lesions.png"}
+    assert {path.name for path in tmp_path.iterdir()} == written

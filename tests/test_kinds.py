@@ -10,6 +10,7 @@ import yaml
 from records import changed, growth_record, lesion_record, record, toy_record
 from test_claims import LN10, course, family, grid, studied, sweep, vgg
 
+from cbundles.decisions import paired
 from cbundles.report import claims, claims_table, statistics, summary
 from cbundles.report.claims import shortfall
 from cbundles.report.claims.finding import (
@@ -320,9 +321,9 @@ def test_a_diverged_network_has_no_rates():
 
 
 def test_statistics_of_what_could_have_been_seen():
-    assert statistics.smallest_rise(5) is None
-    assert statistics.smallest_rise(6) == 6
-    assert statistics.smallest_rise(30) == 12
+    assert paired.smallest_rise(5) is None
+    assert paired.smallest_rise(6) == 6
+    assert paired.smallest_rise(30) == 12
     assert statistics.binomial_interval(2, 3) == pytest.approx((0.094, 0.992), abs=1e-3)
     values = {seed: 0.1 * seed for seed in range(5)}
     zeros = dict.fromkeys(range(5), 0.0)

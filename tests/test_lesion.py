@@ -25,14 +25,14 @@ from test_conv import load, of_one_block_a_stage
 from cbundles import config
 from cbundles import data as data_sets
 from cbundles.data import augment, device
-from cbundles.decisions import removal
+from cbundles.decisions import paired, removal
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.experiments import lesion
 from cbundles.networks import conv, lowering, network, pruning, saved, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
 from cbundles.records import reading
-from cbundles.report import lesion_figures, lesions, statistics
+from cbundles.report import lesion_figures, lesions
 from cbundles.store import LESIONS, PRUNED, Store
 
 
@@ -296,11 +296,11 @@ def test_blocks_that_cannot_be_pruned(text):
 @given(st.integers(0, 400), st.integers(0, 400))
 def test_mcnemar(lost, gained):
     if lost + gained == 0:
-        assert statistics.mcnemar(lost, gained) == 1
+        assert paired.mcnemar(lost, gained) == 1
         return
     expected = stats.binomtest(lost, lost + gained).pvalue
-    assert statistics.mcnemar(lost, gained) == pytest.approx(expected, rel=1e-6, abs=1e-12)
-    assert statistics.rises(lost, gained) == (lost > gained and expected < 0.05)
+    assert paired.mcnemar(lost, gained) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    assert paired.rises(lost, gained) == (lost > gained and expected < 0.05)
 
 
 def test_the_largest_number_of_blocks_that_can_go():

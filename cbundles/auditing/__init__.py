@@ -11,6 +11,9 @@
     signing     activations to signatures, while the model runs
     counting    signatures to bundles, conflict rates and headroom
     choices     what the verdict hangs on
+    lesions     branches switched off: their `branch_scores`, and in `lesion_findings` the costs
+    insertions  layers that do not exist, and how much they would help: `insertion_findings`
+    output      which part of a model's output these two look at
     report      `Audit`: what was found; `verdict`, `table` and `pictures` say and show it
 
 docs/audit.md has examples.

@@ -16,11 +16,14 @@ from jaxtyping import Int32, Integer, PyTree
 from cbundles import bundles
 from cbundles.arrays import Numbers
 from cbundles.auditing import choices, signing, weights
-from cbundles.auditing.batches import CutArrays, batches_of, checked_labels, length_of
+from cbundles.auditing.batches import CutArrays, at_hand, batches_of, checked_labels, length_of
 from cbundles.auditing.choices import Scan
 from cbundles.auditing.findings import Findings, Layer
+from cbundles.auditing.insertions import insertions_of
+from cbundles.auditing.lesions import branches_in, lesions_of, operable
 from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import Call, subject_of
+from cbundles.auditing.output import scores_in
 from cbundles.auditing.report import Audit
 from cbundles.auditing.selection import chosen_sites
 from cbundles.auditing.signing import ROWS, SAMPLES, TOKENS
@@ -50,6 +53,9 @@ def audit(
     amplitude: str | float = GLOBAL,
     rows: str = SAMPLES,
     headroom: bool = True,
+    lesion: bool = False,
+    insert: bool = False,
+    output: str | int | None = None,
 ) -> Audit:
     """Which layers of a model conflict, how far the others are from it, and why.
 
@@ -80,6 +86,12 @@ def audit(
             the papers; the largest of the layer that reads the activation, "consumer"; a number.
         rows: what is bundled: "samples", or "tokens", the second axis of inputs and activations.
         headroom: whether to scan learning rates, on up to 512 of the rows.
+        lesion: whether to switch off every residual branch, alone and many at once; `Audit.lesions`
+            says what it costs. Branches are measured as layers, too.
+        insert: whether to say where one more layer would help, in `Audit.insertions`. Both need
+            class scores as the model's output, and batches that come once are kept for them.
+        output: which part of the model's output are the class scores, where it is a tuple or a
+            dictionary: a number, or a key.
 
     Raises:
         ValueError: what was given cannot work; the message says why, in a sentence.
@@ -97,15 +109,21 @@ def audit(
     )
     samples = len(array)
     batches = batches_of(inputs, samples, whole=setting.whole)
+    if lesion or insert:
+        batches = at_hand(batches)
     tokens = signing.tokens_of(batches.first) if rows == TOKENS else None
-    array = _labels_of_rows(array, tokens)
+    of_samples, array = array, _labels_of_rows(array, tokens)
     part = bundles.evenly_spread(samples, max(2, SCANNED_ROWS // (tokens or 1)))
     batches.keep(part)
 
     largest = weights.largest_weights(subject.parameters)
     of_model = weights.amplitude_of_model(setting.amplitude, largest)
     sites = subject.sites(batches.first)
-    chosen, skipped = chosen_sites(sites, layers, length_of(batches.first), tokens)
+    switched = branches_in(sites) if lesion else ()
+    asked_by = "lesion=True" if lesion else "insert=True"
+    scores = scores_in(output, classes, of_samples.shape, asked_by=asked_by)
+    able = operable(subject, asked_by=asked_by) if lesion or insert else None
+    chosen, skipped = chosen_sites(sites, layers, length_of(batches.first), tokens, also=switched)
     measuring = Measuring(subject, sites, chosen, largest, setting, tokens)
 
     input_layer, measured = measuring.measure_layers(batches, array, classes)
@@ -116,6 +134,13 @@ def audit(
             _with_headroom(layer, scan, setting)
             for layer, scan in zip(measured, scans, strict=True)
         ]
+    lesions = insertions = None
+    if able is not None and lesion:
+        lesions = lesions_of(
+            able, sites, batches, of_samples, scores, measured, by_batch=setting.whole
+        )
+    if able is not None and insert:
+        insertions = insertions_of(subject, able, sites, batches, of_samples, scores)
     other = measuring.other_weight
     findings = Findings(
         input=input_layer,
@@ -127,6 +152,8 @@ def audit(
         batch_size=setting.batch_size,
         rows=rows,
         hangs_on=choices.sentences(input_layer, measured, scans, other and other[1]),
+        lesions=lesions,
+        insertions=insertions,
     )
     return Audit(findings, batches.inputs if isinstance(batches, CutArrays) else None)
 

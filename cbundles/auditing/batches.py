@@ -136,6 +136,19 @@ def batches_of(inputs: Any, samples: int, *, whole: bool) -> Batches:
     return ComingBatches(inputs, samples)
 
 
+def at_hand(batches: Batches) -> CutArrays:
+    """All batches as arrays, which can be gone through again and again."""
+    if isinstance(batches, CutArrays):
+        return batches
+    samples = 0
+    parts = []
+    for start, batch in batches:
+        parts.append(batch)
+        samples = start + length_of(batch)
+    joined = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return CutArrays(joined, samples, AT_ONCE)
+
+
 def checked_labels(
     labels: Integer[Numbers, "samples ..."] | Sequence[int], num_classes: int | None
 ) -> tuple[Int32[np.ndarray, "samples ..."], int]:

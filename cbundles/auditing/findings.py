@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cbundles.auditing.insertion_findings import Insertions
+from cbundles.auditing.lesion_findings import Lesions
 from cbundles.auditing.weights import Amplitude
 from cbundles.bundles import NEGLIGIBLE, Bundles, Headroom
 from cbundles.observe import Skipped
@@ -72,6 +74,8 @@ class Findings:
     batch_size: int
     rows: str
     hangs_on: tuple[str, ...]  # what would change the verdict, in sentences
+    lesions: Lesions | None = None
+    insertions: Insertions | None = None
 
     @property
     def first_conflict(self) -> str | None:

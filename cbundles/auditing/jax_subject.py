@@ -7,15 +7,37 @@ import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float32, Int, Int32, PyTree
 
 from cbundles.arrays import Numbers
-from cbundles.auditing.subject import Reducer, Sites, cannot_be_called
+from cbundles.auditing.subject import (
+    Kept,
+    Reducer,
+    Scores,
+    Sites,
+    SlopeReducer,
+    cannot_be_called,
+)
 from cbundles.observe import Observed, Selector, Site, observe
+
+NO_NORMALISATION = "the model has no batch normalisation"
+
+
+class RunningStatistics(NamedTuple):
+    """The statistics of a model that normalises by running ones.
+
+    of_batch: (variables, batch) -> the statistics of the batch.
+    put: (variables, statistics) -> variables with these.
+    """
+
+    of_batch: Callable[[PyTree, PyTree], PyTree]
+    put: Callable[[PyTree, PyTree], PyTree]
 
 
 @dataclass(frozen=True)
@@ -26,16 +48,18 @@ class ModelFunction:
     variables: all numbers of the model that are arguments.
     trainable: which leaves of the variables are trainable parameters: their names by their numbers.
     constants: trainable parameters that are inside the function instead, by their names.
+    statistics: how those of batch normalisation are taken anew; or why they cannot be.
     """
 
     function: Callable[[PyTree, PyTree], PyTree]
     variables: PyTree
     trainable: Mapping[int, str]
     constants: Mapping[str, Numbers] = field(default_factory=dict)
+    statistics: RunningStatistics | str = "a function does not say which numbers are statistics"
 
 
 class JaxSubject:
-    """A `subject.Subject`: a model that JAX traces."""
+    """A `subject.Subject` that is `subject.Operable`: a model that JAX traces."""
 
     def __init__(self, model: ModelFunction) -> None:
         self.model = model
@@ -62,7 +86,9 @@ class JaxSubject:
                 site: tuple(self.model.trainable[leaf] for leaf in sorted(leaves))
                 for site, leaves in reading.items()
             }
-        return Sites(tuple(found), observed.skipped, readers)
+        return Sites(
+            tuple(found), observed.skipped, readers, observed.sums, observed.channels_first
+        )
 
     def reduce(
         self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
@@ -84,6 +110,113 @@ class JaxSubject:
 
             self._programs[key] = jax.jit(program)
         return self._programs[key](self.model.variables, batch, arguments)
+
+    @property
+    def no_statistics(self) -> str | None:
+        known = self.model.statistics
+        return known if isinstance(known, str) else None
+
+    def answers(
+        self, batch: PyTree, kept: Kept, scores: Scores, statistics: PyTree | None = None
+    ) -> Int32[np.ndarray, "batch ..."]:
+        key = "answers", _form(batch), scores
+        if key not in self._programs:
+            observed = self._observe(batch)
+
+            def program(
+                variables: PyTree, batch: PyTree, kept: Mapping[str, Bool[Array, "*repeats"]]
+            ) -> Int32[Array, "batch ..."]:
+                output, _ = observed.run(variables, batch, keep=_by_selector(kept))
+                return jnp.argmax(scores(output), axis=-1)
+
+            self._programs[key] = jax.jit(program)
+        variables = self.model.variables
+        if statistics is not None:
+            variables = self._running_statistics.put(variables, statistics)
+        return np.asarray(self._programs[key](variables, batch, dict(kept)), np.int32)
+
+    def statistics(self, batch: PyTree, kept: Kept) -> PyTree:
+        key = "statistics", _form(batch)
+        if key not in self._programs:
+            observed = observe(self._running_statistics.of_batch, self.model.variables, batch)
+
+            def program(
+                variables: PyTree, batch: PyTree, kept: Mapping[str, Bool[Array, "*repeats"]]
+            ) -> PyTree:
+                return observed.run(variables, batch, keep=_by_selector(kept))[0]
+
+            self._programs[key] = jax.jit(program)
+        return self._programs[key](self.model.variables, batch, dict(kept))
+
+    @property
+    def _running_statistics(self) -> RunningStatistics:
+        known = self.model.statistics
+        assert not isinstance(known, str)  # see `no_statistics`
+        return known
+
+    def slopes(
+        self,
+        batch: PyTree,
+        labels: Int[np.ndarray, "batch ..."],
+        weights: Float32[np.ndarray, " batch"],
+        sites: Sequence[str],
+        scores: Scores,
+        reducer: SlopeReducer,
+        arguments: PyTree,
+    ) -> tuple[PyTree, dict[str, Numbers]]:
+        key = "slopes", _form(batch), tuple(sites), scores, reducer
+        if key not in self._programs:
+            self._programs[key] = jax.jit(self._slopes_program(batch, sites, scores, reducer))
+        trained, reduced = self._programs[key](
+            self.model.variables, batch, labels, weights, arguments
+        )
+        return reduced, dict(zip(self.model.trainable.values(), trained, strict=True))
+
+    def _slopes_program(
+        self, batch: PyTree, sites: Sequence[str], scores: Scores, reducer: SlopeReducer
+    ) -> Callable[..., tuple[list[Array], PyTree]]:
+        observed, axes = self._observe(batch), self._batch_axes(batch)
+        repeats = {site.name: len(site.repeats) for site in observed.sites}
+        numbers = list(self.model.trainable)
+
+        def batch_first(of_sites: Mapping[str, Array]) -> dict[str, Array]:
+            return {
+                site: jnp.moveaxis(value, repeats[site] + axes[site], repeats[site])
+                for site, value in of_sites.items()
+            }
+
+        def program(
+            variables: PyTree,
+            batch: PyTree,
+            labels: Int[Array, "batch ..."],
+            weights: Float32[Array, " batch"],
+            arguments: PyTree,
+        ) -> tuple[list[Array], PyTree]:
+            leaves, tree = jax.tree.flatten(variables)
+            zeros: dict[Selector, Array] = {}
+            read: dict[Selector | Sequence[Selector], Callable[..., PyTree]] = {}
+            for site in sites:
+                zeros.update(observed.zeros(site).items())
+                read[site] = lambda value: value
+
+            def loss(
+                trained: list[Array], zeros: dict[Selector, Array]
+            ) -> tuple[Float32[Array, ""], dict[str, Array]]:
+                filled = list(leaves)
+                for number, leaf in zip(numbers, trained, strict=True):
+                    filled[number] = leaf
+                output, values = observed.run(
+                    jax.tree.unflatten(tree, filled), batch, perturb=zeros, read=read
+                )
+                logits = scores(output).astype(jnp.float32)
+                each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+                return (each.reshape(len(labels), -1).sum(1) * weights).sum(), values
+
+            trained = [leaves[number] for number in numbers]
+            slopes, values = jax.grad(loss, (0, 1), has_aux=True)(trained, zeros)
+            return slopes[0], reducer(batch_first(values), batch_first(slopes[1]), arguments)
+
+        return program
 
     def _batch_axes(self, batch: PyTree) -> dict[str, int]:
         """Which axis of each site's value is that of the samples: the first one that grows when the
@@ -111,6 +244,10 @@ class JaxSubject:
             except Exception as error:  # whatever a model raises
                 raise cannot_be_called(batch, error) from error
         return self._observed[form]
+
+
+def _by_selector(kept: Mapping[str, Bool[Array, "*repeats"]]) -> dict[Selector, Array]:
+    return dict(kept.items())
 
 
 def _one_sample_more(leaf: Numbers) -> jax.ShapeDtypeStruct:

@@ -89,7 +89,7 @@ class Measuring:
         input_layer = Layer(INPUT, INPUT, shape, input_bundles, None, 0.0, 0.0)
         layers = []
         for site in self.chosen:
-            for name, signatures in zip(_names_of(site), signed.layers(site.name), strict=True):
+            for name, signatures in zip(names_of(site), signed.layers(site.name), strict=True):
                 found = counting.bundles_of(signatures, labels, classes)
                 layers.append(self._layer(name, site, found, input_layer))
         return input_layer, layers
@@ -202,7 +202,7 @@ def _drawn_keys(columns: int) -> UInt32[np.ndarray, " keys"]:
     return bundles.draw_keys(columns, SALT)
 
 
-def _names_of(site: Site) -> list[str]:
+def names_of(site: Site) -> list[str]:
     """A name for each repetition of a site."""
     if not site.repeats:
         return [site.name]

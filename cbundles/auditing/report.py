@@ -14,7 +14,10 @@ import jax
 import numpy as np
 from jaxtyping import Int64, PyTree
 
+from cbundles.auditing import insertion_text, lesion_text
 from cbundles.auditing.findings import Findings, Layer
+from cbundles.auditing.insertion_findings import Insertions
+from cbundles.auditing.lesion_findings import Lesions
 from cbundles.auditing.table import finite_or_none, row_of, text_of
 from cbundles.auditing.verdict import verdict
 from cbundles.auditing.weights import Amplitude, resolution_of
@@ -62,6 +65,21 @@ class Audit:
         return self.findings.skipped
 
     @property
+    def lesions(self) -> Lesions:
+        """What the model would be without its branches. Raises ValueError where that was not asked
+        for."""
+        if self.findings.lesions is None:
+            raise ValueError("no branch was switched off; ask for it: audit(..., lesion=True)")
+        return self.findings.lesions
+
+    @property
+    def insertions(self) -> Insertions:
+        """Where one more layer would help. Raises ValueError where that was not asked for."""
+        if self.findings.insertions is None:
+            raise ValueError("no layer was considered; ask for it: audit(..., insert=True)")
+        return self.findings.insertions
+
+    @property
     def first_conflict(self) -> str | None:
         """The name of the first layer that conflicts; branches do not count."""
         return self.findings.first_conflict
@@ -86,7 +104,22 @@ class Audit:
         width = shutil.get_terminal_size(fallback=(100, 24)).columns
         width = min(max(width, NARROWEST), WIDEST)
         said = [textwrap.fill(sentence, width) for sentence in self.verdict]
-        return "\n".join([text_of(self.findings, width), "", *said])
+        text = "\n".join([text_of(self.findings, width), "", *said])
+        return "\n\n".join([text, *self._sections(width)])
+
+    def _sections(self, width: int) -> list[str]:
+        """What was asked for besides, each a table and sentences."""
+        found = []
+        lesions, insertions = self.findings.lesions, self.findings.insertions
+        if lesions is not None:
+            found.append((lesion_text.text_of(lesions), lesion_text.sentences(lesions)))
+        if insertions is not None:
+            told = insertion_text.sentences(insertions)
+            found.append((insertion_text.text_of(insertions), told))
+        return [
+            "\n".join([table, "", *(textwrap.fill(one, width) for one in sentences)])
+            for table, sentences in found
+        ]
 
     def __repr__(self) -> str:
         return f"<Audit of {len(self.layers)} layers: {self.verdict[0]}>"
@@ -115,6 +148,8 @@ class Audit:
             ],
             "hangs_on": list(found.hangs_on),
             "verdict": self.verdict,
+            "lesions": None if found.lesions is None else found.lesions.to_dict(),
+            "insertions": None if found.insertions is None else found.insertions.to_dict(),
         }
 
     def to_csv(self, path: str | Path) -> Path:
@@ -134,6 +169,16 @@ class Audit:
         from cbundles.auditing import pictures
 
         figure = pictures.along_network(self.findings)
+        if path is not None:
+            pictures.save(figure, path)
+        return figure
+
+    def plot_lesions(self, path: str | Path | None = None) -> Figure:
+        """The accuracy without the first branches of every ranking; also written to a file, if one
+        is named. Raises ValueError where lesions were not asked for."""
+        from cbundles.auditing import lesion_pictures, pictures
+
+        figure = lesion_pictures.removal_curves(self.lesions)
         if path is not None:
             pictures.save(figure, path)
         return figure

@@ -8,7 +8,7 @@ its linear maps and convolutions.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 
@@ -23,7 +23,12 @@ NOT_CHOSEN = "left out by layers="
 
 
 def chosen_sites(
-    sites: Sites, layers: str | Sequence[str] | None, samples: int, tokens: int | None
+    sites: Sites,
+    layers: str | Sequence[str] | None,
+    samples: int,
+    tokens: int | None,
+    *,
+    also: Collection[Site] = (),
 ) -> tuple[list[Site], list[Skipped]]:
     """The sites that are measured, in order, and what is not.
 
@@ -31,11 +36,13 @@ def chosen_sites(
         sites: all of them, for a batch of so many samples.
         layers: names, patterns or kinds.
         tokens: how many of them a sample has, where these are the rows.
+        also: sites that are measured besides.
 
     Raises:
         ValueError: a name, pattern or kind that fits no site.
     """
     wanted = _by_default(sites) if layers is None else _asked_for(sites, layers)
+    wanted |= set(also)
     chosen, skipped = [], list(sites.skipped)
     for site in sites.found:
         reason = _why_impossible(site, sites, samples, tokens)

@@ -42,6 +42,8 @@ class Choices:
     learning_rate: float | None
     batch_size: int | None
     headroom: bool
+    lesion: bool
+    insert: bool
     plot: Path | None
 
     @classmethod
@@ -53,6 +55,8 @@ class Choices:
         learning_rate: float | None,
         batch_size: int | None,
         headroom: bool,
+        lesion: bool,
+        insert: bool,
         plot: Path | None,
     ) -> Choices:
         """layers: with commas. amplitude: a word or a number."""
@@ -60,7 +64,9 @@ class Choices:
         weight: str | float = amplitude
         with contextlib.suppress(ValueError):  # a word is checked where it is used
             weight = float(amplitude)
-        return cls(samples, names, weight, learning_rate, batch_size, headroom, plot)
+        return cls(
+            samples, names, weight, learning_rate, batch_size, headroom, lesion, insert, plot
+        )
 
 
 class Named(NamedTuple):
@@ -179,8 +185,12 @@ def _show(models: Iterator[Named], options: Options, console: Console) -> None:
         if one.choices.plot is not None:
             path = _numbered(one.choices.plot, number)
             audit.plot(path)
+            pictures = [path]
+            if one.choices.lesion:
+                pictures.append(path.with_stem(f"{path.stem}-lesions"))
+                audit.plot_lesions(pictures[-1])
             if not options.as_json:
-                list_files(console, "figure", [path])
+                list_files(console, "figure", pictures)
 
 
 def _audited(one: Named) -> Audit:
@@ -210,6 +220,8 @@ def _audited(one: Named) -> Audit:
             layers=one.choices.layers,
             amplitude=one.choices.amplitude,
             headroom=one.choices.headroom,
+            lesion=one.choices.lesion,
+            insert=one.choices.insert,
         )
     except ValueError as error:
         raise InputError(f"audit {one.name}: {error}") from error

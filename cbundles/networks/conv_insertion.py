@@ -77,10 +77,18 @@ def virtual_gradient(
     h: its input, not negative; delta: the gradient by its output, which is h. As in `jax.nn.relu`
     the slope at 0 is 0.
     """
+    return kernel_gradient(h, jnp.where(h > 0, delta, 0))
+
+
+def kernel_gradient(
+    h: Float[Array, "batch height width filters"], delta: Float[Array, "batch height width filters"]
+) -> Float[Array, "3 3 filters filters"]:
+    """The gradient by the kernel of a convolution of h, of which delta is the gradient by the
+    output."""
     d = h.shape[-1]
     somewhere = jnp.zeros((3, 3, d, d), h.dtype)  # linear in the kernel: the same gradient anywhere
     _, back = jax.vjp(lambda kernel: lowering.convolve(h, kernel, 1), somewhere)
-    return back(jnp.where(h > 0, delta, 0))[0]
+    return back(delta)[0]
 
 
 def _kernels(params: conv.Params) -> Kernels:

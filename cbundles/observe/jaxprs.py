@@ -253,6 +253,18 @@ def _programs_in(equation: core.JaxprEqn) -> list[core.Jaxpr]:
     return list(core.jaxprs_in_params(equation.params))
 
 
+def channels_first(block: Block) -> bool:
+    """Whether a convolution in it has the features in its second axis, not the last one."""
+    for step in block.steps:
+        if step.inner is not None and channels_first(step.inner):
+            return True
+        if step.primitive == "conv_general_dilated":
+            _, features, *pixels = step.equation.params["dimension_numbers"].lhs_spec
+            if features < min(pixels):
+                return True
+    return False
+
+
 def bind(step: Step, values: Sequence[Value]) -> list[Value]:
     """Evaluate a step as JAX itself does, with its derivative rules: relu'(0) is 0. Evaluating
     what is inside a custom derivative instead would lose its rule."""

@@ -60,6 +60,16 @@ class Observed:
         """What would be a site if it were not inside something that is evaluated as a whole."""
         return self._found.skipped
 
+    @property
+    def sums(self) -> dict[str, str]:
+        """Of each branch the first sum that it goes into, by the names of their sites."""
+        return self._found.sums
+
+    @property
+    def channels_first(self) -> bool:
+        """Whether its convolutions have the features of an image before its pixels."""
+        return jaxprs.channels_first(self._traced.block)
+
     def consumers(
         self, parameters: Collection[int], data: Collection[int]
     ) -> dict[str, frozenset[int]]:

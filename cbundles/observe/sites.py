@@ -74,6 +74,7 @@ class Found(NamedTuple):
     sites: tuple[Site, ...]  # in the order in which their values are made
     numbers: dict[str, int]  # of a site's value, by the site's name
     homes: dict[str, Block]  # in which that value is made
+    sums: dict[str, str]  # of a branch the first sum that it goes into, by their names
     skipped: tuple[Skipped, ...]
 
 
@@ -92,7 +93,8 @@ class _Place(NamedTuple):
 def find(block: Block) -> Found:
     """All sites of a program."""
     skipped: list[Skipped] = []
-    places = _places(block, "", (), [True] * len(block.inputs), skipped)
+    sum_of: dict[int, int] = {}
+    places = _places(block, "", (), [True] * len(block.inputs), skipped, sum_of)
     places.sort(key=lambda place: place.number)  # a branch is made before its sum is recognised
     used: collections.Counter[str] = collections.Counter()
     sites, numbers, homes = [], {}, {}
@@ -107,7 +109,10 @@ def find(block: Block) -> Found:
         sites.append(site)
         numbers[name] = place.number
         homes[name] = place.home
-    return Found(tuple(sites), numbers, homes, tuple(skipped))
+    branches = {numbers[site.name]: site.name for site in sites if site.kind == "branch"}
+    by_number = {numbers[site.name]: site.name for site in sites if site.kind == "sum"}
+    sums = {name: by_number[sum_of[number]] for number, name in branches.items()}
+    return Found(tuple(sites), numbers, homes, sums, tuple(skipped))
 
 
 def _places(
@@ -116,8 +121,10 @@ def _places(
     repeats: tuple[int, ...],
     raw: Sequence[bool],
     skipped: list[Skipped],
+    sum_of: dict[int, int],
 ) -> list[_Place]:
-    """The places of a block; what is not observed is appended to `skipped`. raw: see `_Origin`."""
+    """The places of a block; what is not observed is appended to `skipped`, and in `sum_of` stands
+    which sum each branch goes into, by their numbers. raw: see `_Origin`."""
     path = f"{path}/{block.path}".strip("/")
     reader = _Reader(block, raw)
     places = []
@@ -129,13 +136,15 @@ def _places(
         if step.inner is not None:
             is_raw = [origin.raw for origin in reader.origins_of(step)]
             inside = repeats + step.repeats
-            places += _places(step.inner, path, inside, is_raw, skipped)
+            places += _places(step.inner, path, inside, is_raw, skipped, sum_of)
         elif not recognised and not step.is_elementwise:
             reason = REASONS.get(step.primitive, f"inside {step.primitive}, which is one step")
             for hidden in step.hidden():
-                for place in _places(hidden, here, (), [True] * len(hidden.inputs), skipped):
+                raw_inputs = [True] * len(hidden.inputs)
+                for place in _places(hidden, here, (), raw_inputs, skipped, {}):
                     name = f"{place.path}/{place.label}".lstrip("/")
                     skipped.append(Skipped(name, place.kind, reason))
+    sum_of |= reader.sums
     return _without_doubles(places, reader.absorbed())
 
 
@@ -177,6 +186,7 @@ class _Reader:
             self.origins[number] = _Origin(number, raw=is_raw)
         self.arrays = 0  # values that are matrices or more, of real numbers
         self.activations: dict[int, _Origin] = {}
+        self.sums: dict[int, int] = {}  # of each branch the first one that it goes into
         self.uses: dict[int, list[_Origin]] = collections.defaultdict(list)
         self.outputs = block.outputs
 
@@ -241,6 +251,7 @@ class _Reader:
         elif name == "dot_general" and self._is_linear(step, sources):
             yield number, "linear", "linear", aval
         elif name in ("add", "add_any") and (branch := self._branch(step, sources)) is not None:
+            self.sums.setdefault(branch, number)
             yield branch, "branch", "branch", aval
             yield number, "sum", "sum", aval
         elif _is_real(aval, 1) and (label := self._activation(step, sources)):

@@ -10,7 +10,6 @@ would have seen one.
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from statistics import fmean, median_low, pstdev
@@ -18,9 +17,10 @@ from statistics import fmean, median_low, pstdev
 import numpy as np
 
 from cbundles.decisions import removal
+from cbundles.decisions.paired import fewest_lost, mcnemar, rises, smallest_rise
 from cbundles.records import LesionRecord, PrunedRecord
 from cbundles.report import evidence, select
-from cbundles.report.statistics import mcnemar, mean_or_none, rises, smallest_rise, spearman
+from cbundles.report.statistics import mean_or_none, spearman
 from cbundles.report.table import MISSING, Column, Row, Table, formatted
 from cbundles.report.words import lowest_to_highest
 
@@ -127,7 +127,7 @@ def smallest_rise_text(records: Sequence[LesionRecord]) -> str:
     """The smallest rise of the error that the test could have seen: in the best case, when no image
     is gained, and with as many changed answers as removing one harmless block typically makes."""
     images = records[0].images
-    number = next(changed for changed in itertools.count(1) if rises(changed, 0))
+    number = fewest_lost()
     text = (
         f"on {images:,} test images the test sees a rise of {100 * number / images:.2g} points at "
         f"best ({number} images lost, none gained)"

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 RESAMPLES = 2000
 BLOCK = 1_000_000  # numbers that are ranked at once
-SIGNIFICANT = 0.05
 
 
 @dataclass(frozen=True)
@@ -79,31 +78,6 @@ def _t_quantile(freedom: int) -> float:
 def paired(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Estimate:
     """Of the difference ours - theirs, by seed; a pair with a NaN is left out and counted."""
     return estimate([ours[seed] - theirs[seed] for seed in ours if seed in theirs])
-
-
-@functools.cache
-def mcnemar(lost: int, gained: int) -> float:
-    """Two-sided p of McNemar's exact test: how likely so uneven a split of the images on which two
-    networks differ is by chance."""
-    from scipy import special  # its binomial distribution: 400 times as fast as stats.binomtest
-
-    uneven = special.bdtr(min(lost, gained), lost + gained, 0.5)
-    return min(1.0, 2 * float(uneven))
-
-
-def rises(lost: int, gained: int) -> bool:
-    """Whether the test error rises significantly, when so many images are lost and gained."""
-    return lost > gained and mcnemar(lost, gained) < SIGNIFICANT
-
-
-def smallest_rise(changed: int) -> int | None:
-    """The smallest surplus of lost over gained images that `rises` sees when so many images change
-    their answer; None when so few change that it sees nothing."""
-    for surplus in range(changed % 2, changed + 1, 2):
-        lost = (changed + surplus) // 2
-        if rises(lost, changed - lost):
-            return surplus
-    return None
 
 
 def paired_p(ours: Mapping[int, float], theirs: Mapping[int, float]) -> float:

@@ -36,4 +36,9 @@ def function_of_keras_model(model: Any, call: Call | None) -> ModelFunction:
             return model(batch, training=False) if call is None else call(model, batch)
 
     trainable = {number: one.path for number, one in enumerate(model.trainable_variables)}
-    return ModelFunction(function, [one.value for one in variables], trainable)
+    return ModelFunction(
+        function,
+        [one.value for one in variables],
+        trainable,
+        statistics="a Keras model in training drops out, too, so its statistics stay as they are",
+    )

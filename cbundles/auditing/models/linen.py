@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import flax.linen as nn
 from jaxtyping import PyTree
 
-from cbundles.auditing.jax_subject import ModelFunction
+from cbundles.auditing.jax_subject import NO_NORMALISATION, ModelFunction, RunningStatistics
 from cbundles.auditing.models.functions import Call, has_collections, trainable_of
+
+STATISTICS = "batch_stats"  # the collection in which Flax keeps them
 
 
 def function_of_linen_module(
@@ -30,4 +35,46 @@ def function_of_linen_module(
             return model.apply(variables, batch, method=call, mutable=written)[0]
         return model.apply(variables, batch, method=call)
 
-    return ModelFunction(function, variables, trainable_of(variables))
+    return ModelFunction(
+        function,
+        variables,
+        trainable_of(variables),
+        statistics=_statistics_of(model, variables, written, call),
+    )
+
+
+def _statistics_of(
+    model: nn.Module, variables: Mapping[str, PyTree], written: list[str], call: Call | None
+) -> RunningStatistics | str:
+    """How the statistics of a module are taken anew, if its normalisations are those of Flax."""
+    if STATISTICS not in variables:
+        return NO_NORMALISATION
+    normalised: list[str] = []
+
+    def by_batch(
+        call_next: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+    ) -> Any:
+        module = context.module
+        if not isinstance(module, nn.BatchNorm) or context.method_name != "__call__":
+            return call_next(*args, **kwargs)
+        normalised.append(str(module.name))
+        # The module is frozen, and lives for this call only. Without momentum, what it leaves are
+        # the statistics of its batch.
+        object.__setattr__(module, "use_running_average", False)
+        object.__setattr__(module, "momentum", 0.0)
+        others = {key: value for key, value in kwargs.items() if key != "use_running_average"}
+        return call_next(*args[:1], **others)
+
+    def of_batch(variables: PyTree, batch: PyTree) -> PyTree:
+        with nn.intercept_methods(by_batch):
+            _, left = model.apply(variables, batch, method=call, mutable=written)
+        if not normalised:
+            raise ValueError(
+                "its normalisations are none of Flax, and are told by its own arguments"
+            )
+        return left[STATISTICS]
+
+    def put(variables: PyTree, statistics: PyTree) -> PyTree:
+        return {**variables, STATISTICS: statistics}
+
+    return RunningStatistics(of_batch, put)

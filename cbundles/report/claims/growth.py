@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from statistics import median
 
 from cbundles.config import GROW
+from cbundles.decisions.paired import SIGNIFICANT
 from cbundles.report import arms, select
 from cbundles.report.arms import CONTROLS, LARGE, MATCHED, MAX, SMALL, Setting
 from cbundles.report.claims.finding import Finding, trial_of
 from cbundles.report.runs import Run
-from cbundles.report.statistics import SIGNIFICANT
 from cbundles.report.words import counted
 
 SEEDS = 20

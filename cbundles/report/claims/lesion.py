@@ -7,12 +7,12 @@ from statistics import fmean
 
 from cbundles.config import PAPER_BLOCKS, SWEEP
 from cbundles.decisions import removal
+from cbundles.decisions.paired import rises
 from cbundles.records import LesionRecord
 from cbundles.report import evidence, lesions, select
 from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed
 from cbundles.report.evidence import Evidence
 from cbundles.report.runs import Run
-from cbundles.report.statistics import rises
 from cbundles.report.words import listed
 
 DEPTH, HALF, SIZES = 120, 0.5, (5, 10, 15)

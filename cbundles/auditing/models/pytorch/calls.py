@@ -58,8 +58,9 @@ class OtherCalls(ValueError):
 class Watcher(Protocol):
     """Who is told of calls."""
 
-    def add(self, call: Call) -> None:
-        """The next call, which has just been done."""
+    def add(self, call: Call) -> Mapping[int, torch.Tensor]:
+        """The next call, which has just been done. Returns what is to stand in the place of some of
+        the tensors that it made, by their ids."""
 
 
 class _Watching(TorchFunctionMode):
@@ -89,7 +90,11 @@ class _Watching(TorchFunctionMode):
         if made:
             name = words.name_of(func)
             operands = list(tensors_in(words.operands(name, args, kwargs)))
-            self.see.add(Call(self.paths[-1], name, operands, made))
+            others = self.see.add(Call(self.paths[-1], name, operands, made))
+            for tensor in changed:
+                if id(tensor) in others:
+                    tensor.copy_(others[id(tensor)])
+            result = _with_others(result, {i: t for i, t in others.items() if i not in known})
         return result
 
 
@@ -210,7 +215,7 @@ class Recording:
         self._numbers = {id(tensor): number for number, tensor in enumerate(inputs)}
         self._alive = list(inputs)  # an id stands for one tensor only as long as this lives
 
-    def add(self, call: Call) -> None:
+    def add(self, call: Call) -> Mapping[int, torch.Tensor]:
         operands = list(call.operands)
         if call.name in words.COMPOSITE:  # biases have one axis
             operands = [tensor for tensor in operands if tensor.ndim > 1]
@@ -232,6 +237,7 @@ class Recording:
             tuple(map(Aval.of, call.made)),
         )
         self._steps.append(step)
+        return {}
 
     def program(self, result: Any) -> TorchProgram:
         """What was recorded. result: of the model."""
@@ -260,26 +266,31 @@ class Following:
     """Follows a model through the calls of a recording, and shows values as they are made.
 
     steps: of the recording.
-    look: for some of the places, what is to be called with the value there.
+    look: for some of the places, what is to be called with the value there; what it returns, if
+        anything, stands in the place of the value from then on.
     """
 
     def __init__(
         self,
         steps: Sequence[TorchStep],
-        look: Mapping[Place, Sequence[Callable[[torch.Tensor], None]]],
+        look: Mapping[Place, Sequence[Callable[[torch.Tensor], torch.Tensor | None]]],
     ) -> None:
         self.steps = steps
         self.look = look
         self.calls = 0
 
-    def add(self, call: Call) -> None:
+    def add(self, call: Call) -> Mapping[int, torch.Tensor]:
         expected = self.steps[self.calls] if self.calls < len(self.steps) else None
         if expected is None or not _fits(call, expected):
             raise OtherCalls(self._difference(call, expected))
+        others = {}
         for tensor, value in enumerate(call.made):
             for look in self.look.get(Place(self.calls, tensor), ()):
-                look(value)
+                other = look(value)
+                if other is not None:
+                    others[id(value)] = other
         self.calls += 1
+        return others
 
     def end(self) -> None:
         """Raises OtherCalls where the model stopped early."""
@@ -313,6 +324,18 @@ def tensors_in(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, Mapping):
         for part in value.values():
             yield from tensors_in(part)
+
+
+def _with_others(value: Any, others: Mapping[int, torch.Tensor]) -> Any:
+    """A tensor, or tensors in tuples and lists, some of which are others now."""
+    if not others:
+        return value
+    if isinstance(value, torch.Tensor):
+        return others.get(id(value), value)
+    if isinstance(value, (list, tuple)):
+        parts = [_with_others(part, others) for part in value]
+        return value._make(parts) if hasattr(value, "_make") else type(value)(parts)
+    return value
 
 
 def _version(tensor: torch.Tensor) -> int | None:

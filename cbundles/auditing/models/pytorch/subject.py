@@ -6,12 +6,12 @@ import contextlib
 import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 import torch
-from jaxtyping import PyTree
+from jaxtyping import Float32, Int, Int32, PyTree
 from torch.nn.parameter import is_lazy
 
 from cbundles.arrays import Numbers
@@ -25,8 +25,20 @@ from cbundles.auditing.models.pytorch.calls import (
     Recording,
     TorchProgram,
 )
-from cbundles.auditing.models.pytorch.undisturbed import undisturbed
-from cbundles.auditing.subject import Reducer, Sites, cannot_be_called
+from cbundles.auditing.models.pytorch.statistics import (
+    collecting,
+    normalisations,
+    with_statistics,
+)
+from cbundles.auditing.models.pytorch.undisturbed import differentiable, undisturbed
+from cbundles.auditing.subject import (
+    Kept,
+    Reducer,
+    Scores,
+    Sites,
+    SlopeReducer,
+    cannot_be_called,
+)
 from cbundles.auditing.tensors import as_array, as_tensor
 from cbundles.observe import Skipped, consumers
 from cbundles.observe.sites import find
@@ -43,7 +55,7 @@ class _Home(NamedTuple):
 
 
 class TorchSubject:
-    """A `subject.Subject`: a module of PyTorch.
+    """A `subject.Subject` that is `subject.Operable`: a module of PyTorch.
 
     trained: the names of its trainable parameters, as `named_parameters` has them.
     """
@@ -84,7 +96,8 @@ class TorchSubject:
                 site: tuple(names[number] for number in sorted(numbers))
                 for site, numbers in reading.items()
             }
-        return Sites(tuple(seen), (*_scripted(self.model), *_composite(program)), readers)
+        skipped = (*_scripted(self.model), *_composite(program))
+        return Sites(tuple(seen), skipped, readers, found.sums, channels_first=True)
 
     def reduce(
         self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
@@ -107,6 +120,96 @@ class TorchSubject:
         self._call(batch, lambda _: following)
         following.end()
         return reduced
+
+    @property
+    def no_statistics(self) -> str | None:
+        return None if normalisations(self.model) else "the model has no batch normalisation"
+
+    def answers(
+        self, batch: PyTree, kept: Kept, scores: Scores, statistics: PyTree | None = None
+    ) -> Int32[np.ndarray, "batch ..."]:
+        inside: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+        if statistics is not None:
+            inside = with_statistics(self.model, statistics)
+        found = scores(self._call_without(batch, kept, inside))
+        return np.asarray(as_array(found.float()).argmax(-1), np.int32)
+
+    def statistics(self, batch: PyTree, kept: Kept) -> PyTree:
+        collected: dict[str, np.ndarray] = {}
+        self._call_without(batch, kept, collecting(self.model, collected))
+        return collected
+
+    def _call_without(
+        self, batch: PyTree, kept: Kept, inside: contextlib.AbstractContextManager[None]
+    ) -> PyTree:
+        """What the model makes of a batch while some branches are left out."""
+        gone = [self._homes[site].place for site, keep in kept.items() if not keep]
+        following = Following(self._steps, {place: [torch.zeros_like] for place in gone})
+        output = self._call(batch, lambda _: following, inside)
+        following.end()
+        return output
+
+    def slopes(
+        self,
+        batch: PyTree,
+        labels: Int[np.ndarray, "batch ..."],
+        weights: Float32[np.ndarray, " batch"],
+        sites: Sequence[str],
+        scores: Scores,
+        reducer: SlopeReducer,
+        arguments: PyTree,
+    ) -> tuple[PyTree, dict[str, Numbers]]:
+        values: dict[str, Numbers] = {}
+        gradients: dict[str, Numbers] = {}
+
+        def watcher(site: str) -> Callable[[torch.Tensor], None]:
+            axis = self._homes[site].axis
+
+            def keep_gradient(gradient: torch.Tensor) -> None:
+                gradients[site] = as_array(gradient.movedim(axis, 0).float()).copy()
+
+            def watch(value: torch.Tensor) -> None:
+                # A copy, since the model may write to it. The gradient is told by a hook, which
+                # belongs to the value as it is now, whatever is written to it later.
+                values[site] = as_array(value.movedim(axis, 0).float()).copy()
+                gradients[site] = np.zeros_like(values[site])
+                if value.requires_grad:
+                    value.register_hook(keep_gradient)
+
+            return watch
+
+        watchers = defaultdict(list)
+        for site in sites:
+            watchers[self._homes[site].place].append(watcher(site))
+        following = Following(self._steps, watchers)
+        with differentiable(self.model):
+            output = self._call(batch, lambda _: following, torch.enable_grad())
+            following.end()
+            slopes = self._parameter_slopes(scores(output), labels, weights)
+        return reducer(values, gradients, arguments), slopes
+
+    def _parameter_slopes(
+        self,
+        logits: torch.Tensor,
+        labels: Int[np.ndarray, "batch ..."],
+        weights: Float32[np.ndarray, " batch"],
+    ) -> dict[str, Numbers]:
+        """The gradients by the trained parameters; on the way hooks are told those by values."""
+        named = {n: p for n, p in named_parameters(self.model).items() if p.requires_grad}
+        with torch.enable_grad():
+            classes = as_tensor(labels.astype(np.int64), self.device).reshape(-1)
+            each = torch.nn.functional.cross_entropy(
+                logits.float().reshape(len(classes), -1), classes, reduction="none"
+            )
+            loss = (each.reshape(len(labels), -1).sum(1) * as_tensor(weights, self.device)).sum()
+        if not loss.requires_grad:
+            return {}
+        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        return {
+            name: np.zeros(named[name].shape, np.float32) if one is None else as_array(one).copy()
+            for name, one in zip(named, found, strict=True)
+            if name in self.trained
+        }
 
     def _recorded_twice(self, batch: PyTree) -> tuple[TorchProgram, TorchProgram]:
         """What the model calls for two batches that differ in how many samples they have; twice
@@ -132,11 +235,17 @@ class TorchSubject:
         result = self._call(batch, start)
         return recordings[0].program(result)
 
-    def _call(self, batch: PyTree, see: Callable[[PyTree], calls.Watcher]) -> PyTree:
-        """Call the model with a batch. see: what is to watch it, given the batch as tensors."""
+    def _call(
+        self,
+        batch: PyTree,
+        see: Callable[[PyTree], calls.Watcher],
+        inside: contextlib.AbstractContextManager[Any] | None = None,
+    ) -> PyTree:
+        """Call the model with a batch. see: what is to watch it, given the batch as tensors;
+        inside: in which context."""
         with undisturbed(self.model, by_batch=self.by_batch):
             tensors = jax.tree.map(lambda leaf: as_tensor(leaf, self.device), batch)
-            with calls.watched(self.model, see(tensors)):
+            with inside or contextlib.nullcontext(), calls.watched(self.model, see(tensors)):
                 try:
                     if self.call is not None:
                         return self.call(self.model, tensors)

@@ -30,6 +30,19 @@ def undisturbed(model: nn.Module, *, by_batch: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def differentiable(model: nn.Module) -> Iterator[None]:
+    """Inside, gradients reach all that is computed from parameters, whoever of them is trained."""
+    frozen = [p for p in model.parameters() if p.is_floating_point() and not p.requires_grad]
+    try:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+
+
+@contextlib.contextmanager
 def _evaluating(model: nn.Module, by_batch: bool) -> Iterator[None]:
     """Sets modes one by one: `train` and `eval` may be overridden, and do more."""
     before = [(module, module.training) for module in model.modules()]

@@ -1,0 +1,247 @@
+"""Lesions: every residual branch of a model switched off, alone and many at once.
+
+A branch that is off is zero, so that its skip alone remains. Which branches are on is an argument
+of one compiled program, in which branches that are off cost nothing; modules of PyTorch run as they
+are. The lesioned model is compared with the whole one on the same samples (`decisions.paired`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Mapping, Sequence
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Int32, PyTree
+
+from cbundles.auditing.batches import Batches, length_of
+from cbundles.auditing.branch_scores import scores_of_branches
+from cbundles.auditing.findings import BRANCH, Layer
+from cbundles.auditing.lesion_findings import (
+    GREEDY,
+    RANKINGS,
+    Difference,
+    Lesion,
+    Lesions,
+    RemovalCurve,
+    corrected,
+)
+from cbundles.auditing.measuring import names_of
+from cbundles.auditing.subject import Operable, Scores, Sites, Subject
+from cbundles.decisions.removal import ranking
+from cbundles.observe import Site
+
+Right = Bool[np.ndarray, " answers"]  # which of all answers are right
+Gone = Collection[int]  # branches, counted from 0 over all sites and repetitions
+
+
+def branches_in(sites: Sites) -> list[Site]:
+    """The branches that can be switched off. Raises ValueError where there is none."""
+    found = [site for site in sites.found if site.kind == BRANCH]
+    if not found:
+        inside = {one.reason for one in sites.skipped if one.kind == BRANCH}
+        why = f"; what looks like one is {'; '.join(sorted(inside))}" if inside else ""
+        raise ValueError(f"lesion=True: the model has no residual branch to switch off{why}")
+    return found
+
+
+def operable(subject: Subject, *, asked_by: str) -> Operable:
+    """A subject on which can be operated. Raises ValueError for any other."""
+    if not isinstance(subject, Operable):
+        raise ValueError(
+            f"{asked_by}: models of this library can be looked at only; those on JAX and modules "
+            "of PyTorch can run without a branch, and tell gradients"
+        )
+    return subject
+
+
+def lesions_of(
+    subject: Operable,
+    sites: Sites,
+    batches: Batches,
+    labels: Int32[np.ndarray, "samples ..."],
+    scores: Scores,
+    layers: Sequence[Layer],
+    *,
+    by_batch: bool,
+) -> Lesions:
+    """Switch off each branch, alone and in the order of every ranking.
+
+    layers: that were measured; the entropy and so on of branches among them are scores.
+    by_batch: whether the model is normalised by the statistics of the batch anyway.
+    """
+    branches = branches_in(sites)
+    names = list(itertools.chain.from_iterable(map(names_of, branches)))
+    trials = _Trials(subject, branches, batches, labels, scores)
+    alone = trials.differences([(number,) for number in range(len(names))])
+
+    no_anew = subject.no_statistics
+    if by_batch:
+        no_anew = "each lesion is normalised by its own statistics already"
+    anew: list[Difference | None] = [None] * len(names)
+    accuracy_anew = None
+    if no_anew is None:
+        try:
+            accuracy_anew = float(trials.right_anew(()).mean())
+            anew = [trials.difference_anew((number,)) for number in range(len(names))]
+        except ValueError as error:
+            no_anew = str(error)
+
+    known = _known_scores(names, layers)
+    norm, first_order = _measured_scores(
+        scores_of_branches(subject, sites, branches, batches, labels, scores), branches
+    )
+    known |= {"norm": norm, "first_order": first_order}
+    single = [
+        Lesion(
+            name=name,
+            difference=alone[number],
+            anew=anew[number],
+            p_corrected=p,
+            scores={score: known[score][number] for score in known},
+        )
+        for number, (name, p) in enumerate(zip(names, corrected(alone), strict=True))
+    ]
+    known["cost"] = [difference.points for difference in alone]
+    curves, no_curve = _curves(trials, names, known)
+    return Lesions(
+        samples=labels.size,
+        accuracy=float(trials.whole.mean()),
+        branches=tuple(single),
+        curves=curves,
+        no_curve=no_curve,
+        accuracy_anew=accuracy_anew,
+        no_anew=no_anew,
+    )
+
+
+class _Trials:
+    """A model without some of its branches, tried on all samples."""
+
+    def __init__(
+        self,
+        subject: Operable,
+        branches: Sequence[Site],
+        batches: Batches,
+        labels: Int32[np.ndarray, "samples ..."],
+        scores: Scores,
+    ) -> None:
+        self.subject = subject
+        self.branches = branches
+        self.batches = batches
+        self.labels = labels
+        self.scores = scores
+        self._known: dict[frozenset[int], Difference] = {}
+        (self.whole,) = self._right([()])
+
+    def differences(self, variants: Sequence[Gone]) -> list[Difference]:
+        """From the whole model, without some branches each time."""
+        keys = [frozenset(gone) for gone in variants]
+        new = [key for key in dict.fromkeys(keys) if key not in self._known]
+        for key, right in zip(new, self._right(new), strict=True):
+            self._known[key] = self._difference(right)
+        return [self._known[key] for key in keys]
+
+    def right_anew(self, gone: Gone) -> Right:
+        """Without some branches, after statistics of batch normalisation were taken anew: means of
+        those of the batches."""
+        kept = self._kept(gone)
+        parts = [self.subject.statistics(batch, kept) for _, batch in self.batches]
+        means = jax.tree.map(lambda *each: sum(each[1:], each[0]) / len(each), *parts)
+        (right,) = self._right([gone], means)
+        return right
+
+    def difference_anew(self, gone: Gone) -> Difference:
+        """The same, beside the whole model as it is."""
+        return self._difference(self.right_anew(gone))
+
+    def _right(self, variants: Sequence[Gone], statistics: PyTree | None = None) -> list[Right]:
+        right = [np.zeros(self.labels.shape, bool) for _ in variants]
+        for start, batch in self.batches:
+            part = slice(start, start + length_of(batch))
+            for gone, answers in zip(variants, right, strict=True):
+                found = self.subject.answers(batch, self._kept(gone), self.scores, statistics)
+                answers[part] = found == self.labels[part]
+        return [answers.reshape(-1) for answers in right]
+
+    def _kept(self, gone: Gone) -> dict[str, Bool[np.ndarray, "*repeats"]]:
+        kept, before = {}, 0
+        for site in self.branches:
+            count = len(names_of(site))
+            own = [number not in gone for number in range(before, before + count)]
+            kept[site.name] = np.array(own).reshape(site.repeats)
+            before += count
+        return kept
+
+    def _difference(self, right: Right) -> Difference:
+        lost = int((self.whole & ~right).sum())
+        gained = int((~self.whole & right).sum())
+        return Difference(lost, gained, right.size)
+
+
+Known = dict[str, list[float | None]]  # a value for each branch, by the name of the score
+
+
+def _known_scores(names: Sequence[str], layers: Sequence[Layer]) -> Known:
+    """What was measured of branches as layers."""
+    by_name = {layer.name: layer for layer in layers}
+    measured = [by_name.get(name) for name in names]
+    known: Known = {"entropy": [], "conflict_rate": [], "headroom": []}
+    for layer in measured:
+        known["entropy"].append(None if layer is None else layer.entropy)
+        known["conflict_rate"].append(None if layer is None else layer.conflict_rate)
+        headroom = None if layer is None else layer.headroom
+        known["headroom"].append(None if headroom is None else headroom.bits)
+    return known
+
+
+def _measured_scores(
+    found: Mapping[str, np.ndarray], branches: Sequence[Site]
+) -> tuple[list[float | None], list[float | None]]:
+    """Norms and first-order scores in the order of the branches."""
+    norm, first_order = np.concatenate([found[site.name] for site in branches], axis=1)
+    return _finite(norm), _finite(first_order)
+
+
+def _finite(values: np.ndarray) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
+
+
+def _curves(
+    trials: _Trials, names: Sequence[str], known: Known
+) -> tuple[dict[str, RemovalCurve], dict[str, str]]:
+    """A curve by every score that tells branches apart, and a greedy one; and why there is none by
+    the others."""
+    curves, no_curve = {}, {}
+    for name, high_first in RANKINGS.items():
+        if len(set(known[name])) > 1 or len(names) == 1:
+            curves[name] = _curve(trials, names, name, ranking(known[name], high_first))
+        elif known[name][0] is None:
+            no_curve[name] = "it was not measured, or is not finite in any branch"
+        else:
+            no_curve[name] = f"it is {known[name][0]:.3g} in all branches"
+    curves[GREEDY] = _curve(trials, names, GREEDY, _greedy_order(trials, len(names)))
+    return curves, no_curve
+
+
+def _curve(trials: _Trials, names: Sequence[str], by: str, order: Sequence[int]) -> RemovalCurve:
+    differences = trials.differences([order[: k + 1] for k in range(len(order))])
+    right = int(trials.whole.sum())
+    return RemovalCurve(
+        by=by,
+        order=tuple(names[number] for number in order),
+        differences=tuple(differences),
+        accuracies=tuple((right - d.lost + d.gained) / d.samples for d in differences),
+    )
+
+
+def _greedy_order(trials: _Trials, branches: int) -> list[int]:
+    """Each time the branch goes without which, besides those that are gone, the accuracy is the
+    highest; of equals the later one."""
+    gone: list[int] = []
+    while len(gone) < branches:
+        left = [number for number in range(branches) if number not in gone]
+        found = trials.differences([(*gone, number) for number in left])
+        costs = [difference.points for difference in found]
+        gone.append(left[ranking(costs, False)[0]])
+    return gone
