@@ -53,7 +53,7 @@ test-slow: $(READY_TO_TEST) ## Run the others: real processes that are killed, r
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 test-torch: torch-env ## Run those of PyTorch modules, and name each
-	$(WITH_TORCH)/bin/python -m pytest -vv -n auto --dist worksteal tests/test_audit_torch.py tests/test_audit_lesions_torch.py
+	$(WITH_TORCH)/bin/python -m pytest -vv -n auto --dist worksteal $(wildcard tests/test_*_torch.py)
 
 test-all: test test-slow ## Run all tests
 

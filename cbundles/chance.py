@@ -45,6 +45,8 @@ REMOVED_BLOCKS = Stream(2**52, 2**40, only_in="lesion studies")
 HELD_OUT = Stream(2**53)
 # The odd numbers that rows of activations are hashed with; results do not depend on them.
 HASH_KEYS = Stream(2**54)
+# The signs with which wide activations are folded for the peers of an audit.
+FOLDING_SIGNS = Stream(2**55)
 # The points on a line, the order they are trained in, the weights of the deep plain network.
 TOY_POINTS = Stream(0, only_in="the toy")
 TOY_ORDER = Stream(1, only_in="the toy")

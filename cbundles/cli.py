@@ -234,6 +234,13 @@ def audit(
     insert: Annotated[
         bool, typer.Option("--insert", help="Also say where one more layer would help.")
     ] = False,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also measure rank, cosine, gradients and others.")
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which part of a model's output are the class scores."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a picture, such as audit.png.")
     ] = None,
@@ -241,10 +248,20 @@ def audit(
     flags: Flags,
 ) -> None:
     """Say which layers of your own model conflict, and why."""
-    from cbundles.commands.audit import AuditModel, AuditRun, Choices
+    from cbundles.commands.audit import AuditModel, AuditRun, Choices, names_in, number_or_word
 
-    choices = Choices.of_typed(
-        samples, layers, amplitude, learning_rate, batch_size, headroom, lesion, insert, plot
+    choices = Choices(
+        samples=samples,
+        layers=None if layers is None else names_in(layers),
+        amplitude=number_or_word(amplitude),
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        headroom=headroom,
+        lesion=lesion,
+        insert=insert,
+        peers=peers,
+        output=output,
+        plot=plot,
     )
     if Path(model).is_dir():
         if dataset is not None or image_size is not None:

@@ -3,8 +3,9 @@
     python scripts/bench_audit.py [--samples N] [--repeats N] [--json FILE]
 
 Networks of at least a million parameters, with PyTorch installed also modules of it. The forward
-pass, the audit without headroom and the one with it take turns, compiled, and medians are compared:
-of the clock, and of what the processor did for this process alone, which other work on the machine
+pass, the audit without headroom, the one with it, and the former with peers (`audit(peers=True)`:
+gradients by all parameters among them) take turns, compiled, and medians are compared: of the
+clock, and of what the processor did for this process alone, which other work on the machine
 hardly changes.
 
 Of ResNets also all lesions, every branch off alone, beside as many forward passes as there are
@@ -38,10 +39,10 @@ from cbundles import bundles
 from cbundles.auditing import selection
 from cbundles.auditing.batches import batches_of
 from cbundles.auditing.findings import BRANCH
-from cbundles.auditing.lesions import operable
 from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.output import scores_in
+from cbundles.auditing.peers import Watch
 from cbundles.auditing.subject import Subject
 from cbundles.auditing.weights import GLOBAL, largest_weights
 from cbundles.bits import SCANNED_ROWS
@@ -150,18 +151,23 @@ def bench_subject(
         input_layer, _ = measuring.measure_layers(batches, labels, CLASSES)
         measuring.scan_learning_rates(batches, part, input_layer)
 
+    scores = scores_in(None, CLASSES, labels.shape)
+
+    def with_peers() -> None:
+        watch = Watch(subject, sites, chosen, batches.first, labels, scores, None)
+        _, layers = measuring.measure_layers(batches, labels, CLASSES, watch)
+        watch.measured(layers)
+
     branches = [site.name for site in sites.found if site.kind == BRANCH]
-    scores = scores_in(None, CLASSES, labels.shape, asked_by="bench")
-    able = operable(subject, asked_by="bench")
 
     def all_lesions() -> None:
         for _, batch in batches:
             for off in ("", *branches):
                 kept = {name: np.array(name != off) for name in branches}
-                able.answers(batch, kept, scores)
+                subject.answers(batch, kept, scores)
 
-    runs = [forward_of_all, without_headroom, with_headroom]
-    clock, processor = take_turns([*runs, all_lesions] if branches else runs, repeats)
+    turns = [forward_of_all, without_headroom, with_headroom, with_peers]
+    clock, processor = take_turns([*turns, all_lesions] if branches else turns, repeats)
     lesions = None
     if branches:
         lesions = {
@@ -268,16 +274,16 @@ def main() -> None:
     print(f"{options.samples} samples, medians of {options.repeats}; ratios to the forward pass, ")
     print("by the clock and by the time of the processor")
     print(f"{'network':<33} {'params':>10} {'layers':>7} {'forward ms':>11} {'audit':>12} "
-          f"{'with headroom':>14}")  # fmt: skip
+          f"{'with headroom':>14} {'with peers':>14}")  # fmt: skip
     lines = {}
     for name, model in (NETWORKS | torch_networks()).items():
         bench = bench_network if name in NETWORKS else bench_torch_network
         line = lines[name] = bench(model, options.samples, options.repeats)
         pairs = zip(line["ratios"], line["processor_ratios"], strict=True)
-        audit, headroom = (f"{clock:.2f}, {processor:.2f}" for clock, processor in pairs)
+        audit, headroom, peers = (f"{clock:.2f}, {processor:.2f}" for clock, processor in pairs)
         print(
             f"{name:<33} {line['parameters']:>10,} {line['layers']:>7} "
-            f"{1000 * line['seconds'][0]:>11.0f} {audit:>12} {headroom:>14}",
+            f"{1000 * line['seconds'][0]:>11.0f} {audit:>12} {headroom:>14} {peers:>14}",
             flush=True,
         )
         if line["lesions"] is not None:

@@ -24,6 +24,9 @@ from hypothesis import HealthCheck, settings
 # anything of cbundles is imported.
 CHECKED = (
     "auditing.counting",
+    "auditing.layer_sums",
+    "auditing.peer_measures",
+    "auditing.peer_sums",
     "auditing.signing",
     "auditing.weights",
     "bundles",

@@ -15,7 +15,7 @@ from lesioned import BruteForce, compare, labels_near, normal
 from test_lesion import damaged  # noqa: F401  a small ResNet of our own
 
 import cbundles
-from cbundles.auditing import batches, lesions
+from cbundles.auditing import batches
 from cbundles.auditing.lesion_findings import Difference
 from cbundles.data import augment
 from cbundles.decisions import paired, removal
@@ -348,13 +348,13 @@ LABELS = np.arange(SAMPLES) % CLASSES
     ("function", "how", "message"),
     [
         (lambda p, x: x @ p["w"], {}, "the model has no residual branch"),
-        (lambda p, x: (residual(p, x), x), {}, "returns a tuple; say which part .* output=0"),
-        (lambda p, x: {"scores": residual(p, x)}, {}, "returns a dict; .* output='scores'"),
+        (lambda p, x: (residual(p, x), x), {}, "2 outputs .* say which one, such as output=1"),
+        (lambda p, x: {"a": residual(p, x), "b": x}, {}, "say which one, such as output='b'"),
         (lambda p, x: {"a": residual(p, x)}, {"output": "b"}, "output='b': .*a"),
         (residual, {"output": 1}, "the model returns one array; leave it out"),
-        (lambda p, x: residual(p, x).mean(1), {}, r"needs class scores \(batch, classes\)"),
+        (lambda p, x: residual(p, x).mean(1), {}, r"no output .* class scores \(batch, classes\)"),
         (lambda p, x: residual(p, x)[:, :2], {}, "of at least 3 classes"),
-        (lambda p, x: residual(p, x).argmax(1), {}, "output is int32"),
+        (lambda p, x: residual(p, x).argmax(1), {}, "there is int32"),
     ],
 )
 def test_what_cannot_work_is_refused(function, how, message):
@@ -371,14 +371,34 @@ def test_a_part_of_a_tuple():
             (residual, None),
             (lambda p, x: (x, residual(p, x)), 1),
             (lambda p, x: (x, residual(p, x)), -1),
+            (lambda p, x: {"scores": residual(p, x), "features": x[:, :2]}, None),
         )
     ]
-    assert found[0].to_dict() == found[1].to_dict() == found[2].to_dict()
+    assert all(one.to_dict() == found[0].to_dict() for one in found[1:])
 
 
-def test_a_model_that_can_only_be_looked_at():
-    with pytest.raises(ValueError, match="insert=True: models of this library can be looked at"):
-        lesions.operable(object(), asked_by="insert=True")
+def test_probabilities_have_the_same_gradients():
+    x = normal(SAMPLES, 4)
+    audit, behind_softmax = (
+        cbundles.audit(function, x, LABELS, params=PARAMS, lesion=True, insert=True)
+        for function in (residual, lambda p, x: jax.nn.softmax(residual(p, x)))
+    )
+    logits, probabilities = audit.lesions.branches[0], behind_softmax.lesions.branches[0]
+    assert probabilities.scores == pytest.approx(logits.scores, rel=1e-5)
+    existing = [one.insertions.existing[0].sensitivity for one in (audit, behind_softmax)]
+    assert existing[1] == pytest.approx(existing[0], rel=1e-5)
+
+
+def test_a_model_without_gradients():
+    def model(params, x):
+        return jax.lax.while_loop(lambda y: y.sum() > 1e9, lambda y: y / 2, residual(params, x))
+
+    x = normal(SAMPLES, 4)
+    found = cbundles.audit(model, x, LABELS, params=PARAMS, lesion=True).lesions
+    assert found.branches[0].scores["norm"] is None
+    assert found.no_curve["first_order"].startswith("the loss has no gradient: ValueError: Reverse")
+    with pytest.raises(ValueError, match="the loss has no gradient"):
+        cbundles.audit(model, x, LABELS, params=PARAMS, insert=True)
 
 
 def test_nothing_is_there_unless_asked_for():

@@ -13,7 +13,9 @@
     choices     what the verdict hangs on
     lesions     branches switched off: their `branch_scores`, and in `lesion_findings` the costs
     insertions  layers that do not exist, and how much they would help: `insertion_findings`
-    output      which part of a model's output these two look at
+    peers       what others measure of the same layers, in the same pass; `peer_measures` has the
+                measures as functions of arrays, `peer_sums` what they need of a batch
+    output      which part of a model's output these three look at
     report      `Audit`: what was found; `verdict`, `table` and `pictures` say and show it
 
 docs/audit.md has examples.
@@ -21,7 +23,8 @@ docs/audit.md has examples.
 
 from cbundles.auditing.any_model import audit
 from cbundles.auditing.findings import Layer
+from cbundles.auditing.layer_peers import LayerPeers
 from cbundles.auditing.report import Audit
 from cbundles.auditing.subject import Reducer, Sites, Subject
 
-__all__ = ["Audit", "Layer", "Reducer", "Sites", "Subject", "audit"]
+__all__ = ["Audit", "Layer", "LayerPeers", "Reducer", "Sites", "Subject", "audit"]

@@ -20,10 +20,11 @@ from cbundles.auditing.batches import CutArrays, at_hand, batches_of, checked_la
 from cbundles.auditing.choices import Scan
 from cbundles.auditing.findings import Findings, Layer
 from cbundles.auditing.insertions import insertions_of
-from cbundles.auditing.lesions import branches_in, lesions_of, operable
+from cbundles.auditing.lesions import branches_in, lesions_of
 from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import Call, subject_of
 from cbundles.auditing.output import scores_in
+from cbundles.auditing.peers import Watch
 from cbundles.auditing.report import Audit
 from cbundles.auditing.selection import chosen_sites
 from cbundles.auditing.signing import ROWS, SAMPLES, TOKENS
@@ -55,6 +56,7 @@ def audit(
     headroom: bool = True,
     lesion: bool = False,
     insert: bool = False,
+    peers: bool = False,
     output: str | int | None = None,
 ) -> Audit:
     """Which layers of a model conflict, how far the others are from it, and why.
@@ -90,8 +92,10 @@ def audit(
             says what it costs. Branches are measured as layers, too.
         insert: whether to say where one more layer would help, in `Audit.insertions`. Both need
             class scores as the model's output, and batches that come once are kept for them.
-        output: which part of the model's output are the class scores, where it is a tuple or a
-            dictionary: a number, or a key.
+        peers: whether to measure what others do, too (`peer_measures`): effective rank, cosine
+            between classes, ReLU states, 1 - cos(in, out), gradient norm, batch entropy.
+        output: which part of the model's output are the class scores, where several could be: the
+            key of a dictionary, or a place in a tuple.
 
     Raises:
         ValueError: what was given cannot work; the message says why, in a sentence.
@@ -112,7 +116,7 @@ def audit(
     if lesion or insert:
         batches = at_hand(batches)
     tokens = signing.tokens_of(batches.first) if rows == TOKENS else None
-    of_samples, array = array, _labels_of_rows(array, tokens)
+    given_labels, array = array, _labels_of_rows(array, tokens)
     part = bundles.evenly_spread(samples, max(2, SCANNED_ROWS // (tokens or 1)))
     batches.keep(part)
 
@@ -120,13 +124,15 @@ def audit(
     of_model = weights.amplitude_of_model(setting.amplitude, largest)
     sites = subject.sites(batches.first)
     switched = branches_in(sites) if lesion else ()
-    asked_by = "lesion=True" if lesion else "insert=True"
-    scores = scores_in(output, classes, of_samples.shape, asked_by=asked_by)
-    able = operable(subject, asked_by=asked_by) if lesion or insert else None
+    scores = scores_in(output, classes, given_labels.shape)
     chosen, skipped = chosen_sites(sites, layers, length_of(batches.first), tokens, also=switched)
     measuring = Measuring(subject, sites, chosen, largest, setting, tokens)
 
-    input_layer, measured = measuring.measure_layers(batches, array, classes)
+    watch = None
+    if peers and chosen:
+        watch = Watch(subject, sites, chosen, batches.first, given_labels, scores, tokens)
+    input_layer, measured = measuring.measure_layers(batches, array, classes, watch)
+    of_peers = () if watch is None else watch.measured(measured)
     scans: list[Scan] = []
     if headroom and measured and not input_layer.diverged:
         scans = measuring.scan_learning_rates(batches, part, input_layer)
@@ -135,12 +141,12 @@ def audit(
             for layer, scan in zip(measured, scans, strict=True)
         ]
     lesions = insertions = None
-    if able is not None and lesion:
+    if lesion:
         lesions = lesions_of(
-            able, sites, batches, of_samples, scores, measured, by_batch=setting.whole
+            subject, sites, batches, given_labels, scores, measured, by_batch=setting.whole
         )
-    if able is not None and insert:
-        insertions = insertions_of(subject, able, sites, batches, of_samples, scores)
+    if insert:
+        insertions = insertions_of(subject, sites, batches, given_labels, scores)
     other = measuring.other_weight
     findings = Findings(
         input=input_layer,
@@ -154,6 +160,7 @@ def audit(
         hangs_on=choices.sentences(input_layer, measured, scans, other and other[1]),
         lesions=lesions,
         insertions=insertions,
+        peers=of_peers,
     )
     return Audit(findings, batches.inputs if isinstance(batches, CutArrays) else None)
 

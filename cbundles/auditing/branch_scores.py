@@ -12,12 +12,12 @@ from jaxtyping import Array, Float32, Int32, PyTree
 
 from cbundles.arrays import Numbers
 from cbundles.auditing.batches import Batches, length_of
-from cbundles.auditing.subject import Operable, Scores, Sites
+from cbundles.auditing.subject import Scores, Sites, Subject
 from cbundles.observe import Site
 
 
 def scores_of_branches(
-    subject: Operable,
+    subject: Subject,
     sites: Sites,
     branches: Sequence[Site],
     batches: Batches,
@@ -30,7 +30,9 @@ def scores_of_branches(
     first_order: |dLoss/dgate|, where a gate multiplies the branch of one sample and is 1, that is
         |sum of gradient x activation|.
     """
-    reducer = _Reducer({site.name: (len(site.repeats), sites.sums[site.name]) for site in branches})
+    # A branch may go into several sums: the first one counts.
+    sum_of = {branch: total for total, branch in reversed(list(sites.branches.items()))}
+    reducer = _Reducer({site.name: (len(site.repeats), sum_of[site.name]) for site in branches})
     # A branch may stand in two sums, so a name may come twice.
     names = dict.fromkeys([*(site.name for site in branches), *reducer.sums])
     collected: dict[str, Float32[np.ndarray, "2 repeats samples"]] = {}
@@ -38,7 +40,7 @@ def scores_of_branches(
         size = length_of(batch)
         own = labels[start : start + size]
         ones = np.ones(size, np.float32)
-        found, _ = subject.slopes(batch, own, ones, list(names), scores, reducer, None)
+        found, _ = subject.slopes(batch, own, ones, scores, list(names), reducer)
         for name, values in found.items():
             array = np.asarray(values)
             if name not in collected:

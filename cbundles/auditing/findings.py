@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cbundles.auditing.insertion_findings import Insertions
+from cbundles.auditing.layer_peers import LayerPeers
 from cbundles.auditing.lesion_findings import Lesions
 from cbundles.auditing.weights import Amplitude
 from cbundles.bundles import NEGLIGIBLE, Bundles, Headroom
@@ -76,6 +77,7 @@ class Findings:
     hangs_on: tuple[str, ...]  # what would change the verdict, in sentences
     lesions: Lesions | None = None
     insertions: Insertions | None = None
+    peers: tuple[LayerPeers, ...] = ()  # of each layer; none where they were not wanted
 
     @property
     def first_conflict(self) -> str | None:

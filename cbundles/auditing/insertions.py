@@ -26,7 +26,7 @@ from cbundles.arrays import Numbers
 from cbundles.auditing.batches import Batches, length_of
 from cbundles.auditing.insertion_findings import Existing, Insertion, Insertions, ranked
 from cbundles.auditing.measuring import names_of
-from cbundles.auditing.subject import Operable, Scores, Sites, Subject
+from cbundles.auditing.subject import Scores, Sites, Subject
 from cbundles.networks import conv_insertion, fc, insertion
 from cbundles.observe import Site, Skipped
 
@@ -56,16 +56,13 @@ class _Place(NamedTuple):
 
 def insertions_of(
     subject: Subject,
-    operable: Operable,
     sites: Sites,
     batches: Batches,
     labels: Int32[np.ndarray, "samples ..."],
     scores: Scores,
 ) -> Insertions:
-    """The sensitivity of a layer behind every activation, and of the layers that exist.
-
-    subject, operable: the same model.
-    """
+    """The sensitivity of a layer behind every activation, and of the layers that exist. Raises
+    NoGradient."""
     considered, skipped = _considered(subject, sites, length_of(batches.first))
     places = _places(subject, sites, considered, batches)
     reducer = _Reducer(places)
@@ -78,8 +75,8 @@ def insertions_of(
         weights = (np.arange(part.start, part.stop) >= seen).astype(np.float32)
         seen = part.stop
         names = [site.name for site in considered]
-        found, slopes = operable.slopes(
-            batch, labels[part], weights / labels.size, names, scores, reducer, None
+        found, slopes = subject.slopes(
+            batch, labels[part], weights / labels.size, scores, names, reducer
         )
         for name, gradient in found.items():
             virtual[name] = virtual.get(name, 0) + np.asarray(gradient, np.float32)

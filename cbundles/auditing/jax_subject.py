@@ -16,13 +16,18 @@ import optax
 from jaxtyping import Array, Bool, Float32, Int, Int32, PyTree
 
 from cbundles.arrays import Numbers
+from cbundles.auditing import loss
+from cbundles.auditing.output import NoScores, UnknownOutput
 from cbundles.auditing.subject import (
+    NOTHING_BESIDE,
     Kept,
+    MadeWith,
     Reducer,
     Scores,
     Sites,
     SlopeReducer,
     cannot_be_called,
+    not_differentiable,
 )
 from cbundles.observe import Observed, Selector, Site, observe
 
@@ -59,7 +64,7 @@ class ModelFunction:
 
 
 class JaxSubject:
-    """A `subject.Subject` that is `subject.Operable`: a model that JAX traces."""
+    """A `subject.Subject`: a model that JAX traces."""
 
     def __init__(self, model: ModelFunction) -> None:
         self.model = model
@@ -87,29 +92,50 @@ class JaxSubject:
                 for site, leaves in reading.items()
             }
         return Sites(
-            tuple(found), observed.skipped, readers, observed.sums, observed.channels_first
+            tuple(found), observed.skipped, readers, observed.branches, observed.channels_first
         )
 
     def reduce(
-        self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
+        self,
+        batch: PyTree,
+        sites: Sequence[str],
+        reducer: Reducer,
+        arguments: PyTree,
+        beside: Mapping[str, str] = NOTHING_BESIDE,
     ) -> dict[str, PyTree]:
-        key = _form(batch), tuple(sites), reducer
+        key = _form(batch), tuple(sites), reducer, tuple(beside.items())
         if key not in self._programs:
             observed, axes = self._observe(batch), self._batch_axes(batch)
 
             def program(variables: PyTree, batch: PyTree, arguments: PyTree) -> dict[str, PyTree]:
-                def reader(site: str) -> Callable[[Numbers], PyTree]:
-                    return lambda value: reducer(
-                        site, jnp.moveaxis(value, axes[site], 0), arguments
-                    )
+                def reader(*group: str) -> Callable[..., PyTree]:
+                    def read(*values: Numbers) -> PyTree:
+                        *others, own = (
+                            jnp.moveaxis(value, axes[site], 0)
+                            for site, value in zip(group, values, strict=True)
+                        )
+                        return reducer(group[-1], own, arguments, *others)
 
-                read: dict[Selector | Sequence[Selector], Callable[..., PyTree]]
-                read = {site: reader(site) for site in sites}
+                    return read
+
+                read: dict[Selector | Sequence[Selector], Callable[..., PyTree]] = {}
+                for site in sites:
+                    if site in beside:
+                        read[beside[site], site] = reader(beside[site], site)
+                    else:
+                        read[site] = reader(site)
                 # The output is not returned, so what only it needs is not computed.
                 return observed.run(variables, batch, read=read)[1]
 
             self._programs[key] = jax.jit(program)
         return self._programs[key](self.model.variables, batch, arguments)
+
+    def makers(self, batch: PyTree, sites: Sequence[str]) -> Mapping[str, tuple[MadeWith, ...]]:
+        found = self._observe(batch).makers(sites, self.model.trainable.keys())
+        return {
+            site: tuple(MadeWith(self.model.trainable[one.number], one.scans) for one in sorted(by))
+            for site, by in found.items()
+        }
 
     @property
     def no_statistics(self) -> str | None:
@@ -159,21 +185,26 @@ class JaxSubject:
         batch: PyTree,
         labels: Int[np.ndarray, "batch ..."],
         weights: Float32[np.ndarray, " batch"],
-        sites: Sequence[str],
         scores: Scores,
-        reducer: SlopeReducer,
-        arguments: PyTree,
+        sites: Sequence[str] = (),
+        reducer: SlopeReducer | None = None,
+        arguments: PyTree = None,
     ) -> tuple[PyTree, dict[str, Numbers]]:
         key = "slopes", _form(batch), tuple(sites), scores, reducer
         if key not in self._programs:
             self._programs[key] = jax.jit(self._slopes_program(batch, sites, scores, reducer))
-        trained, reduced = self._programs[key](
-            self.model.variables, batch, labels, weights, arguments
-        )
+        try:
+            trained, reduced = self._programs[key](
+                self.model.variables, batch, labels, weights, arguments
+            )
+        except (NoScores, UnknownOutput):
+            raise
+        except Exception as error:  # whatever JAX or a model raises
+            raise not_differentiable(error) from error
         return reduced, dict(zip(self.model.trainable.values(), trained, strict=True))
 
     def _slopes_program(
-        self, batch: PyTree, sites: Sequence[str], scores: Scores, reducer: SlopeReducer
+        self, batch: PyTree, sites: Sequence[str], scores: Scores, reducer: SlopeReducer | None
     ) -> Callable[..., tuple[list[Array], PyTree]]:
         observed, axes = self._observe(batch), self._batch_axes(batch)
         repeats = {site.name: len(site.repeats) for site in observed.sites}
@@ -199,7 +230,7 @@ class JaxSubject:
                 zeros.update(observed.zeros(site).items())
                 read[site] = lambda value: value
 
-            def loss(
+            def summed_loss(
                 trained: list[Array], zeros: dict[Selector, Array]
             ) -> tuple[Float32[Array, ""], dict[str, Array]]:
                 filled = list(leaves)
@@ -208,12 +239,14 @@ class JaxSubject:
                 output, values = observed.run(
                     jax.tree.unflatten(tree, filled), batch, perturb=zeros, read=read
                 )
-                logits = scores(output).astype(jnp.float32)
+                logits = _logits(scores(output).astype(jnp.float32))
                 each = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
                 return (each.reshape(len(labels), -1).sum(1) * weights).sum(), values
 
             trained = [leaves[number] for number in numbers]
-            slopes, values = jax.grad(loss, (0, 1), has_aux=True)(trained, zeros)
+            slopes, values = jax.grad(summed_loss, (0, 1), has_aux=True)(trained, zeros)
+            if reducer is None:
+                return slopes[0], None
             return slopes[0], reducer(batch_first(values), batch_first(slopes[1]), arguments)
 
         return program
@@ -244,6 +277,11 @@ class JaxSubject:
             except Exception as error:  # whatever a model raises
                 raise cannot_be_called(batch, error) from error
         return self._observed[form]
+
+
+def _logits(scores: Float32[Array, "batch ..."]) -> Float32[Array, "batch ..."]:
+    logarithms = jnp.log(jnp.maximum(scores, loss.SMALLEST))
+    return jnp.where(loss.are_probabilities(scores), logarithms, scores)
 
 
 def _by_selector(kept: Mapping[str, Bool[Array, "*repeats"]]) -> dict[Selector, Array]:

@@ -27,12 +27,14 @@ from cbundles.auditing.lesion_findings import (
     corrected,
 )
 from cbundles.auditing.measuring import names_of
-from cbundles.auditing.subject import Operable, Scores, Sites, Subject
+from cbundles.auditing.subject import NoGradient, Scores, Sites, Subject
 from cbundles.decisions.removal import ranking
 from cbundles.observe import Site
 
 Right = Bool[np.ndarray, " answers"]  # which of all answers are right
 Gone = Collection[int]  # branches, counted from 0 over all sites and repetitions
+
+SLOPED = ("norm", "first_order")  # the scores that `scores_of_branches` finds, in this order
 
 
 def branches_in(sites: Sites) -> list[Site]:
@@ -45,18 +47,8 @@ def branches_in(sites: Sites) -> list[Site]:
     return found
 
 
-def operable(subject: Subject, *, asked_by: str) -> Operable:
-    """A subject on which can be operated. Raises ValueError for any other."""
-    if not isinstance(subject, Operable):
-        raise ValueError(
-            f"{asked_by}: models of this library can be looked at only; those on JAX and modules "
-            "of PyTorch can run without a branch, and tell gradients"
-        )
-    return subject
-
-
 def lesions_of(
-    subject: Operable,
+    subject: Subject,
     sites: Sites,
     batches: Batches,
     labels: Int32[np.ndarray, "samples ..."],
@@ -88,10 +80,13 @@ def lesions_of(
             no_anew = str(error)
 
     known = _known_scores(names, layers)
-    norm, first_order = _measured_scores(
-        scores_of_branches(subject, sites, branches, batches, labels, scores), branches
-    )
-    known |= {"norm": norm, "first_order": first_order}
+    no_gradient = None
+    try:
+        found = scores_of_branches(subject, sites, branches, batches, labels, scores)
+        known |= _measured_scores(found, branches)
+    except NoGradient as error:
+        no_gradient = str(error)
+        known |= dict.fromkeys(SLOPED, [None] * len(names))
     single = [
         Lesion(
             name=name,
@@ -104,6 +99,8 @@ def lesions_of(
     ]
     known["cost"] = [difference.points for difference in alone]
     curves, no_curve = _curves(trials, names, known)
+    if no_gradient is not None:
+        no_curve |= dict.fromkeys(SLOPED, no_gradient)
     return Lesions(
         samples=labels.size,
         accuracy=float(trials.whole.mean()),
@@ -120,7 +117,7 @@ class _Trials:
 
     def __init__(
         self,
-        subject: Operable,
+        subject: Subject,
         branches: Sequence[Site],
         batches: Batches,
         labels: Int32[np.ndarray, "samples ..."],
@@ -195,12 +192,10 @@ def _known_scores(names: Sequence[str], layers: Sequence[Layer]) -> Known:
     return known
 
 
-def _measured_scores(
-    found: Mapping[str, np.ndarray], branches: Sequence[Site]
-) -> tuple[list[float | None], list[float | None]]:
+def _measured_scores(found: Mapping[str, np.ndarray], branches: Sequence[Site]) -> Known:
     """Norms and first-order scores in the order of the branches."""
-    norm, first_order = np.concatenate([found[site.name] for site in branches], axis=1)
-    return _finite(norm), _finite(first_order)
+    values = np.concatenate([found[site.name] for site in branches], axis=1)
+    return dict(zip(SLOPED, map(_finite, values), strict=True))
 
 
 def _finite(values: np.ndarray) -> list[float | None]:

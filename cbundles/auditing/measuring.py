@@ -20,6 +20,7 @@ from cbundles.auditing import counting, signing, weights
 from cbundles.auditing.batches import Batches, CutArrays, Picked, length_of
 from cbundles.auditing.choices import Scan
 from cbundles.auditing.findings import INPUT, Layer, conflicts
+from cbundles.auditing.peers import Watch
 from cbundles.auditing.signing import Signing
 from cbundles.auditing.subject import Sites, Subject
 from cbundles.auditing.weights import CONSUMER, GLOBAL
@@ -68,9 +69,13 @@ class Measuring:
         return OTHER_WEIGHT[str(choice)]
 
     def measure_layers(
-        self, batches: Batches, labels: Int32[np.ndarray, " rows"], classes: int
+        self,
+        batches: Batches,
+        labels: Int32[np.ndarray, " rows"],
+        classes: int,
+        watch: Watch | None = None,
     ) -> tuple[Layer, list[Layer]]:
-        """The inputs and all layers, without headroom."""
+        """The inputs and all layers, without headroom. watch: what takes part in the pass."""
         scales = {name: self._scale(value) for name, value in self._amplitudes().items()}
         signed = _Signed(len(labels))
         reducer = signing.SIGN_ONCE[self.setting.rows]
@@ -81,7 +86,11 @@ class Measuring:
             signed.put(first_row, {INPUT: own})
             if self.names:
                 how = Signing(scales, keys)
-                signed.put(first_row, self.subject.reduce(batch, self.names, reducer, how))
+                if watch is None:
+                    signatures = self.subject.reduce(batch, self.names, reducer, how)
+                else:
+                    signatures = watch.sign(start, batch, how)
+                signed.put(first_row, signatures)
 
         (own,) = signed.layers(INPUT)
         input_bundles = counting.bundles_of(own, labels, classes)

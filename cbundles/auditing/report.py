@@ -17,7 +17,9 @@ from jaxtyping import Int64, PyTree
 from cbundles.auditing import insertion_text, lesion_text
 from cbundles.auditing.findings import Findings, Layer
 from cbundles.auditing.insertion_findings import Insertions
+from cbundles.auditing.layer_peers import LayerPeers
 from cbundles.auditing.lesion_findings import Lesions
+from cbundles.auditing.peer_table import text_of_peers
 from cbundles.auditing.table import finite_or_none, row_of, text_of
 from cbundles.auditing.verdict import verdict
 from cbundles.auditing.weights import Amplitude, resolution_of
@@ -90,6 +92,11 @@ class Audit:
         return self.findings.amplitude
 
     @property
+    def peers(self) -> tuple[LayerPeers, ...]:
+        """What others measure of each layer (`peer_measures`), with peers=True; else none."""
+        return self.findings.peers
+
+    @property
     def resolution(self) -> float:
         """How far activations must differ to be told apart beside that weight, in their units."""
         found = self.findings
@@ -104,7 +111,8 @@ class Audit:
         width = shutil.get_terminal_size(fallback=(100, 24)).columns
         width = min(max(width, NARROWEST), WIDEST)
         said = [textwrap.fill(sentence, width) for sentence in self.verdict]
-        text = "\n".join([text_of(self.findings, width), "", *said])
+        peers = ["", text_of_peers(self.peers, width)] if self.peers else []
+        text = "\n".join([text_of(self.findings, width), *peers, "", *said])
         return "\n\n".join([text, *self._sections(width)])
 
     def _sections(self, width: int) -> list[str]:
@@ -143,6 +151,7 @@ class Audit:
             "first_conflict": self.first_conflict,
             "input": row_of(found.input),
             "layers": [row_of(layer) for layer in found.layers],
+            "peers": [{"name": one.layer, **one.row} for one in found.peers],
             "skipped": [
                 {"name": one.name, "kind": one.kind, "reason": one.reason} for one in found.skipped
             ],
@@ -153,14 +162,17 @@ class Audit:
         }
 
     def to_csv(self, path: str | Path) -> Path:
-        """Write a line for the inputs and each layer."""
-        rows = [row_of(layer) for layer in (self.input, *self.layers)]
+        """Write a line for the inputs and each layer, with its peers where there are any."""
+        rows = [row_of(layer) for layer in self.layers]
+        if self.peers:
+            rows = [row | one.row for row, one in zip(rows, self.peers, strict=True)]
+        rows = [row_of(self.input), *rows]
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
             writer.writeheader()
-            writer.writerows([row | {"shape": json.dumps(row["shape"])} for row in rows])
+            writer.writerows([{key: _cell(value) for key, value in row.items()} for row in rows])
         return path
 
     def plot(self, path: str | Path | None = None) -> Figure:
@@ -228,3 +240,8 @@ class Audit:
                 return np.asarray(leaf)
         found = ", ".join(str(leaf.shape) for leaf in leaves) or "batches that came once"
         raise ValueError(f"show is for images, (samples, height, width, channels), not {found}")
+
+
+def _cell(value: Any) -> Any:
+    """What stands in a file of comma-separated values: lists and dictionaries as JSON."""
+    return json.dumps(value) if isinstance(value, (list, dict)) else value

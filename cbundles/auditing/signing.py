@@ -66,23 +66,31 @@ def _signed(
     sign: Callable[[Array, Scale, Array], Array],
     rows: str,
 ) -> UInt32[Array, "..."]:
-    """``sign(rows of value, scales, keys)``, where value is computed before and as a whole. XLA
-    would else compute it in the loop that signs, element by element: behind a normalisation, which
-    broadcasts, this took ten times as long. What a `cond` is given is in memory, as it stands: so
-    all that is done with it, also a change of shape, belongs inside."""
+    """``sign(rows of value, scales, keys)``, where value is computed before and as a whole. What is
+    done with it, also a change of shape, belongs inside."""
 
     def signed(value: Array) -> Array:
-        return sign(_rows_of(value, picked, rows), scales, keys)
+        return sign(rows_of(value, picked, rows), scales, keys)
 
-    def never(value: Array) -> Array:
-        return jnp.zeros(like.shape, like.dtype)
-
-    like = jax.eval_shape(signed, value)
-    opaque_zero = jnp.ravel(scales.opaque_zero)[0]
-    return jax.lax.cond(opaque_zero == 0, signed, never, value)
+    return computed_before(signed, value, jnp.ravel(scales.opaque_zero)[0])
 
 
-def _rows_of(
+def computed_before(
+    function: Callable[[PyTree], PyTree], values: PyTree, opaque_zero: Shaped[Array, ""]
+) -> PyTree:
+    """``function(values)`` of values that are computed before and as a whole. XLA would else
+    compute them in the loops of the function, element by element: behind a normalisation, which
+    broadcasts, signing took ten times as long. What a `cond` is given is in memory, as it stands.
+    opaque_zero: a 0 of which XLA does not know that it is one."""
+    like = jax.eval_shape(function, values)
+
+    def never(values: PyTree) -> PyTree:
+        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+
+    return jax.lax.cond(opaque_zero == 0, function, never, values)
+
+
+def rows_of(
     value: Shaped[Array, "batch ..."], picked: Integer[Array, " picked"] | None, rows: str
 ) -> Array:
     """What is compared: samples, or all tokens of all samples."""

@@ -1,14 +1,14 @@
-"""What an audit needs of a model: its parameters, its sites, and a way to reduce their values.
+"""What an audit needs of a model: its parameters, its sites, and ways to run it.
 
 For models that JAX traces this is `jax_subject`. A model of another library takes part if something
-offers these three; it may run as it pleases, and hand over its activations as arrays. Lesions and
-insertions ask for more (`Operable`), which a library may or may not have.
+offers the same; it may run as it pleases, and hand over its activations as arrays.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -18,8 +18,9 @@ from cbundles.arrays import Numbers
 from cbundles.observe import Site, Skipped
 
 # reducer(name of the site, value (batch, ...), arguments) -> arrays. A pure function of JAX, which
-# may be traced and compiled, or called as it is with an array that JAX can read.
-Reducer = Callable[[str, Numbers, PyTree], PyTree]
+# may be traced and compiled, or called as it is with an array that JAX can read. Where values are
+# seen beside others (see `Subject.reduce`), the other one is a fourth argument.
+Reducer = Callable[..., PyTree]
 # slope_reducer(values, gradients, arguments) -> arrays: the same of the values (*repeats, batch,
 # ...) of several sites, by their names, and of the gradients of the loss by them.
 SlopeReducer = Callable[[Mapping[str, Numbers], Mapping[str, Numbers], PyTree], PyTree]
@@ -30,6 +31,9 @@ Scores = Callable[[PyTree], Any]
 Kept = Mapping[str, Bool[np.ndarray, "*repeats"]]
 
 
+NOTHING_BESIDE: Mapping[str, str] = MappingProxyType({})
+
+
 class Sites(NamedTuple):
     """What there is to see in a model that is given batches of one form.
 
@@ -37,15 +41,29 @@ class Sites(NamedTuple):
     skipped: what is not seen, each with its reason.
     readers: for each site the names of the parameters of the layers that read its value; None where
         that cannot be known.
-    sums: of each branch the sum that it goes into, by the names of their sites.
+    branches: for each residual sum the name of a site at which its branch is seen.
     channels_first: whether the features of an image come before its pixels.
     """
 
     found: tuple[Site, ...]
     skipped: tuple[Skipped, ...]
     readers: Mapping[str, tuple[str, ...]] | None
-    sums: Mapping[str, str]
+    branches: Mapping[str, str]
     channels_first: bool
+
+
+class MadeWith(NamedTuple):
+    """A parameter of the layer that makes the value of a site.
+
+    scans: see `cbundles.observe.consumers.Maker`.
+    """
+
+    parameter: str
+    scans: tuple[int, ...] = ()
+
+
+class NoGradient(ValueError):
+    """Why there is no gradient of a loss, in a few words."""
 
 
 class Subject(Protocol):
@@ -59,26 +77,32 @@ class Subject(Protocol):
         """The sites for batches of this form. Raises ValueError, in a sentence, where the model
         cannot be called with it."""
 
+    def makers(self, batch: PyTree, sites: Sequence[str]) -> Mapping[str, tuple[MadeWith, ...]]:
+        """For each of these sites the parameters with which its value is made from those of the
+        others before it."""
+
     def reduce(
-        self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
+        self,
+        batch: PyTree,
+        sites: Sequence[str],
+        reducer: Reducer,
+        arguments: PyTree,
+        beside: Mapping[str, str] = NOTHING_BESIDE,
     ) -> dict[str, PyTree]:
         """Run the model on a batch and return what the reducer makes of the values of these sites,
-        by name; where a site repeats, with leading axes `Site.repeats`. No value outlives this."""
-
-
-@runtime_checkable
-class Operable(Protocol):
-    """What else a `Subject` can do that may be operated on. Nothing here changes it, either."""
-
-    @property
-    def no_statistics(self) -> str | None:
-        """Why statistics of batch normalisation cannot be taken anew; None: they can."""
+        by name; where a site repeats, with leading axes `Site.repeats`. No value outlives this.
+        beside: for some of them another site, made before in the same repetition, whose value the
+        reducer is given too."""
 
     def answers(
         self, batch: PyTree, kept: Kept, scores: Scores, statistics: PyTree | None = None
     ) -> Int32[np.ndarray, "batch ..."]:
         """The classes with the largest scores when some branches are left out: their values are
         zero. statistics: of `statistics`, instead of the model's own."""
+
+    @property
+    def no_statistics(self) -> str | None:
+        """Why statistics of batch normalisation cannot be taken anew; None: they can."""
 
     def statistics(self, batch: PyTree, kept: Kept) -> PyTree:
         """The statistics of this batch where the model normalises by running ones, while some
@@ -89,20 +113,28 @@ class Operable(Protocol):
         batch: PyTree,
         labels: Int[np.ndarray, "batch ..."],
         weights: Float32[np.ndarray, " batch"],
-        sites: Sequence[str],
         scores: Scores,
-        reducer: SlopeReducer,
-        arguments: PyTree,
+        sites: Sequence[str] = (),
+        reducer: SlopeReducer | None = None,
+        arguments: PyTree = None,
     ) -> tuple[PyTree, dict[str, Numbers]]:
-        """What the reducer makes of values and gradients, and the gradients by the trainable
-        parameters that are known. The loss is the sum of the cross-entropies, each sample's times
-        its weight; a gradient that does not exist is zero."""
+        """What the reducer makes of the values of these sites and the gradients by them, and the
+        gradients by the trainable parameters that are known. The loss is the sum of the
+        cross-entropies, each sample's times its weight; a gradient that does not exist is zero.
+        Raises NoGradient where the model has no such loss, or it cannot be differentiated."""
 
 
 def cannot_be_called(batch: PyTree, error: Exception) -> ValueError:
     """What to raise where a model raises this for a batch."""
     given = ", ".join(f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in jax.tree.leaves(batch))
+    return ValueError(f"the model cannot be called with a batch of {given}: {_in_words(error)}")
+
+
+def not_differentiable(error: Exception) -> NoGradient:
+    """What to raise where a library raises this for a gradient."""
+    return NoGradient(f"the loss has no gradient: {_in_words(error)}")
+
+
+def _in_words(error: Exception) -> str:
     reason = " ".join(str(error).split("\n\n")[0].split())
-    return ValueError(
-        f"the model cannot be called with a batch of {given}: {type(error).__name__}: {reason}"
-    )
+    return f"{type(error).__name__}: {reason}"

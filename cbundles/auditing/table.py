@@ -10,6 +10,7 @@ from cbundles import bits
 from cbundles.auditing.findings import Findings, Layer
 
 HEADS = ("layer", "kind", "shape", "bundles", "H", "conflicts", "headroom", "")
+WORDS = ("layer", "kind", "")  # columns under these heads hold no numbers
 NAME_AT_LEAST = 12  # letters
 
 
@@ -19,19 +20,27 @@ def text_of(findings: Findings, width: int) -> str:
     if all(layer.headroom is None for layer in findings.layers):
         place = HEADS.index("headroom")
         lines = [(*line[:place], *line[place + 1 :]) for line in lines]
+    return aligned(lines, width)
+
+
+def aligned(lines: Sequence[Sequence[str]], width: int) -> str:
+    """Lines of cells, the first of which are the heads and the names of layers, as a table no wider
+    than that if it can be."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rest = sum(widths[1:]) + 2 * (len(widths) - 1)
     widths[0] = min(widths[0], max(NAME_AT_LEAST, width - rest))
-    return "\n".join(_line(cells, widths) for cells in lines)
+    return "\n".join(_line(cells, widths, lines[0]) for cells in lines)
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    name, kind, *numbers, mark = cells
+def _line(cells: Sequence[str], widths: Sequence[int], heads: Sequence[str]) -> str:
+    name, *others = cells
     if len(name) > widths[0]:  # the end of a name says more than its beginning
         name = "…" + name[len(name) - widths[0] + 1 :]
-    padded = [name.ljust(widths[0]), kind.ljust(widths[1])]
-    padded += [cell.rjust(size) for cell, size in zip(numbers, widths[2:-1], strict=True)]
-    return "  ".join([*padded, mark]).rstrip()
+    padded = [
+        cell.ljust(size) if head in WORDS else cell.rjust(size)
+        for cell, size, head in zip([name, *others], widths, heads, strict=True)
+    ]
+    return "  ".join(padded).rstrip()
 
 
 def _cells(layer: Layer) -> tuple[str, ...]:

@@ -44,29 +44,21 @@ class Choices:
     headroom: bool
     lesion: bool
     insert: bool
+    peers: bool
+    output: str | None
     plot: Path | None
 
-    @classmethod
-    def of_typed(
-        cls,
-        samples: int,
-        layers: str | None,
-        amplitude: str,
-        learning_rate: float | None,
-        batch_size: int | None,
-        headroom: bool,
-        lesion: bool,
-        insert: bool,
-        plot: Path | None,
-    ) -> Choices:
-        """layers: with commas. amplitude: a word or a number."""
-        names = None if layers is None else tuple(name.strip() for name in layers.split(","))
-        weight: str | float = amplitude
-        with contextlib.suppress(ValueError):  # a word is checked where it is used
-            weight = float(amplitude)
-        return cls(
-            samples, names, weight, learning_rate, batch_size, headroom, lesion, insert, plot
-        )
+
+def names_in(typed: str) -> tuple[str, ...]:
+    """Names that were typed with commas between them."""
+    return tuple(name.strip() for name in typed.split(","))
+
+
+def number_or_word(typed: str) -> str | float:
+    """A number, where it is one; which words are known is checked where they are used."""
+    with contextlib.suppress(ValueError):
+        return float(typed)
+    return typed
 
 
 class Named(NamedTuple):
@@ -222,6 +214,8 @@ def _audited(one: Named) -> Audit:
             headroom=one.choices.headroom,
             lesion=one.choices.lesion,
             insert=one.choices.insert,
+            peers=one.choices.peers,
+            output=one.choices.output,
         )
     except ValueError as error:
         raise InputError(f"audit {one.name}: {error}") from error

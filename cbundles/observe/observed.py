@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Inexact, PyTree, Shaped
 
 from cbundles.errors import did_you_mean
 from cbundles.observe import consumers, jaxprs, sites
+from cbundles.observe.consumers import Maker
 from cbundles.observe.interpret import Effects, Interpreter, Read
 from cbundles.observe.program import Aval
 from cbundles.observe.sites import Found, Site, Skipped
@@ -61,9 +62,9 @@ class Observed:
         return self._found.skipped
 
     @property
-    def sums(self) -> dict[str, str]:
-        """Of each branch the first sum that it goes into, by the names of their sites."""
-        return self._found.sums
+    def branches(self) -> Mapping[str, str]:
+        """For each residual sum, by its name, the name of a site at which its branch is seen."""
+        return self._found.branch_names()
 
     @property
     def channels_first(self) -> bool:
@@ -79,6 +80,16 @@ class Observed:
         those that are parameters, and those that change from batch to batch.
         """
         return consumers.consumers(self._traced.block, self._found.numbers, parameters, data)
+
+    def makers(
+        self, names: Collection[str], parameters: Collection[int]
+    ) -> dict[str, frozenset[Maker]]:
+        """The parameters of the layers that make these sites' values from those of the ones before.
+
+        parameters: their numbers among all leaves of the examples, as in what is found.
+        """
+        numbers = {name: self._found.numbers[name] for name in names}
+        return consumers.makers(self._traced.block, numbers, parameters)
 
     def select(self, pattern: Selector = "*", *, kind: str | None = None) -> tuple[Site, ...]:
         """The sites whose names match a pattern, of one kind or of any; in order. None of this kind

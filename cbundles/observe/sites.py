@@ -74,8 +74,15 @@ class Found(NamedTuple):
     sites: tuple[Site, ...]  # in the order in which their values are made
     numbers: dict[str, int]  # of a site's value, by the site's name
     homes: dict[str, Block]  # in which that value is made
-    sums: dict[str, str]  # of a branch the first sum that it goes into, by their names
+    branches: dict[str, int]  # the number of the branch, by the name of its sum
     skipped: tuple[Skipped, ...]
+
+    def branch_names(self) -> dict[str, str]:
+        """For each residual sum, by its name, the name of a site at which its branch is seen."""
+        # A value may be a branch and something else as well, such as a sum.
+        by_kind = sorted(self.sites, key=lambda site: site.kind == "branch")
+        names = {self.numbers[site.name]: site.name for site in by_kind}
+        return {name: names[number] for name, number in self.branches.items()}
 
 
 class _Place(NamedTuple):
@@ -88,16 +95,16 @@ class _Place(NamedTuple):
     kind: str
     repeats: tuple[int, ...]
     aval: Aval
+    branch: int | None = None  # the number of the branch, of a sum
 
 
 def find(block: Block) -> Found:
     """All sites of a program."""
     skipped: list[Skipped] = []
-    sum_of: dict[int, int] = {}
-    places = _places(block, "", (), [True] * len(block.inputs), skipped, sum_of)
+    places = _places(block, "", (), [True] * len(block.inputs), skipped)
     places.sort(key=lambda place: place.number)  # a branch is made before its sum is recognised
     used: collections.Counter[str] = collections.Counter()
-    sites, numbers, homes = [], {}, {}
+    sites, numbers, homes, branches = [], {}, {}, {}
     for place in places:
         name = plain = f"{place.path}/{place.label}".lstrip("/")
         used[plain] += 1
@@ -109,10 +116,9 @@ def find(block: Block) -> Found:
         sites.append(site)
         numbers[name] = place.number
         homes[name] = place.home
-    branches = {numbers[site.name]: site.name for site in sites if site.kind == "branch"}
-    by_number = {numbers[site.name]: site.name for site in sites if site.kind == "sum"}
-    sums = {name: by_number[sum_of[number]] for number, name in branches.items()}
-    return Found(tuple(sites), numbers, homes, sums, tuple(skipped))
+        if place.branch is not None:
+            branches[name] = place.branch
+    return Found(tuple(sites), numbers, homes, branches, tuple(skipped))
 
 
 def _places(
@@ -121,30 +127,32 @@ def _places(
     repeats: tuple[int, ...],
     raw: Sequence[bool],
     skipped: list[Skipped],
-    sum_of: dict[int, int],
 ) -> list[_Place]:
-    """The places of a block; what is not observed is appended to `skipped`, and in `sum_of` stands
-    which sum each branch goes into, by their numbers. raw: see `_Origin`."""
+    """The places of a block; what is not observed is appended to `skipped`. raw: see `_Origin`."""
     path = f"{path}/{block.path}".strip("/")
     reader = _Reader(block, raw)
     places = []
     for step in block.steps:
         here = f"{path}/{step.path}".strip("/")
         recognised = reader.read(step)
+        branch = None
         for number, label, kind, aval in recognised:
-            places.append(_Place(number, block, here, label, kind, repeats, aval))
+            place = _Place(number, block, here, label, kind, repeats, aval)
+            if kind == "branch":  # its sum comes next
+                branch = number
+            elif kind == "sum":
+                place = place._replace(branch=branch)
+            places.append(place)
         if step.inner is not None:
             is_raw = [origin.raw for origin in reader.origins_of(step)]
             inside = repeats + step.repeats
-            places += _places(step.inner, path, inside, is_raw, skipped, sum_of)
+            places += _places(step.inner, path, inside, is_raw, skipped)
         elif not recognised and not step.is_elementwise:
             reason = REASONS.get(step.primitive, f"inside {step.primitive}, which is one step")
             for hidden in step.hidden():
-                raw_inputs = [True] * len(hidden.inputs)
-                for place in _places(hidden, here, (), raw_inputs, skipped, {}):
+                for place in _places(hidden, here, (), [True] * len(hidden.inputs), skipped):
                     name = f"{place.path}/{place.label}".lstrip("/")
                     skipped.append(Skipped(name, place.kind, reason))
-    sum_of |= reader.sums
     return _without_doubles(places, reader.absorbed())
 
 
@@ -186,7 +194,6 @@ class _Reader:
             self.origins[number] = _Origin(number, raw=is_raw)
         self.arrays = 0  # values that are matrices or more, of real numbers
         self.activations: dict[int, _Origin] = {}
-        self.sums: dict[int, int] = {}  # of each branch the first one that it goes into
         self.uses: dict[int, list[_Origin]] = collections.defaultdict(list)
         self.outputs = block.outputs
 
@@ -251,7 +258,6 @@ class _Reader:
         elif name == "dot_general" and self._is_linear(step, sources):
             yield number, "linear", "linear", aval
         elif name in ("add", "add_any") and (branch := self._branch(step, sources)) is not None:
-            self.sums.setdefault(branch, number)
             yield branch, "branch", "branch", aval
             yield number, "sum", "sum", aval
         elif _is_real(aval, 1) and (label := self._activation(step, sources)):

@@ -15,6 +15,7 @@ from jaxtyping import Float32, Int, Int32, PyTree
 from torch.nn.parameter import is_lazy
 
 from cbundles.arrays import Numbers
+from cbundles.auditing import loss
 from cbundles.auditing.batches import length_of
 from cbundles.auditing.models.functions import Call
 from cbundles.auditing.models.pytorch import calls, words
@@ -32,12 +33,15 @@ from cbundles.auditing.models.pytorch.statistics import (
 )
 from cbundles.auditing.models.pytorch.undisturbed import differentiable, undisturbed
 from cbundles.auditing.subject import (
+    NOTHING_BESIDE,
     Kept,
+    MadeWith,
     Reducer,
     Scores,
     Sites,
     SlopeReducer,
     cannot_be_called,
+    not_differentiable,
 )
 from cbundles.auditing.tensors import as_array, as_tensor
 from cbundles.observe import Skipped, consumers
@@ -55,7 +59,7 @@ class _Home(NamedTuple):
 
 
 class TorchSubject:
-    """A `subject.Subject` that is `subject.Operable`: a module of PyTorch.
+    """A `subject.Subject`: a module of PyTorch.
 
     trained: the names of its trainable parameters, as `named_parameters` has them.
     """
@@ -69,7 +73,8 @@ class TorchSubject:
         self.by_batch = by_batch
         self.trained = {name: named[name] for name in named if name in trained}
         self.device = next(iter(named.values())).device if named else torch.device("cpu")
-        self._steps: tuple[calls.TorchStep, ...] = ()
+        self._program: TorchProgram | None = None
+        self._numbers: dict[str, int] = {}  # of the values of sites in that program
         self._homes: dict[str, _Home] = {}
 
     @property
@@ -85,7 +90,7 @@ class TorchSubject:
             shape, axis = _of_a_batch(site.shape, larger.shape_at(place), length_of(batch))
             seen.append(dataclasses.replace(site, shape=shape))
             self._homes[site.name] = _Home(place, axis)
-        self._steps = program.steps
+        self._program, self._numbers = program, found.numbers
         readers = None
         if self.trained:
             parameters = range(len(self.trained))
@@ -97,29 +102,60 @@ class TorchSubject:
                 for site, numbers in reading.items()
             }
         skipped = (*_scripted(self.model), *_composite(program))
-        return Sites(tuple(seen), skipped, readers, found.sums, channels_first=True)
+        return Sites(tuple(seen), skipped, readers, found.branch_names(), channels_first=True)
 
     def reduce(
-        self, batch: PyTree, sites: Sequence[str], reducer: Reducer, arguments: PyTree
+        self,
+        batch: PyTree,
+        sites: Sequence[str],
+        reducer: Reducer,
+        arguments: PyTree,
+        beside: Mapping[str, str] = NOTHING_BESIDE,
     ) -> dict[str, PyTree]:
         reduced: dict[str, PyTree] = {}
+        kept: dict[str, np.ndarray] = {}  # values that are seen beside later ones
+
+        def array_of(site: str, value: torch.Tensor) -> np.ndarray:
+            return as_array(value.movedim(self._homes[site].axis, 0).float())
 
         def reader(site: str) -> Callable[[torch.Tensor], None]:
             def read(value: torch.Tensor) -> None:
-                array = as_array(value.movedim(self._homes[site].axis, 0).float())
+                others = [kept.pop(site)] if site in beside else []
+                made = reducer(site, array_of(site, value), arguments, *others)
                 # As arrays of NumPy, which are there only once all is computed: what the model
                 # calls next may overwrite the value.
-                reduced[site] = jax.tree.map(np.asarray, reducer(site, array, arguments))
+                reduced[site] = jax.tree.map(np.asarray, made)
 
             return read
+
+        def keeper(site: str) -> Callable[[torch.Tensor], None]:
+            def keep(value: torch.Tensor) -> None:
+                kept[site] = array_of(beside[site], value).copy()
+
+            return keep
 
         readers = defaultdict(list)
         for site in sites:
             readers[self._homes[site].place].append(reader(site))
-        following = Following(self._steps, readers)
+            if site in beside:
+                readers[self._homes[beside[site]].place].append(keeper(site))
+        assert self._program is not None
+        following = Following(self._program.steps, readers)
         self._call(batch, lambda _: following)
         following.end()
         return reduced
+
+    def makers(self, batch: PyTree, sites: Sequence[str]) -> Mapping[str, tuple[MadeWith, ...]]:
+        assert self._program is not None
+        names = list(self.trained)
+        numbers = {site: self._numbers[site] for site in sites}
+        found = consumers.makers(self._program, numbers, range(len(names)))
+        relatives = _with_relatives(self._program, names)
+        made_with = {}
+        for site, by in found.items():
+            shown = (relatives[names[one.number]] for one in by)
+            made_with[site] = tuple(map(MadeWith, sorted(set().union(*shown))))
+        return made_with
 
     @property
     def no_statistics(self) -> str | None:
@@ -144,7 +180,8 @@ class TorchSubject:
     ) -> PyTree:
         """What the model makes of a batch while some branches are left out."""
         gone = [self._homes[site].place for site, keep in kept.items() if not keep]
-        following = Following(self._steps, {place: [torch.zeros_like] for place in gone})
+        assert self._program is not None
+        following = Following(self._program.steps, {place: [torch.zeros_like] for place in gone})
         output = self._call(batch, lambda _: following, inside)
         following.end()
         return output
@@ -154,10 +191,10 @@ class TorchSubject:
         batch: PyTree,
         labels: Int[np.ndarray, "batch ..."],
         weights: Float32[np.ndarray, " batch"],
-        sites: Sequence[str],
         scores: Scores,
-        reducer: SlopeReducer,
-        arguments: PyTree,
+        sites: Sequence[str] = (),
+        reducer: SlopeReducer | None = None,
+        arguments: PyTree = None,
     ) -> tuple[PyTree, dict[str, Numbers]]:
         values: dict[str, Numbers] = {}
         gradients: dict[str, Numbers] = {}
@@ -181,35 +218,49 @@ class TorchSubject:
         watchers = defaultdict(list)
         for site in sites:
             watchers[self._homes[site].place].append(watcher(site))
-        following = Following(self._steps, watchers)
+        assert self._program is not None
+        following = Following(self._program.steps, watchers)
         with differentiable(self.model):
             output = self._call(batch, lambda _: following, torch.enable_grad())
             following.end()
             slopes = self._parameter_slopes(scores(output), labels, weights)
-        return reducer(values, gradients, arguments), slopes
+        return None if reducer is None else reducer(values, gradients, arguments), slopes
 
     def _parameter_slopes(
         self,
-        logits: torch.Tensor,
+        scores: torch.Tensor,
         labels: Int[np.ndarray, "batch ..."],
         weights: Float32[np.ndarray, " batch"],
     ) -> dict[str, Numbers]:
         """The gradients by the trained parameters; on the way hooks are told those by values."""
         named = {n: p for n, p in named_parameters(self.model).items() if p.requires_grad}
-        with torch.enable_grad():
-            classes = as_tensor(labels.astype(np.int64), self.device).reshape(-1)
-            each = torch.nn.functional.cross_entropy(
-                logits.float().reshape(len(classes), -1), classes, reduction="none"
-            )
-            loss = (each.reshape(len(labels), -1).sum(1) * as_tensor(weights, self.device)).sum()
-        if not loss.requires_grad:
+        if not named:
             return {}
-        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+        try:
+            with torch.enable_grad():
+                summed = self._summed_loss(scores.float(), labels, weights)
+            found = torch.autograd.grad(summed, list(named.values()), allow_unused=True)
+        except RuntimeError as error:  # such as where the model stops gradients
+            raise not_differentiable(error) from error
         return {
             name: np.zeros(named[name].shape, np.float32) if one is None else as_array(one).copy()
             for name, one in zip(named, found, strict=True)
             if name in self.trained
         }
+
+    def _summed_loss(
+        self,
+        scores: torch.Tensor,
+        labels: Int[np.ndarray, "batch ..."],
+        weights: Float32[np.ndarray, " batch"],
+    ) -> torch.Tensor:
+        if loss.are_probabilities(scores.detach()):
+            scores = scores.clamp(min=loss.SMALLEST).log()
+        classes = as_tensor(labels.astype(np.int64), self.device).reshape(-1)
+        each = torch.nn.functional.cross_entropy(
+            scores.reshape(len(classes), -1), classes, reduction="none"
+        )
+        return (each.reshape(len(labels), -1).sum(1) * as_tensor(weights, self.device)).sum()
 
     def _recorded_twice(self, batch: PyTree) -> tuple[TorchProgram, TorchProgram]:
         """What the model calls for two batches that differ in how many samples they have; twice
@@ -271,6 +322,24 @@ def trained_parameters(model: torch.nn.Module) -> list[str]:
             f"this PyTorch module has no weights yet, such as {lazy[0]}; call it once first"
         )
     return [name for name, parameter in named.items() if parameter.requires_grad] or list(named)
+
+
+def _with_relatives(program: TorchProgram, names: Sequence[str]) -> dict[str, set[str]]:
+    """For each parameter that a program shows itself and those that it does not show, such as
+    biases (see `words.OPERANDS`), of its module or of modules inside that show none."""
+    operands = {operand for step in program.steps for operand in step.inputs}
+    shown = {name for number, name in enumerate(names) if number in operands}
+    relatives = {name: {name} for name in shown}
+    for hidden in set(names) - shown:
+        module = hidden
+        while module:
+            module = module.rpartition("/")[0]
+            of_module = [name for name in shown if name.rpartition("/")[0] == module]
+            for name in of_module:
+                relatives[name].add(hidden)
+            if of_module:
+                break
+    return relatives
 
 
 def _of_a_batch(
