@@ -13,7 +13,7 @@ from cbundles.records.worked import BY_ANSWERS, JudgedOrder, WorkedStudy
 from cbundles.report import drawing
 from cbundles.report.drawing import DrawnPicture, Panels, Picture
 from cbundles.report.table import Row
-from cbundles.report.words import with_signs
+from cbundles.report.words import counted, with_signs
 from cbundles.report.worked_study import (
     accuracies_of,
     answers_of,
@@ -25,6 +25,7 @@ from cbundles.report.worked_study import (
 
 FITTED: Any = {"linewidth": 2.2}  # chosen by what is measured here, on other images
 OF_CONTROLS: Any = {"linewidth": 0.9, "color": "grey"}
+COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
 LEGEND_COLUMNS = 3
 
 
@@ -52,7 +53,8 @@ def curves_of_orders(study: WorkedStudy) -> Picture:
             "which know nothing of the network. Dotted: the whole network as it is."
         ),
         caption=(
-            f"{network.data}, {network.description}, {network.epochs} epochs; n = 1 network, seed "
+            f"{network.data}, {network.description}, "
+            f"{counted(network.epochs, 'epoch')}; n = 1 network, seed "
             f"{network.seed}; ranked on {study.audited:,} images of training, judged on "
             f"{study.images:,} test images"
         ),
@@ -100,9 +102,11 @@ def _draw_one_way(axes: Axes, study: WorkedStudy, anew: bool) -> None:
     for number, order in enumerate(controls(study)):
         style = OF_CONTROLS | {"linestyle": drawing.DASHES[number % len(drawing.DASHES)]}
         _draw_order(axes, study, order, anew, style)
-    for order in orders_chosen(study):
-        style = FITTED if order.chosen == BY_ANSWERS else {}
-        _draw_order(axes, study, order, anew, {"marker": ".", **style})
+    for number, order in enumerate(orders_chosen(study)):
+        style = {"marker": ".", "color": COLOURS[number % len(COLOURS)]}
+        if order.chosen == BY_ANSWERS:
+            style |= FITTED
+        _draw_order(axes, study, order, anew, style)
     axes.axhline(100 * study.correct / study.images, **drawing.LIMIT_LINE)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel(f"blocks gone, of {blocks_in(study)}")

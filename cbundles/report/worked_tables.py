@@ -82,7 +82,7 @@ def table_of_smaller(study: WorkedStudy) -> Table:
         Column("bytes", "MB", formatted("bytes", "{:.3f}", 1e-6), True),
         Column("flops", "GFLOPs", formatted("flops", "{:.2f}", 1e-9), True),
         Column("seconds", "ms", formatted("seconds", "{:.0f}", 1e3), True),
-        Column("changed", "changed", _show_change_of_time, True),
+        Column("time", "time", _show_change_of_time, True),
     ]
     return Table(rows, columns)
 
