@@ -144,9 +144,17 @@ def audit_network(model: torch.nn.Module, images: Images) -> Part:
 
 def orders_of(audited: Part) -> dict[str, list[Part]]:
     """The orders that are judged: by scores and answers, by peers, and those that know nothing."""
-    curves = audited["lesions"]["curves"]
     blocks = [one["name"] for one in audited["lesions"]["branches"]]
-    scores = [
+    return {
+        "scores": score_orders(audited["lesions"]["curves"]),
+        "controls": control_orders(blocks),
+        "peers": peer_orders(audited["peers"], blocks),
+    }
+
+
+def score_orders(curves: Part) -> list[Part]:
+    """The orders by which the audit itself has removed blocks, of images of training."""
+    return [
         {
             "by": by,
             "words": WORDS[by],
@@ -155,19 +163,21 @@ def orders_of(audited: Part) -> dict[str, list[Part]]:
         }
         for by, curve in curves.items()
     ]
-    controls = [("last_first", "last blocks first", blocks[::-1])]
-    controls.append(("first_first", "first blocks first", blocks))
+
+
+def control_orders(blocks: list[str]) -> list[Part]:
+    """Orders that know nothing of the network but where its blocks are."""
+    orders = {
+        ("last_first", "last blocks first"): blocks[::-1],
+        ("first_first", "first blocks first"): blocks,
+    }
     for seed in RANDOM_SEEDS:
         drawn = np.random.default_rng(seed).permutation(len(blocks))
-        controls.append((f"random_{seed}", f"drawn, seed {seed}", [blocks[i] for i in drawn]))
-    return {
-        "scores": scores,
-        "controls": [
-            {"by": by, "words": words, "chosen": worked.BY_NOTHING, "order": order}
-            for by, words, order in controls
-        ],
-        "peers": peer_orders(audited["peers"], blocks),
-    }
+        orders[f"random_{seed}", f"drawn, seed {seed}"] = [blocks[number] for number in drawn]
+    return [
+        {"by": by, "words": words, "chosen": worked.BY_NOTHING, "order": order}
+        for (by, words), order in orders.items()
+    ]
 
 
 def peer_orders(peers: list[Part], blocks: list[str]) -> list[Part]:
