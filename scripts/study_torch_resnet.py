@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 import torch
 import torch_training
+from study_orders import Part, orders_of
 from torch_networks import StagedResNet
 from torch_training import Images, Recipe
 
 import cbundles
 from cbundles import auditing, data, provenance
-from cbundles.auditing.lesion_findings import FITTED, WORDS
+from cbundles.auditing.lesion_findings import WORDS
 from cbundles.bundles import evenly_spread
-from cbundles.decisions.removal import ranking
 from cbundles.files import write_atomically
 from cbundles.records import worked
 
@@ -36,16 +36,8 @@ STAGES, BLOCKS, FILTERS = 3, 4, 16
 RECIPE = Recipe(epochs=12, seed=0)
 AUDITED = 2048  # images of training, evenly spread; also for statistics that are taken anew
 RATE = RECIPE.learning_rate * RECIPE.rate(RECIPE.epochs - 0.5)  # the mean of the last epoch
-RANDOM_SEEDS = (1, 2, 3)
 REMOVED = (1, 2, 3, 5, 8)  # blocks, of the order that is called so:
 REMOVED_BY = "greedy"
-# Of which site of a block, lowest first: nobody says that these measures are meant for it.
-PEERS = {
-    "block_change": ("sum", "least 1 - cos(in, out) first"),
-    "gradient_norm": ("branch", "smallest gradient norm first"),
-    "effective_rank": ("branch", "lowest effective rank first"),
-}
-Part = dict[str, Any]  # of the study, as JSON holds it
 
 
 def main() -> None:
@@ -140,56 +132,6 @@ def audit_network(model: torch.nn.Module, images: Images) -> Part:
     print(audit, flush=True)
     told = audit.to_dict()
     return {key: told[key] for key in ("first_conflict", "layers", "peers", "lesions")}
-
-
-def orders_of(audited: Part) -> dict[str, list[Part]]:
-    """The orders that are judged: by scores and answers, by peers, and those that know nothing."""
-    blocks = [one["name"] for one in audited["lesions"]["branches"]]
-    return {
-        "scores": score_orders(audited["lesions"]["curves"]),
-        "controls": control_orders(blocks),
-        "peers": peer_orders(audited["peers"], blocks),
-    }
-
-
-def score_orders(curves: Part) -> list[Part]:
-    """The orders by which the audit itself has removed blocks, of images of training."""
-    return [
-        {
-            "by": by,
-            "words": WORDS[by],
-            "chosen": worked.BY_ANSWERS if by in FITTED else worked.BY_SCORE,
-            "order": curve["order"],
-        }
-        for by, curve in curves.items()
-    ]
-
-
-def control_orders(blocks: list[str]) -> list[Part]:
-    """Orders that know nothing of the network but where its blocks are."""
-    orders = {
-        ("last_first", "last blocks first"): blocks[::-1],
-        ("first_first", "first blocks first"): blocks,
-    }
-    for seed in RANDOM_SEEDS:
-        drawn = np.random.default_rng(seed).permutation(len(blocks))
-        orders[f"random_{seed}", f"drawn, seed {seed}"] = [blocks[number] for number in drawn]
-    return [
-        {"by": by, "words": words, "chosen": worked.BY_NOTHING, "order": order}
-        for (by, words), order in orders.items()
-    ]
-
-
-def peer_orders(peers: list[Part], blocks: list[str]) -> list[Part]:
-    """An order by each measure that others would take."""
-    of_layer = {one["name"]: one for one in peers}
-    orders = []
-    for measure, (kind, words) in PEERS.items():
-        seen = [block.removesuffix("branch") + kind for block in blocks]
-        order = ranking([of_layer[name][measure] for name in seen], high_first=False)
-        named = [blocks[number] for number in order]
-        orders.append({"by": measure, "words": words, "chosen": worked.BY_SCORE, "order": named})
-    return orders
 
 
 def judge(model: torch.nn.Module, images: Images, orders: list[Part]) -> Part:
