@@ -7,6 +7,7 @@ here says what another seed would give.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from cbundles.decisions.paired import rises
 from cbundles.errors import InputError
 from cbundles.records.worked import BY_NOTHING, FILE, JudgedOrder, WorkedStudy, read_study
 
+SHARES = (0.25, 0.5, 0.75)
 Answers = Sequence[tuple[int, int]]  # lost and gained without the first 1, 2, ... blocks
 
 
@@ -88,3 +90,17 @@ def best_order(orders: Sequence[JudgedOrder], *, anew: bool) -> tuple[str, int]:
     many. Of equals the first one."""
     best = max(orders, key=lambda order: blocks_before_a_rise(answers_of(order, anew=anew)))
     return best.words, blocks_before_a_rise(answers_of(best, anew=anew))
+
+
+def most_accurate(
+    study: WorkedStudy, orders: Sequence[JudgedOrder], k: int, *, anew: bool
+) -> tuple[str, float]:
+    """Which of these orders has the highest accuracy without its first k blocks, in words, and
+    that accuracy. Of equals the first one."""
+    best = max(orders, key=lambda order: accuracies_of(study, order, anew=anew)[k])
+    return best.words, accuracies_of(study, best, anew=anew)[k]
+
+
+def counts_told(study: WorkedStudy) -> list[int]:
+    """Without how many blocks accuracies are told: a quarter of all, half, and three quarters."""
+    return sorted({math.ceil(share * blocks_in(study)) for share in SHARES})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from cbundles.decisions.paired import mcnemar
 from cbundles.files import write_atomically
 from cbundles.records.worked import SmallerNetwork, WorkedStudy
@@ -15,11 +13,10 @@ from cbundles.report.worked_study import (
     answers_of,
     blocks_before_a_rise,
     blocks_in,
+    counts_told,
     order_of_smaller,
 )
 from cbundles.report.worked_text import about_smaller, study_sentences
-
-SHARES = (0.25, 0.5, 0.75)  # of the blocks, in the table of orders
 
 
 def write_study_tables(worked: StudyFolder) -> None:
@@ -37,7 +34,7 @@ def write_study_tables(worked: StudyFolder) -> None:
 def table_of_orders(study: WorkedStudy) -> Table:
     """A line for each order: how many blocks can go, and the accuracy without some."""
     blocks = blocks_in(study)
-    counts = sorted({math.ceil(share * blocks) for share in SHARES})
+    counts = counts_told(study)
     rows: list[Row] = []
     for order in study.orders:
         row: Row = {"order": order.words, "chosen": order.chosen, "of": blocks}

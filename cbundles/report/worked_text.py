@@ -10,6 +10,8 @@ from cbundles.report.worked_study import (
     best_order,
     blocks_in,
     controls,
+    counts_told,
+    most_accurate,
     order_of_smaller,
     orders_chosen,
 )
@@ -20,8 +22,8 @@ def study_sentences(study: WorkedStudy) -> list[str]:
     return [
         _about_training(study),
         _about_orders(study),
-        f"{_most_that_can_go(study, anew=False)} {_most_that_can_go(study, anew=True)} With the "
-        f"latter the whole network has {_percent(study.correct_anew, study)}.",
+        _what_came_out(study, anew=False),
+        _what_came_out(study, anew=True),
         _what_could_be_seen(study),
         "This is one network (n = 1): the tests say how far the choice of test images reaches, not "
         "what another seed would give. Orders are compared with the whole network, not with each "
@@ -61,20 +63,38 @@ def _about_orders(study: WorkedStudy) -> str:
     return f"{text} There is no order {listed(without)}." if without else text
 
 
+def _what_came_out(study: WorkedStudy, *, anew: bool) -> str:
+    """How many blocks can go, and the accuracy without some."""
+    how = f"As the network is ({_percent(study.correct, study)} with all blocks)"
+    if anew:
+        how = (
+            "With statistics of batch normalisation taken anew on "
+            f"{study.recalibrated:,} images of training "
+            f"({_percent(study.correct_anew, study)} with all blocks)"
+        )
+    among, beside = orders_chosen(study), controls(study)
+    accuracies = []
+    for k in counts_told(study):
+        words, accuracy = most_accurate(study, among, k, anew=anew)
+        control, of_control = most_accurate(study, beside, k, anew=anew)
+        by_order = f"{100 * accuracy:.1f} % ({words})"
+        accuracies.append(f"without {k}, {by_order} and {100 * of_control:.1f} % ({control})")
+    return (
+        f"{how}: {_most_that_can_go(study, anew=anew)} The highest accuracies of an order and of a "
+        f"control are, {'; '.join(accuracies)}."
+    )
+
+
 def _most_that_can_go(study: WorkedStudy, *, anew: bool) -> str:
     among, beside = orders_chosen(study), controls(study)
     words, number = best_order(among, anew=anew)
     control, by_control = best_order(beside, anew=anew)
-    how = "As the network is"
-    if anew:
-        how = (
-            f"With statistics of batch normalisation taken anew, on {study.recalibrated:,} images "
-            "of training"
-        )
+    of = f"{counted(len(among), 'order')} and {counted(len(beside), 'control')}"
+    if number == by_control == 0:
+        return f"the error rises significantly without the first block alone, in all {of}."
     return (
-        f"{how}, {number} of {blocks_in(study)} blocks go before the first significant rise of the "
-        f"error by the best of {counted(len(among), 'order')} ({words}), {by_control} by the best "
-        f"of {counted(len(beside), 'control')} ({control})."
+        f"before the first significant rise of the error {number} of {blocks_in(study)} blocks go "
+        f"by the best order ({words}) and {by_control} by the best control ({control}), of {of}."
     )
 
 
