@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Int32, PyTree
 
+from cbundles.auditing.anew import statistics_anew
 from cbundles.auditing.batches import Batches, length_of
 from cbundles.auditing.branch_scores import scores_of_branches
 from cbundles.auditing.findings import BRANCH, Layer
@@ -143,9 +143,7 @@ class _Trials:
         """Without some branches, after statistics of batch normalisation were taken anew: means of
         those of the batches."""
         kept = self._kept(gone)
-        parts = [self.subject.statistics(batch, kept) for _, batch in self.batches]
-        means = jax.tree.map(lambda *each: sum(each[1:], each[0]) / len(each), *parts)
-        (right,) = self._right([gone], means)
+        (right,) = self._right([gone], statistics_anew(self.subject, self.batches, kept))
         return right
 
     def difference_anew(self, gone: Gone) -> Difference:
