@@ -2,6 +2,7 @@
 
 >>> from cbundles import bundle_entropy          # the metric, for your own activations
 >>> from cbundles import audit                   # the metric, for all layers of your own model
+>>> from cbundles import remove                  # your own model without blocks it does not need
 >>> from cbundles import load                    # a trained network, as a Flax module
 >>> from cbundles.observe import observe         # values inside any JAX function
 >>> from cbundles.optim import ranger            # the paper's optimizer, for optax
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
     from cbundles.auditing import Audit, audit
     from cbundles.bundles import Bundles, Headroom, bundle_entropy, headroom
     from cbundles.networks.saved import load
+    from cbundles.removing import Removed, remove
 
 __version__ = "0.1.0"
 __all__ = [
     "Audit",
     "Bundles",
     "Headroom",
+    "Removed",
     "__version__",
     "audit",
     "bundle_entropy",
@@ -31,6 +34,7 @@ __all__ = [
     "load",
     "observe",
     "optim",
+    "remove",
 ]
 
 # Where a name comes from. JAX is imported when it is needed, not before.
@@ -38,10 +42,12 @@ HOMES = {
     "Audit": "cbundles.auditing",
     "Bundles": "cbundles.bundles",
     "Headroom": "cbundles.bundles",
+    "Removed": "cbundles.removing",
     "audit": "cbundles.auditing",
     "bundle_entropy": "cbundles.bundles",
     "headroom": "cbundles.bundles",
     "load": "cbundles.networks.saved",
+    "remove": "cbundles.removing",
 }
 MODULES = ("bundles", "observe", "optim")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,24 +149,86 @@ def lesion(
 
 
 @app.command()
-@with_flags("plan", "fresh", "data_dir", "manual_dir", "device", "publish", "as_json")
+@with_flags("out", "plan", "fresh", "data_dir", "manual_dir", "device", "publish", "as_json")
 def prune(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a lesion study.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|PACKAGE.MODULE:FUNCTION",
+            help="Folder of a lesion study. Or a function that returns a model, or a model and its "
+            "params; it is looked for from here.",
+        ),
+    ],
     blocks: Annotated[
         str,
         typer.Option(
             metavar="WHICH",
-            help="conflicting; RANKING:COUNT, as first-order:30; or numbers from 1, as 4,7,12.",
+            help="conflicting; numbers from 1, as 4,7,12; RANKING:COUNT, as first-order:30 or, of "
+            "a model, greedy:5; of a model also names or patterns, as 'blocks/[13]/branch'.",
         ),
     ] = "conflicting",
-    epochs: Annotated[int, typer.Option(min=0, max=10**6, help="Of the fine-tune afterwards.")] = 1,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=0, max=10**6, help="Of a RUN: of the fine-tune afterwards [1]."),
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a model: a data set, or folder:PATH."),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(min=4, metavar="PIXELS", help="To which images of a folder are scaled."),
+    ] = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(min=3, help="Of a model: images that are looked at, of each kind [2048]."),
+    ] = None,
+    recalibrate: Annotated[
+        bool,
+        typer.Option(
+            "--recalibrate",
+            help="Of a model: take statistics of batch normalisation anew, on training images.",
+        ),
+    ] = False,
+    output: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Of a model: which part of its output are the scores."),
+    ] = None,
     *,
     flags: Flags,
 ) -> None:
-    """Write networks without some blocks: smaller and faster."""
-    from cbundles.commands.prune import Prune
+    """Write networks, or your own model, without some blocks: smaller and faster."""
+    if ":" in model and not Path(model).exists():
+        from cbundles.commands.prune_model import SAMPLES, PruneModel
 
-    _plan_or_execute(Prune.of_run(run, blocks, epochs), flags, folder=run)
+        for_runs = {
+            "--epochs": epochs is not None,
+            "--plan": flags.plan,
+            "--fresh": flags.fresh,
+            "--publish": flags.publish,
+        }
+        _refuse_flags(for_runs, "prune MODEL: there is no such flag for a model")
+        if flags.out is None:
+            raise InputError(f"prune {model}: --out is missing: a folder for the smaller model")
+        command = PruneModel.of_name(
+            model, dataset, image_size, blocks, samples or SAMPLES, output, recalibrate
+        )
+        _execute(command, flags)
+    else:
+        from cbundles.commands.prune import Prune
+
+        for_models = {
+            "--dataset": dataset is not None,
+            "--image-size": image_size is not None,
+            "--samples": samples is not None,
+            "--recalibrate": recalibrate,
+            "--output": output is not None,
+            "--out": flags.out is not None,
+        }
+        _refuse_flags(for_models, "prune RUN: its networks have their own data and folder")
+        run = Path(model)
+        tuned = 1 if epochs is None else epochs
+        _plan_or_execute(Prune.of_run(run, blocks, tuned), flags, folder=run)
 
 
 @app.command()
@@ -396,6 +459,13 @@ def doctor() -> None:
     from cbundles.commands.doctor import examine
 
     raise typer.Exit(examine(_console()))
+
+
+def _refuse_flags(given: Mapping[str, bool], why: str) -> None:
+    """Raise InputError for a flag that was given, and that cannot be."""
+    for flag, is_given in given.items():
+        if is_given:
+            raise InputError(f"{why}; leave out {flag}")
 
 
 def _plan_or_execute(command: PlannedCommand, flags: Flags, folder: Path | None = None) -> None:

@@ -1,4 +1,9 @@
-"""A ResNet in PyTorch: `make torch-env`, then .venv-torch/bin/python examples/torch_resnet.py"""
+"""A ResNet in PyTorch: `make torch-env`, then .venv-torch/bin/python examples/torch_resnet.py
+
+With --remove 3 also without the three blocks that it needs least, smaller and faster for good.
+"""
+
+import argparse
 
 try:
     import torch
@@ -34,18 +39,18 @@ class ResNet(nn.Module):
         return self.head(self.blocks(self.stem(x)).mean((2, 3)))
 
 
-def load_images():
+def load_images(part="train"):
     digits = data.load("mnist_mini")
-    images = torch.tensor(digits.train_images).permute(0, 3, 1, 2) / 255
-    return images, torch.tensor(digits.train_labels).long()
+    images = torch.tensor(getattr(digits, f"{part}_images")).permute(0, 3, 1, 2) / 255
+    return images, torch.tensor(getattr(digits, f"{part}_labels")).long()
 
 
-def build(steps=60):
+def build(steps=120):
     torch.manual_seed(0)
     images, labels = load_images()
-    model = ResNet(4, 16)
-    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    for batch in torch.arange(steps * 64).reshape(steps, 64):
+    model = ResNet(6, 16)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for batch in torch.arange(steps * 64).reshape(steps, 64) % len(images):
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
         optimizer.step()
@@ -53,7 +58,19 @@ def build(steps=60):
 
 
 if __name__ == "__main__":
-    images, labels = load_images()
-    audit = cbundles.audit(build(), images[:2048], labels[:2048])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--remove", type=int, default=0, metavar="BLOCKS", choices=range(7))
+    count = parser.parse_args().remove
+    model, (images, labels) = build(), load_images()
+    audit = cbundles.audit(model, images[:2048], labels[:2048], lesion=count > 0)
     print(audit)
     audit.plot("torch_resnet.png")
+    if count:
+        # Chosen on images of training, judged on others.
+        least = audit.lesions.curves["greedy"].order[:count]
+        tests, classes = load_images("test")
+        removed = cbundles.remove(
+            model, least, inputs=tests, labels=classes, recalibrate=images[:2048]
+        )
+        print(f"\n{removed}")
+        removed.export("torch_resnet.pt2")

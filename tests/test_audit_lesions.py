@@ -20,6 +20,7 @@ from cbundles.auditing.lesion_findings import Difference
 from cbundles.data import augment
 from cbundles.decisions import paired, removal
 from cbundles.experiments import lesion
+from cbundles.networks import network, pruning
 from cbundles.networks.network import module_of, variables_of
 
 SAMPLES, CLASSES = 40, 3
@@ -271,7 +272,28 @@ def test_the_costs_are_those_of_a_lesion_study(damaged):  # noqa: F811
     found = audit.lesions.branches
     assert [(one.difference.lost, one.difference.gained) for one in found] == alone
     assert any(lost for lost, _ in alone)
-    assert "none of Flax" in audit.lesions.no_anew
+
+
+def test_statistics_taken_anew_are_those_of_our_own_surgery(damaged):  # noqa: F811
+    shape, subject, cell, data = damaged
+    labels = np.asarray(data.test.labels)[:200]
+    images = augment.plain(data.test.images[:200], augment.pipeline_for(cell.data))
+    found = cbundles.audit(
+        module_of(shape), images, labels, params=variables_of(shape, subject), lesion=True,
+        headroom=False,
+    ).lesions  # fmt: skip
+
+    def right(shape, one):
+        one = jax.tree.map(jnp.asarray, one)
+        fitting = jax.jit(network.recalibrated, static_argnums=0)(shape, one, images)
+        logits = jax.jit(network.logits, static_argnums=0)(shape, fitting, images)
+        return int((logits.argmax(1) == labels).sum())
+
+    assert found.accuracy_anew == right(shape, subject) / 200
+    for number in (0, shape.layers - 1):
+        anew = found.branches[number].anew
+        after = right(*pruning.without(shape, subject, [number]))
+        assert anew.gained - anew.lost == after - round(200 * found.accuracy)
 
 
 def test_norms_and_slopes_are_those_of_a_lesion_study(damaged):  # noqa: F811

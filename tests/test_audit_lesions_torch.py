@@ -228,11 +228,14 @@ def test_outputs_that_are_no_class_scores():
             h = x + torch.tanh(self.inner(x))
             return h, self.head(h)
 
-    x, labels = normal(SAMPLES, 6), np.arange(SAMPLES) % CLASSES
-    with pytest.raises(ValueError, match="returns a tuple; say which part"):
-        cbundles.audit(Two(), x, labels, lesion=True, headroom=False)
-    found = cbundles.audit(Two(), x, labels, lesion=True, output=1, headroom=False).lesions
-    assert len(found.branches) == 1
+    model, x, labels = Two(), normal(SAMPLES, 6), np.arange(SAMPLES) % CLASSES
+    with pytest.raises(ValueError, match="no output of the model can be class scores"):
+        cbundles.audit(model, x, labels, lesion=True, output=0, num_classes=7, headroom=False)
+    found = [
+        cbundles.audit(model, x, labels, lesion=True, output=output, headroom=False).lesions
+        for output in (1, None)  # the features are more than there are classes
+    ]
+    assert len(found[0].branches) == 1 and found[0].to_dict() == found[1].to_dict()
 
 
 def test_orders_are_judged_with_statistics_of_other_samples(resnet):

@@ -14,6 +14,12 @@ EXAMPLES = [
     pytest.param("linen_cnn", None, [HEALTHY], id="linen_cnn"),
     pytest.param("nnx_resnet", None, [HEALTHY], id="nnx_resnet"),
     pytest.param("vision_transformer", None, [HEALTHY], id="vision_transformer"),
+    pytest.param(
+        "flax_remove",
+        None,
+        [HEALTHY, "accuracy", "Went: ResNet/sum#7, ResNet/sum#8.", "It can be trained further"],
+        id="flax_remove",
+    ),
     pytest.param("equinox_mlp", "equinox", [HEALTHY], id="equinox_mlp"),
     pytest.param(
         "keras_application",

@@ -456,7 +456,7 @@ def test_why_there_is_no_gradient():
     assert one_number.startswith("no output of the model can be class scores (batch, classes)")
     assert one_number.endswith("there is float32[14]")
     assert "2 outputs of the model could be" in reason(ends_in(lambda y: (y, y)), params=params)
-    with pytest.raises(ValueError, match="output=3: 0, 1"):
+    with pytest.raises(ValueError, match="output=3: "):
         peers_of(ends_in(lambda y: (y, y)), VECTORS, params=params, output=3)
     assert "no parameters are known" in reason(lambda x: perceptron(params, x), amplitude=1.0)
 

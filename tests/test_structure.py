@@ -33,6 +33,7 @@ LAYERS = [
     ["measure"],
     ["scan"],
     ["auditing"],
+    ["removing"],
     ["surgery"],
     ["population"],
     ["experiments"],

@@ -32,6 +32,7 @@ from cbundles.auditing.subject import (
 from cbundles.observe import Observed, Selector, Site, observe
 
 NO_NORMALISATION = "the model has no batch normalisation"
+UNKNOWN_STATISTICS = "a function does not say which numbers are statistics"
 
 
 class RunningStatistics(NamedTuple):
@@ -51,6 +52,7 @@ class ModelFunction:
 
     function: (variables, batch) -> output.
     variables: all numbers of the model that are arguments.
+    names: of all leaves of the variables.
     trainable: which leaves of the variables are trainable parameters: their names by their numbers.
     constants: trainable parameters that are inside the function instead, by their names.
     statistics: how those of batch normalisation are taken anew; or why they cannot be.
@@ -58,9 +60,10 @@ class ModelFunction:
 
     function: Callable[[PyTree, PyTree], PyTree]
     variables: PyTree
+    names: Sequence[str]
     trainable: Mapping[int, str]
     constants: Mapping[str, Numbers] = field(default_factory=dict)
-    statistics: RunningStatistics | str = "a function does not say which numbers are statistics"
+    statistics: RunningStatistics | str = UNKNOWN_STATISTICS
 
 
 class JaxSubject:
@@ -79,7 +82,7 @@ class JaxSubject:
         return named | dict(self.model.constants)
 
     def sites(self, batch: PyTree) -> Sites:
-        observed = self._observe(batch)
+        observed = self.observed(batch)
         axes = self._batch_axes(batch)
         found = [_batch_first(site, axes[site.name]) for site in observed.sites]
         readers = None
@@ -105,7 +108,7 @@ class JaxSubject:
     ) -> dict[str, PyTree]:
         key = _form(batch), tuple(sites), reducer, tuple(beside.items())
         if key not in self._programs:
-            observed, axes = self._observe(batch), self._batch_axes(batch)
+            observed, axes = self.observed(batch), self._batch_axes(batch)
 
             def program(variables: PyTree, batch: PyTree, arguments: PyTree) -> dict[str, PyTree]:
                 def reader(*group: str) -> Callable[..., PyTree]:
@@ -131,7 +134,7 @@ class JaxSubject:
         return self._programs[key](self.model.variables, batch, arguments)
 
     def makers(self, batch: PyTree, sites: Sequence[str]) -> Mapping[str, tuple[MadeWith, ...]]:
-        found = self._observe(batch).makers(sites, self.model.trainable.keys())
+        found = self.observed(batch).makers(sites, self.model.trainable.keys())
         return {
             site: tuple(MadeWith(self.model.trainable[one.number], one.scans) for one in sorted(by))
             for site, by in found.items()
@@ -147,7 +150,7 @@ class JaxSubject:
     ) -> Int32[np.ndarray, "batch ..."]:
         key = "answers", _form(batch), scores
         if key not in self._programs:
-            observed = self._observe(batch)
+            observed = self.observed(batch)
 
             def program(
                 variables: PyTree, batch: PyTree, kept: Mapping[str, Bool[Array, "*repeats"]]
@@ -158,7 +161,7 @@ class JaxSubject:
             self._programs[key] = jax.jit(program)
         variables = self.model.variables
         if statistics is not None:
-            variables = self._running_statistics.put(variables, statistics)
+            variables = self.variables_with(statistics)
         return np.asarray(self._programs[key](variables, batch, dict(kept)), np.int32)
 
     def statistics(self, batch: PyTree, kept: Kept) -> PyTree:
@@ -173,6 +176,10 @@ class JaxSubject:
 
             self._programs[key] = jax.jit(program)
         return self._programs[key](self.model.variables, batch, dict(kept))
+
+    def variables_with(self, statistics: PyTree) -> PyTree:
+        """The variables of the model, with other statistics."""
+        return self._running_statistics.put(self.model.variables, statistics)
 
     @property
     def _running_statistics(self) -> RunningStatistics:
@@ -206,7 +213,7 @@ class JaxSubject:
     def _slopes_program(
         self, batch: PyTree, sites: Sequence[str], scores: Scores, reducer: SlopeReducer | None
     ) -> Callable[..., tuple[list[Array], PyTree]]:
-        observed, axes = self._observe(batch), self._batch_axes(batch)
+        observed, axes = self.observed(batch), self._batch_axes(batch)
         repeats = {site.name: len(site.repeats) for site in observed.sites}
         numbers = list(self.model.trainable)
 
@@ -256,11 +263,11 @@ class JaxSubject:
         batch does. Not always the first of all: ``jax.vmap`` moves axes as it likes."""
         form = _form(batch)
         if form not in self._axes:
-            sites = self._observe(batch).sites
+            sites = self.observed(batch).sites
             larger: tuple[Site, ...] = ()
             # A model may be made for batches of one size, or be another program for others.
             with contextlib.suppress(ValueError):
-                larger = self._observe(jax.tree.map(_one_sample_more, batch)).sites
+                larger = self.observed(jax.tree.map(_one_sample_more, batch)).sites
             if [site.name for site in larger] != [site.name for site in sites]:
                 larger = sites
             self._axes[form] = {
@@ -269,7 +276,8 @@ class JaxSubject:
             }
         return self._axes[form]
 
-    def _observe(self, batch: PyTree) -> Observed:
+    def observed(self, batch: PyTree) -> Observed:
+        """The model, traced for batches of this form. Raises ValueError where that fails."""
         form = _form(batch)
         if form not in self._observed:
             try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Sequence
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Int32, PyTree
 
+from cbundles.auditing.anew import statistics_anew
 from cbundles.auditing.batches import Batches, length_of
 from cbundles.auditing.lesion_findings import Difference, RemovalCurve
 from cbundles.auditing.measuring import names_of
@@ -59,9 +59,7 @@ class Trials:
     def right_anew(self, gone: Gone) -> Right:
         """Without some branches, after statistics of batch normalisation were taken anew: means of
         those of the batches."""
-        kept = self._kept(gone)
-        parts = [self.subject.statistics(batch, kept) for _, batch in self.fitting]
-        means = jax.tree.map(lambda *each: sum(each[1:], each[0]) / len(each), *parts)
+        means = statistics_anew(self.subject, self.fitting, self._kept(gone))
         (right,) = self._right([gone], means)
         return right
 

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 from rich.console import Console
 
-from cbundles import config, data
+from cbundles.commands import models
+from cbundles.commands.models import DATASET_IS_MISSING, FORM
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, use_device
 from cbundles.config import Cell, Data, Images, Probe
 from cbundles.data.dataset import Dataset
-from cbundles.errors import InputError, did_you_mean
+from cbundles.errors import InputError
 from cbundles.records import SweepRecord
 from cbundles.report import runs
 from cbundles.store import Store
 
 if TYPE_CHECKING:
-    from cbundles.arrays import Numbers
     from cbundles.auditing import Audit
 
-FORM = "PACKAGE.MODULE:FUNCTION, such as examples.linen_cnn:build"
 LEARNING_RATE, BATCH_SIZE = 1e-3, 64
 
 
@@ -85,13 +81,10 @@ class AuditModel:
         cls, target: str, dataset: str | None, image_size: int | None, choices: Choices
     ) -> AuditModel:
         """Raises InputError for what names no function."""
-        module, colon, function = target.partition(":")
-        if not (module and colon and function):
+        if not models.is_name_of_function(target):
             raise InputError(f"audit {target}: neither the folder of a run nor {FORM}")
         if dataset is None:
-            raise InputError(
-                f"audit {target}: --dataset is missing: mnist_mini, mnist, ... or folder:PATH"
-            )
+            raise InputError(f"audit {target}: {DATASET_IS_MISSING}")
         return cls(target, Images(dataset, image_size), choices)
 
     @property
@@ -105,9 +98,9 @@ class AuditModel:
         return 0
 
     def _models(self, options: Options) -> Iterator[Named]:
-        settings = _checked_data(self.images)
-        dataset = _loaded(self.images, options)
-        model, params = _built(self.target)
+        settings = models.checked_data(self.images, self.name)
+        dataset = models.load_dataset(self.images, options)
+        model, params = models.built_model(self.target, self.name)
         yield Named(self.target, model, params, dataset, settings, self.choices)
 
 
@@ -147,7 +140,7 @@ class AuditRun:
         from cbundles.networks.network import module_of, variables_of
 
         for cell in self.cells:
-            dataset = _loaded(cell.data.images, options)
+            dataset = models.load_dataset(cell.data.images, options)
             # What a run itself measures: the outputs of layers, or of blocks, by their names.
             outputs = "*/layer" if cell.model.family == "fc" else "*/block"
             choices = replace(
@@ -164,9 +157,9 @@ class AuditRun:
                 yield Named(name, module_of(one.shape), variables, dataset, cell.data, choices)
 
 
-def _show(models: Iterator[Named], options: Options, console: Console) -> None:
+def _show(audited: Iterator[Named], options: Options, console: Console) -> None:
     """Audit models and print what was found; a picture is written for each."""
-    for number, one in enumerate(models, start=1):
+    for number, one in enumerate(audited, start=1):
         audit = _audited(one)
         if options.as_json:
             print(json.dumps({"model": one.name, **audit.to_dict()}))
@@ -186,24 +179,18 @@ def _show(models: Iterator[Named], options: Options, console: Console) -> None:
 
 
 def _audited(one: Named) -> Audit:
-    import jax.numpy as jnp
-
     from cbundles.auditing import audit
-    from cbundles.auditing.models import pytorch
     from cbundles.chance import PROBE_SET, generator
-    from cbundles.data import augment, device
+    from cbundles.data import device
 
     probe = Probe(samples=min(one.choices.samples, len(one.dataset.train_labels)))
     chance = generator(probe.seed, PROBE_SET)
     rows = device.probe_rows(probe, len(one.dataset.train_labels), chance)
-    stored = jnp.asarray(one.dataset.train_images[rows])
-    images: Numbers = augment.plain(stored, augment.pipeline_for(one.settings))
-    if pytorch.is_module(one.model) and images.ndim == 4:
-        images = np.asarray(images).transpose(0, 3, 1, 2)  # its convolutions have channels first
+    stored = one.dataset.train_images[rows]
     try:
         return audit(
             one.model,
-            images,
+            models.prepared_images(stored, one.settings, one.model),
             one.dataset.train_labels[rows],
             params=one.params,
             learning_rate=one.choices.learning_rate or LEARNING_RATE,
@@ -224,56 +211,3 @@ def _audited(one: Named) -> Audit:
 def _numbered(path: Path, number: int) -> Path:
     """The first file has the name that was given, each further one a number."""
     return path if number == 1 else path.with_stem(f"{path.stem}-{number}")
-
-
-def _loaded(images: Images, options: Options) -> Dataset:
-    return data.load(*images, data_dir=options.data_dir, manual_dir=options.manual_dir)
-
-
-def _checked_data(images: Images) -> Data:
-    """Settings with these images, as a file of settings would have them."""
-    any_model = {"family": "fc", "depth": 1, "width": 1}
-    chosen: dict[str, Any] = {"name": images.name}
-    if images.size is not None:
-        chosen["image_size"] = images.size
-    content = {"data": chosen, "model": any_model}
-    return config.build(content, default_name="audit", file="--dataset").cells[0].data
-
-
-def _built(target: str) -> tuple[Any, Any]:
-    """The model that a function returns, and its params if it returns a pair. Raises InputError,
-    which says what is wrong with the name or what the function raised."""
-    function = _function_of(target)
-    try:
-        made = function()
-    except Exception as error:  # whatever a function raises
-        raise InputError(f"audit {target}: {type(error).__name__}: {error}") from error
-    if isinstance(made, tuple):
-        if len(made) != 2:
-            raise InputError(
-                f"audit {target}: returned {len(made)} values; a model, or a model and its params"
-            )
-        return made
-    return made, None
-
-
-def _function_of(target: str) -> Callable[[], Any]:
-    module_name, _, name = target.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise InputError(f"audit {target}: {error}; it is imported there") from error
-        raise InputError(
-            f"audit {target}: no module {module_name}, looked for from {here}; expected {FORM}"
-        ) from None
-    except Exception as error:  # whatever a module raises when it is imported
-        raise InputError(f"audit {target}: {type(error).__name__}: {error}") from error
-    if not callable(getattr(module, name, None)):
-        functions = [key for key, value in vars(module).items() if callable(value)]
-        raise InputError(f"audit {target}: no function {name}: {did_you_mean(name, functions)}")
-    found: Callable[[], Any] = getattr(module, name)
-    return found

@@ -9,15 +9,29 @@ convolutions), and runs it with something done at them, in one compiled program:
     keep      leave it out, at run time and without the time it takes
     perturb   add zeros whose gradient is wanted
 
+What is left without some residual branches, for good, `Observed.without` tells.
+
 How the parts fit: `program` says what a program is to those who look for sites; `jaxprs` writes a
 traced one out as steps in a row, and alone knows versions of JAX; `sites` finds the sites among the
 steps, and `consumers` the parameters that read them; `interpret` evaluates the steps with effects
-at the sites; `observed` is what users call; `modules` gives modules of flax.nnx their names.
-docs/observe.md has examples.
+at the sites; `removal` leaves branches out for good; `observed` is what users call; `modules` gives
+modules of flax.nnx their names. docs/observe.md has examples.
 """
 
 from cbundles.observe.modules import nnx_function
 from cbundles.observe.observed import Observed, Selector, observe
+from cbundles.observe.removal import Part, Remainder, ResidualSum
 from cbundles.observe.sites import KINDS, Site, Skipped
 
-__all__ = ["KINDS", "Observed", "Selector", "Site", "Skipped", "nnx_function", "observe"]
+__all__ = [
+    "KINDS",
+    "Observed",
+    "Part",
+    "Remainder",
+    "ResidualSum",
+    "Selector",
+    "Site",
+    "Skipped",
+    "nnx_function",
+    "observe",
+]

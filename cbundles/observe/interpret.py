@@ -6,8 +6,8 @@ whose sites nothing is asked are bound as they are; scans and remats with such s
 again around an evaluated body.
 
 A value that may be left out (`Effects.keep`) goes into a `lax.cond` together with all steps that
-only it needs (`_arranged`); a run that leaves it out does not spend time on them. To leave a value
-out for good would be the same arrangement with the `cond` already decided, and scans unrolled.
+only it needs (`_arranged`); a run that leaves it out does not spend time on them. What leaves a
+branch out for good is `removal`.
 """
 
 from __future__ import annotations

@@ -85,6 +85,11 @@ class Step:
         return is_elementwise(self.equation)
 
     @property
+    def has_effects(self) -> bool:
+        """Whether it does something besides making values: prints, or writes to a reference."""
+        return bool(self.equation.effects)
+
+    @property
     def input_avals(self) -> Sequence[Aval]:
         return [atom.aval for atom in self.equation.invars]
 
@@ -105,6 +110,17 @@ class Step:
             constants, carried, _ = params["ft_in"].unpack()
             return len(constants), len(carried)
         return params["num_consts"], params["num_carry"]
+
+    @property
+    def order(self) -> Sequence[int]:
+        """The rows along which a scan walks, in its order."""
+        (length,) = self.repeats
+        return range(length)[::-1] if self.equation.params["reverse"] else range(length)
+
+    @property
+    def broadcast_to(self) -> Sequence[int]:
+        """Which axes of the output those of the input are, of a `broadcast_in_dim`."""
+        return cast(Sequence[int], self.equation.params["broadcast_dimensions"])
 
     def hidden(self) -> list[Block]:
         return [

@@ -14,10 +14,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Inexact, PyTree, Shaped
 
 from cbundles.errors import did_you_mean
-from cbundles.observe import consumers, jaxprs, sites
+from cbundles.observe import consumers, jaxprs, removal, sites
 from cbundles.observe.consumers import Maker
 from cbundles.observe.interpret import Effects, Interpreter, Read
 from cbundles.observe.program import Aval
+from cbundles.observe.removal import Remainder, ResidualSum
 from cbundles.observe.sites import Found, Site, Skipped
 
 Selector = str | Site  # the name of a site, a pattern that names match (`fnmatch`), or a site
@@ -67,9 +68,22 @@ class Observed:
         return self._found.branch_names()
 
     @property
+    def residual_sums(self) -> tuple[ResidualSum, ...]:
+        """All residual sums, in the order in which they are made; in a scan each repetition is one
+        of its own."""
+        return removal.residual_sums(self._traced.block, self._found)
+
+    @property
     def channels_first(self) -> bool:
         """Whether its convolutions have the features of an image before its pixels."""
         return jaxprs.channels_first(self._traced.block)
+
+    def without(self, sums: Collection[ResidualSum], *, unrolled: bool = False) -> Remainder:
+        """What is left of the function when these sums are their skips, for good.
+
+        Scans with such a sum inside are unrolled, and remats written out: with `unrolled` all are.
+        """
+        return removal.without(self._traced, sums, unrolled=unrolled)
 
     def consumers(
         self, parameters: Collection[int], data: Collection[int]

@@ -11,7 +11,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from cbundles.auditing.jax_subject import ModelFunction, named_leaves
+from cbundles.auditing.jax_subject import (
+    UNKNOWN_STATISTICS,
+    ModelFunction,
+    RunningStatistics,
+    named_leaves,
+)
 
 Call = Callable[[Any, PyTree], PyTree]  # call(model, batch) -> output
 
@@ -30,16 +35,22 @@ def function_of_callable(model: Any, params: PyTree | None, call: Call | None) -
     return _of_one_argument(model, call)
 
 
-def trainable_of(variables: PyTree) -> dict[int, str]:
-    """The names of the trainable leaves by their numbers: real numbers, and of variables as Flax
-    has them those of the collection ``params``."""
+def function_of_variables(
+    function: Callable[[PyTree, PyTree], PyTree],
+    variables: PyTree,
+    statistics: RunningStatistics | str = UNKNOWN_STATISTICS,
+) -> ModelFunction:
+    """A function of variables. Trainable are real numbers, and of variables as Flax has them those
+    of the collection ``params``, whose names go without it."""
     named = named_leaves(variables)
     prefix = "params/" if has_collections(variables) else ""
-    return {
-        number: name.removeprefix(prefix)
+    names = [name.removeprefix(prefix) for name, _ in named]
+    trainable = {
+        number: names[number]
         for number, (name, leaf) in enumerate(named)
         if name.startswith(prefix) and _is_real(leaf)
     }
+    return ModelFunction(function, variables, names, trainable, statistics=statistics)
 
 
 def has_collections(variables: PyTree) -> bool:
@@ -53,7 +64,7 @@ def _of_params(model: Callable[..., PyTree], params: PyTree, call: Call | None) 
             return call(functools.partial(model, params), batch)
         return model(params, batch)
 
-    return ModelFunction(function, params, trainable_of(params))
+    return function_of_variables(function, params)
 
 
 def _of_pytree(model: Any, call: Call | None) -> ModelFunction:
@@ -69,10 +80,14 @@ def _of_pytree(model: Any, call: Call | None) -> ModelFunction:
         copy = jax.tree.unflatten(tree, filled)
         return copy(batch) if call is None else call(copy, batch)
 
+    arrays = [leaves[place] for place in places]
+    names_of_arrays = [names[place] for place in places]
     trainable = {
-        number: names[place] for number, place in enumerate(places) if _is_real(leaves[place])
+        number: name
+        for number, (name, array) in enumerate(zip(names_of_arrays, arrays, strict=True))
+        if _is_real(array)
     }
-    return ModelFunction(function, [leaves[place] for place in places], trainable)
+    return ModelFunction(function, arrays, names_of_arrays, trainable)
 
 
 def _of_one_argument(model: Callable[..., PyTree], call: Call | None) -> ModelFunction:
@@ -85,7 +100,7 @@ def _of_one_argument(model: Callable[..., PyTree], call: Call | None) -> ModelFu
         return model(batch) if call is None else call(model, batch)
 
     real = {name: leaf for name, leaf in constants.items() if _is_real(leaf)}
-    return ModelFunction(function, (), {}, real)
+    return ModelFunction(function, (), [], {}, real)
 
 
 def _holds_arrays(model: Any) -> bool:

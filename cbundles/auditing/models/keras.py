@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jaxtyping import Array, PyTree
 
-from cbundles.auditing.jax_subject import ModelFunction
+from cbundles.auditing.jax_subject import NO_NORMALISATION, ModelFunction, RunningStatistics
 from cbundles.auditing.models.functions import Call
 
 
@@ -39,6 +42,55 @@ def function_of_keras_model(model: Any, call: Call | None) -> ModelFunction:
     return ModelFunction(
         function,
         [one.value for one in variables],
+        [one.path for one in variables],
         trainable,
-        statistics="a Keras model in training drops out, too, so its statistics stay as they are",
+        statistics=_statistics_of(model, variables, call),
     )
+
+
+def _statistics_of(
+    model: Any, variables: Sequence[Any], call: Call | None
+) -> RunningStatistics | str:
+    """How the statistics of a model are taken anew; those of frozen layers stay as they are."""
+    keras = sys.modules["keras"]
+    norms = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
+    ]
+    if not norms:
+        return NO_NORMALISATION
+    moved = {id(one) for norm in norms for one in (norm.moving_mean, norm.moving_variance)}
+    places = [place for place, one in enumerate(variables) if id(one) in moved]
+
+    def of_batch(numbers: list[Array], batch: PyTree) -> list[Array]:
+        replaced = list(zip(variables, numbers, strict=True))
+        with _by_batch(norms), keras.StatelessScope(state_mapping=replaced) as scope:
+            _ = model(batch, training=False) if call is None else call(model, batch)
+        return [scope.get_current_value(variables[place]) for place in places]
+
+    def put(numbers: list[Array], statistics: list[Array]) -> list[Array]:
+        new = dict(zip(places, statistics, strict=True))
+        return [new.get(place, number) for place, number in enumerate(numbers)]
+
+    return RunningStatistics(of_batch, put)
+
+
+@contextlib.contextmanager
+def _by_batch(norms: Sequence[Any]) -> Iterator[None]:
+    """Inside, these layers normalise by the statistics of the batch, which they leave behind."""
+    before = [(norm, norm.momentum) for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+        # An attribute of the object, in front of the method of its class.
+        norm.call = functools.partial(_call_in_training, norm.call)
+    try:
+        yield
+    finally:
+        for norm, momentum in before:
+            norm.momentum = momentum
+            del norm.call
+
+
+def _call_in_training(call: Call, *args: Any, **kwargs: Any) -> Any:
+    return call(*args, **{**kwargs, "training": True})

@@ -9,7 +9,8 @@ import flax.linen as nn
 from jaxtyping import PyTree
 
 from cbundles.auditing.jax_subject import NO_NORMALISATION, ModelFunction, RunningStatistics
-from cbundles.auditing.models.functions import Call, has_collections, trainable_of
+from cbundles.auditing.models.functions import Call, function_of_variables, has_collections
+from cbundles.networks import conv
 
 STATISTICS = "batch_stats"  # the collection in which Flax keeps them
 
@@ -35,12 +36,8 @@ def function_of_linen_module(
             return model.apply(variables, batch, method=call, mutable=written)[0]
         return model.apply(variables, batch, method=call)
 
-    return ModelFunction(
-        function,
-        variables,
-        trainable_of(variables),
-        statistics=_statistics_of(model, variables, written, call),
-    )
+    statistics = _statistics_of(model, variables, written, call)
+    return function_of_variables(function, variables, statistics)
 
 
 def _statistics_of(
@@ -55,9 +52,14 @@ def _statistics_of(
         call_next: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
     ) -> Any:
         module = context.module
-        if not isinstance(module, nn.BatchNorm) or context.method_name != "__call__":
+        if not isinstance(module, nn.BatchNorm | conv.BatchNorm):
+            return call_next(*args, **kwargs)
+        if context.method_name != "__call__":
             return call_next(*args, **kwargs)
         normalised.append(str(module.name))
+        if isinstance(module, conv.BatchNorm):
+            object.__setattr__(module, "norm", conv.RESET)
+            return call_next(*args, **kwargs)
         # The module is frozen, and lives for this call only. Without momentum, what it leaves are
         # the statistics of its batch.
         object.__setattr__(module, "use_running_average", False)

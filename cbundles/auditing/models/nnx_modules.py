@@ -29,7 +29,13 @@ def function_of_nnx_module(model: nnx.Module, call: Call | None, batch_norm: str
         for number, (name, variable) in enumerate(named)
         if isinstance(variable, nnx.Param)
     }
-    return ModelFunction(function, state, trainable, statistics=_statistics_of(copy, call))
+    return ModelFunction(
+        function,
+        state,
+        [name for name, _ in named],
+        trainable,
+        statistics=_statistics_of(copy, call),
+    )
 
 
 def _statistics_of(model: nnx.Module, call: Call | None) -> RunningStatistics | str:

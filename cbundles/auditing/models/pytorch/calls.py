@@ -101,6 +101,13 @@ class _Watching(TorchFunctionMode):
 @contextlib.contextmanager
 def watched(model: torch.nn.Module, see: Watcher) -> Iterator[None]:
     """Inside, `see` is told of all calls."""
+    with paths_of_calls(model) as paths, _Watching(paths, see):
+        yield
+
+
+@contextlib.contextmanager
+def paths_of_calls(model: torch.nn.Module) -> Iterator[Sequence[str]]:
+    """Inside, the paths of the modules that are being called, the innermost one last."""
     names = {id(module): path_of(name) for name, module in model.named_modules()}
     paths = [""]
 
@@ -113,8 +120,7 @@ def watched(model: torch.nn.Module, see: Watcher) -> Iterator[None]:
     before = every_module.register_module_forward_pre_hook(enter)
     after = every_module.register_module_forward_hook(leave, always_call=True)
     try:
-        with _Watching(paths, see):
-            yield
+        yield paths
     finally:
         before.remove()
         after.remove()

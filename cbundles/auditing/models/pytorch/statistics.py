@@ -54,4 +54,7 @@ def with_statistics(model: nn.Module, statistics: Mapping[str, np.ndarray]) -> I
 
 def _buffers(name: str, norm: _BatchNorm) -> dict[str, torch.Tensor]:
     assert norm.running_mean is not None and norm.running_var is not None
-    return {f"{name}.mean": norm.running_mean, f"{name}.var": norm.running_var}
+    return {
+        f"{name}.running_mean": norm.running_mean,
+        f"{name}.running_var": norm.running_var,
+    }

@@ -81,6 +81,10 @@ class TorchSubject:
     def parameters(self) -> Mapping[str, Numbers]:
         return {name: as_array(parameter) for name, parameter in self.trained.items()}
 
+    def program(self, batch: PyTree) -> TorchProgram:
+        """What the model calls for a batch; `sites` names what is in it."""
+        return self._recorded_twice(batch)[0]
+
     def sites(self, batch: PyTree) -> Sites:
         program, larger = self._recorded_twice(batch)
         found = find(program)

@@ -1,0 +1,103 @@
+"""Models that functions of a user return, and the images that they are given."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cbundles import config, data
+from cbundles.commands.running import Options
+from cbundles.config import Data, Images
+from cbundles.data.dataset import Dataset
+from cbundles.errors import InputError, did_you_mean
+
+if TYPE_CHECKING:
+    from cbundles.arrays import Numbers
+
+FORM = "PACKAGE.MODULE:FUNCTION, such as examples.linen_cnn:build"
+DATASET_IS_MISSING = "--dataset is missing: mnist_mini, mnist, ... or folder:PATH"
+
+
+def is_name_of_function(target: str) -> bool:
+    """Whether something has the form of `FORM`."""
+    module, colon, function = target.partition(":")
+    return bool(module and colon and function)
+
+
+def load_dataset(images: Images, options: Options) -> Dataset:
+    """The images of a data set, decoded."""
+    return data.load(*images, data_dir=options.data_dir, manual_dir=options.manual_dir)
+
+
+def checked_data(images: Images, command: str) -> Data:
+    """Settings with these images, as a file of settings would have them."""
+    any_model = {"family": "fc", "depth": 1, "width": 1}
+    chosen: dict[str, Any] = {"name": images.name}
+    if images.size is not None:
+        chosen["image_size"] = images.size
+    content = {"data": chosen, "model": any_model}
+    return config.build(content, default_name=command, file="--dataset").cells[0].data
+
+
+def prepared_images(stored: Numbers, settings: Data, model: Any) -> Numbers:
+    """Images as networks see them, not augmented; with the channels first for PyTorch."""
+    import jax.numpy as jnp
+
+    from cbundles.data import augment
+
+    images = augment.plain(jnp.asarray(stored), augment.pipeline_for(settings))
+    if is_of_pytorch(model) and images.ndim == 4:
+        return np.asarray(images).transpose(0, 3, 1, 2)
+    return images
+
+
+def is_of_pytorch(model: Any) -> bool:
+    """Whether a model is a module of PyTorch."""
+    from cbundles.auditing.models import pytorch
+
+    return pytorch.is_module(model)
+
+
+def built_model(target: str, command: str) -> tuple[Any, Any]:
+    """The model that a function returns, and its params if it returns a pair. Raises InputError,
+    which says what is wrong with the name or what the function raised."""
+    function = _function_of(target, command)
+    try:
+        made = function()
+    except Exception as error:  # whatever a function raises
+        raise InputError(f"{command} {target}: {type(error).__name__}: {error}") from error
+    if isinstance(made, tuple):
+        if len(made) != 2:
+            raise InputError(
+                f"{command} {target}: returned {len(made)} values; a model, or a model and its "
+                "params"
+            )
+        return made
+    return made, None
+
+
+def _function_of(target: str, command: str) -> Callable[[], Any]:
+    module_name, _, name = target.partition(":")
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise InputError(f"{command} {target}: {error}; it is imported there") from error
+        raise InputError(
+            f"{command} {target}: no module {module_name}, looked for from {here}; expected {FORM}"
+        ) from None
+    except Exception as error:  # whatever a module raises when it is imported
+        raise InputError(f"{command} {target}: {type(error).__name__}: {error}") from error
+    if not callable(getattr(module, name, None)):
+        functions = [key for key, value in vars(module).items() if callable(value)]
+        raise InputError(f"{command} {target}: no function {name}: {did_you_mean(name, functions)}")
+    found: Callable[[], Any] = getattr(module, name)
+    return found
