@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from cbundles.report.worked_study import (
 )
 
 FITTED: Any = {"linewidth": 2.2}  # chosen by what is measured here, on other images
-OF_CONTROLS: Any = {"linewidth": 0.9, "color": "grey"}
+OF_CONTROLS: Any = {"linewidth": 0.9, "color": "grey", "zorder": 3}  # seen where lines coincide
 COLOURS = ("C0", "C1", "C2", "C3", "C4", "C5", "C6", "C8", "C9")  # C7 is grey
 LEGEND_COLUMNS = 3
 
@@ -45,8 +46,9 @@ def curves_of_orders(study: WorkedStudy) -> Picture:
         stem="fig_worked_study",
         title=(
             f"Without {k} of {blocks_in(study)} blocks, statistics taken anew: "
-            f"{100 * accuracy:.1f} % by the best order ({words}), {100 * of_control:.1f} % by the "
-            f"best control ({control}); all blocks {100 * study.correct / study.images:.1f} %"
+            f"{100 * accuracy:.1f} % by the best order ({_named(words)}), "
+            f"{100 * of_control:.1f} % by the best control ({_named(control)}); "
+            f"all blocks {100 * study.correct / study.images:.1f} %"
         ),
         text=(
             "Test accuracy without the first blocks of each order, without retraining. Left: the "
@@ -66,6 +68,10 @@ def curves_of_orders(study: WorkedStudy) -> Picture:
         sharing={"sharey": True},
         draw=lambda figure, panels: _draw_orders(figure, panels, study),
     )
+
+
+def _named(orders: Sequence[str]) -> str:
+    return orders[0] if len(orders) == 1 else f"{len(orders)} alike"
 
 
 def curve_rows_of(study: WorkedStudy) -> list[Row]:

@@ -85,20 +85,24 @@ def blocks_in(study: WorkedStudy) -> int:
     return len(study.orders[0].order)
 
 
-def best_order(orders: Sequence[JudgedOrder], *, anew: bool) -> tuple[str, int]:
+def longest_orders(orders: Sequence[JudgedOrder], *, anew: bool) -> tuple[list[str], int]:
     """By which of these orders most blocks can go before a significant rise, in words, and how
-    many. Of equals the first one."""
-    best = max(orders, key=lambda order: blocks_before_a_rise(answers_of(order, anew=anew)))
-    return best.words, blocks_before_a_rise(answers_of(best, anew=anew))
+    many."""
+    removable = {
+        order.words: blocks_before_a_rise(answers_of(order, anew=anew)) for order in orders
+    }
+    most = max(removable.values())
+    return [words for words, number in removable.items() if number == most], most
 
 
 def most_accurate(
     study: WorkedStudy, orders: Sequence[JudgedOrder], k: int, *, anew: bool
-) -> tuple[str, float]:
-    """Which of these orders has the highest accuracy without its first k blocks, in words, and
-    that accuracy. Of equals the first one."""
-    best = max(orders, key=lambda order: accuracies_of(study, order, anew=anew)[k])
-    return best.words, accuracies_of(study, best, anew=anew)[k]
+) -> tuple[list[str], float]:
+    """Which of these orders have the highest accuracy without their first k blocks, in words, and
+    that accuracy."""
+    accuracies = {order.words: accuracies_of(study, order, anew=anew)[k] for order in orders}
+    highest = max(accuracies.values())
+    return [words for words, accuracy in accuracies.items() if accuracy == highest], highest
 
 
 def counts_told(study: WorkedStudy) -> list[int]:

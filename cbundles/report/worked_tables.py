@@ -5,7 +5,7 @@ from __future__ import annotations
 from cbundles.decisions.paired import mcnemar
 from cbundles.files import write_atomically
 from cbundles.records.worked import SmallerNetwork, WorkedStudy
-from cbundles.report.table import Column, Row, Table, formatted
+from cbundles.report.table import MISSING, Column, Row, Table, formatted
 from cbundles.report.words import with_signs
 from cbundles.report.worked_study import (
     StudyFolder,
@@ -17,6 +17,8 @@ from cbundles.report.worked_study import (
     order_of_smaller,
 )
 from cbundles.report.worked_text import about_smaller, study_sentences
+
+SMALLEST_P = 1e-16  # that is told: smaller ones are only small
 
 
 def write_study_tables(worked: StudyFolder) -> None:
@@ -75,9 +77,10 @@ def table_of_smaller(study: WorkedStudy) -> Table:
         Column("removed", "blocks gone", None, True),
         Column("accuracy", "accuracy [%]", formatted("accuracy", "{:.1f}", 100), True),
         Column("accuracy_anew", "anew [%]", formatted("accuracy_anew", "{:.1f}", 100), True),
-        Column("p_anew", "p, anew", formatted("p_anew", "{:.2g}"), True),
+        Column("p_anew", "p, anew", _show_p, True),
         Column("bytes", "MB", formatted("bytes", "{:.3f}", 1e-6), True),
         Column("flops", "GFLOPs", formatted("flops", "{:.2f}", 1e-9), True),
+        Column("seconds_before", "ms, whole", formatted("seconds_before", "{:.0f}", 1e3), True),
         Column("seconds", "ms", formatted("seconds", "{:.0f}", 1e3), True),
         Column("time", "time", _show_change_of_time, True),
     ]
@@ -98,6 +101,12 @@ def _row_of_smaller(study: WorkedStudy, smaller: SmallerNetwork) -> Row:
         "seconds": smaller.after.seconds,
         "seconds_before": smaller.before.seconds,
     }
+
+
+def _show_p(row: Row) -> str:
+    if row["p_anew"] is None:
+        return MISSING
+    return f"{row['p_anew']:.2g}" if row["p_anew"] >= SMALLEST_P else f"< {SMALLEST_P:g}"
 
 
 def _show_change_of_time(row: Row) -> str:

@@ -7,10 +7,10 @@ from cbundles.records.worked import WorkedStudy
 from cbundles.report.words import counted, listed
 from cbundles.report.worked_study import (
     answers_of,
-    best_order,
     blocks_in,
     controls,
     counts_told,
+    longest_orders,
     most_accurate,
     order_of_smaller,
     orders_chosen,
@@ -38,8 +38,8 @@ def about_smaller(study: WorkedStudy) -> str:
         "good (cbundles.remove). Anew: with statistics taken anew, and p of McNemar's exact test, "
         "two-sided, beside the whole network as it is. MB are those of weights and statistics; "
         f"GFLOPs and milliseconds those of a batch of {study.batch} images, on "
-        f"{counted(study.threads, 'thread')} of a machine with other work to do. Time: after / "
-        "before, where both networks took turns."
+        f"{counted(study.threads, 'thread')} of a machine with other work to do. In each line the "
+        "whole network and the smaller one took turns; time is their ratio."
     )
 
 
@@ -57,10 +57,11 @@ def _about_training(study: WorkedStudy) -> str:
 def _about_orders(study: WorkedStudy) -> str:
     text = (
         f"The orders: blocks were ranked on {study.audited:,} images of training and judged on all "
-        "test images, which had no part in the choice. Controls know nothing of the network."
+        "test images, which had no part in the choice. Of blocks with the same score the later one "
+        "goes first. Controls know nothing of the network."
     )
     without = [f"{words!r} ({why})" for words, why in study.no_order.items()]
-    return f"{text} There is no order {listed(without)}." if without else text
+    return f"{text} No order comes from {listed(without)}." if without else text
 
 
 def _what_came_out(study: WorkedStudy, *, anew: bool) -> str:
@@ -77,8 +78,9 @@ def _what_came_out(study: WorkedStudy, *, anew: bool) -> str:
     for k in counts_told(study):
         words, accuracy = most_accurate(study, among, k, anew=anew)
         control, of_control = most_accurate(study, beside, k, anew=anew)
-        by_order = f"{100 * accuracy:.1f} % ({words})"
-        accuracies.append(f"without {k}, {by_order} and {100 * of_control:.1f} % ({control})")
+        by_order = f"{100 * accuracy:.1f} % ({listed(words)})"
+        by_control = f"{100 * of_control:.1f} % ({listed(control)})"
+        accuracies.append(f"without {k}, {by_order} and {by_control}")
     return (
         f"{how}: {_most_that_can_go(study, anew=anew)} The highest accuracies of an order and of a "
         f"control are, {'; '.join(accuracies)}."
@@ -87,14 +89,14 @@ def _what_came_out(study: WorkedStudy, *, anew: bool) -> str:
 
 def _most_that_can_go(study: WorkedStudy, *, anew: bool) -> str:
     among, beside = orders_chosen(study), controls(study)
-    words, number = best_order(among, anew=anew)
-    control, by_control = best_order(beside, anew=anew)
+    words, number = longest_orders(among, anew=anew)
+    control, by_control = longest_orders(beside, anew=anew)
     of = f"{counted(len(among), 'order')} and {counted(len(beside), 'control')}"
     if number == by_control == 0:
         return f"the error rises significantly without the first block alone, in all {of}."
     return (
         f"before the first significant rise of the error {number} of {blocks_in(study)} blocks go "
-        f"by the best order ({words}) and {by_control} by the best control ({control}), of {of}."
+        f"at most ({listed(words)}), and {by_control} by a control ({listed(control)}), of {of}."
     )
 
 
@@ -112,15 +114,18 @@ def _what_could_be_seen(study: WorkedStudy) -> str:
         for anew in (False, True)
         for answer in answers_of(order, anew=anew)
     ]
-    unseen = [(lost - gained, lost + gained) for lost, gained in answers if not rises(lost, gained)]
+    unseen = [answer for answer in answers if not rises(*answer)]
     if unseen:
-        largest, changed = max(unseen)
-        seen = smallest_rise(changed) or fewest_lost()
-        text += (
-            f"; of {_points(seen, study)} where {changed} images change their answer, as in the "
-            f"case of the largest surplus that it called none ({_points(largest, study)} points)"
-        )
-    return f"{text}."
+        lost, gained = max(unseen, key=lambda answer: (answer[0] - answer[1], sum(answer)))
+        what = "the largest surplus that it called none"
+    else:
+        lost, gained = min(answers, key=lambda answer: (answer[0] - answer[1], sum(answer)))
+        what = "the smallest surplus of all, which it saw"
+    seen = smallest_rise(lost + gained) or fewest_lost()
+    return (
+        f"{text}; of {_points(seen, study)} where {lost + gained} images change their answer, as "
+        f"with {what} ({_points(lost - gained, study)} points)."
+    )
 
 
 def _percent(correct: int, study: WorkedStudy) -> str:
