@@ -1,4 +1,4 @@
-"""A ResNet in Flax linen without its last two blocks: python examples/flax_remove.py"""
+"""A ResNet in Flax linen without the blocks that it needs least: python examples/flax_remove.py"""
 
 import flax.linen as nn
 import jax
@@ -46,11 +46,11 @@ if __name__ == "__main__":
     digits = data.load("mnist_mini")
     images, labels = jnp.asarray(digits.train_images) / 255, jnp.asarray(digits.train_labels)
     model, variables = build(images, labels)
-    x, y = images[-1024:], labels[-1024:]  # not trained on
-    audit = cbundles.audit(model, x, y, params=variables, layers="sum")
+    seen, x, y = images[:1024], images[-1024:], labels[-1024:]  # the last ones not in training
+    audit = cbundles.audit(model, seen, labels[:1024], params=variables, layers="sum", lesion=True)
     print(audit)
 
-    last = [layer.name for layer in audit.layers[-2:]]  # farthest from a conflict
-    removed = cbundles.remove(model, last, params=variables, inputs=x, labels=y, recalibrate=True)
+    least = audit.lesions.curves["greedy"].order[:2]
+    removed = cbundles.remove(model, least, params=variables, inputs=x, labels=y, recalibrate=seen)
     print("", removed, sep="\n")
     cbundles.audit(removed.model, x, y, params=removed.params).plot("flax_remove.png")

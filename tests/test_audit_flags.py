@@ -72,4 +72,4 @@ def test_as_json(cli, my_models):
 def test_without_a_branch(cli, my_models):
     done = cli("audit", f"{my_models}:plain", *OPTIONS)
     assert done.returncode == 2
-    assert "lesion=True: the model has no residual branch to switch off" in done.stderr
+    assert "the model has no residual branch to switch off" in done.stderr

@@ -38,7 +38,7 @@ def branches_in(sites: Sites) -> list[Site]:
     if not found:
         inside = {one.reason for one in sites.skipped if one.kind == BRANCH}
         why = f"; what looks like one is {'; '.join(sorted(inside))}" if inside else ""
-        raise ValueError(f"lesion=True: the model has no residual branch to switch off{why}")
+        raise ValueError(f"the model has no residual branch to switch off{why}")
     return found
 
 
