@@ -5,7 +5,7 @@
 A ResNet of 12 blocks is trained on all images of training. Its blocks are ranked on 2,048 of these,
 by every score that `cbundles.audit` knows; each ranking is judged on all test images, beside orders
 that know nothing of the network; and what `cbundles.remove` leaves is measured. Each part is kept
-in --work and not done again. `cbundles report` shows the record. One core, about two hours.
+in --work and not done again. `cbundles report` shows the record. One core, an hour and a half.
 """
 
 from __future__ import annotations
