@@ -10,6 +10,7 @@
     run         1  run.json; the first ones have no number
     checkpoint  1  a mark, the SHA-256 of what follows, and that (see `seal`): the state of a run
     network     1  see `networks.saved`
+    study       1  see `records.worked`
 
 A number is raised when the meaning of what is there changes. All that were ever written stay
 readable, but for checkpoints, which are there only until a run ends: those without a number start
@@ -24,7 +25,8 @@ from typing import Any
 from cbundles.errors import DamagedCheckpoint, InputError
 
 RECORD, SEALED, RUN, NETWORK = "record", "file of records", "run", "network"
-NEWEST = {RECORD: 3, SEALED: 2, RUN: 1, NETWORK: 1}
+STUDY = "worked study"
+NEWEST = {RECORD: 3, SEALED: 2, RUN: 1, NETWORK: 1, STUDY: 1}
 CHECKPOINT_MARK = b"cbundles checkpoint 1\n"
 DIGEST_BYTES = hashlib.sha256().digest_size
 

@@ -11,7 +11,7 @@ import pytest
 from lesioned import BruteForce, compare, labels_near, normal
 
 import cbundles
-from cbundles.auditing import batches
+from cbundles.auditing import batches, judge_orders
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make test-torch")
 
@@ -236,3 +236,23 @@ def test_outputs_that_are_no_class_scores():
         for output in (1, None)  # the features are more than there are classes
     ]
     assert len(found[0].branches) == 1 and found[0].to_dict() == found[1].to_dict()
+
+
+def test_orders_are_judged_with_statistics_of_other_samples(resnet):
+    model, x, labels = resnet
+    others = normal(16, 2, 6, 6, seed=3)  # one batch
+    before = state_of(model)
+    judged = judge_orders(model, {"one": NAMES[1:2]}, IMAGES, labels, recalibrate=others)
+    assert_same(before, state_of(model))
+    fresh = copy.deepcopy(model)
+    for norm in fresh.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = 1.0
+    with torch.no_grad():
+        without(fresh.train(), torch.tensor(others), (1,))
+        right = without(fresh.eval(), x, (1,)).numpy().argmax(-1) == labels
+    brute = brute_force(model, x, labels)
+    (as_it_is,) = judged.curves["one"].differences
+    (anew,) = judged.curves_anew["one"].differences
+    assert (as_it_is.lost, as_it_is.gained) == brute.counts(brute.right_without((1,)))
+    assert (anew.lost, anew.gained) == brute.counts(right)

@@ -25,6 +25,7 @@ def page_under(root, named):
     """Write the figures and the page of the runs in a folder; returns the path of the page."""
     gathered = gathering.gather(root, named)
     figures = {run.name: views.write(run) for run in [*gathered.presented, *gathered.own]}
+    figures |= {worked.name: views.write_worked(worked) for worked in gathered.studies}
     return page.write_page(claims.judge(gathered.judged), gathered, figures, root)
 
 

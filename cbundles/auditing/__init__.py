@@ -11,7 +11,8 @@
     signing     activations to signatures, while the model runs
     counting    signatures to bundles, conflict rates and headroom
     choices     what the verdict hangs on
-    lesions     branches switched off: their `branch_scores`, and in `lesion_findings` the costs
+    lesions     branches switched off: their `branch_scores`, and in `lesion_findings` the costs;
+                `trials` tries models without them, `judging` given orders on other samples
     insertions  layers that do not exist, and how much they would help: `insertion_findings`
     peers       what others measure of the same layers, in the same pass; `peer_measures` has the
                 measures as functions of arrays, `peer_sums` what they need of a batch
@@ -23,8 +24,19 @@ docs/audit.md has examples.
 
 from cbundles.auditing.any_model import audit
 from cbundles.auditing.findings import Layer
+from cbundles.auditing.judging import JudgedOrders, judge_orders
 from cbundles.auditing.layer_peers import LayerPeers
 from cbundles.auditing.report import Audit
 from cbundles.auditing.subject import Reducer, Sites, Subject
 
-__all__ = ["Audit", "Layer", "LayerPeers", "Reducer", "Sites", "Subject", "audit"]
+__all__ = [
+    "Audit",
+    "JudgedOrders",
+    "Layer",
+    "LayerPeers",
+    "Reducer",
+    "Sites",
+    "Subject",
+    "audit",
+    "judge_orders",
+]

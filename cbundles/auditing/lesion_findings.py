@@ -106,7 +106,7 @@ class Lesion:
 class RemovalCurve:
     """What switching off the first k branches of a ranking at once costs, k = 1 ... n.
 
-    by: what they are ranked by: a name in `RANKINGS`, or "greedy".
+    by: what they are ranked by: a name in `RANKINGS`, "greedy", or that of a given order.
     order: the names of the branches.
     differences: of each k.
     accuracies: of each k, between 0 and 1.

@@ -2,19 +2,17 @@
 
 A branch that is off is zero, so that its skip alone remains. Which branches are on is an argument
 of one compiled program, in which branches that are off cost nothing; modules of PyTorch run as they
-are. The lesioned model is compared with the whole one on the same samples (`decisions.paired`).
+are. The lesioned model is compared with the whole one on the same samples (`trials`).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from jaxtyping import Bool, Int32, PyTree
+from jaxtyping import Int32
 
-from cbundles.auditing.anew import statistics_anew
-from cbundles.auditing.batches import Batches, length_of
+from cbundles.auditing.batches import Batches
 from cbundles.auditing.branch_scores import scores_of_branches
 from cbundles.auditing.findings import BRANCH, Layer
 from cbundles.auditing.lesion_findings import (
@@ -26,13 +24,10 @@ from cbundles.auditing.lesion_findings import (
     RemovalCurve,
     corrected,
 )
-from cbundles.auditing.measuring import names_of
 from cbundles.auditing.subject import NoGradient, Scores, Sites, Subject
+from cbundles.auditing.trials import Trials
 from cbundles.decisions.removal import ranking
 from cbundles.observe import Site
-
-Right = Bool[np.ndarray, " answers"]  # which of all answers are right
-Gone = Collection[int]  # branches, counted from 0 over all sites and repetitions
 
 SLOPED = ("norm", "first_order")  # the scores that `scores_of_branches` finds, in this order
 
@@ -63,8 +58,8 @@ def lesions_of(
     by_batch: whether the model is normalised by the statistics of the batch anyway.
     """
     branches = branches_in(sites)
-    names = list(itertools.chain.from_iterable(map(names_of, branches)))
-    trials = _Trials(subject, branches, batches, labels, scores)
+    trials = Trials(subject, branches, batches, labels, scores)
+    names = trials.names
     alone = trials.differences([(number,) for number in range(len(names))])
 
     no_anew = subject.no_statistics
@@ -98,7 +93,7 @@ def lesions_of(
         for number, (name, p) in enumerate(zip(names, corrected(alone), strict=True))
     ]
     known["cost"] = [difference.points for difference in alone]
-    curves, no_curve = _curves(trials, names, known)
+    curves, no_curve = _curves(trials, known)
     if no_gradient is not None:
         no_curve |= dict.fromkeys(SLOPED, no_gradient)
     return Lesions(
@@ -110,68 +105,6 @@ def lesions_of(
         accuracy_anew=accuracy_anew,
         no_anew=no_anew,
     )
-
-
-class _Trials:
-    """A model without some of its branches, tried on all samples."""
-
-    def __init__(
-        self,
-        subject: Subject,
-        branches: Sequence[Site],
-        batches: Batches,
-        labels: Int32[np.ndarray, "samples ..."],
-        scores: Scores,
-    ) -> None:
-        self.subject = subject
-        self.branches = branches
-        self.batches = batches
-        self.labels = labels
-        self.scores = scores
-        self._known: dict[frozenset[int], Difference] = {}
-        (self.whole,) = self._right([()])
-
-    def differences(self, variants: Sequence[Gone]) -> list[Difference]:
-        """From the whole model, without some branches each time."""
-        keys = [frozenset(gone) for gone in variants]
-        new = [key for key in dict.fromkeys(keys) if key not in self._known]
-        for key, right in zip(new, self._right(new), strict=True):
-            self._known[key] = self._difference(right)
-        return [self._known[key] for key in keys]
-
-    def right_anew(self, gone: Gone) -> Right:
-        """Without some branches, after statistics of batch normalisation were taken anew: means of
-        those of the batches."""
-        kept = self._kept(gone)
-        (right,) = self._right([gone], statistics_anew(self.subject, self.batches, kept))
-        return right
-
-    def difference_anew(self, gone: Gone) -> Difference:
-        """The same, beside the whole model as it is."""
-        return self._difference(self.right_anew(gone))
-
-    def _right(self, variants: Sequence[Gone], statistics: PyTree | None = None) -> list[Right]:
-        right = [np.zeros(self.labels.shape, bool) for _ in variants]
-        for start, batch in self.batches:
-            part = slice(start, start + length_of(batch))
-            for gone, answers in zip(variants, right, strict=True):
-                found = self.subject.answers(batch, self._kept(gone), self.scores, statistics)
-                answers[part] = found == self.labels[part]
-        return [answers.reshape(-1) for answers in right]
-
-    def _kept(self, gone: Gone) -> dict[str, Bool[np.ndarray, "*repeats"]]:
-        kept, before = {}, 0
-        for site in self.branches:
-            count = len(names_of(site))
-            own = [number not in gone for number in range(before, before + count)]
-            kept[site.name] = np.array(own).reshape(site.repeats)
-            before += count
-        return kept
-
-    def _difference(self, right: Right) -> Difference:
-        lost = int((self.whole & ~right).sum())
-        gained = int((~self.whole & right).sum())
-        return Difference(lost, gained, right.size)
 
 
 Known = dict[str, list[float | None]]  # a value for each branch, by the name of the score
@@ -200,37 +133,25 @@ def _finite(values: np.ndarray) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in values]
 
 
-def _curves(
-    trials: _Trials, names: Sequence[str], known: Known
-) -> tuple[dict[str, RemovalCurve], dict[str, str]]:
+def _curves(trials: Trials, known: Known) -> tuple[dict[str, RemovalCurve], dict[str, str]]:
     """A curve by every score that tells branches apart, and a greedy one; and why there is none by
     the others."""
     curves, no_curve = {}, {}
     for name, high_first in RANKINGS.items():
-        if len(set(known[name])) > 1 or len(names) == 1:
-            curves[name] = _curve(trials, names, name, ranking(known[name], high_first))
+        if len(set(known[name])) > 1 or len(trials.names) == 1:
+            curves[name] = trials.curve(name, ranking(known[name], high_first))
         elif known[name][0] is None:
             no_curve[name] = "it was not measured, or is not finite in any branch"
         else:
             no_curve[name] = f"it is {known[name][0]:.3g} in all branches"
-    curves[GREEDY] = _curve(trials, names, GREEDY, _greedy_order(trials, len(names)))
+    curves[GREEDY] = trials.curve(GREEDY, _greedy_order(trials))
     return curves, no_curve
 
 
-def _curve(trials: _Trials, names: Sequence[str], by: str, order: Sequence[int]) -> RemovalCurve:
-    differences = trials.differences([order[: k + 1] for k in range(len(order))])
-    right = int(trials.whole.sum())
-    return RemovalCurve(
-        by=by,
-        order=tuple(names[number] for number in order),
-        differences=tuple(differences),
-        accuracies=tuple((right - d.lost + d.gained) / d.samples for d in differences),
-    )
-
-
-def _greedy_order(trials: _Trials, branches: int) -> list[int]:
+def _greedy_order(trials: Trials) -> list[int]:
     """Each time the branch goes without which, besides those that are gone, the accuracy is the
     highest; of equals the later one."""
+    branches = len(trials.names)
     gone: list[int] = []
     while len(gone) < branches:
         left = [number for number in range(branches) if number not in gone]

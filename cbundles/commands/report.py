@@ -20,6 +20,7 @@ from cbundles.report.fixed_depths import page_beside_fixed_depths
 from cbundles.report.gathering import Gathered
 from cbundles.report.runs import Run
 from cbundles.report.table import Column
+from cbundles.report.worked_study import StudyFolder
 
 if TYPE_CHECKING:
     from cbundles.report.drawing import DrawnPicture
@@ -51,7 +52,7 @@ def write_report(
                 print(text, file=sys.stderr)
             else:
                 say(console, text)
-    figures = _write_views(loaded)
+    figures = _write_views(loaded, gathered.studies)
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
     judged = claims.judge(gathered.judged)
     written = [
@@ -80,11 +81,15 @@ def print_claims(judged: Sequence[Claim]) -> None:
         print(json.dumps({"event": "claim", **row}))
 
 
-def _write_views(loaded: Sequence[Run]) -> dict[str, list[DrawnPicture]]:
-    """Tables and figures of each run; returns the figures by its name."""
+def _write_views(
+    loaded: Sequence[Run], studies: Sequence[StudyFolder]
+) -> dict[str, list[DrawnPicture]]:
+    """Tables and figures of each run and worked study; returns the figures by its name."""
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        figures = pool.map(views.write, loaded)
-        return {run.name: pictures for run, pictures in zip(loaded, figures, strict=True)}
+        of_runs = pool.map(views.write, loaded)
+        of_studies = pool.map(views.write_worked, studies)
+        names = [*(run.name for run in loaded), *(worked.name for worked in studies)]
+        return dict(zip(names, (*of_runs, *of_studies), strict=True))
 
 
 def _why_nothing_can_be_read(root: Path, damaged: Sequence[str]) -> str:

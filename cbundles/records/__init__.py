@@ -5,6 +5,7 @@
 - `trained`: networks of sweeps, and those that change their depth. `toy`. `studies`: lesions,
   pruned networks, further readings of networks that were kept.
 - `reading`: from text to a record, which is checked, and back. `sealed`: many in one file.
+- `worked`: a study of one network of another library, which has a file of its own.
 - `earlier`: what older versions wrote, in today's form.
 
 Nothing here imports JAX.

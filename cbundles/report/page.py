@@ -18,7 +18,7 @@ from cbundles.report.claims import judge
 from cbundles.report.claims.finding import REPRODUCED, Claim, Finding
 from cbundles.report.claims_table import ABOUT, counted_verdicts
 from cbundles.report.gathering import Gathered
-from cbundles.report.page_figures import Figures, figures_by_run, links_to_figures
+from cbundles.report.page_figures import Figures, figure_html, figures_by_run, links_to_figures
 from cbundles.report.page_parts import (
     TEMPLATE,
     Html,
@@ -32,6 +32,9 @@ from cbundles.report.page_parts import (
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Row, Table
 from cbundles.report.words import counted
+from cbundles.report.worked_study import StudyFolder
+from cbundles.report.worked_tables import table_of_orders, table_of_smaller
+from cbundles.report.worked_text import about_smaller, study_sentences
 
 BUNDLES = (
     "A bundle is a set of samples whose activations in a layer differ by less than one weight "
@@ -63,6 +66,7 @@ def page_of(claims: Sequence[Claim], gathered: Gathered, figures: Figures) -> st
         claims=one_after_another((_claim(claim, figures) for claim in claims), "\n"),
         table1_caption=table1.CAPTION,
         table1=table_html(table1.comparison(groups), "Table 1"),
+        studies=_worked_studies(gathered.studies, figures) if gathered.studies else Html(),
         figures=figures_by_run(gathered.presented, figures),
         own=_own_runs(gathered.own, figures) if gathered.own else "None.",
         runs=one_after_another(map(_run, gathered.presented), "\n"),
@@ -85,6 +89,23 @@ def _headline(claims: Sequence[Claim]) -> str:
 def _left_out(damaged: Sequence[str]) -> Html:
     items = one_after_another(filled("item", text=verbatim(text)) for text in damaged)
     return filled("damaged", items=items)
+
+
+def _worked_studies(studies: Sequence[StudyFolder], figures: Figures) -> Html:
+    """Studies of networks of other libraries, on which no claim is judged."""
+    shown = [
+        filled(
+            "study",
+            name=verbatim(worked.name),
+            told=list_items(study_sentences(worked.study)),
+            orders=table_html(table_of_orders(worked.study), "Orders"),
+            about_smaller=about_smaller(worked.study),
+            smaller=table_html(table_of_smaller(worked.study), "Smaller networks"),
+            figures=one_after_another(figure_html(worked.name, p) for p in figures[worked.name]),
+        )
+        for worked in studies
+    ]
+    return filled("studies", studies=one_after_another(shown, "\n"))
 
 
 def _own_runs(runs: Sequence[Run], figures: Figures) -> Html:

@@ -79,7 +79,7 @@ def figures_by_run(runs: Sequence[Run], figures: Figures) -> Html:
             "figures_of_run",
             name=verbatim(run.name),
             about=f"{run.kind}, {counted(len(figures[run.name]), 'figure')}",
-            figures=one_after_another((_figure(run.name, p) for p in figures[run.name]), "\n"),
+            figures=one_after_another((figure_html(run.name, p) for p in figures[run.name]), "\n"),
         )
         for run in runs
         if figures[run.name]
@@ -96,7 +96,8 @@ def _anchor(run: str, picture: DrawnPicture) -> Html:
     return anchor_of(run, picture.path.stem)
 
 
-def _figure(run: str, picture: DrawnPicture) -> Html:
+def figure_html(run: str, picture: DrawnPicture) -> Html:
+    """A figure with its title and caption. run: the name of its run, or worked study."""
     return filled(
         "figure",
         anchor=_anchor(run, picture),

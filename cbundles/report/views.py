@@ -1,4 +1,4 @@
-"""The tables and figures of one run, computed from its records alone."""
+"""The tables and figures of one run, or of a worked study, computed from its records alone."""
 
 from __future__ import annotations
 
@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING
 from cbundles.config import AUTOTUNE, GROW, TOY, TUNE
 from cbundles.files import write_atomically
 from cbundles.records import PrunedRecord
-from cbundles.report import answer, arm_tables, lesions, remeasured, summary, sweep_tables, table1
+from cbundles.report import (
+    answer,
+    arm_tables,
+    lesions,
+    remeasured,
+    summary,
+    sweep_tables,
+    table1,
+    worked_tables,
+)
 from cbundles.report.runs import Run
 from cbundles.report.table import Table, write_long_csv
 from cbundles.report.words import with_signs
+from cbundles.report.worked_study import StudyFolder
 
 if TYPE_CHECKING:
     from cbundles.report.drawing import DrawnPicture
@@ -24,12 +34,27 @@ def write(run: Run) -> list[DrawnPicture]:
     """Write everything that the records of a run show; returns its figures."""
     _write_tables(run)
     pictures = _draw(run)
-    _remove_stale_figures(run.store.figures, pictures)
+    _write_captions(run.name, run.store.figures, pictures)
+    return pictures
+
+
+def write_worked(worked: StudyFolder) -> list[DrawnPicture]:
+    """Write everything that a worked study shows; returns its figures."""
+    from cbundles.report import worked_figures
+
+    worked_tables.write_study_tables(worked)
+    figures = worked.folder / "figures"
+    pictures = worked_figures.draw_study(worked.study, figures)
+    _write_captions(worked.name, figures, pictures)
+    return pictures
+
+
+def _write_captions(name: str, folder: Path, pictures: Sequence[DrawnPicture]) -> None:
+    """Say in a file of their own what figures show; others in their folder are stale."""
+    _remove_stale_figures(folder, pictures)
     if pictures:
         captions = "\n".join(map(_caption, pictures))
-        text = f"# Figures of {run.name}\n\n{captions}"
-        write_atomically(run.store.figures / CAPTIONS, text)
-    return pictures
+        write_atomically(folder / CAPTIONS, f"# Figures of {name}\n\n{captions}")
 
 
 def _write_tables(run: Run) -> None:
