@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cbundles.commands.running import Command, Options, PlannedCommand
+
+OBJECTS_BEFORE_COLLECTING = 100_000  # by the garbage collector; its own choice is 700
 
 app = typer.Typer(
     cls=CommandsWithFlags,
@@ -438,6 +441,9 @@ def main() -> None:
     """Entry point. Exit code 2: what was typed or named cannot work; 1: a run failed. Either way
     one message says where and why."""
     streams.make_usable()
+    # Cells and records live to the end: looking for circles among them again and again takes a
+    # tenth of the plan of a large grid.
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTING)
     try:
         try:
             app()
