@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cbundles import __version__, config, streams
-from cbundles.commands.flags import RESULTS, TRAINING, CommandsWithFlags, Flags, with_flags
+from cbundles.commands.flags import (
+    RESULTS,
+    TOGETHER,
+    TRAINING,
+    CommandsWithFlags,
+    Flags,
+    with_flags,
+)
 from cbundles.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +54,7 @@ def _main(
 
 
 @app.command()
-@with_flags(*TRAINING, "keep_weights")
+@with_flags(*TRAINING, *TOGETHER, "keep_weights")
 def sweep(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A file, or a name that init lists.")
@@ -62,7 +69,7 @@ def sweep(
 
 
 @app.command()
-@with_flags(*TRAINING, "keep_weights")
+@with_flags(*TRAINING, *TOGETHER, "keep_weights")
 def autotune(
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="A data set, or folder:PATH; as data.name.")
@@ -276,7 +283,7 @@ def audit(
 
 
 @app.command()
-@with_flags(*TRAINING, "keep_weights")
+@with_flags(*TRAINING, *TOGETHER, "keep_weights")
 def grow(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A file, or a name that init lists.")
@@ -291,7 +298,7 @@ def grow(
 
 
 @app.command()
-@with_flags(*TRAINING, "keep_weights")
+@with_flags(*TRAINING, *TOGETHER, "keep_weights")
 def tune(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A file, or a name that init lists.")
@@ -412,6 +419,10 @@ def _execute(command: Command, flags: Flags, folder: Path | None = None) -> None
     """Do what a command says and leave with its exit code. folder: of the results, where neither
     --out nor the command's name decides."""
     options = _options(command, flags, folder)
+    if options.cluster is not None and options.cluster.process > 0:
+        from cbundles.commands.running import compute_for_first
+
+        raise typer.Exit(compute_for_first(options))
     raise typer.Exit(command.execute(options, _console()))
 
 

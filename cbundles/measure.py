@@ -11,7 +11,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -288,7 +288,7 @@ def partition_program(samples: int, num_classes: int, at_once: int = LAYERS_AT_O
 
 
 def layers(
-    program: Wrapped | Compiled,
+    program: Callable[..., Any],
     shape: Shape,
     networks: Network,
     probe: Examples,

@@ -258,7 +258,8 @@ class Population:
     def mean_losses(self) -> Float32[np.ndarray, " members"]:
         """Over the batches of the epoch so far, or of the last one where it has ended."""
         done = self.step or self.steps
-        return on_host(self.losses[:, :done].mean(axis=1))
+        means: Float32[np.ndarray, " members"] = on_host(self.losses[:, :done].mean(axis=1))
+        return means
 
     # Measuring.
 
@@ -269,7 +270,10 @@ class Population:
     def accuracy(self) -> Float32[np.ndarray, " members"]:
         """Share of the test set that each member classifies correctly."""
         how = (self.shape, self._plain)
-        return on_host(self._run(measure.accuracy_program, how, self.networks, self.data.test))
+        shares: Float32[np.ndarray, " members"] = on_host(
+            self._run(measure.accuracy_program, how, self.networks, self.data.test)
+        )
+        return shares
 
     def performance(self, examples: Examples) -> Performance:
         """Mean cross-entropy and accuracy of every member."""
@@ -288,9 +292,7 @@ class Population:
         probe = self.data.probe._replace(labels=self._whole_probe.labels)
         with self._compiling():  # which `measure.layers` is going to need
             measure.partition_program(len(self.data.probe.labels), self.shape.outputs)
-        return measure.layers(
-            program, self.shape, self.networks, probe, scale, self.measurement
-        )
+        return measure.layers(program, self.shape, self.networks, probe, scale, self.measurement)
 
     def headroom(self) -> Float[np.ndarray, "members layers"]:
         """How far all members' layers are from conflicting, in bits; without meaning where a layer

@@ -121,7 +121,7 @@ def divided(batch: jax.Array) -> jax.Array:
     return jax.lax.with_sharding_constraint(batch, PartitionSpec(BATCH))
 
 
-def on_host(tree: Tree) -> Tree:
+def on_host(tree: Any) -> Any:
     """Arrays as NumPy has them, whole in every process."""
 
     def one(leaf: Any) -> np.ndarray:
@@ -132,8 +132,7 @@ def on_host(tree: Tree) -> Tree:
             leaf = _moving_to(NamedSharding(leaf.sharding.mesh, PartitionSpec()))(leaf)
         return np.asarray(leaf)
 
-    fetched: Tree = jax.tree.map(one, tree)
-    return fetched
+    return jax.tree.map(one, tree)
 
 
 def agreed(number: float) -> float:
@@ -144,7 +143,7 @@ def agreed(number: float) -> float:
 
 
 def told_to_all(content: bytes | None) -> bytes | None:
-    """What the first process has for this content, in all of them."""
+    """What the first process has for this content, in all of them; the others have none."""
     if jax.process_count() == 1:
         return content
     # Arrays must have one size everywhere, so this is told first.
@@ -152,8 +151,7 @@ def told_to_all(content: bytes | None) -> bytes | None:
     size = int(multihost_utils.broadcast_one_to_all(np.int32(size)))
     if size < 0:
         return None
-    is_first = jax.process_index() == 0 and content is not None
-    mine = np.frombuffer(content, np.uint8) if is_first else np.zeros(size, np.uint8)
+    mine = np.zeros(size, np.uint8) if content is None else np.frombuffer(content, np.uint8)
     return np.asarray(multihost_utils.broadcast_one_to_all(mine)).tobytes()
 
 

@@ -49,8 +49,9 @@ def place(
     held_out: float = 0.0,
     devices: Sequence[jax.Device] | None = None,
 ) -> DeviceData:
-    """Move a data set to the default device, or to all of these. The probe set is drawn from the training images, of
-    which there must be enough; before that, a share of them is held out, always the same."""
+    """Move a data set to the default device, or to all of these. The probe set is drawn from the
+    training images, of which there must be enough; before that, a share of them is held out, always
+    the same."""
     apart = None
     if held_out:
         dataset, apart = _split(dataset, held_out)

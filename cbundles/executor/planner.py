@@ -18,6 +18,7 @@ from cbundles.config import GROW, INSERTING, SWEEP, TUNE, Cell, Images, Training
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.decisions import edits
+from cbundles.errors import InputError
 from cbundles.networks.shape import ConvShape, Shape, shape_of
 from cbundles.readings import BATCH
 
@@ -102,6 +103,22 @@ def checkpoint_of(job: Job, fingerprint: str) -> str:
     """The key of the checkpoint while networks are trained on images with this fingerprint: on
     others they are other networks."""
     return f"{job.key}-{fingerprint}"
+
+
+def require_even(job: Job, devices: int) -> None:
+    """InputError for a population that cannot be divided evenly among so many devices: each has as
+    many of its networks, or a part of every batch (`spread`)."""
+    members = len(job.cells)
+    parts = devices // math.gcd(members, devices)
+    size = job.cells[0].training.batch_size
+    if size % parts:
+        nearest = max(part for part in range(1, parts) if size % part == 0)
+        networks = "one network" if members == 1 else f"{members} networks"
+        raise InputError(
+            f"--devices {devices}: training.batch_size = {size} cannot be divided among {parts} "
+            f"devices ({networks} in a program); nearest valid: --devices {nearest}, or "
+            f"training.batch_size = {-(-size // parts) * parts}"
+        )
 
 
 def populations(cells: Sequence[Cell], device: str) -> list[PopulationJob]:

@@ -14,12 +14,15 @@ from cbundles.config import SECTIONS, Cell
 Setting = str | int | float | bool | None
 
 
-class Origin(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class Origin(
+    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """On what, with what and from which data a record was made.
 
     platform: ``cpu`` or ``gpu``, as JAX calls it
     device: the accelerator, as JAX calls it
     processor: of the machine, as its operating system calls it
+    devices: how many trained each network, or population, together; said only where more than one
     versions: of Python, this package and those that it computes with, by name
     commit: of the source tree; None where the package was installed without one
     data_fingerprint: of the images; None of the toy, which has none, and in the first records
@@ -31,6 +34,7 @@ class Origin(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     versions: dict[str, str]
     commit: str | None
     data_fingerprint: str | None
+    devices: int = 1
 
 
 class Record(msgspec.Struct, kw_only=True, frozen=True, dict=True, omit_defaults=True,
