@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,9 +186,16 @@ def compute_for_first(options: Options) -> int:
         for name, folder in (("data_dir", options.data_dir), ("manual_dir", options.manual_dir))
         if folder is not None
     }
-    return local.compute_for_first(
+    code = local.compute_for_first(
         options.out, options.device, options.devices, options.cluster, archives
     )
+    if code:
+        print(
+            "cbundles: the processes lost each other (see above), and all of them end; start them "
+            "again, and the run continues",
+            file=sys.stderr,
+        )
+    return code
 
 
 def costs(jobs: Sequence[Job], facts: dict[Images, Facts]) -> dict[str, float]:

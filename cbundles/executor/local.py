@@ -110,6 +110,7 @@ def run_jobs(
     events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]] = queue.Queue()
     crew: list[_WorkerProcess] = []
     cores = usable_cores()
+    has_failed = False  # in a cluster: the others may wait for what never comes
 
     def hire(place: int) -> None:
         mine = cores[place % len(cores) :: workers] if device == "cpu" else []
@@ -119,7 +120,7 @@ def run_jobs(
 
     def give(worker: _WorkerProcess) -> dict[str, Any] | None:
         if not waiting:
-            worker.stop(and_others=cluster is not None)
+            worker.stop(and_others=cluster is not None and not has_failed)
             return None
         worker.population = waiting.pop()
         worker.send(worker.population.task)
@@ -154,6 +155,7 @@ def run_jobs(
                 for job in jobs:
                     planner.require_even(job, event["devices"])
             if event["event"] == "failed" and cluster is not None:
+                has_failed = True
                 waiting.clear()
             if event["event"] == "finished" and worker.population is not None:
                 waiting.extend(then(worker.population))

@@ -265,18 +265,25 @@ def next_task(context: Context, waiting: queue.Queue[dict[str, Any]]) -> dict[st
     content = None
     if context.is_first:
         task = waiting.get()
-        content = json.dumps(task).encode() if task else None
+        content = json.dumps([task, context.keep]).encode() if task else None
     told = told_to_all(content)
-    return None if told is None else json.loads(told)
+    if told is None:
+        return None
+    next_one: dict[str, Any]
+    next_one, context.keep = json.loads(told)
+    return next_one
 
 
 def perform(context: Context, task: dict[str, Any]) -> None:
-    """Do a task and tell how it ended; a failure leaves its traceback in a file, if it can."""
+    """Do a task and tell how it ended; a failure leaves its traceback in a file, if it can. Of the
+    processes that train together, any but the first ends with it: the others cannot go on alone."""
     job = job_of(task)
     try:
         TASKS[task["task"]](context, job, task)
         context.send({"event": "finished", "population": job.key})
     except Exception as error:
+        if not context.is_first:
+            raise
         failure = {"event": "failed", "population": job.key, "reason": reason_of(error)}
         context.send({**failure, "log": _kept_traceback(context, job)})
 

@@ -89,18 +89,18 @@ class NetworkRecord(Record, kw_only=True, frozen=True):
         """``fc``, ``vgg`` or ``resnet``."""
         return self.cell.model.family
 
-    @property
+    @functools.cached_property  # a report asks millions of times
     def depth(self) -> int:
         """Layers; of a network that changes its depth at the start."""
         return self.cell.model.depth
 
-    @property
+    @functools.cached_property
     def width(self) -> int:
         """Neurons of a hidden layer, or filters of the first stage of a VGG or ResNet."""
         model = self.cell.model
         return model.width if model.family == "fc" else model.base_filters
 
-    @property
+    @functools.cached_property
     def seed(self) -> int:
         """Of the initial weights and of the order of the images."""
         return self.cell.training.seed
