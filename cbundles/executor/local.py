@@ -222,7 +222,7 @@ def _gpus_of(place: int, devices: int) -> list[str] | None:
         return None
     if devices > len(there):
         raise InputError(
-            f"--devices {devices}: there are {len(there)} GPUs; nearest valid: {len(there)}"
+            f"--devices {devices}: GPUs here: {len(there)}; nearest valid: {len(there)}"
         )
     return [there[(place * devices + number) % len(there)] for number in range(devices)]
 
