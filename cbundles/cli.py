@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Mapping
@@ -11,13 +12,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cbundles import __version__, config, streams
-from cbundles.commands.flags import RESULTS, TRAINING, CommandsWithFlags, Flags, with_flags
+from cbundles.commands.flags import (
+    RESULTS,
+    TOGETHER,
+    TRAINING,
+    CommandsWithFlags,
+    Flags,
+    with_flags,
+)
 from cbundles.errors import InputError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cbundles.commands.running import Command, Options, PlannedCommand
+
+OBJECTS_BEFORE_COLLECTING = 100_000  # by the garbage collector; its own choice is 700
 
 app = typer.Typer(
     cls=CommandsWithFlags,
@@ -45,7 +55,7 @@ def _main(
 
 
 @app.command()
-@with_flags(*TRAINING, "keep_weights")
+@with_flags(*TRAINING, *TOGETHER, "keep_weights")
 def sweep(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A file, or a name that init lists.")
@@ -60,7 +70,7 @@ def sweep(
 
 
 @app.command()
-@with_flags(*TRAINING, "keep_weights")
+@with_flags(*TRAINING, *TOGETHER, "keep_weights")
 def autotune(
     dataset: Annotated[
         str, typer.Option(metavar="NAME", help="A data set, or folder:PATH; as data.name.")
@@ -336,7 +346,7 @@ def audit(
 
 
 @app.command()
-@with_flags(*TRAINING, "keep_weights")
+@with_flags(*TRAINING, *TOGETHER, "keep_weights")
 def grow(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A file, or a name that init lists.")
@@ -351,7 +361,7 @@ def grow(
 
 
 @app.command()
-@with_flags(*TRAINING, "keep_weights")
+@with_flags(*TRAINING, *TOGETHER, "keep_weights")
 def tune(
     config_file: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="A file, or a name that init lists.")
@@ -479,6 +489,10 @@ def _execute(command: Command, flags: Flags, folder: Path | None = None) -> None
     """Do what a command says and leave with its exit code. folder: of the results, where neither
     --out nor the command's name decides."""
     options = _options(command, flags, folder)
+    if options.cluster is not None and options.cluster.process > 0:
+        from cbundles.commands.running import compute_for_first
+
+        raise typer.Exit(compute_for_first(options))
     raise typer.Exit(command.execute(options, _console()))
 
 
@@ -508,6 +522,9 @@ def main() -> None:
     """Entry point. Exit code 2: what was typed or named cannot work; 1: a run failed. Either way
     one message says where and why."""
     streams.make_usable()
+    # Cells and records live to the end: looking for circles among them again and again takes a
+    # tenth of the plan of a large grid.
+    gc.set_threshold(OBJECTS_BEFORE_COLLECTING)
     try:
         try:
             app()

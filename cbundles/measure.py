@@ -11,7 +11,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from jax import lax
 from jax.stages import Compiled, Wrapped
 from jaxtyping import Array, Bool, Float32, Int32, Shaped, UInt8, UInt32
 
-from cbundles import bundles
+from cbundles import bundles, spread
 from cbundles.arrays import Numbers
 from cbundles.data import augment
 from cbundles.data.device import Examples
@@ -212,7 +212,7 @@ def in_batches(
 
     def at(start: Int32[Array, ""]) -> Array:
         batch = lax.dynamic_slice_in_dim(images, start, size)
-        return evaluate(as_numbers(batch, augmentation))
+        return evaluate(spread.divided(as_numbers(batch, augmentation)))
 
     def one(results: Array, start: Int32[Array, ""]) -> tuple[Array, None]:
         return lax.dynamic_update_slice_in_dim(results, at(start), start, axis=-1), None
@@ -288,7 +288,7 @@ def partition_program(samples: int, num_classes: int, at_once: int = LAYERS_AT_O
 
 
 def layers(
-    program: Wrapped | Compiled,
+    program: Callable[..., Any],
     shape: Shape,
     networks: Network,
     probe: Examples,

@@ -23,7 +23,8 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +42,9 @@ from cbundles.data.device import DeviceData, Examples
 from cbundles.networks import network
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape, FcShape, Shape, shape_from_data, shape_of
+from cbundles.spread import Spread, on_host
 
+Tree = TypeVar("Tree")
 CHANGED_BY_EDITS = ("depth", "inserted")  # of a shape
 
 
@@ -102,6 +105,7 @@ class Population:
     ) -> None:
         self.cells = cells
         self.data = data
+        self.spread = Spread.beside(data.canvas, len(cells))
         self.facts = facts
         self.recipe = recipe_of(cells[0])
         self.measurement = measurement_of(cells[0])
@@ -116,7 +120,8 @@ class Population:
         self.state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
         self.epoch = 0  # how many are finished
         self.step = 0  # of the next one
-        self.losses = jnp.zeros((len(cells), self.steps), jnp.float32)  # of the epoch's steps
+        # Of the epoch's steps.
+        self.losses = self._members(jnp.zeros((len(cells), self.steps), jnp.float32))
         self.compile_seconds = 0.0
         self._plan: train.Plan | None = None
         self._compiled: dict[Any, Compiled] = {}
@@ -134,6 +139,19 @@ class Population:
         return train.start(network.initial(self.shape_of(member), seed, self.shape), self.recipe)
 
     # What it is now.
+
+    @property
+    def state(self) -> train.TrainState:
+        """Of all members, where it belongs: edits may leave it elsewhere."""
+        return self._state
+
+    @state.setter
+    def state(self, state: train.TrainState) -> None:
+        self._state = self._members(state)
+
+    def _members(self, tree: Tree) -> Tree:
+        """Arrays with a leading axis of members, where they belong."""
+        return tree if self.spread is None else self.spread.members(tree)
 
     @property
     def steps(self) -> int:
@@ -164,7 +182,7 @@ class Population:
     def network_of(self, member: int) -> tuple[Shape, Network]:
         """A member as it is now, without padding, as NumPy arrays."""
         shape = self.shape_of(member)
-        one = jax.tree.map(lambda leaf: leaf[member], self.state.network())
+        one = jax.tree.map(lambda leaf: leaf[member], on_host(self.state.network()))
         return shape, network.own(shape, self.shape, one)
 
     @property
@@ -207,7 +225,7 @@ class Population:
         if active is not None and not active.all():
             before = jax.tree.map(jnp.copy, self.state)
         stop = min(self.step + steps, self.steps)
-        self.state, self.losses = self._run(
+        self.state, losses = self._run(
             train.advance_program,
             (self.shape, self.recipe),
             self.state,
@@ -220,6 +238,7 @@ class Population:
             self.data.canvas,
             self.data.labels,
         )
+        self.losses = self._members(losses)
         if before is not None and active is not None:
             self.state = surgery.chosen_members(active, self.state, before)
         self.step = stop
@@ -232,12 +251,15 @@ class Population:
         of_seed = {
             seed: train.plan(self.recipe, seed, epoch, len(self.data.labels)) for seed in set(seeds)
         }
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *(of_seed[seed] for seed in seeds))
+        plans = [of_seed[seed] for seed in seeds]
+        whole: train.Plan = jax.tree.map(lambda *leaves: np.stack(leaves), *plans)
+        return whole if self.spread is None else self.spread.batches(whole)
 
     def mean_losses(self) -> Float32[np.ndarray, " members"]:
         """Over the batches of the epoch so far, or of the last one where it has ended."""
         done = self.step or self.steps
-        return np.asarray(self.losses[:, :done].mean(axis=1))
+        means: Float32[np.ndarray, " members"] = on_host(self.losses[:, :done].mean(axis=1))
+        return means
 
     # Measuring.
 
@@ -248,13 +270,16 @@ class Population:
     def accuracy(self) -> Float32[np.ndarray, " members"]:
         """Share of the test set that each member classifies correctly."""
         how = (self.shape, self._plain)
-        return np.asarray(self._run(measure.accuracy_program, how, self.networks, self.data.test))
+        shares: Float32[np.ndarray, " members"] = on_host(
+            self._run(measure.accuracy_program, how, self.networks, self.data.test)
+        )
+        return shares
 
     def performance(self, examples: Examples) -> Performance:
         """Mean cross-entropy and accuracy of every member."""
         how = (self.shape, self._plain)
         found = self._run(measure.performance_program, how, self.networks, examples)
-        return Performance(*map(np.asarray, found))
+        return Performance(*on_host(found))
 
     def measured(self) -> measure.Measured:
         """The bundles of all members' layers on the probe set."""
@@ -262,32 +287,39 @@ class Population:
         scale = Scale.of(0.0, training.learning_rate, training.batch_size)
         arguments = (self.networks, self.data.probe.images, scale, measure.keys_for(self.shape))
         how = (self.shape, self.measurement)
-        program = self._program(measure.signatures_program, how, *arguments)
+        program = self._program_for_host(measure.signatures_program, how, *arguments)
+        # Bundles are found on one device, from signatures that are on the host.
+        probe = self.data.probe._replace(labels=self._whole_probe.labels)
         with self._compiling():  # which `measure.layers` is going to need
             measure.partition_program(len(self.data.probe.labels), self.shape.outputs)
-        return measure.layers(
-            program, self.shape, self.networks, self.data.probe, scale, self.measurement
-        )
+        return measure.layers(program, self.shape, self.networks, probe, scale, self.measurement)
 
     def headroom(self) -> Float[np.ndarray, "members layers"]:
         """How far all members' layers are from conflicting, in bits; without meaning where a layer
         is not finite."""
         training = self.cells[0].training
         scales = scales_of_scan(0.0, training.learning_rate, training.batch_size)
-        one = jax.tree.map(lambda leaf: leaf[0], self.networks)
-        arguments = (one, self.data.probe.images, scales, measure.keys_for(self.shape))
+        # One network after the other is looked at, on one device.
+        networks = self.networks if self.spread is None else on_host(self.networks)
+        one = jax.tree.map(lambda leaf: leaf[0], networks)
+        probe = self._whole_probe
+        arguments = (one, probe.images, scales, measure.keys_for(self.shape))
         how = (self.shape, self.measurement)
         program = self._program(scan.signatures_program, how, *arguments)
         with self._compiling():  # which `scan.headroom` is going to need
-            scan.partition_program(self.data.probe, self.shape)
+            scan.partition_program(probe, self.shape)
             rate_of_inputs = self._conflict_rate_of_inputs
-        return scan.headroom(
-            program, self.shape, self.networks, self.data.probe, scales, rate_of_inputs
-        )
+        return scan.headroom(program, self.shape, networks, probe, scales, rate_of_inputs)
+
+    @functools.cached_property
+    def _whole_probe(self) -> Examples:
+        """The probe set on one device."""
+        probe = self.data.probe
+        return probe if self.spread is None else Examples(*map(jnp.asarray, on_host(probe)))
 
     @functools.cached_property
     def _conflict_rate_of_inputs(self) -> float:
-        return scan.conflict_rate_of_inputs(self.data.probe, self.shape, self.measurement)
+        return scan.conflict_rate_of_inputs(self._whole_probe, self.shape, self.measurement)
 
     def scores(self) -> list[Scores]:
         """Sensitivities of all positions and of all existing layers of every member, over the probe
@@ -296,7 +328,7 @@ class Population:
         growth = self.cells[0].growth
         how = (self.shape, growth.zero)
         found = self._run(surgery.scores_program, how, self.networks, *self._batches_scored)
-        virtual, existing = np.asarray(found.virtual), np.asarray(found.existing)
+        virtual, existing = on_host((found.virtual, found.existing))
         if growth.scale == "size":
             of_virtual, of_existing = map(np.array, surgery.weights_scored(self.shape))
             virtual, existing = virtual / of_virtual, existing / of_existing
@@ -385,7 +417,7 @@ class Population:
 
     def freeze(self) -> dict[str, Any]:
         """What MessagePack can hold of the population; `thaw` puts it back."""
-        place = {"epoch": self.epoch, "step": self.step, "losses": np.asarray(self.losses)}
+        place = {"epoch": self.epoch, "step": self.step, "losses": on_host(self.losses)}
         return {**plain(self._now), **place}
 
     def thaw(self, content: dict[str, Any]) -> None:
@@ -396,7 +428,8 @@ class Population:
         right_losses = losses.shape == self.losses.shape and losses.dtype == np.float32
         if not right_losses or epoch < 0 or not 0 <= step < self.steps:
             raise ValueError("it holds another place of the training")
-        self.epoch, self.step, self.losses, self._plan = epoch, step, jnp.asarray(losses), None
+        self.epoch, self.step, self._plan = epoch, step, None
+        self.losses = self._members(jnp.asarray(losses))
 
     def thawed(self, content: dict[str, Any]) -> Snapshot:
         """A snapshot from what `plain` made of it. ValueError for anything else."""
@@ -429,7 +462,18 @@ class Population:
     # Programs.
 
     def _run(self, build: Callable[..., Wrapped], how: tuple[Any, ...], *arguments: Any) -> Any:
+        """What ``build(*how)`` makes of arguments."""
+        if self.spread is not None:
+            arguments = self.spread.arguments(arguments)
         return self._program(build, how, *arguments)(*arguments)
+
+    def _program_for_host(
+        self, build: Callable[..., Wrapped], how: tuple[Any, ...], *arguments: Any
+    ) -> Callable[..., Any]:
+        """``build(*how)`` compiled; of a spread population, what it finds comes to the host."""
+        if self.spread is None:
+            return self._program(build, how, *arguments)
+        return lambda *arguments: on_host(self._run(build, how, *arguments))
 
     def _program(
         self, build: Callable[..., Wrapped], how: tuple[Any, ...], *arguments: Any
@@ -438,9 +482,15 @@ class Population:
         sizes = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(arguments))
         key = (build, how, sizes)
         if key not in self._compiled:
-            with self._compiling():
+            with self._compiling(), self._mesh_of(arguments):
                 self._compiled[key] = build(*how).lower(*arguments).compile()
         return self._compiled[key]
+
+    def _mesh_of(self, arguments: tuple[Any, ...]) -> AbstractContextManager[Any]:
+        """What a program has to know while it is traced, where its arguments lie on a mesh."""
+        if self.spread is None or not self.spread.has(arguments):
+            return contextlib.nullcontext()
+        return jax.set_mesh(self.spread.mesh)
 
     @contextlib.contextmanager
     def _compiling(self) -> Iterator[None]:
@@ -457,6 +507,6 @@ def _name_of_program(key: tuple[Callable[..., Wrapped], tuple[Any, ...], Any]) -
 
 def plain(snapshot: Snapshot) -> dict[str, Any]:
     """A snapshot as nested dictionaries of NumPy arrays."""
-    state = serialization.to_state_dict(jax.tree.map(np.asarray, snapshot.state))
+    state = serialization.to_state_dict(on_host(snapshot.state))
     shape = json.dumps(dataclasses.asdict(snapshot.shape))
     return {"shape": shape, "state": state, "depths": snapshot.depths, "rates": snapshot.rates}

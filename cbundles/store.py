@@ -262,21 +262,24 @@ class Store:
     def record(self, cell: str, kind: Kind[AnyRecord] = CELLS) -> AnyRecord:
         """A record; its own file comes before that of the whole run, which is older. InputError for
         one that is damaged, or of another kind."""
-        path, way_out = self.record_path(cell, kind), "delete it to make it again"
+        path, is_sealed = self.record_path(cell, kind), False
         try:
             own_file = _content_of(path)
             if own_file is not None:
                 record = reading.decode(own_file, kind.unsaid, str(path))
             else:
-                path, way_out = self.sealed_path(kind), "delete its line to make it again"
+                is_sealed = True
                 record = self._sealed(kind)[cell]
             if record.id != cell:
                 raise ValueError(f"it is the record of {record.id}")
             if not isinstance(record, kind.types):
                 raise ValueError(f"its kind is {record.kind}")
         except KeyError:
-            raise InputError(f"{path}: no record of {cell}") from None
+            raise InputError(f"{self.sealed_path(kind)}: no record of {cell}") from None
         except (OSError, ValueError, RecursionError) as error:
+            way_out = "delete it to make it again"
+            if is_sealed:
+                path, way_out = self.sealed_path(kind), "delete its line to make it again"
             raise InputError(f"{path}: damaged record ({error}); {way_out}") from None
         return record
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 
 from cbundles.executor import tasks
+from cbundles.executor.cluster import Cluster
 from cbundles.executor.context import Context
 from cbundles.executor.planner import Job
 
@@ -26,13 +27,16 @@ def run_jobs(
     workers: int,
     keep: Sequence[str] = (),
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
+    devices: int | None = None,
+    cluster: Cluster | None = None,
 ) -> Iterator[dict[str, Any]]:
     """In place of `executor.local.run_jobs`: one job after the other."""
-    assert device == "cpu"
+    assert device == "cpu" and cluster is None
     said: list[dict[str, Any]] = []
     options = {
         "folder": str(folder),
         "keep": list(keep),
+        "devices": devices,
         "compile_cache": jax.config.jax_compilation_cache_dir,
     }
     threshold = jax.config.jax_persistent_cache_min_compile_time_secs

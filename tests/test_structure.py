@@ -19,6 +19,7 @@ from cbundles import __version__
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["arrays", "errors", "files", "provenance"],
+    ["spread"],
     ["formats", "chance", "keeping", "early_steps", "replacing"],
     ["identity", "readings", "bits"],
     ["config"],

@@ -75,6 +75,29 @@ class Flags:
         int | None,
         typer.Option(min=1, max=10_000, help="Worker processes [one a CPU core; 1 on a GPU]."),
     ] = None
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            help="Devices that share each network, or population [1; all with --coordinator].",
+        ),
+    ] = None
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT|slurm",
+            help="Where processes on several machines meet, to train each network together.",
+        ),
+    ] = None
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000, help="How many these are [as SLURM says]."),
+    ] = None
+    process: Annotated[
+        int | None,
+        typer.Option(min=0, max=100_000, help="Which one this is, from 0 [as SLURM says]."),
+    ] = None
     keep_weights: KeepOption = None
     publish: Annotated[
         bool,
@@ -96,16 +119,25 @@ class Flags:
         """How to run, with results in a folder; what was left open is decided by this machine."""
         from cbundles.commands.running import Options
         from cbundles.executor import local
+        from cbundles.executor.cluster import cluster_of
 
         if self.device not in ("auto", "cpu", "gpu"):
             raise InputError(f"--device {self.device}: must be auto, cpu or gpu")
         local.refuse_double_precision()
         device = local.detect_device() if self.device == "auto" else self.device
-        default_workers = len(local.usable_cores()) if device == "cpu" else 1
+        cluster = cluster_of(self.coordinator, self.processes, self.process)
+        if cluster is not None and self.workers not in (None, 1):
+            raise InputError(
+                f"--workers {self.workers}: with --coordinator a process is one worker; "
+                "nearest valid: 1"
+            )
+        alone = local.default_workers(device, self.devices or 1)
         return Options(
             out=folder,
             device=device,
-            workers=self.workers or default_workers,
+            workers=1 if cluster is not None else self.workers or alone,
+            devices=self.devices,
+            cluster=cluster,
             fresh=self.fresh,
             as_json=self.as_json,
             data_dir=self.data_dir,
@@ -156,6 +188,9 @@ TRAINING = (
     "publish",
     "as_json",
 )
+
+# What commands offer whose networks may be trained by several devices together.
+TOGETHER = ("devices", "coordinator", "processes", "process")
 
 CommandFunction = Callable[..., None]
 

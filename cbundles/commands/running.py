@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 from cbundles.executor import local, planner
+from cbundles.executor.cluster import Cluster
 from cbundles.executor.planner import Job
 from cbundles.store import SWEEPS, Store
 
@@ -36,6 +38,8 @@ class Options:
     data_dir: Path | None
     manual_dir: Path | None
     keep: tuple[str, ...] = ()  # epochs whose networks are kept, see `keeping`
+    devices: int | None = None  # that share each population; None: one, or all of a cluster
+    cluster: Cluster | None = None  # where several processes train it together
     publish: bool = False  # the run becomes, or stays, one of the repository's own
 
     def has(self, store: Store, cell: Cell, fingerprint: str | None) -> bool:
@@ -159,6 +163,8 @@ def _follow(
         workers=options.workers,
         keep=options.keep,
         then=add,
+        devices=options.devices,
+        cluster=options.cluster,
     )
     with contextlib.closing(events):  # at an interrupt, no worker outlives this
         for event in events:
@@ -169,6 +175,27 @@ def _follow(
             tally.update(event)
             display.event(event, tally)
     return failed
+
+
+def compute_for_first(options: Options) -> int:
+    """Take part in a command as another process than the first, which alone plans and writes;
+    returns the exit code."""
+    assert options.cluster is not None
+    archives = {
+        name: str(folder)
+        for name, folder in (("data_dir", options.data_dir), ("manual_dir", options.manual_dir))
+        if folder is not None
+    }
+    code = local.compute_for_first(
+        options.out, options.device, options.devices, options.cluster, archives
+    )
+    if code:
+        print(
+            "cbundles: the processes lost each other (see above), and all of them end; start them "
+            "again, and the run continues",
+            file=sys.stderr,
+        )
+    return code
 
 
 def costs(jobs: Sequence[Job], facts: dict[Images, Facts]) -> dict[str, float]:
@@ -192,9 +219,12 @@ def use_device(device: str) -> None:
 
 
 def devices(options: Options) -> str:
-    """``one GPU``, ``2 CPU cores``."""
+    """``one GPU``, ``2 CPU cores``, ``4 processes``."""
+    if options.cluster is not None:
+        return f"{options.cluster.processes} processes"
     if options.device == "gpu":
-        return "one GPU"
+        gpus = options.workers * (options.devices or 1)
+        return "one GPU" if gpus == 1 else f"{gpus} GPUs"
     return "1 CPU core" if options.workers == 1 else f"{options.workers} CPU cores"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int64
 
+from cbundles import spread
 from cbundles.chance import HELD_OUT, PROBE_SET, generator
 from cbundles.config import Data, Probe
 from cbundles.data import augment
@@ -40,9 +42,16 @@ class DeviceData(NamedTuple):
         return math.prod(self.test.images.shape[1:])
 
 
-def place(dataset: Dataset, data: Data, probe: Probe, held_out: float = 0.0) -> DeviceData:
-    """Move a data set to the default device. The probe set is drawn from the training images, of
-    which there must be enough; before that, a share of them is held out, always the same."""
+def place(
+    dataset: Dataset,
+    data: Data,
+    probe: Probe,
+    held_out: float = 0.0,
+    devices: Sequence[jax.Device] | None = None,
+) -> DeviceData:
+    """Move a data set to the default device, or to all of these. The probe set is drawn from the
+    training images, of which there must be enough; before that, a share of them is held out, always
+    the same."""
     apart = None
     if held_out:
         dataset, apart = _split(dataset, held_out)
@@ -55,13 +64,14 @@ def place(dataset: Dataset, data: Data, probe: Probe, held_out: float = 0.0) -> 
         images = augment.view(canvas, jnp.asarray(rows), draws, augmentation)
     else:
         images = jnp.asarray(dataset.train_images[rows])
-    return DeviceData(
+    placed = DeviceData(
         canvas=canvas,
         labels=jnp.asarray(dataset.train_labels),
         test=Examples(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)),
         probe=Examples(images, jnp.asarray(dataset.train_labels[rows])),
         held_out=apart,
     )
+    return placed if devices is None else spread.on_all(placed, devices)
 
 
 def probe_rows(

@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 
-from cbundles import provenance
+from cbundles import data, provenance, spread
 from cbundles.config import TUNE, Cell
 from cbundles.data import dataset, device, storage_of
-from cbundles.data.dataset import Facts
+from cbundles.data.dataset import Dataset, Facts
 from cbundles.data.device import DeviceData
+from cbundles.executor import cluster
 from cbundles.records import Origin
 from cbundles.store import Store
 
@@ -22,16 +23,24 @@ class Context:
 
     def __init__(self, options: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
         """options: plain data, as `local` gives it to a process; send: tells of progress."""
+        if options.get("cluster") is not None:
+            cluster.join(options["cluster"])
         jax.config.update("jax_compilation_cache_dir", options["compile_cache"])
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
         jax.config.update("jax_default_matmul_precision", "highest")  # float32 is not TF32
         self.store = Store(Path(options["folder"]))
         self.keep: list[str] = options["keep"]  # epochs, see `keeping`
-        self.send = send
+        self.is_first = jax.process_index() == 0  # the only one that writes and tells
+        self.send = send if self.is_first else _say_nothing
+        self.devices = spread.devices_to_use(options.get("devices"))
+        self._archives = {
+            name: Path(options[name]) for name in ("data_dir", "manual_dir") if name in options
+        }
         self.device = {
             "platform": jax.devices()[0].platform,
             "device": jax.devices()[0].device_kind,
             "processor": provenance.processor(),
+            "devices": 1 if self.devices is None else len(self.devices),
         }
         self._versions, self._commit = provenance.versions(), provenance.commit()
         self._placed: tuple[object, tuple[DeviceData, Facts, str]] | None = None
@@ -42,6 +51,7 @@ class Context:
             platform=self.device["platform"],
             device=self.device["device"],
             processor=self.device["processor"],
+            devices=self.device["devices"],
             versions=self._versions,
             commit=self._commit,
             data_fingerprint=fingerprint,
@@ -54,9 +64,22 @@ class Context:
         key = (cell.data, cell.probe, held_out)
         if self._placed is None or self._placed[0] != key:
             self._placed = None  # free the old arrays before the new ones are made
-            stored = dataset.read(storage_of(*cell.data.images), verify=False)
-            if stored is None:
-                raise RuntimeError(f"{cell.data.images}: the decoded data set has disappeared")
-            placed = device.place(stored, cell.data, cell.probe, held_out)
+            stored = self._stored(cell)
+            placed = device.place(stored, cell.data, cell.probe, held_out, self.devices)
             self._placed = (key, (placed, stored.facts, stored.fingerprint))
         return self._placed[1]
+
+    def _stored(self, cell: Cell) -> Dataset:
+        """The images of a cell. Other processes than the first may be on machines on which nobody
+        has prepared them."""
+        if not self.is_first:
+            name, size = cell.data.images
+            return data.load(name, size, **self._archives)
+        stored = dataset.read(storage_of(*cell.data.images), verify=False)
+        if stored is None:
+            raise RuntimeError(f"{cell.data.images}: the decoded data set has disappeared")
+        return stored
+
+
+def _say_nothing(message: dict[str, Any]) -> None:
+    """What the first process says is enough."""

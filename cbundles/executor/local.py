@@ -1,4 +1,4 @@
-"""Run populations on this machine: one worker process per CPU core, or one for a GPU."""
+"""Run populations on this machine: one worker process per CPU core, or per GPU."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cbundles.data.sources import cache_root
 from cbundles.errors import InputError
+from cbundles.executor import planner
+from cbundles.executor.cluster import Cluster
 from cbundles.executor.planner import Job
 
 NO_GPU = "no GPU that JAX can use; name the CPU with --device cpu"
@@ -69,6 +71,21 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+def usable_gpus() -> list[str]:
+    """What `CUDA_VISIBLE_DEVICES` names, or all that the driver shows; none of another maker."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name.strip() for name in named.split(",") if name.strip()]
+    numbers = [path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia*")]
+    return sorted((number for number in numbers if number.isdecimal()), key=int)
+
+
+def default_workers(device: str, devices: int) -> int:
+    """One for each core, or GPU; or for so many of them as train each population together."""
+    there = usable_cores() if device == "cpu" else usable_gpus()
+    return max(1, len(there) // devices)
+
+
 def run_jobs(
     jobs: Sequence[Job],
     folder: Path,
@@ -77,25 +94,33 @@ def run_jobs(
     workers: int,
     keep: Sequence[str] = (),
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
+    devices: int | None = None,
+    cluster: Cluster | None = None,
 ) -> Generator[dict[str, Any], None, None]:
     """Do all jobs, populations to train above all; yields what the workers report, as it happens.
 
     Events: ``ready``, ``started``, ``epoch``, ``step``, ``finished``, ``failed``, ``note``. A
     worker that dies fails the job it had and is replaced. `then` names what follows from a job that
     finished; its worker takes it on. Closing the iterator stops all workers.
+
+    devices, cluster: see `running.Options`. In a cluster a population that fails ends the run: the
+    other processes may be anywhere in it. They are told to end when nothing is left.
     """
     waiting = list(reversed(jobs))
     events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]] = queue.Queue()
     crew: list[_WorkerProcess] = []
     cores = usable_cores()
+    has_failed = False  # in a cluster: the others may wait for what never comes
 
     def hire(place: int) -> None:
         mine = cores[place % len(cores) :: workers] if device == "cpu" else []
-        crew.append(_WorkerProcess(place, folder, device, mine, keep, events))
+        options = {"cores": mine, "keep": list(keep), **_together(devices, cluster)}
+        gpus = _gpus_of(place, devices or 1) if device == "gpu" and cluster is None else None
+        crew.append(_WorkerProcess(place, folder, device, options, gpus, events))
 
     def give(worker: _WorkerProcess) -> dict[str, Any] | None:
         if not waiting:
-            worker.stop()
+            worker.stop(and_others=cluster is not None and not has_failed)
             return None
         worker.population = waiting.pop()
         worker.send(worker.population.task)
@@ -117,7 +142,7 @@ def run_jobs(
                 elif not worker.stopping:
                     how = _describe_exit(code)
                     raise InputError(f"a worker process could not start ({how}); see {worker.log}")
-                if waiting and not worker.stopping:
+                if waiting and not worker.stopping and cluster is None:
                     hire(worker.place)
                 continue
             if event["event"] == "unable":
@@ -126,6 +151,12 @@ def run_jobs(
                 )
             if event["event"] == "ready" and device == "gpu" and event["platform"] == "cpu":
                 raise InputError(NO_GPU)
+            if event["event"] == "ready":
+                for job in jobs:
+                    planner.require_even(job, event["devices"])
+            if event["event"] == "failed" and cluster is not None:
+                has_failed = True
+                waiting.clear()
             if event["event"] == "finished" and worker.population is not None:
                 waiting.extend(then(worker.population))
             if event["event"] in ("finished", "failed"):
@@ -142,6 +173,75 @@ def run_jobs(
             worker.process.wait()
 
 
+def compute_for_first(
+    folder: Path, device: str, devices: int | None, cluster: Cluster, archives: Mapping[str, str]
+) -> int:
+    """Be one of the other processes of a cluster, until the first one has nothing left to do;
+    returns the exit code. Nothing is written but what went wrong, to standard error.
+
+    archives: where images are prepared from, as in `Context`
+    """
+    options = {
+        "folder": str(folder),
+        "cores": [],
+        "keep": [],
+        "compile_cache": str(_compile_cache()),
+        **archives,
+        **_together(devices, cluster),
+    }
+    process = subprocess.Popen(
+        _command_of_worker(options),
+        stdin=subprocess.PIPE,  # it ends when this is closed
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(device),
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            if event["event"] == "unable":
+                raise InputError(event["reason"])
+        return 1 if process.wait() else 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _together(devices: int | None, cluster: Cluster | None) -> dict[str, Any]:
+    """What a worker is told of those with which it trains."""
+    return {"devices": devices, "cluster": None if cluster is None else cluster.asdict()}
+
+
+def _gpus_of(place: int, devices: int) -> list[str] | None:
+    """Those of the worker in this place; None where it is not known which there are. InputError
+    where there are not as many."""
+    there = usable_gpus()
+    if not there:
+        return None
+    if devices > len(there):
+        raise InputError(
+            f"--devices {devices}: GPUs here: {len(there)}; nearest valid: {len(there)}"
+        )
+    return [there[(place * devices + number) % len(there)] for number in range(devices)]
+
+
+def _compile_cache() -> Path:
+    return cache_root() / "xla" / host_key()
+
+
+def _command_of_worker(options: Mapping[str, Any]) -> list[str]:
+    return [sys.executable, "-P", "-m", "cbundles.executor.worker", json.dumps(options)]
+
+
+def _environment(device: str) -> dict[str, str]:
+    environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    if device == "cpu":
+        environment["JAX_PLATFORMS"] = "cpu"
+    return environment
+
+
 class _WorkerProcess:
     """A worker, the population it is busy with, and the thread that reads what it reports."""
 
@@ -150,28 +250,24 @@ class _WorkerProcess:
         place: int,
         folder: Path,
         device: str,
-        cores: list[int],
-        keep: Sequence[str],
+        options: Mapping[str, Any],
+        gpus: Sequence[str] | None,
         events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]],
     ) -> None:
+        """options: what it is told besides the folder; gpus: all that it may see, if not all."""
         self.place = place
         self.population: Job | None = None
         self.stopping = False
         self.log = folder / "logs" / f"worker-{place}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
-        options = {
-            "folder": str(folder),
-            "cores": cores,
-            "keep": list(keep),
-            "compile_cache": str(cache_root() / "xla" / host_key()),
-        }
-        environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        if device == "cpu":
-            environment["JAX_PLATFORMS"] = "cpu"
+        options = {"folder": str(folder), "compile_cache": str(_compile_cache()), **options}
+        environment = _environment(device)
+        if gpus is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         with self.log.open("a") as log:
             print(f"--- worker {place}, {time.strftime('%Y-%m-%d %H:%M:%S')}", file=log, flush=True)
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "cbundles.executor.worker", json.dumps(options)],
+                _command_of_worker(options),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -193,8 +289,12 @@ class _WorkerProcess:
             self.process.stdin.write(json.dumps(message) + "\n")
             self.process.stdin.flush()
 
-    def stop(self) -> None:
+    def stop(self, and_others: bool = False) -> None:
+        """Let it end; and_others: after it has told those that train with it to end, too."""
         self.stopping = True
+        if and_others:
+            self.send({})
+            return
         assert self.process.stdin is not None
         self.process.stdin.close()
 

@@ -6,18 +6,20 @@ The constants are measurements; `scripts/bench_sweep.py` prints them anew for an
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from cbundles import bits
-from cbundles.config import GROW, INSERTING, SWEEP, TUNE, Cell, Images
+from cbundles.config import GROW, INSERTING, SWEEP, TUNE, Cell, Images, Training
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.decisions import edits
-from cbundles.networks.shape import ConvShape, shape_of
+from cbundles.errors import InputError
+from cbundles.networks.shape import ConvShape, Shape, shape_of
 from cbundles.readings import BATCH
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
@@ -101,6 +103,22 @@ def checkpoint_of(job: Job, fingerprint: str) -> str:
     """The key of the checkpoint while networks are trained on images with this fingerprint: on
     others they are other networks."""
     return f"{job.key}-{fingerprint}"
+
+
+def require_even(job: Job, devices: int) -> None:
+    """InputError for a population that cannot be divided evenly among so many devices: each has as
+    many of its networks, or a part of every batch (`spread`)."""
+    members = len(job.cells)
+    parts = devices // math.gcd(members, devices)
+    size = job.cells[0].training.batch_size
+    if size % parts:
+        nearest = max(part for part in range(1, parts) if size % part == 0)
+        networks = "one network" if members == 1 else f"{members} networks"
+        raise InputError(
+            f"--devices {devices}: training.batch_size = {size} cannot be divided among {parts} "
+            f"devices ({networks} in a program); nearest valid: --devices {nearest}, or "
+            f"training.batch_size = {-(-size // parts) * parts}"
+        )
 
 
 def populations(cells: Sequence[Cell], device: str) -> list[PopulationJob]:
@@ -266,8 +284,72 @@ def job_seconds(job: Job, facts: dict[Images, Facts]) -> float:
     """Predicted seconds of a job on one worker, compiling included."""
     if isinstance(job, Study):
         return job.seconds
-    cells = job.cells
-    return compile_seconds(cells[0]) + sum(training_seconds(c, facts[c.data.images]) for c in cells)
+    return population_seconds(job, needs_of(job.cells, facts))
+
+
+def population_seconds(population: PopulationJob, needs: Mapping[str, Needs]) -> float:
+    """Predicted seconds of a population on one worker, compiling included. needs: of its cells."""
+    training = sum(needs[cell.id].seconds for cell in population.cells)
+    return compile_seconds(population.cells[0]) + training
+
+
+class Needs(NamedTuple):
+    """What one cell is going to need, as far as its seed does not matter."""
+
+    seconds: float  # of one CPU core: see `training_seconds`
+    parameters: int  # before any layer is inserted
+    record_bytes: int
+    checkpoint_bytes: int
+
+
+def needs_of(cells: Iterable[Cell], facts: Mapping[Images, Facts]) -> dict[str, Needs]:
+    """What each of many cells is going to need, by its id. Cells that differ in their seeds alone
+    are looked at once: there may be 100,000 of few kinds."""
+    of_alike: dict[object, Needs] = {}
+    needs = {}
+    for cell in cells:
+        unseeded = _unseeded(cell.training)
+        alike = (cell.data, cell.model, unseeded, cell.probe, cell.growth, cell.tuning)
+        known = of_alike.get(alike)
+        if known is None:
+            known = of_alike[alike] = _needs_of_cell(cell, facts[cell.data.images])
+        needs[cell.id] = known
+    return needs
+
+
+def _needs_of_cell(cell: Cell, facts: Facts) -> Needs:
+    return Needs(
+        seconds=training_seconds(cell, facts),
+        parameters=shape_at_the_start(cell, facts).parameters,
+        record_bytes=record_bytes(cell),
+        checkpoint_bytes=checkpoint_bytes(cell, facts),
+    )
+
+
+def shape_at_the_start(cell: Cell, facts: Facts) -> Shape:
+    """Before any layer is inserted."""
+    model = cell.model
+    if cell.kind == GROW and model.family == "fc":
+        model = dataclasses.replace(model, depth=edits.start_depth(cell))
+    return shape_of(model, facts)
+
+
+@functools.cache
+def _unseeded(training: Training) -> Training:
+    return dataclasses.replace(training, seed=0)
+
+
+def largest_worker_bytes(
+    populations: Iterable[PopulationJob], facts: Mapping[Images, Facts]
+) -> int:
+    """Predicted bytes of the worker that needs the most; populations that differ in their seeds
+    alone are looked at once."""
+    distinct: dict[object, PopulationJob] = {}
+    for population in populations:
+        first = population.cells[0]
+        models = tuple(cell.model for cell in population.cells)
+        distinct.setdefault((first.data, first.probe, models), population)
+    return max(worker_bytes(one, facts[one.cells[0].data.images]) for one in distinct.values())
 
 
 def worker_bytes(population: PopulationJob, facts: Facts) -> int:

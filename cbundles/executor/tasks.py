@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import queue
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from cbundles.networks.network import Network
 from cbundles.networks.saved import Saved
 from cbundles.networks.shape import ConvShape
 from cbundles.records import CellRecord, LesionRecord, PrunedRecord
+from cbundles.spread import agreed, told_to_all
 from cbundles.store import LESIONS, MEASURED, PRUNED
 
 Result = TypeVar("Result")
@@ -64,11 +66,26 @@ def _resuming(context: Context, key: str, attempt: Callable[[bytes | None], Resu
     """What an attempt makes of the checkpoint that is there; or of None, from the start, when it is
     damaged, or nothing that this version can make sense of. Any other error leaves it in place."""
     try:
-        return attempt(context.store.load_checkpoint(key))
+        return attempt(_checkpoint_of_first(context, key))
     except DamagedCheckpoint as error:
         text = f"{key}: checkpoint unusable ({error}); from the start"
         context.send({"event": "note", "text": text})
         return attempt(None)
+
+
+def _checkpoint_of_first(context: Context, key: str) -> bytes | None:
+    """What the first process has saved, in all that train together; None where it is damaged, of
+    which the first one then hears."""
+    content, damage = None, None
+    if context.is_first:
+        try:
+            content = context.store.load_checkpoint(key)
+        except DamagedCheckpoint as error:
+            damage = error
+    content = told_to_all(content)
+    if damage is not None:
+        raise damage
+    return content
 
 
 class Training:
@@ -95,8 +112,10 @@ class Training:
                 resume = None
             if not state.population.step and str(state.epoch) in self._kept:
                 self._keep(state, str(state.epoch))
-            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-                self._context.store.save_checkpoint(self.key, state.freeze())
+            if agreed(time.monotonic() - saved_at > CHECKPOINT_SECONDS):
+                content = state.freeze()  # by all that train together: each has a part
+                if self._context.is_first:
+                    self._context.store.save_checkpoint(self.key, content)
                 saved_at = time.monotonic()
             self._context.send({"population": self._job.key, **policy.progress(state)})
         assert state is not None  # there is always one, if only that of the checkpoint
@@ -114,6 +133,8 @@ class Training:
         store = self._context.store
         if LAST in self._kept:
             self._keep(state, LAST)
+        if not self._context.is_first:
+            return
         for record in records:
             if store.is_finished(record.id, self._fingerprint):
                 continue
@@ -129,10 +150,12 @@ class Training:
                 "cell": cell.id,
                 "config": cell.asdict(),
                 "epoch": state.epoch,
-                **msgspec.structs.asdict(self._context.origin(self._fingerprint)),
+                **msgspec.to_builtins(self._context.origin(self._fingerprint)),
             }
-            content = saved.encode(Saved(*state.population.network_of(number), whence))
-            write_atomically(self._context.store.weights_path(cell.id, epoch), content)
+            network = state.population.network_of(number)
+            if self._context.is_first:
+                path = self._context.store.weights_path(cell.id, epoch)
+                write_atomically(path, saved.encode(Saved(*network, whence)))
 
     def _require_kept(self, until: int) -> None:
         """DamagedCheckpoint, so that training starts again, when networks of epochs up to this one
@@ -140,14 +163,20 @@ class Training:
         for epoch in self._kept:
             if epoch == LAST or int(epoch) > until:
                 continue
-            for cell in self._job.cells:
-                path = self._context.store.weights_path(cell.id, epoch)
-                try:
-                    saved.read_of_cell(path, cell.id, self._fingerprint, or_diverged=True)
-                except InputError:
-                    raise DamagedCheckpoint(
-                        f"it is past epoch {epoch}, of which the networks are to be kept"
-                    ) from None
+            if agreed(self._context.is_first and not self._has_kept(epoch)):
+                raise DamagedCheckpoint(
+                    f"it is past epoch {epoch}, of which the networks are to be kept"
+                )
+
+    def _has_kept(self, epoch: str) -> bool:
+        """Whether the networks of an epoch can be read."""
+        for cell in self._job.cells:
+            path = self._context.store.weights_path(cell.id, epoch)
+            try:
+                saved.read_of_cell(path, cell.id, self._fingerprint, or_diverged=True)
+            except InputError:
+                return False
+        return True
 
 
 def _trained(context: Context, cell: Cell) -> tuple[ConvShape, Network, Any, str, str]:
@@ -193,7 +222,7 @@ def _prune(context: Context, job: Job, task: dict[str, Any]) -> None:
         "removed": task["removed"],
         "config": cell.asdict(),
         "network": digest,
-        **msgspec.structs.asdict(origin),
+        **msgspec.to_builtins(origin),
     }
     made = (pruned.small, pruned.recalibrated, pruned.tuned)
     for path, one in zip(context.store.pruned_paths(task["name"]), made, strict=True):
@@ -230,13 +259,31 @@ def _measure(context: Context, job: Job, task: dict[str, Any]) -> None:
     jax.clear_caches()
 
 
+def next_task(context: Context, waiting: queue.Queue[dict[str, Any]]) -> dict[str, Any] | None:
+    """What the parent says next; in other processes than the first of several, what the first one's
+    parent says. None where all of them are to end."""
+    content = None
+    if context.is_first:
+        task = waiting.get()
+        content = json.dumps([task, context.keep]).encode() if task else None
+    told = told_to_all(content)
+    if told is None:
+        return None
+    next_one: dict[str, Any]
+    next_one, context.keep = json.loads(told)
+    return next_one
+
+
 def perform(context: Context, task: dict[str, Any]) -> None:
-    """Do a task and tell how it ended; a failure leaves its traceback in a file, if it can."""
+    """Do a task and tell how it ended; a failure leaves its traceback in a file, if it can. Of the
+    processes that train together, any but the first ends with it: the others cannot go on alone."""
     job = job_of(task)
     try:
         TASKS[task["task"]](context, job, task)
         context.send({"event": "finished", "population": job.key})
     except Exception as error:
+        if not context.is_first:
+            raise
         failure = {"event": "failed", "population": job.key, "reason": reason_of(error)}
         context.send({**failure, "log": _kept_traceback(context, job)})
 

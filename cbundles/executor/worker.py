@@ -36,8 +36,8 @@ def main() -> None:
         send({"event": "unable", "reason": f"{kind}{in_one_line(error)}"})
         sys.exit(1)
     send({"event": "ready", **context.device})
-    while True:
-        tasks.perform(context, waiting.get())
+    while (task := tasks.next_task(context, waiting)) is not None:
+        tasks.perform(context, task)
 
 
 def _private_stdout() -> Callable[[dict[str, Any]], None]:

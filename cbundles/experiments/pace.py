@@ -15,6 +15,7 @@ import numpy as np
 
 from cbundles.errors import InputError
 from cbundles.population import Population
+from cbundles.spread import agreed
 
 
 def seconds_named(variable: str, default: float) -> float:
@@ -66,7 +67,8 @@ class Pace:
         started = time.perf_counter()
         population.advance(steps, active)
         jax.block_until_ready(population.losses)
-        seconds = time.perf_counter() - started - (population.compile_seconds - compiled)
+        # All processes that train it pause together.
+        seconds = agreed(time.perf_counter() - started - (population.compile_seconds - compiled))
         done = (population.step or population.steps) - before
         self._seconds_per_step = seconds / done
         return seconds

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cbundles import bits, measure
@@ -25,6 +26,7 @@ from cbundles.networks.shape import Shape
 from cbundles.population import Population
 from cbundles.records import EarlyHistory, Origin, SweepHistory, SweepRecord
 from cbundles.records.earlier import add_conflict_rates
+from cbundles.spread import on_host
 
 
 @dataclass
@@ -181,8 +183,9 @@ def _latency(cell: Cell, state: RunState[Observed], shape: Shape) -> float | Non
     population = state.population
     if cell.model.family == "fc" or population.epoch < cell.training.epochs:
         return None
-    alone = jax.tree.map(lambda leaf: leaf[0], population.state.network())
-    images = population.data.test.images[: cell.training.batch_size]
+    networks = on_host(population.state.network())
+    alone = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), networks)
+    images = jnp.asarray(on_host(population.data.test.images[: cell.training.batch_size]))
     augmentation = population.measurement.augmentation
     return measure.latency(shape, alone, images, augmentation)
 

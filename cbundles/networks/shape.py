@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 from cbundles.config import Model, parse_blocks
@@ -39,7 +39,7 @@ class FcShape:
         """Numbers in the largest activation that is measured."""
         return self.width
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         hidden = (self.depth - 1) * (self.weights * self.width + 1) * self.width
         return (self.inputs + 1) * self.width + hidden + (self.width + 1) * self.outputs
@@ -49,7 +49,7 @@ class FcShape:
         """Of the weights alone, float32."""
         return 4 * self.parameters
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Of one sample's forward pass: multiplications and additions of the matrix products."""
         hidden = (self.depth - 1) * self.weights * self.width * self.width
@@ -169,7 +169,7 @@ class ConvShape:
             found += [(kernel, math.prod(stage.size)) for kernel in kernels]
         return found
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """Trainable: kernels, and for each filter a bias, gamma and beta, of inserted layers a bias
         alone; and the output layer."""
@@ -177,7 +177,7 @@ class ConvShape:
         convolutions += sum(math.prod(kernel) + kernel[-1] for kernel in self.inserted_kernels)
         return convolutions + (self.features + 1) * self.outputs
 
-    @property
+    @cached_property
     def statistics(self) -> int:
         """Running means and variances."""
         return sum(2 * kernel[-1] for kernel, _ in self._kernels)
@@ -187,7 +187,7 @@ class ConvShape:
         """Of parameters and running statistics, float32: the memory column of table 1."""
         return 4 * (self.parameters + self.statistics)
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Of one sample's forward pass: multiplications and additions of all convolutions."""
         convolutions = sum(math.prod(kernel) * pixels for kernel, pixels in self._kernels)
@@ -208,6 +208,7 @@ def shape_from_data(kind: type[Shape], sizes: dict[str, Any]) -> Shape:
     return kind(**fields)
 
 
+@cache  # a plan asks several times for each of up to 100,000 cells
 def shape_of(model: Model, facts: Facts) -> Shape:
     """The network that a configuration describes, for images of a data set."""
     if model.family == "fc":

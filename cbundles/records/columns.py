@@ -39,7 +39,9 @@ class Columns(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True,
 
     def __len__(self) -> int:
         """How many values each quantity has."""
-        return len(next(iter(self._lists().values())))
+        # Without `_lists`: reports ask this of every record again and again.
+        fields = (getattr(self, name) for name in self.__struct_fields__)
+        return len(next(field for field in fields if isinstance(field, list)))
 
 
 class Layers(Columns, kw_only=True, frozen=True):

@@ -14,12 +14,15 @@ from cbundles.config import SECTIONS, Cell
 Setting = str | int | float | bool | None
 
 
-class Origin(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class Origin(
+    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """On what, with what and from which data a record was made.
 
     platform: ``cpu`` or ``gpu``, as JAX calls it
     device: the accelerator, as JAX calls it
     processor: of the machine, as its operating system calls it
+    devices: how many trained each network, or population, together; said only where more than one
     versions: of Python, this package and those that it computes with, by name
     commit: of the source tree; None where the package was installed without one
     data_fingerprint: of the images; None of the toy, which has none, and in the first records
@@ -31,6 +34,7 @@ class Origin(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     versions: dict[str, str]
     commit: str | None
     data_fingerprint: str | None
+    devices: int = 1
 
 
 class Record(msgspec.Struct, kw_only=True, frozen=True, dict=True, omit_defaults=True,
@@ -85,18 +89,18 @@ class NetworkRecord(Record, kw_only=True, frozen=True):
         """``fc``, ``vgg`` or ``resnet``."""
         return self.cell.model.family
 
-    @property
+    @functools.cached_property  # a report asks millions of times
     def depth(self) -> int:
         """Layers; of a network that changes its depth at the start."""
         return self.cell.model.depth
 
-    @property
+    @functools.cached_property
     def width(self) -> int:
         """Neurons of a hidden layer, or filters of the first stage of a VGG or ResNet."""
         model = self.cell.model
         return model.width if model.family == "fc" else model.base_filters
 
-    @property
+    @functools.cached_property
     def seed(self) -> int:
         """Of the initial weights and of the order of the images."""
         return self.cell.training.seed

@@ -103,7 +103,7 @@ def only(
     return [
         record
         for record in records
-        if width in (None, record.width) and depth in (None, record.depth)
+        if (width is None or record.width == width) and (depth is None or record.depth == depth)
     ]
 
 

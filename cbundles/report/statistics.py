@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -112,10 +112,8 @@ def spearman_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, fl
     SciPy's `bootstrap` has no interval where one resample has no correlation, which is common where
     most entropies are zero: those resamples are left out here.
     """
-    pairs = np.array([x, y], float)
-    draws = np.random.default_rng(0).integers(0, len(x), (RESAMPLES, len(x)))
-    blocks = np.array_split(draws, -(-draws.size // BLOCK))  # of all at once ranks take gigabytes
-    values = np.concatenate([_rank_correlations(*pairs[:, block]) for block in blocks])
+    blocks = [_rank_correlations(x, y, draws) for draws in _resamples(len(x))]
+    values = np.concatenate(blocks)
     low, high = np.nanpercentile(values, [2.5, 97.5])
     return float(low), float(high)
 
@@ -129,11 +127,38 @@ def spearman_text(x: Sequence[float], y: Sequence[float]) -> str:
     return f"{rank:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _rank_correlations(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Of each row, NaN of one value."""
-    from scipy import stats
+def _resamples(examples: int) -> Iterator[NDArray[np.int64]]:
+    """The examples of 2,000 bootstrap resamples, one a row, in blocks: ranks of all at once take
+    gigabytes."""
+    generator = np.random.default_rng(0)
+    at_once = max(1, BLOCK // examples)
+    for start in range(0, RESAMPLES, at_once):
+        rows = min(at_once, RESAMPLES - start)
+        yield generator.integers(0, examples, (rows, examples))
 
-    a, b = (stats.rankdata(values, axis=1) for values in (x, y))
+
+def _ranks_of_resamples(values: Sequence[float], draws: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Ranks of `values[draws]` in each row; equal ones share their mean rank, a NaN has rank NaN.
+
+    The values are sorted once. How often each occurs in a row then says what its ranks are, which
+    takes a fifth of the time of sorting every row.
+    """
+    distinct, places = np.unique(np.array(values, float), return_inverse=True)
+    places = places[draws]
+    rows = np.arange(len(draws))[:, None]
+    occurrences = np.bincount(
+        (places + rows * len(distinct)).ravel(), minlength=len(draws) * len(distinct)
+    ).reshape(len(draws), -1)
+    ranks = occurrences.cumsum(1) - (occurrences - 1) / 2
+    ranks[:, np.isnan(distinct)] = np.nan
+    return np.take_along_axis(ranks, places, axis=1)
+
+
+def _rank_correlations(
+    x: Sequence[float], y: Sequence[float], draws: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Of each resample, NaN where all its values are one."""
+    a, b = (_ranks_of_resamples(values, draws) for values in (x, y))
     a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
     with np.errstate(invalid="ignore"):
         correlations: NDArray[np.float64] = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
@@ -159,23 +184,24 @@ def area_difference(
     interval: percentiles of 2,000 resamples of the examples. Resamples with one label are left
     out."""
     positive = np.array(labels, bool)
-    draws = np.random.default_rng(0).integers(0, len(labels), (RESAMPLES, len(labels)))
     with np.errstate(invalid="ignore"):
-        values = _areas(np.array(ours, float)[draws], positive[draws])
-        values -= _areas(np.array(theirs, float)[draws], positive[draws])
-    low, high = np.nanpercentile(values, [2.5, 97.5])
+        blocks = [
+            _areas(ours, positive, draws) - _areas(theirs, positive, draws)
+            for draws in _resamples(len(labels))
+        ]
+    low, high = np.nanpercentile(np.concatenate(blocks), [2.5, 97.5])
     difference = area_under_curve(ours, labels) - area_under_curve(theirs, labels)
     return Estimate(difference, float(low), float(high), len(labels))
 
 
-def _areas(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Under the curve, of each row: from the ranks of its positive examples."""
-    from scipy import stats
-
-    ranks = stats.rankdata(scores, axis=1)
-    number = positive.sum(1)
-    of_pairs = number * (positive.shape[1] - number)
-    wins = (ranks * positive).sum(1) - number * (number + 1) / 2
+def _areas(
+    scores: Sequence[float], positive: NDArray[np.bool_], draws: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Under the curve, of each resample: from the ranks of its positive examples."""
+    ranks, drawn = _ranks_of_resamples(scores, draws), positive[draws]
+    number = drawn.sum(1)
+    of_pairs = number * (drawn.shape[1] - number)
+    wins = (ranks * drawn).sum(1) - number * (number + 1) / 2
     areas: NDArray[np.float64] = wins / of_pairs
     return areas
 
