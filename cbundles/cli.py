@@ -16,7 +16,7 @@ from cbundles.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cbundles.commands.running import Command, Options, PlannedCommand
+    from cbundles.commands.running import Command, Options, PlannedCommand, SharedCommand
 
 app = typer.Typer(
     cls=CommandsWithFlags,
@@ -55,7 +55,7 @@ def sweep(
     """Train every network of a grid and measure all its layers."""
     from cbundles.commands.sweep import Sweep
 
-    _plan_or_execute(Sweep.of_file(config_file, flags.overrides), flags)
+    _plan_or_train(Sweep.of_file(config_file, flags.overrides), flags)
 
 
 @app.command()
@@ -94,7 +94,7 @@ def autotune(
         flags.overrides,
         paper_rows=paper,
     )
-    _plan_or_execute(command, flags)
+    _plan_or_train(command, flags)
 
 
 @app.command()
@@ -138,13 +138,13 @@ def lesion(
     except ValueError as error:
         raise InputError(f"lesion: --{error}") from None
     if run is not None:
-        _plan_or_execute(Lesion.of_run(run, settings), flags, folder=run)
+        _plan_or_train(Lesion.of_run(run, settings), flags, folder=run)
     elif config_file is not None:
-        _plan_or_execute(Lesion.of_file(config_file, settings, flags.overrides), flags)
+        _plan_or_train(Lesion.of_file(config_file, settings, flags.overrides), flags)
     elif dataset is not None:
         layers = DEPTH if depth is None else depth
         command = Lesion.of_dataset(dataset, layers, settings, flags.overrides)
-        _plan_or_execute(command, flags)
+        _plan_or_train(command, flags)
 
 
 @app.command()
@@ -284,7 +284,7 @@ def grow(
     """Insert layers while training, where the sensitivity says."""
     from cbundles.commands.grow import Editing
 
-    _plan_or_execute(Editing.of_file(config_file, flags.overrides, config.GROW), flags)
+    _plan_or_train(Editing.of_file(config_file, flags.overrides, config.GROW), flags)
 
 
 @app.command()
@@ -299,7 +299,7 @@ def tune(
     """Remove and insert layers while training, from any depth."""
     from cbundles.commands.grow import Editing
 
-    _plan_or_execute(Editing.of_file(config_file, flags.overrides, config.TUNE), flags)
+    _plan_or_train(Editing.of_file(config_file, flags.overrides, config.TUNE), flags)
 
 
 @app.command()
@@ -396,6 +396,15 @@ def doctor() -> None:
     from cbundles.commands.doctor import examine
 
     raise typer.Exit(examine(_console()))
+
+
+def _plan_or_train(command: SharedCommand, flags: Flags, folder: Path | None = None) -> None:
+    if flags.print_sbatch:
+        from cbundles.commands.slurm import print_job_array
+
+        print_job_array(command, _options(command, flags, folder))
+    else:
+        _plan_or_execute(command, flags, folder)
 
 
 def _plan_or_execute(command: PlannedCommand, flags: Flags, folder: Path | None = None) -> None:

@@ -25,6 +25,7 @@ def run_jobs(
     device: str,
     workers: int,
     keep: Sequence[str] = (),
+    logs: Path | None = None,
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
 ) -> Iterator[dict[str, Any]]:
     """In place of `executor.local.run_jobs`: one job after the other."""

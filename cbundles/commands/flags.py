@@ -76,6 +76,16 @@ class Flags:
         typer.Option(min=1, max=10_000, help="Worker processes [one a CPU core; 1 on a GPU]."),
     ] = None
     keep_weights: KeepOption = None
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER/COUNT", help="Do one share of the run, such as 3/8; others do the rest."
+        ),
+    ] = None
+    print_sbatch: Annotated[
+        bool,
+        typer.Option("--print-sbatch", help="Print a job array of shards for SLURM; run nothing."),
+    ] = False
     publish: Annotated[
         bool,
         typer.Option(
@@ -96,7 +106,14 @@ class Flags:
         """How to run, with results in a folder; what was left open is decided by this machine."""
         from cbundles.commands.running import Options
         from cbundles.executor import local
+        from cbundles.executor.shards import Shard
 
+        shard = None if self.shard is None else Shard.of_text(self.shard)
+        if shard is not None and self.fresh:
+            raise InputError(
+                "--shard with --fresh: shards only add to a run, so that they need not agree when "
+                "it begins; start in another folder, with --out, or without --shard"
+            )
         if self.device not in ("auto", "cpu", "gpu"):
             raise InputError(f"--device {self.device}: must be auto, cpu or gpu")
         local.refuse_double_precision()
@@ -112,6 +129,7 @@ class Flags:
             manual_dir=self.manual_dir,
             keep=() if self.keep_weights is None else parse_epochs(self.keep_weights),
             publish=self.publish,
+            shard=shard,
         )
 
 
@@ -153,6 +171,8 @@ TRAINING = (
     "manual_dir",
     "device",
     "workers",
+    "shard",
+    "print_sbatch",
     "publish",
     "as_json",
 )

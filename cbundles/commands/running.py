@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +17,8 @@ from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 from cbundles.executor import local, planner
-from cbundles.executor.planner import Job
+from cbundles.executor.planner import Job, PopulationJob
+from cbundles.executor.shards import Shard
 from cbundles.store import SWEEPS, Store
 
 # What follows from a finished population; it may tell the display why.
@@ -37,6 +38,7 @@ class Options:
     manual_dir: Path | None
     keep: tuple[str, ...] = ()  # epochs whose networks are kept, see `keeping`
     publish: bool = False  # the run becomes, or stays, one of the repository's own
+    shard: Shard | None = None  # the part of the run that this command does, None for all of it
 
     def has(self, store: Store, cell: Cell, fingerprint: str | None) -> bool:
         """Whether all that is wanted of a cell, trained on this data, is there."""
@@ -65,6 +67,13 @@ class PlannedCommand(Command, Protocol):
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print what would be done, and its cost; do nothing."""
+
+
+class SharedCommand(PlannedCommand, Protocol):
+    """A command whose work is a list of populations, which shards share out."""
+
+    def populations(self, options: Options) -> list[PopulationJob]:
+        """Of the whole run."""
 
 
 def describe_data(cells: Sequence[Cell]) -> dict[Images, Facts]:
@@ -110,7 +119,7 @@ def run_jobs(
     """
     todo = {job.key: job for job in jobs}
     tally = Tally(todo, costs(jobs, facts))
-    log = store.logs / "progress.log"
+    log = logs_of(store, options) / "progress.log"
     display = display_for(console, tally.total_cells, options.as_json, log)
     how = "the same command without --fresh" if options.fresh else "the same command"
     try:
@@ -158,6 +167,7 @@ def _follow(
         device=options.device,
         workers=options.workers,
         keep=options.keep,
+        logs=logs_of(store, options),
         then=add,
     )
     with contextlib.closing(events):  # at an interrupt, no worker outlives this
@@ -171,7 +181,12 @@ def _follow(
     return failed
 
 
-def costs(jobs: Sequence[Job], facts: dict[Images, Facts]) -> dict[str, float]:
+def logs_of(store: Store, options: Options) -> Path:
+    """Where this command writes what it prints: shards of a run do not share a log."""
+    return store.logs if options.shard is None else store.logs / options.shard.folder_name
+
+
+def costs(jobs: Sequence[Job], facts: Mapping[Images, Facts]) -> dict[str, float]:
     """Predicted seconds of each job on one worker, by its key."""
     return {job.key: planner.job_seconds(job, facts) for job in jobs}
 

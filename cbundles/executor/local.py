@@ -76,13 +76,15 @@ def run_jobs(
     device: str,
     workers: int,
     keep: Sequence[str] = (),
+    logs: Path | None = None,
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
 ) -> Generator[dict[str, Any], None, None]:
     """Do all jobs, populations to train above all; yields what the workers report, as it happens.
 
     Events: ``ready``, ``started``, ``epoch``, ``step``, ``finished``, ``failed``, ``note``. A
     worker that dies fails the job it had and is replaced. `then` names what follows from a job that
-    finished; its worker takes it on. Closing the iterator stops all workers.
+    finished; its worker takes it on. `logs` is where workers write what they print, by default in
+    the folder. Closing the iterator stops all workers.
     """
     waiting = list(reversed(jobs))
     events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]] = queue.Queue()
@@ -91,7 +93,8 @@ def run_jobs(
 
     def hire(place: int) -> None:
         mine = cores[place % len(cores) :: workers] if device == "cpu" else []
-        crew.append(_WorkerProcess(place, folder, device, mine, keep, events))
+        log = (logs or folder / "logs") / f"worker-{place}.log"
+        crew.append(_WorkerProcess(place, folder, device, mine, keep, log, events))
 
     def give(worker: _WorkerProcess) -> dict[str, Any] | None:
         if not waiting:
@@ -152,12 +155,13 @@ class _WorkerProcess:
         device: str,
         cores: list[int],
         keep: Sequence[str],
+        log: Path,
         events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]],
     ) -> None:
         self.place = place
         self.population: Job | None = None
         self.stopping = False
-        self.log = folder / "logs" / f"worker-{place}.log"
+        self.log = log
         self.log.parent.mkdir(parents=True, exist_ok=True)
         options = {
             "folder": str(folder),
@@ -168,13 +172,14 @@ class _WorkerProcess:
         environment = {**os.environ, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         if device == "cpu":
             environment["JAX_PLATFORMS"] = "cpu"
-        with self.log.open("a") as log:
-            print(f"--- worker {place}, {time.strftime('%Y-%m-%d %H:%M:%S')}", file=log, flush=True)
+        with self.log.open("a") as file:
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            print(f"--- worker {place}, {now}", file=file, flush=True)
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "cbundles.executor.worker", json.dumps(options)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=file,
                 text=True,
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops us

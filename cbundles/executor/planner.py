@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -262,7 +262,7 @@ def forward_seconds(cell: Cell, facts: Facts, images: int) -> float:
     return images / 64 * cell.model.depth * CONV_FORWARD_OVERHEAD + flops
 
 
-def job_seconds(job: Job, facts: dict[Images, Facts]) -> float:
+def job_seconds(job: Job, facts: Mapping[Images, Facts]) -> float:
     """Predicted seconds of a job on one worker, compiling included."""
     if isinstance(job, Study):
         return job.seconds
