@@ -326,7 +326,7 @@ def report(
 
 
 @app.command()
-@with_flags("plan", "data_dir", "manual_dir", "device", "workers", "publish")
+@with_flags("plan", "data_dir", "manual_dir", "device", "workers", "executor", "address", "publish")
 def reproduce(
     profile: Annotated[
         str,

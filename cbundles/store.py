@@ -24,7 +24,6 @@ Killing a run at any moment leaves either a record or none, never half of one.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -37,7 +36,7 @@ import numpy as np
 from cbundles import formats, replacing
 from cbundles.config import LESION, MEASURE, PRUNE, SWEEP
 from cbundles.errors import InputError
-from cbundles.files import clear_staging_files, write_atomically
+from cbundles.files import clear_staging_files, lock, write_atomically
 from cbundles.keeping import LAST
 from cbundles.records import (
     HASH_OF_FILE,
@@ -83,8 +82,6 @@ PRUNED: Kind[PrunedRecord] = Kind("pruned", "pruned.jsonl", (PrunedRecord,), PRU
 MEASURED: Kind[MeasuredRecord] = Kind("measured", "measured.jsonl", (MeasuredRecord,), MEASURE)
 KINDS: tuple[Kind[AnyRecord], ...] = (CELLS, LESIONS, PRUNED, MEASURED)
 WEIGHTS = "weights"
-# What a file system says that knows no locks.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "pruned.csv",
          "growth.csv", "growth.md", "tuning.csv", "tuning.md", "readings.csv")  # fmt: skip
 
@@ -128,9 +125,7 @@ class Store:
 
     @contextlib.contextmanager
     def _lock(self, name: str, why_not: str, *, shared: bool) -> Iterator[None]:
-        """Hold a file of the folder, together with others that share it, or alone. A lock spares
-        work and mistakes, and nothing hangs on it: where the file system knows none, as NFS may,
-        it is left out."""
+        """Hold a file of the folder, together with others that share it, or alone."""
         import fcntl
 
         path = self.folder / name
@@ -141,14 +136,11 @@ class Store:
             raise InputError(f"{self.folder}: cannot be written: {error}") from None
         with file:
             try:
-                fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                lock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise InputError(
                     f"{self.folder}: {why_not}; wait for it, or choose another folder with --out"
                 ) from None
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    raise
             yield
 
     def recover(self) -> None:
@@ -164,7 +156,7 @@ class Store:
 
         try:
             with (self.folder / ".lock").open("r+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except OSError:  # nobody ever held it

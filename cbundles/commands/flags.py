@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from cbundles.errors import InputError
+from cbundles.errors import InputError, did_you_mean
 from cbundles.keeping import LAST, parse_epochs
 
 if TYPE_CHECKING:
     from cbundles.commands.running import Options
+    from cbundles.executor.on_ray import RayCluster
 
+LOCAL, RAY = "local", "ray"
 RESULTS = Path("results")  # where runs go, unless their own flags or `places` say otherwise
 KEEP_WEIGHTS = "--keep-weights"
 KeepOption = Annotated[
@@ -76,6 +78,14 @@ class Flags:
         typer.Option(min=1, max=10_000, help="Worker processes [one a CPU core; 1 on a GPU]."),
     ] = None
     keep_weights: KeepOption = None
+    executor: Annotated[
+        str,
+        typer.Option(help="Where workers are: local, or ray for a cluster of Ray."),
+    ] = LOCAL
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of a Ray cluster, or auto [one is started here]."),
+    ] = None
     shard: Annotated[
         str | None,
         typer.Option(
@@ -129,8 +139,23 @@ class Flags:
             manual_dir=self.manual_dir,
             keep=() if self.keep_weights is None else parse_epochs(self.keep_weights),
             publish=self.publish,
+            ray=self._ray_cluster(),
             shard=shard,
         )
+
+    def _ray_cluster(self) -> RayCluster | None:
+        """Where workers are, None for this machine. Ray itself is not imported yet."""
+        from cbundles.executor import on_ray
+
+        if self.executor not in (LOCAL, RAY):
+            hint = did_you_mean(self.executor, (LOCAL, RAY))
+            raise InputError(f"--executor {self.executor}: {hint}")
+        if self.executor == RAY:
+            on_ray.require_ray()
+            return on_ray.RayCluster(self.address, self.workers)
+        if self.address is not None:
+            raise InputError(f"--address has no effect without --executor {RAY}")
+        return None
 
 
 def _is_value(following: list[str]) -> bool:
@@ -171,6 +196,8 @@ TRAINING = (
     "manual_dir",
     "device",
     "workers",
+    "executor",
+    "address",
     "shard",
     "print_sbatch",
     "publish",

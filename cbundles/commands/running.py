@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ from cbundles.config import Cell, Experiment, Images
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
-from cbundles.executor import local, planner
+from cbundles.executor import local, on_ray, planner
+from cbundles.executor.on_ray import RayCluster
 from cbundles.executor.planner import Job, PopulationJob
 from cbundles.executor.shards import Shard
+from cbundles.report.words import counted
 from cbundles.store import SWEEPS, Store
 
 # What follows from a finished population; it may tell the display why.
@@ -38,6 +41,7 @@ class Options:
     manual_dir: Path | None
     keep: tuple[str, ...] = ()  # epochs whose networks are kept, see `keeping`
     publish: bool = False  # the run becomes, or stays, one of the repository's own
+    ray: RayCluster | None = None  # where workers are, None for this machine
     shard: Shard | None = None  # the part of the run that this command does, None for all of it
 
     def has(self, store: Store, cell: Cell, fingerprint: str | None) -> bool:
@@ -117,6 +121,8 @@ def run_jobs(
     then: which jobs follow from one that has finished
     what: what the jobs are, in a word or two
     """
+    if options.ray is not None:
+        options = dataclasses.replace(options, workers=options.ray.connect(options.device))
     todo = {job.key: job for job in jobs}
     tally = Tally(todo, costs(jobs, facts))
     log = logs_of(store, options) / "progress.log"
@@ -161,15 +167,29 @@ def _follow(
         return added
 
     failed = 0
-    events = local.run_jobs(
-        list(todo.values()),
-        store.folder,
-        device=options.device,
-        workers=options.workers,
-        keep=options.keep,
-        logs=logs_of(store, options),
-        then=add,
-    )
+    jobs, logs = list(todo.values()), logs_of(store, options)
+    if options.ray is None:
+        events = local.run_jobs(
+            jobs,
+            store.folder,
+            device=options.device,
+            workers=options.workers,
+            keep=options.keep,
+            logs=logs,
+            then=add,
+        )
+    else:
+        events = on_ray.run_jobs(
+            jobs,
+            store.folder,
+            cluster=options.ray,
+            device=options.device,
+            keep=options.keep,
+            logs=logs,
+            data_dir=options.data_dir,
+            manual_dir=options.manual_dir,
+            then=add,
+        )
     with contextlib.closing(events):  # at an interrupt, no worker outlives this
         for event in events:
             if event["event"] == "failed":
@@ -207,7 +227,10 @@ def use_device(device: str) -> None:
 
 
 def devices(options: Options) -> str:
-    """``one GPU``, ``2 CPU cores``."""
+    """``one GPU``, ``2 CPU cores``, ``8 GPUs of a Ray cluster``."""
+    if options.ray is not None:
+        kind = "GPU" if options.device == "gpu" else "CPU core"
+        return f"{counted(options.workers, kind)} of a Ray cluster"
     if options.device == "gpu":
         return "one GPU"
     return "1 CPU core" if options.workers == 1 else f"{options.workers} CPU cores"
