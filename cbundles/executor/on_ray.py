@@ -20,6 +20,7 @@ import logging
 import os
 import shutil
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -69,6 +70,7 @@ class RayCluster:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
             own = {"num_cpus": self.most, "include_dashboard": False}
             _require_answer(self.address)
+            _keep_off_standard_output()
             try:
                 ray.init(
                     address=self.address or "local",
@@ -86,7 +88,9 @@ class RayCluster:
 
 def _require_answer(address: str | None) -> None:
     """InputError unless somebody listens at HOST:PORT: Ray itself tries for many minutes."""
-    if address in (None, AUTO):
+    if address == AUTO:
+        address = _address_of_this_machine()
+    if address is None:
         return
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
@@ -96,6 +100,26 @@ def _require_answer(address: str | None) -> None:
             pass
     except (OSError, OverflowError, UnicodeError) as error:
         raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from None
+
+
+def _address_of_this_machine() -> str | None:
+    """What Ray takes for ``auto``, as far as it is known: a machine keeps the address of its
+    cluster in a file, also after that has gone."""
+    if "RAY_ADDRESS" in os.environ:
+        return os.environ["RAY_ADDRESS"]
+    try:
+        place = Path(os.environ.get("RAY_TMPDIR", "/tmp"), "ray", "ray_current_cluster")
+        return place.read_text().strip() or None
+    except OSError:
+        return None
+
+
+def _keep_off_standard_output() -> None:
+    """Ray prints what happens to its machines among our tables and lines of JSON, whatever it is
+    told of logs. A job that is lost is told by us, and Ray's own logs have the rest."""
+    worker: Any = sys.modules.get("ray._private.worker")
+    if hasattr(worker, "print_to_stdstream"):  # not a public name: another version may lack it
+        worker.print_to_stdstream = lambda data, ignore_prefix: None
 
 
 def require_ray() -> None:
