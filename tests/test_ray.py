@@ -16,7 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from cbundles.executor import on_ray
-from cbundles.store import CELLS, Store
+from cbundles.store import CELLS, KINDS, Store
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray not installed")
 TINY = """
@@ -100,6 +100,73 @@ def test_a_machine_that_is_killed_costs_nothing_but_time(cli, cluster, tiny, tmp
     assert untimed(tmp_path / "ray") == untimed(tmp_path / "local")
     assert not list((tmp_path / "ray").glob("checkpoints/*"))
     assert len(Store(tmp_path / "ray").records(CELLS)) == 2
+
+
+COMMANDS = {
+    "autotune": (
+        "autotune --dataset spirals --blocks 1,1,0,0 --seeds 1 --set training.epochs=1 "
+        "--set training.conflict_checks=1 --set model.base_filters=2 --set probe.samples=100",
+        "",
+    ),
+    "lesion": (
+        "lesion --config given.yaml --draws 2",
+        "data: {name: spirals}\nmodel: {family: resnet, blocks: '1,1,0,0', base_filters: 2}\n"
+        "training: {epochs: 1}\nprobe: {samples: 100}\n",
+    ),
+    "grow": (
+        "grow given.yaml --keep-weights",
+        "data: {name: spirals}\nmodel: {width: 5, depth: 2}\ntraining: {epochs: 4}\n"
+        "probe: {samples: 100}\n"
+        "growth: {arm: [max, random], first_epoch: 1, every: 2, insertions: 1}\n",
+    ),
+    "tune": (
+        "tune given.yaml",
+        "data: {name: spirals}\nmodel: {width: 5, depth: 4}\ntraining: {epochs: 6}\n"
+        "probe: {samples: 100}\n"
+        "tuning: {arm: [both, fixed], budget_depth: 4, every: 2, trial: 2, cooldown: 1}\n",
+    ),
+}
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_every_command_ends_as_on_one_machine(cli, cluster, tmp_path, unchecked):
+    """Also what follows from a record, and what a study needs: the networks that were trained."""
+    on_cluster = ("--executor", "ray", "--address", cluster.address)
+    for name, (command, text) in COMMANDS.items():
+        (tmp_path / "given.yaml").write_text(text)
+        for place, flags in (("local", ()), ("ray", on_cluster)):
+            done = cli(*command.split(), *flags, "--out", f"{place}/{name}")
+            assert done.returncode == 0, done.stdout + done.stderr
+        there, here = Store(tmp_path / "ray" / name), Store(tmp_path / "local" / name)
+        assert untimed(there.folder) == untimed(here.folder), name
+        assert [there.records(kind) for kind in KINDS if kind is not CELLS] == [
+            here.records(kind) for kind in KINDS if kind is not CELLS
+        ]
+        for path in here.folder.glob("weights/*"):
+            assert there.network_digest(path.stem) == here.network_digest(path.stem) is not None
+
+
+@needs_ray
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_that_takes_its_process_down_each_time_is_given_up(
+    cli, cluster, tiny, tmp_path, monkeypatch
+):
+    do = on_ray._do
+
+    def poisoned(job, needed, fingerprint, options):
+        if job.cells[0].model.width == 6:
+            os._exit(1)
+        yield from do(job, needed, fingerprint, options)
+
+    monkeypatch.setattr(on_ray, "_do", poisoned)
+    done = cli("sweep", tiny, "--executor", "ray", "--address", cluster.address, "--out", "ray")
+    assert done.returncode == 1
+    assert done.stdout.count("given to Ray again") == on_ray.ATTEMPTS - 1
+    assert done.stdout.count("FAILED") == 1 and "lost 4 times" in done.stdout
+    assert [record.cell.model.width for record in Store(tmp_path / "ray").records(CELLS)] == [24]
 
 
 def test_without_ray_one_line_names_the_extra(cli, tiny, monkeypatch):

@@ -298,12 +298,11 @@ def _do(
 def _events_and_files(
     job: Job, folder: Path, options: dict[str, Any]
 ) -> Iterator[tuple[dict[str, Any], Files]]:
-    sent = _versions(folder)
-    sent_at = time.monotonic()
-    keep, device = options["keep"], options["device"]
-    for event in local.run_jobs([job], folder, device=device, workers=1, keep=keep):
-        ends = event["event"] in ("finished", "failed")
+    """The events of a job, and with some of them what has changed in its folder."""
+    sent, sent_at = _versions(folder), time.monotonic()
+    for event in _events(job, folder, options):
         files: Files = {}
+        ends = event["event"] in ("finished", "failed")
         if ends or time.monotonic() - sent_at >= options["send_seconds"]:
             now = _versions(folder)
             changed = [name for name in now if now[name] != sent.get(name)]
@@ -316,9 +315,23 @@ def _events_and_files(
             if ends:
                 files.update({name: None for name in sent if name not in now})
             sent_at = time.monotonic()
-        if event["event"] == "failed" and event["log"] is not None:
-            event["log"] = Path(event["log"]).read_bytes()
         yield event, files
+
+
+def _events(job: Job, folder: Path, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Those of one worker process. Logs stay here: the content of the one that a failure names
+    goes along."""
+    logs = folder / "logs"
+    keep, device = options["keep"], options["device"]
+    try:
+        for event in local.run_jobs([job], folder, device=device, workers=1, keep=keep, logs=logs):
+            if event["event"] == "failed" and event["log"] is not None:
+                event["log"] = Path(event["log"]).read_bytes()
+            yield event
+    except InputError as error:  # the worker could not start, and its log says why
+        reason = in_one_line(error).partition("; see ")[0]
+        said = b"".join(path.read_bytes() for path in logs.glob("worker-*"))
+        yield {**_failed(job, reason), "log": said or None}
 
 
 def _versions(folder: Path) -> dict[str, tuple[int, int]]:
