@@ -169,6 +169,7 @@ def run_jobs(
     options = {
         "device": device,
         "keep": list(keep),
+        "place": Path.cwd(),
         "data_dir": data_dir,
         "manual_dir": manual_dir,
         "send_seconds": SEND_SECONDS,
@@ -285,8 +286,8 @@ def _do(
     the files that have changed."""
     try:
         local.refuse_double_precision()
-        _require_images(job.cells[0].data.images, fingerprint, options)
-        with _own_folder() as folder, _own_core(options["device"]):
+        with _own_folder() as folder, _own_core(options["device"]), _there(options["place"]):
+            _require_images(job.cells[0].data.images, fingerprint, options)
             for name, content in needed.items():
                 assert content is not None
                 write_atomically(folder / name, content)
@@ -373,6 +374,14 @@ def _own_folder() -> Iterator[Path]:
             continue
     with tempfile.TemporaryDirectory(prefix=f"task-{os.getpid()}-", dir=_scratch()) as name:
         yield Path(name)
+
+
+@contextlib.contextmanager
+def _there(place: Path) -> Iterator[None]:
+    """In the folder from which the command was started, where this machine has it, too: paths of
+    images are relative to it."""
+    with contextlib.chdir(place) if place.is_dir() else contextlib.nullcontext():
+        yield
 
 
 @contextlib.contextmanager
