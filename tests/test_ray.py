@@ -22,7 +22,7 @@ needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="
 TINY = """
 data: {name: spirals}
 model: {width: [6, 24], depth: 3}
-training: {epochs: 300}
+training: {epochs: 600}
 probe: {samples: 100}
 """
 
@@ -36,7 +36,7 @@ def tiny(tmp_path: Path) -> str:
 @pytest.fixture
 def cluster(monkeypatch):
     """A head with one core; yields what adds and removes further machines. Workers save whenever
-    they can, and a task hands over every checkpoint at once."""
+    they can, and a task hands over the latest checkpoint ten times a second."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -44,7 +44,7 @@ def cluster(monkeypatch):
     monkeypatch.setenv("CBUNDLES_CHECKPOINT_SECONDS", "0")
     paths = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    monkeypatch.setattr(on_ray, "SEND_SECONDS", 0.0)
+    monkeypatch.setattr(on_ray, "SEND_SECONDS", 0.1)
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         yield made
@@ -162,7 +162,8 @@ def test_a_network_that_takes_its_process_down_each_time_is_given_up(
         yield from do(job, needed, fingerprint, options)
 
     monkeypatch.setattr(on_ray, "_do", poisoned)
-    done = cli("sweep", tiny, "--executor", "ray", "--address", cluster.address, "--out", "ray")
+    on_cluster = ("--executor", "ray", "--address", cluster.address)
+    done = cli("sweep", tiny, "--set", "training.epochs=2", *on_cluster, "--out", "ray")
     assert done.returncode == 1
     assert done.stdout.count("given to Ray again") == on_ray.ATTEMPTS - 1
     assert done.stdout.count("FAILED") == 1 and "lost 4 times" in done.stdout

@@ -38,7 +38,7 @@ from cbundles.files import write_atomically
 from cbundles.store import CELLS, KINDS, WEIGHTS, Store
 
 ATTEMPTS = 4  # at a job whose machines are lost; one that fails by itself is not tried again
-IN_FLIGHT = 1000  # jobs that Ray knows of; a cluster that grows by demand sees enough
+AHEAD = 2  # times as many jobs as there is room for: a cluster that grows by demand sees it
 SEND_SECONDS = 60.0  # from one hand-over of checkpoints to the next, at least
 ANSWER_SECONDS = 10.0
 AUTO = "auto"
@@ -80,10 +80,16 @@ class RayCluster:
                 )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(f"--executor ray: {in_one_line(error)}") from None
-        room = int(ray.cluster_resources().get(device.upper(), 0))
+        room = self.room(device)
         if not room:
             raise InputError(f"--executor ray: the cluster has no {device.upper()}")
         return room if self.most is None else min(room, self.most)
+
+    def room(self, device: str) -> int:
+        """How many jobs the whole cluster can do at a time, as it is now."""
+        import ray
+
+        return int(ray.cluster_resources().get(device.upper(), 0))
 
 
 def _require_answer(address: str | None) -> None:
@@ -184,15 +190,16 @@ def run_jobs(
 
     try:
         while waiting or running:
-            while waiting and len(running) < (cluster.most or IN_FLIGHT):
+            most = cluster.most or max(1, AHEAD * cluster.room(device))
+            while waiting and len(running) < most:
                 submit(waiting.pop())
             (task_with_news, *_), _ = ray.wait(list(running), num_returns=1)
             attempt = running[task_with_news]
             event, files = _hear(task_with_news, attempt.job)
-            if event is None:
+            if attempt.has_ended:  # whatever became of its process afterwards
                 del running[task_with_news]
-                if attempt.has_ended:
-                    continue
+                continue
+            if event is None:
                 event = _failed(attempt.job, "its task ended without a word")
             if event["event"] == LOST:
                 del running[task_with_news]

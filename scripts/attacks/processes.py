@@ -93,6 +93,7 @@ def _as_part(name: str, how: str, killed_as: str, *not_written: str) -> Scenario
     (scenario,) = (one for one in SCENARIOS if one.name == name)
     left_out = {"records.jsonl", "table.csv", "lesions.jsonl", "lesion.csv", *not_written}
     writes = {file: times for file, times in scenario.writes.items() if file not in left_out}
+    writes["run.json"] = 1
     return scenario._replace(name=f"{name} {how}", writes=writes, killed_as=killed_as)
 
 
