@@ -25,7 +25,7 @@ from cbundles.errors import InputError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cbundles.commands.running import Command, Options, PlannedCommand
+    from cbundles.commands.running import Command, Options, PlannedCommand, SharedCommand
 
 OBJECTS_BEFORE_COLLECTING = 100_000  # by the garbage collector; its own choice is 700
 
@@ -66,7 +66,7 @@ def sweep(
     """Train every network of a grid and measure all its layers."""
     from cbundles.commands.sweep import Sweep
 
-    _plan_or_execute(Sweep.of_file(config_file, flags.overrides), flags)
+    _plan_or_train(Sweep.of_file(config_file, flags.overrides), flags)
 
 
 @app.command()
@@ -105,7 +105,7 @@ def autotune(
         flags.overrides,
         paper_rows=paper,
     )
-    _plan_or_execute(command, flags)
+    _plan_or_train(command, flags)
 
 
 @app.command()
@@ -149,13 +149,13 @@ def lesion(
     except ValueError as error:
         raise InputError(f"lesion: --{error}") from None
     if run is not None:
-        _plan_or_execute(Lesion.of_run(run, settings), flags, folder=run)
+        _plan_or_train(Lesion.of_run(run, settings), flags, folder=run)
     elif config_file is not None:
-        _plan_or_execute(Lesion.of_file(config_file, settings, flags.overrides), flags)
+        _plan_or_train(Lesion.of_file(config_file, settings, flags.overrides), flags)
     elif dataset is not None:
         layers = DEPTH if depth is None else depth
         command = Lesion.of_dataset(dataset, layers, settings, flags.overrides)
-        _plan_or_execute(command, flags)
+        _plan_or_train(command, flags)
 
 
 @app.command()
@@ -357,7 +357,7 @@ def grow(
     """Insert layers while training, where the sensitivity says."""
     from cbundles.commands.grow import Editing
 
-    _plan_or_execute(Editing.of_file(config_file, flags.overrides, config.GROW), flags)
+    _plan_or_train(Editing.of_file(config_file, flags.overrides, config.GROW), flags)
 
 
 @app.command()
@@ -372,7 +372,7 @@ def tune(
     """Remove and insert layers while training, from any depth."""
     from cbundles.commands.grow import Editing
 
-    _plan_or_execute(Editing.of_file(config_file, flags.overrides, config.TUNE), flags)
+    _plan_or_train(Editing.of_file(config_file, flags.overrides, config.TUNE), flags)
 
 
 @app.command()
@@ -399,7 +399,7 @@ def report(
 
 
 @app.command()
-@with_flags("plan", "data_dir", "manual_dir", "device", "workers", "publish")
+@with_flags("plan", "data_dir", "manual_dir", "device", "workers", "executor", "address", "publish")
 def reproduce(
     profile: Annotated[
         str,
@@ -476,6 +476,15 @@ def _refuse_flags(given: Mapping[str, bool], why: str) -> None:
     for flag, is_given in given.items():
         if is_given:
             raise InputError(f"{why}; leave out {flag}")
+
+
+def _plan_or_train(command: SharedCommand, flags: Flags, folder: Path | None = None) -> None:
+    if flags.print_sbatch:
+        from cbundles.commands.slurm import print_job_array
+
+        print_job_array(command, _options(command, flags, folder))
+    else:
+        _plan_or_execute(command, flags, folder)
 
 
 def _plan_or_execute(command: PlannedCommand, flags: Flags, folder: Path | None = None) -> None:

@@ -11,14 +11,17 @@ The first version wrote `.records.jsonl.k2x81_9a`; nobody does any more.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
 import socket
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")  # tempfile's, or drawn in `staging_path`
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that knows none
 WRITER = re.compile(r"\.(?P<process>\d+)@(?P<host>[^@/]+)\.[a-z0-9_]{8}$")
 
 
@@ -47,6 +50,18 @@ def write_parts_atomically(path: Path, parts: Iterable[bytes | str]) -> None:
         if isinstance(error, OSError) and error.errno and not error.filename:
             error.filename = str(path)  # a full disk does not say which file it has no room for
         raise
+
+
+def lock(file: IO[str], operation: int) -> None:
+    """What `fcntl.flock` does. A lock spares work and mistakes, and nothing hangs on it: where the
+    file system knows none, as NFS may, this does nothing."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, operation)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def staging_path(path: Path) -> Path:

@@ -13,7 +13,8 @@
         pruned/              networks without some blocks, .npz, and what was measured of them
         lesions.jsonl, pruned.jsonl, measured.jsonl
                              these records of all cells, once a run is complete
-        logs/                what the worker processes printed, and tracebacks of failed cells
+        logs/                what the worker processes printed, and tracebacks of failed cells;
+                             of a shard in a folder of its own
         before-fresh/        all of the above as it was before --fresh, until the first new record
         table.csv, ...       views, computed from the records alone
 
@@ -35,7 +36,7 @@ import numpy as np
 from cbundles import formats, replacing
 from cbundles.config import LESION, MEASURE, PRUNE, SWEEP
 from cbundles.errors import InputError
-from cbundles.files import clear_staging_files, write_atomically
+from cbundles.files import clear_staging_files, lock, write_atomically
 from cbundles.keeping import LAST
 from cbundles.records import (
     HASH_OF_FILE,
@@ -100,21 +101,7 @@ class Store:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process. Raises InputError while another process holds it."""
-        import fcntl
-
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            file = (self.folder / ".lock").open("w")
-        except OSError as error:
-            raise InputError(f"{self.folder}: cannot be written: {error}") from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise InputError(
-                    f"{self.folder}: another cbundles process is writing here; "
-                    "wait for it, or choose another folder with --out"
-                ) from None
+        with self._lock(".lock", "another cbundles process is writing here", shared=False):
             self._refuse_what_is_newer()
             clear_staging_files(self.folder)
             self.settle()
@@ -124,6 +111,38 @@ class Store:
                 self.settle()
                 clear_staging_files(self.folder)  # of writers that have died since the beginning
 
+    @contextlib.contextmanager
+    def shared(self, shard: str) -> Iterator[None]:
+        """Hold one shard of the run, by the name of its folder; others may hold other shards.
+        Raises InputError while another process holds this one, or the whole run."""
+        whole_run = self._lock(".lock", "another cbundles process is writing here", shared=True)
+        name = f"{self.logs.name}/{shard}/.lock"
+        of_shard = self._lock(name, "another process is at work on this shard", shared=False)
+        with whole_run, of_shard:
+            self._refuse_what_is_newer()
+            clear_staging_files(self.folder)
+            yield
+
+    @contextlib.contextmanager
+    def _lock(self, name: str, why_not: str, *, shared: bool) -> Iterator[None]:
+        """Hold a file of the folder, together with others that share it, or alone."""
+        import fcntl
+
+        path = self.folder / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise InputError(f"{self.folder}: cannot be written: {error}") from None
+        with file:
+            try:
+                lock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise InputError(
+                    f"{self.folder}: {why_not}; wait for it, or choose another folder with --out"
+                ) from None
+            yield
+
     def recover(self) -> None:
         """Put back what a killed `--fresh` has set aside and not replaced, before it is read; not
         while another process is about it."""
@@ -132,12 +151,12 @@ class Store:
                 pass
 
     def is_in_use(self) -> bool:
-        """Whether a process holds the run now."""
+        """Whether a process holds the run, or a shard of it, now."""
         import fcntl
 
         try:
-            with (self.folder / ".lock").open("r") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            with (self.folder / ".lock").open("r+") as file:
+                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
         except OSError:  # nobody ever held it
@@ -241,6 +260,10 @@ class Store:
     def _loose(self, kind: Kind[AnyRecord]) -> list[str]:
         """Ids of the records that have a file of their own."""
         return sorted(path.stem for path in (self.folder / kind.folder).glob("*.json"))
+
+    def has_loose_records(self) -> bool:
+        """Whether some record has a file of its own: the run is open, until it is sealed."""
+        return any(self._loose(kind) for kind in KINDS)
 
     def ids(self, kind: Kind[AnyRecord] = CELLS) -> list[str]:
         """Of all records of a kind."""

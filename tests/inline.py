@@ -26,6 +26,7 @@ def run_jobs(
     device: str,
     workers: int,
     keep: Sequence[str] = (),
+    logs: Path | None = None,
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
     devices: int | None = None,
     cluster: Cluster | None = None,

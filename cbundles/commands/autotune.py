@@ -32,6 +32,7 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
+from cbundles.commands.sharing import ShareOutcome, held, share_of
 from cbundles.commands.sweep import drop_spent_checkpoints
 from cbundles.config import AUTOTUNE, Cell, Experiment, Images
 from cbundles.console import Display, duration
@@ -44,6 +45,7 @@ from cbundles.keeping import LAST
 from cbundles.networks.shape import shape_of
 from cbundles.report import answer, table1
 from cbundles.report.runs import Run
+from cbundles.report.words import counted
 from cbundles.store import SWEEPS, Store
 
 BLOCKS, SEEDS, RULE = "3,12,41,3", 3, "stage"
@@ -107,12 +109,25 @@ class Autotune:
         """Of the networks to start from and of those to compare with."""
         return (*self.experiment.cells, *self.baseline)
 
+    def populations(self, options: Options) -> list[PopulationJob]:
+        """What shards share out: a seed goes with all networks that follow from its first."""
+        return [PopulationJob((cell,)) for cell in self.cells]
+
+    def _share(self, facts: Mapping[Images, Facts], options: Options) -> Autotune:
+        """The seeds and baselines that this command tunes and trains: all without a shard."""
+        mine = {job.cells[0] for job in share_of(self.populations(options), facts, options)}
+        seeds = tuple(cell for cell in self.experiment.cells if cell in mine)
+        baseline = tuple(cell for cell in self.baseline if cell in mine)
+        experiment = dataclasses.replace(self.experiment, cells=seeds)
+        return dataclasses.replace(self, experiment=experiment, baseline=baseline)
+
     def seconds_left(self, options: Options) -> float:
         """Predicted time of what has no record: for each seed the network it is at, one that
         follows and is restarted as well, and a last one of a quarter of the layers."""
-        store, facts = Store(options.out), describe_data(self.experiment.cells)
+        store, facts = Store(options.out), describe_data(self.cells)
+        mine = self._share(facts, options)
         times = []
-        for chain in self._chains():
+        for chain in mine._chains():
             if not options.fresh:
                 chain.advance(store, None)
             if chain.ended:
@@ -122,7 +137,7 @@ class Autotune:
             whole = planner.training_seconds(latest, facts[first.data.images])
             restart = compiling + whole / first.training.epochs
             times.append(2 * restart + compiling + whole / 4)
-        baseline = [PopulationJob((cell,)) for cell in self.baseline]
+        baseline = [PopulationJob((cell,)) for cell in mine.baseline]
         left = [job for job in baseline if options.fresh or not store.is_finished(job.key, None)]
         times += costs(left, facts).values()
         return wall_seconds(times, options.workers)
@@ -136,7 +151,12 @@ class Autotune:
             store = Store(options.out)
             cells = self._cells_with_records(store, None)
             say_what_is_replaced(cells, store, options, console)
-        for cell in self.cells:
+        mine = self._share(facts, options)
+        if options.shard is not None:
+            seeds, others = len(mine.experiment.cells), len(mine.baseline)
+            text = f"shard {options.shard}: {counted(seeds, 'seed')}, {others} to compare with"
+            say(console, text)
+        for cell in mine.cells:
             say(console, _size_and_time(cell, facts[cell.data.images]))
         first = self.experiment.cells[0]
         largest = max(
@@ -163,8 +183,8 @@ class Autotune:
         facts, fingerprints = prepare_data(self.cells, options)
         say_what_was_done(self.cells, facts, options, console)
         check_against_data(self.cells, facts)
-        store = Store(options.out)
-        with store.locked():
+        store, mine = Store(options.out), self._share(facts, options)
+        with held(store, options):
             if options.fresh:
                 cells = self._cells_with_records(store, fingerprints)
                 start_over(cells, store, options, self._disk_bytes(facts, options), console)
@@ -175,11 +195,11 @@ class Autotune:
                 "rule": self.rule,
                 table1.PAPER_ROWS: self.paper_rows,
             }
-            chains = self._chains()
+            chains = mine._chains()
             for chain in chains:
                 for line in chain.advance(store, fingerprints):
                     say_beside_results(f"recorded: {line}", options, console)
-            store.write_run({**run, **self._state(chains, store, fingerprints)})
+            self._write_run(run, store, fingerprints)
 
             def following(finished: Job, display: Display) -> list[Job]:
                 for chain in chains:
@@ -192,26 +212,32 @@ class Autotune:
             todo: list[Job] = []
             for chain in chains:
                 todo += chain.next_population()
-            finished = self._finished_baseline(store, fingerprints)
-            todo += [PopulationJob((cell,)) for cell in self.baseline if cell not in finished]
+            finished = mine._finished_baseline(store, fingerprints)
+            todo += [PopulationJob((cell,)) for cell in mine.baseline if cell not in finished]
             failed = 0
             if todo:
                 failed = run_jobs(todo, 0, facts, store, options, console, following)
             if store.settle():
                 say(console, NOTHING_NEW)
                 return 1
-            state = self._state(chains, store, fingerprints)
-            store.write_run({**run, **state})
-            ends = [*state["baseline"], *state["tuned"]]
-            records = [store.record(cell) for cell in ends]
+            state = self._write_run(run, store, fingerprints)
             for chain in chains:  # of networks that another one has replaced nothing is kept
                 for cell in chain.attempts[:-1]:
                     store.drop_weights(cell.id, but=())
-            if not failed and all(chain.ended for chain in chains):
-                trained = [*self.baseline, *(cell for chain in chains for cell in chain.attempts)]
+            all_ended = all(chain.ended for chain in chains)
+            if not failed and all_ended:
+                trained = [*mine.baseline, *(cell for chain in chains for cell in chain.attempts)]
                 populations = [PopulationJob((cell,)) for cell in trained]
                 drop_spent_checkpoints(store, populations, fingerprints)
+            if options.shard is not None:
+                done = len(mine._finished_baseline(store, fingerprints))
+                done += sum(chain.ended for chain in chains)
+                ends = [*state["tuned"], *state["given_up"], *state["baseline"]]
+                outcome = ShareOutcome(len(mine.cells), done, failed, len(self.cells) - len(ends))
+                return outcome.tell(store, options, console)
+            if not failed and all_ended:
                 store.seal()
+            records = [store.record(cell) for cell in (*state["baseline"], *state["tuned"])]
             made = Run(store, {**run, **state}, records)
             if options.as_json:
                 _print_as_data(chains, made, failed)
@@ -246,6 +272,22 @@ class Autotune:
             for cell in self.baseline
             if store.is_finished(cell.id, fingerprints[cell.data.images])
         ]
+
+    def _write_run(
+        self, run: dict[str, Any], store: Store, fingerprints: Fingerprints
+    ) -> dict[str, list[Any]]:
+        """Write run.json, and again while other shards have finished something meanwhile: whoever
+        writes last has then seen everything. Returns what belongs to which seed."""
+        written = None
+        while True:
+            chains = self._chains()
+            for chain in chains:
+                chain.advance(store, fingerprints)
+            state = self._state(chains, store, fingerprints)
+            if state == written:
+                return state
+            store.write_run({**run, **state})
+            written = state
 
     def _state(
         self, chains: Sequence[Chain], store: Store, fingerprints: Fingerprints

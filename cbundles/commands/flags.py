@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from cbundles.errors import InputError
+from cbundles.errors import InputError, did_you_mean
 from cbundles.keeping import LAST, parse_epochs
 
 if TYPE_CHECKING:
     from cbundles.commands.running import Options
+    from cbundles.executor.on_ray import RayCluster
 
+LOCAL, RAY = "local", "ray"
 RESULTS = Path("results")  # where runs go, unless their own flags or `places` say otherwise
 KEEP_WEIGHTS = "--keep-weights"
 KeepOption = Annotated[
@@ -99,6 +101,24 @@ class Flags:
         typer.Option(min=0, max=100_000, help="Which one this is, from 0 [as SLURM says]."),
     ] = None
     keep_weights: KeepOption = None
+    executor: Annotated[
+        str,
+        typer.Option(help="Where workers are: local, or ray for a cluster of Ray."),
+    ] = LOCAL
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of a Ray cluster, or auto [one is started here]."),
+    ] = None
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NUMBER/COUNT", help="Do one share of the run, such as 3/8; others do the rest."
+        ),
+    ] = None
+    print_sbatch: Annotated[
+        bool,
+        typer.Option("--print-sbatch", help="Print a job array of shards for SLURM; run nothing."),
+    ] = False
     publish: Annotated[
         bool,
         typer.Option(
@@ -120,7 +140,14 @@ class Flags:
         from cbundles.commands.running import Options
         from cbundles.executor import local
         from cbundles.executor.cluster import cluster_of
+        from cbundles.executor.shards import Shard
 
+        shard = None if self.shard is None else Shard.of_text(self.shard)
+        if shard is not None and self.fresh:
+            raise InputError(
+                "--shard with --fresh: shards only add to a run, so that they need not agree when "
+                "it begins; start in another folder, with --out, or without --shard"
+            )
         if self.device not in ("auto", "cpu", "gpu"):
             raise InputError(f"--device {self.device}: must be auto, cpu or gpu")
         local.refuse_double_precision()
@@ -144,7 +171,29 @@ class Flags:
             manual_dir=self.manual_dir,
             keep=() if self.keep_weights is None else parse_epochs(self.keep_weights),
             publish=self.publish,
+            ray=self._ray_cluster(),
+            shard=shard,
         )
+
+    def _ray_cluster(self) -> RayCluster | None:
+        """Where workers are, None for this machine. Ray itself is not imported yet."""
+        from cbundles.executor import on_ray
+
+        if self.executor not in (LOCAL, RAY):
+            hint = did_you_mean(self.executor, (LOCAL, RAY))
+            raise InputError(f"--executor {self.executor}: {hint}")
+        if self.executor == RAY:
+            for flag, value in (("--devices", self.devices), ("--coordinator", self.coordinator)):
+                if value is not None:
+                    raise InputError(
+                        f"{flag} {value} with --executor {RAY}: a task of Ray trains a population "
+                        "on one device; leave one of the two out"
+                    )
+            on_ray.require_ray()
+            return on_ray.RayCluster(self.address, self.workers)
+        if self.address is not None:
+            raise InputError(f"--address has no effect without --executor {RAY}")
+        return None
 
 
 def _is_value(following: list[str]) -> bool:
@@ -185,6 +234,10 @@ TRAINING = (
     "manual_dir",
     "device",
     "workers",
+    "executor",
+    "address",
+    "shard",
+    "print_sbatch",
     "publish",
     "as_json",
 )

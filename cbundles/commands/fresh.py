@@ -28,7 +28,8 @@ def start_over(
     cells: their identities
     needed: bytes on disk that the new run will take
     """
-    local.require_device(options.device)
+    if options.ray is None:
+        local.require_device(options.device)
     require_room(store.folder, needed)
     say_what_is_replaced(cells, store, options, console)
     store.replace(list(cells))

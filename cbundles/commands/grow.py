@@ -14,6 +14,7 @@ from cbundles.commands.running import Options
 from cbundles.commands.sweep import Outcome, Sweep, complete
 from cbundles.config import Experiment, load
 from cbundles.console import duration
+from cbundles.executor.planner import PopulationJob
 from cbundles.records import EditedRecord
 from cbundles.report import arm_tables, arms
 
@@ -35,6 +36,10 @@ class Editing:
     def name(self) -> str:
         return self.experiment.name
 
+    def populations(self, options: Options) -> list[PopulationJob]:
+        """Of the whole grid: what shards share out."""
+        return Sweep(self.experiment).populations(options)
+
     def seconds_left(self, options: Options) -> float:
         """Predicted time of the networks that have no record."""
         return Sweep(self.experiment).seconds_left(options)
@@ -45,6 +50,8 @@ class Editing:
 
     def execute(self, options: Options, console: Console) -> int:
         """Train what is not finished, then write tables and figures. Returns the exit code."""
+        if options.shard is not None:
+            return Sweep(self.experiment).execute(options, console)
         outcome = complete(self.experiment, options, console)
         if options.as_json:
             outcome.print_as_data()

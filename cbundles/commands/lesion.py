@@ -23,7 +23,8 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
-from cbundles.commands.sweep import Sweep, drop_spent_checkpoints
+from cbundles.commands.sharing import ShareOutcome, held, share_of
+from cbundles.commands.sweep import Sweep, drop_spent_checkpoints, train_share
 from cbundles.config import LESION, SWEEP, Cell, Experiment, Images
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
@@ -97,12 +98,23 @@ class Lesion:
     def name(self) -> str:
         return self.experiment.name
 
+    def populations(self, options: Options) -> list[PopulationJob]:
+        """Of the whole grid: what shards share out. A shard studies the networks that it trains."""
+        return Sweep(self.experiment).populations(options)
+
+    def _share(self, facts: Mapping[Images, Facts], options: Options) -> list[Cell]:
+        """The cells that this command studies, in the order of the grid: all without a shard."""
+        share = share_of(self.populations(options), facts, options)
+        mine = {cell for population in share for cell in population.cells}
+        return [cell for cell in self.experiment.cells if cell in mine]
+
     def seconds_left(self, options: Options) -> float:
         """Predicted time of what has no record, training included."""
-        todo = self._not_studied(options, None)
+        facts = describe_data(self.experiment.cells)
+        todo = self._not_studied(self._share(facts, options), options, None)
         if not todo:
             return 0.0
-        studies = self._studies(todo, describe_data(self.experiment.cells))
+        studies = self._studies(todo, facts)
         studying = wall_seconds([study.seconds for study in studies], options.workers)
         if not self.trains:
             return studying
@@ -111,7 +123,7 @@ class Lesion:
     def show_plan(self, options: Options, console: Console) -> None:
         """Print what would be trained and evaluated, and its cost; run nothing."""
         facts, store = describe_data(self.experiment.cells), Store(options.out)
-        todo = self._not_studied(options, None)
+        todo = self._not_studied(self._share(facts, options), options, None)
         keep = keeping_weights(options)
         trains_all = options.fresh and self.trains
         untrained = [cell for cell in todo if trains_all or not keep.has(store, cell, None)]
@@ -167,11 +179,12 @@ class Lesion:
         def is_trained(cell: Cell) -> bool:
             return keep.has(store, cell, fingerprints[cell.data.images])
 
-        todo = self._not_studied(options, fingerprints)
+        share = self._share(facts, options)
+        todo = self._not_studied(share, options, fingerprints)
         if self.trains and (options.fresh or not all(map(is_trained, todo))):
-            failed = Sweep(self.experiment).execute(keep, console)
-        with store.locked():
-            todo = self._not_studied(options, fingerprints)
+            failed = self._train(keep, console)
+        with held(store, options):
+            todo = self._not_studied(share, options, fingerprints)
             if self.trains:  # what failed to train has been told
                 todo = [cell for cell in todo if is_trained(cell)]
             require_trained(store, todo, fingerprints)
@@ -180,15 +193,22 @@ class Lesion:
                     store.drop_checkpoints(f"{cell.id}-{LESION}")
             if todo:
                 studies = self._studies(todo, facts)
-                done = len(self.experiment.cells) - len(todo)
+                done = len(share) - len(todo)
                 failed += run_jobs(studies, done, facts, store, options, console, what="to study")
             if not failed:
                 # What a process left that was killed before it could: of a ResNet in training,
                 # which is a population of its own, and of a study.
-                populations = [PopulationJob((cell,)) for cell in self.experiment.cells]
+                populations = [PopulationJob((cell,)) for cell in share]
                 drop_spent_checkpoints(store, populations, fingerprints)
-                for cell in self.experiment.cells:
+                for cell in share:
                     store.drop_checkpoints(f"{cell.id}-{LESION}")
+            if options.shard is not None:
+                missing = self._not_studied(share, options, fingerprints)
+                left = self._not_studied(self.experiment.cells, options, fingerprints)
+                done = len(share) - len(missing)
+                outcome = ShareOutcome(len(share), done, failed, len(left))
+                return outcome.tell(store, options, console)
+            if not failed:
                 store.seal()
             run = runs.read(store.folder)
             figures = [drawn.path for drawn in views.write(run)] if run.records else []
@@ -198,14 +218,20 @@ class Lesion:
             _show_run(run, figures, console)
         return 1 if failed else 0
 
+    def _train(self, options: Options, console: Console) -> int:
+        """Train the networks that this command studies; returns 0 unless some failed."""
+        if options.shard is not None:
+            return train_share(self.experiment, options, console).failed
+        return Sweep(self.experiment).execute(options, console)
+
     def _not_studied(
-        self, options: Options, fingerprints: Mapping[Images, str] | None
+        self, cells: Sequence[Cell], options: Options, fingerprints: Mapping[Images, str] | None
     ) -> list[Cell]:
         """fingerprints: of the data that studies must be of, by name; None: of any."""
         if options.fresh:
-            return list(self.experiment.cells)
+            return list(cells)
         todo = []
-        for cell in self.experiment.cells:
+        for cell in cells:
             fingerprint = fingerprints[cell.data.images] if fingerprints else None
             if not _is_studied(Store(options.out), cell, self.settings, fingerprint):
                 todo.append(cell)

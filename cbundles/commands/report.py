@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import multiprocessing
 import sys
@@ -52,6 +53,8 @@ def write_report(
                 print(text, file=sys.stderr)
             else:
                 say(console, text)
+        else:
+            _seal(run)
     figures = _write_views(loaded, gathered.studies)
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
     judged = claims.judge(gathered.judged)
@@ -73,6 +76,15 @@ def write_report(
     for text in gathered.damaged:
         warn(console, f"left out: {text}")
     return gathered
+
+
+def _seal(run: Run) -> None:
+    """Put the records of a complete run into one file, as its command would: shards leave that to
+    whoever comes last. Published runs are left alone, and those on which a process is at work."""
+    store = run.store
+    if store.has_loose_records() and not run.is_published:
+        with contextlib.suppress(InputError), store.locked():
+            store.seal()
 
 
 def print_claims(judged: Sequence[Claim]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,9 +18,12 @@ from cbundles.config import Cell, Experiment, Images
 from cbundles.console import Display, Tally, display_for, duration
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
-from cbundles.executor import local, planner
+from cbundles.executor import local, on_ray, planner
 from cbundles.executor.cluster import Cluster
-from cbundles.executor.planner import Job
+from cbundles.executor.on_ray import RayCluster
+from cbundles.executor.planner import Job, PopulationJob
+from cbundles.executor.shards import Shard
+from cbundles.report.words import counted
 from cbundles.store import SWEEPS, Store
 
 # What follows from a finished population; it may tell the display why.
@@ -41,6 +45,8 @@ class Options:
     devices: int | None = None  # that share each population; None: one, or all of a cluster
     cluster: Cluster | None = None  # where several processes train it together
     publish: bool = False  # the run becomes, or stays, one of the repository's own
+    ray: RayCluster | None = None  # where workers are, None for this machine
+    shard: Shard | None = None  # the part of the run that this command does, None for all of it
 
     def has(self, store: Store, cell: Cell, fingerprint: str | None) -> bool:
         """Whether all that is wanted of a cell, trained on this data, is there."""
@@ -69,6 +75,13 @@ class PlannedCommand(Command, Protocol):
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print what would be done, and its cost; do nothing."""
+
+
+class SharedCommand(PlannedCommand, Protocol):
+    """A command whose work is a list of populations, which shards share out."""
+
+    def populations(self, options: Options) -> list[PopulationJob]:
+        """Of the whole run."""
 
 
 def describe_data(cells: Sequence[Cell]) -> dict[Images, Facts]:
@@ -112,9 +125,11 @@ def run_jobs(
     then: which jobs follow from one that has finished
     what: what the jobs are, in a word or two
     """
+    if options.ray is not None:
+        options = dataclasses.replace(options, workers=options.ray.connect(options.device))
     todo = {job.key: job for job in jobs}
     tally = Tally(todo, costs(jobs, facts))
-    log = store.logs / "progress.log"
+    log = logs_of(store, options) / "progress.log"
     display = display_for(console, tally.total_cells, options.as_json, log)
     how = "the same command without --fresh" if options.fresh else "the same command"
     try:
@@ -156,16 +171,31 @@ def _follow(
         return added
 
     failed = 0
-    events = local.run_jobs(
-        list(todo.values()),
-        store.folder,
-        device=options.device,
-        workers=options.workers,
-        keep=options.keep,
-        then=add,
-        devices=options.devices,
-        cluster=options.cluster,
-    )
+    jobs, logs = list(todo.values()), logs_of(store, options)
+    if options.ray is None:
+        events = local.run_jobs(
+            jobs,
+            store.folder,
+            device=options.device,
+            workers=options.workers,
+            keep=options.keep,
+            logs=logs,
+            then=add,
+            devices=options.devices,
+            cluster=options.cluster,
+        )
+    else:
+        events = on_ray.run_jobs(
+            jobs,
+            store.folder,
+            cluster=options.ray,
+            device=options.device,
+            keep=options.keep,
+            logs=logs,
+            data_dir=options.data_dir,
+            manual_dir=options.manual_dir,
+            then=add,
+        )
     with contextlib.closing(events):  # at an interrupt, no worker outlives this
         for event in events:
             if event["event"] == "failed":
@@ -198,7 +228,12 @@ def compute_for_first(options: Options) -> int:
     return code
 
 
-def costs(jobs: Sequence[Job], facts: dict[Images, Facts]) -> dict[str, float]:
+def logs_of(store: Store, options: Options) -> Path:
+    """Where this command writes what it prints: shards of a run do not share a log."""
+    return store.logs if options.shard is None else store.logs / options.shard.folder_name
+
+
+def costs(jobs: Sequence[Job], facts: Mapping[Images, Facts]) -> dict[str, float]:
     """Predicted seconds of each job on one worker, by its key."""
     return {job.key: planner.job_seconds(job, facts) for job in jobs}
 
@@ -219,9 +254,12 @@ def use_device(device: str) -> None:
 
 
 def devices(options: Options) -> str:
-    """``one GPU``, ``2 CPU cores``, ``4 processes``."""
+    """``one GPU``, ``2 CPU cores``, ``4 processes``, ``8 GPUs of a Ray cluster``."""
     if options.cluster is not None:
         return f"{options.cluster.processes} processes"
+    if options.ray is not None:
+        kind = "GPU" if options.device == "gpu" else "CPU core"
+        return f"{counted(options.workers, kind)} of a Ray cluster"
     if options.device == "gpu":
         gpus = options.workers * (options.devices or 1)
         return "one GPU" if gpus == 1 else f"{gpus} GPUs"

@@ -26,6 +26,7 @@ from cbundles.commands.output import (
 )
 from cbundles.commands.running import (
     Options,
+    PreparedData,
     describe_data,
     description,
     devices,
@@ -33,6 +34,7 @@ from cbundles.commands.running import (
     run_jobs,
     wall_seconds,
 )
+from cbundles.commands.sharing import ShareOutcome, held, share_of
 from cbundles.config import SWEEP, Cell, Experiment, Images, load
 from cbundles.console import duration
 from cbundles.executor import planner
@@ -71,6 +73,10 @@ class Sweep:
     def name(self) -> str:
         return self.experiment.name
 
+    def populations(self, options: Options) -> list[PopulationJob]:
+        """Of the whole grid: what shards share out."""
+        return planner.populations(self.experiment.cells, options.device)
+
     def seconds_left(self, options: Options) -> float:
         """Predicted time of the networks that have no record."""
         return forecast(self.experiment, options).seconds
@@ -85,13 +91,18 @@ class Sweep:
             cells = [cell.id for cell in self.experiment.cells]
             say_what_is_replaced(cells, Store(options.out), options, console)
         if options.as_json:
+            of_shard = {} if options.shard is None else {"shard": str(options.shard)}
+            plan = {"name": self.name, **of_shard, **_plan_as_data(expected)}
             # Not by json, which takes six times as long: a second for the largest grid.
-            print(msgspec.json.encode({"name": self.name, **_plan_as_data(expected)}).decode())
+            print(msgspec.json.encode(plan).decode())
         else:
             _show_forecast(expected, options, console)
 
     def execute(self, options: Options, console: Console) -> int:
         """Train what is not finished, then write tables and figures. Returns the exit code."""
+        if options.shard is not None:
+            outcome_of_share = train_share(self.experiment, options, console)
+            return outcome_of_share.tell(Store(options.out), options, console)
         outcome = complete(self.experiment, options, console)
         if options.as_json:
             outcome.print_as_data()
@@ -102,7 +113,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a grid is going to need."""
+    """What a grid, or the share of it that a shard does, is going to need."""
 
     populations: list[PopulationJob]
     cells: list[Cell]  # in the order in which they are trained
@@ -116,14 +127,16 @@ class Forecast:
 def forecast(experiment: Experiment, options: Options) -> Forecast:
     facts = describe_data(experiment.cells)
     store = Store(options.out)
-    populations = planner.populations(experiment.cells, options.device)
+    everything = planner.populations(experiment.cells, options.device)
+    populations = share_of(everything, facts, options)
     cells = [cell for population in populations for cell in population.cells]
     known = set() if options.fresh else set(store.ids())  # one look at the folder, not one a cell
     finished = {cell.id for cell in cells if cell.id in known and options.has(store, cell, None)}
     left = _unfinished(populations, finished)
+    # A shard may have no population.
     largest = planner.largest_worker_bytes(populations, facts)
     needs = planner.needs_of(cells, facts)
-    checkpoint = max(need.checkpoint_bytes for need in needs.values())
+    checkpoint = max((need.checkpoint_bytes for need in needs.values()), default=0)
     disk = sum(need.record_bytes for need in needs.values()) + options.workers * checkpoint
     if options.keep:
         for cell in cells:
@@ -183,9 +196,10 @@ def _show_forecast(expected: Forecast, options: Options, console: Console) -> No
     console.print(Table(rows, PLAN_COLUMNS).terminal())
     if len(expected.cells) > len(rows):
         say(console, f"... {len(expected.cells) - len(rows):,} more; --json lists all")
+    whose = "" if options.shard is None else f"shard {options.shard}: "
     say(
         console,
-        f"\n{len(expected.cells)} networks in {len(expected.populations)} programs, "
+        f"\n{whose}{len(expected.cells)} networks in {len(expected.populations)} programs, "
         f"{len(expected.finished)} finished already."
         f"\nOn {devices(options)}: about {duration(expected.seconds)}, "
         f"{expected.memory / 1e9:.1f} GB of memory, {expected.disk / 1e6:.0f} MB of disk in "
@@ -218,13 +232,33 @@ class Outcome:
         print(json.dumps(done))
 
 
+def train_share(experiment: Experiment, options: Options, console: Console) -> ShareOutcome:
+    """Train what is not finished of the share of a shard."""
+    facts, fingerprints = _prepared(experiment, options, console)
+    store = Store(options.out)
+    everything = planner.populations(experiment.cells, options.device)
+    share = share_of(everything, facts, options)
+    cells = [cell for population in share for cell in population.cells]
+    with held(store, options):
+        finished = _finished(cells, store, fingerprints, options)
+        _say_what_is_replaced(store, experiment, options, console)
+        # Every shard writes it, and all write the same but for the moment.
+        store.write_run(description(experiment, fingerprints, options))
+        todo = _unfinished(share, finished)
+        failed = 0
+        if todo:
+            failed = run_jobs(todo, len(finished), facts, store, options, console)
+            finished = _finished(cells, store, fingerprints, options)
+        if len(finished) == len(cells):
+            drop_spent_checkpoints(store, share, fingerprints)
+        known = set(store.ids())
+    left = sum(cell.id not in known for cell in experiment.cells)
+    return ShareOutcome(len(cells), len(finished), failed, left)
+
+
 def complete(experiment: Experiment, options: Options, console: Console) -> Outcome:
     """Train what is not finished and write the views of the run."""
-    require_epochs(experiment, options.keep)
-    say_what_was_found(experiment.cells, options, console)
-    facts, fingerprints = prepare_data(experiment.cells, options)
-    say_what_was_done(experiment.cells, facts, options, console)
-    check_against_data(experiment.cells, facts)
+    facts, fingerprints = _prepared(experiment, options, console)
     store = Store(options.out)
     with store.locked():
         if options.fresh:
@@ -255,6 +289,16 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
             store.clear_views()  # those of another grid stood here until now
             figures = [drawn.path for drawn in views.write(runs.read(store.folder))]
     return Outcome(Run(store, run, records), figures, failed)
+
+
+def _prepared(experiment: Experiment, options: Options, console: Console) -> PreparedData:
+    """The data sets of a grid, on disk and fit for it."""
+    require_epochs(experiment, options.keep)
+    say_what_was_found(experiment.cells, options, console)
+    prepared = prepare_data(experiment.cells, options)
+    say_what_was_done(experiment.cells, prepared.facts, options, console)
+    check_against_data(experiment.cells, prepared.facts)
+    return prepared
 
 
 def _say_what_is_replaced(

@@ -17,6 +17,7 @@ from cbundles.config import FOLDER_PREFIX
 from cbundles.data import dataset, folder, mnist_files, spirals, tfds
 from cbundles.data.dataset import Dataset, Facts
 from cbundles.errors import InputError
+from cbundles.files import lock
 
 PUBLISHED = {
     "mnist_mini": Facts(10_000, 2_000, (28, 28, 1), 10),
@@ -104,7 +105,7 @@ def _one_at_a_time(directory: Path) -> Iterator[None]:
             f"{directory}: cannot be written ({error}); name another cache with CBUNDLES_CACHE"
         ) from None
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock(file, fcntl.LOCK_EX)
         yield
 
 

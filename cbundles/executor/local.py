@@ -93,6 +93,7 @@ def run_jobs(
     device: str,
     workers: int,
     keep: Sequence[str] = (),
+    logs: Path | None = None,
     then: Callable[[Job], Sequence[Job]] = lambda finished: (),
     devices: int | None = None,
     cluster: Cluster | None = None,
@@ -103,8 +104,9 @@ def run_jobs(
     worker that dies fails the job it had and is replaced. `then` names what follows from a job that
     finished; its worker takes it on. Closing the iterator stops all workers.
 
-    devices, cluster: see `running.Options`. In a cluster a population that fails ends the run: the
-    other processes may be anywhere in it. They are told to end when nothing is left.
+    logs: where workers write what they print, by default in the folder. devices, cluster: see
+    `running.Options`. In a cluster a population that fails ends the run: the other processes may be
+    anywhere in it. They are told to end when nothing is left.
     """
     waiting = list(reversed(jobs))
     events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]] = queue.Queue()
@@ -116,7 +118,8 @@ def run_jobs(
         mine = cores[place % len(cores) :: workers] if device == "cpu" else []
         options = {"cores": mine, "keep": list(keep), **_together(devices, cluster)}
         gpus = _gpus_of(place, devices or 1) if device == "gpu" and cluster is None else None
-        crew.append(_WorkerProcess(place, folder, device, options, gpus, events))
+        log = (logs or folder / "logs") / f"worker-{place}.log"
+        crew.append(_WorkerProcess(place, folder, device, options, gpus, log, events))
 
     def give(worker: _WorkerProcess) -> dict[str, Any] | None:
         if not waiting:
@@ -252,25 +255,27 @@ class _WorkerProcess:
         device: str,
         options: Mapping[str, Any],
         gpus: Sequence[str] | None,
+        log: Path,
         events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]],
     ) -> None:
         """options: what it is told besides the folder; gpus: all that it may see, if not all."""
         self.place = place
         self.population: Job | None = None
         self.stopping = False
-        self.log = folder / "logs" / f"worker-{place}.log"
+        self.log = log
         self.log.parent.mkdir(parents=True, exist_ok=True)
         options = {"folder": str(folder), "compile_cache": str(_compile_cache()), **options}
         environment = _environment(device)
         if gpus is not None:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        with self.log.open("a") as log:
-            print(f"--- worker {place}, {time.strftime('%Y-%m-%d %H:%M:%S')}", file=log, flush=True)
+        with self.log.open("a") as file:
+            now = time.strftime("%Y-%m-%d %H:%M:%S")
+            print(f"--- worker {place}, {now}", file=file, flush=True)
             self.process = subprocess.Popen(
                 _command_of_worker(options),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=log,
+                stderr=file,
                 text=True,
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops us

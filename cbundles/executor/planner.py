@@ -280,7 +280,7 @@ def forward_seconds(cell: Cell, facts: Facts, images: int) -> float:
     return images / 64 * cell.model.depth * CONV_FORWARD_OVERHEAD + flops
 
 
-def job_seconds(job: Job, facts: dict[Images, Facts]) -> float:
+def job_seconds(job: Job, facts: Mapping[Images, Facts]) -> float:
     """Predicted seconds of a job on one worker, compiling included."""
     if isinstance(job, Study):
         return job.seconds
@@ -342,14 +342,15 @@ def _unseeded(training: Training) -> Training:
 def largest_worker_bytes(
     populations: Iterable[PopulationJob], facts: Mapping[Images, Facts]
 ) -> int:
-    """Predicted bytes of the worker that needs the most; populations that differ in their seeds
-    alone are looked at once."""
+    """Predicted bytes of the worker that needs the most, 0 for none; populations that differ in
+    their seeds alone are looked at once."""
     distinct: dict[object, PopulationJob] = {}
     for population in populations:
         first = population.cells[0]
         models = tuple(cell.model for cell in population.cells)
         distinct.setdefault((first.data, first.probe, models), population)
-    return max(worker_bytes(one, facts[one.cells[0].data.images]) for one in distinct.values())
+    workers = [worker_bytes(one, facts[one.cells[0].data.images]) for one in distinct.values()]
+    return max(workers, default=0)
 
 
 def worker_bytes(population: PopulationJob, facts: Facts) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -20,15 +21,17 @@ class Scenario(NamedTuple):
 
     text: its configuration file, if it has one
     writes: files of the results folder, and how often each is written at least
+    killed_as: what is added to the command while it is killed, and not when it is run to its end
     """
 
     name: str
     arguments: str
     text: str
     writes: dict[str, int]
+    killed_as: str = ""
 
 
-SCENARIOS = (
+SCENARIOS: tuple[Scenario, ...] = (
     Scenario(
         "sweep",
         "sweep attack.yaml --keep-weights 1,last",
@@ -84,21 +87,48 @@ SCENARIOS = (
 )
 
 
+def _as_part(name: str, how: str, killed_as: str, *not_written: str) -> Scenario:
+    """A scenario above whose command is killed in another form, which leaves some files to the
+    command in its own form."""
+    (scenario,) = (one for one in SCENARIOS if one.name == name)
+    left_out = {"records.jsonl", "table.csv", "lesions.jsonl", "lesion.csv", *not_written}
+    writes = {file: times for file, times in scenario.writes.items() if file not in left_out}
+    writes["run.json"] = 1
+    return scenario._replace(name=f"{name} {how}", writes=writes, killed_as=killed_as)
+
+
+SCENARIOS = (
+    *SCENARIOS,
+    _as_part("sweep", "as a shard", "--shard 1/1"),
+    _as_part("autotune", "as a shard", "--shard 1/1"),
+    _as_part("lesion", "as a shard", "--shard 1/1"),
+)
+if importlib.util.find_spec("ray") is not None:
+    # Checkpoints are handed over once a minute: none of runs this short.
+    SCENARIOS = (*SCENARIOS, _as_part("sweep", "on Ray", "--executor ray", "checkpoints/*"))
+
+
 class Ended(NamedTuple):
     code: int
     said: str  # on standard output and error
 
 
 def start(
-    scenario: Scenario, folder: Path, environment: dict[str, str], before: str = ""
+    scenario: Scenario,
+    folder: Path,
+    environment: dict[str, str],
+    before: str = "",
+    *,
+    to_the_end: bool = False,
 ) -> subprocess.Popen[str]:
     """Start the command of a scenario, with results in a folder, from a place beside that, or
-    beside its disk. before: see `command`."""
+    beside its disk. before: see `command`. to_the_end: not as it is killed."""
     of_disk = folder.parent if folder.parent.is_mount() else folder
     place = of_disk.with_name("place")
     place.mkdir(parents=True, exist_ok=True)
     (place / "attack.yaml").write_text(scenario.text)
-    arguments = [*scenario.arguments.split(), "--workers", "1", "--out", str(folder)]
+    part = [] if to_the_end else scenario.killed_as.split()
+    arguments = [*scenario.arguments.split(), *part, "--workers", "1", "--out", str(folder)]
     return subprocess.Popen(
         command(arguments, before),
         cwd=place,
@@ -112,7 +142,7 @@ def start(
 def run_to_the_end(
     scenario: Scenario, folder: Path, environment: dict[str, str] | None = None, before: str = ""
 ) -> Ended:
-    with start(scenario, folder, environment or {}, before) as process:
+    with start(scenario, folder, environment or {}, before, to_the_end=True) as process:
         said, _ = process.communicate(timeout=LONGEST)
     return Ended(process.returncode, said)
 
