@@ -51,5 +51,5 @@ def _cells(one: Insertion, median: float | None) -> tuple[str, ...]:
 
 
 def _median_per_weight(insertions: Insertions) -> float | None:
-    each = [one.per_weight for one in insertions.existing]
+    each = [one.per_weight for one in insertions.existing if one.per_weight is not None]
     return float(np.median(each)) if each else None

@@ -94,8 +94,14 @@ class JaxSubject:
                 site: tuple(self.model.trainable[leaf] for leaf in sorted(leaves))
                 for site, leaves in reading.items()
             }
+        axes_of_scans = observed.stacked_axes
         return Sites(
-            tuple(found), observed.skipped, readers, observed.branches, observed.channels_first
+            found=tuple(found),
+            skipped=observed.skipped,
+            readers=readers,
+            branches=observed.branches,
+            channels_first=observed.channels_first,
+            stacked={name: axes_of_scans.get(n, 0) for n, name in self.model.trainable.items()},
         )
 
     def reduce(

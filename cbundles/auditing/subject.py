@@ -32,6 +32,7 @@ Kept = Mapping[str, Bool[np.ndarray, "*repeats"]]
 
 
 NOTHING_BESIDE: Mapping[str, str] = MappingProxyType({})
+NO_STACKS: Mapping[str, int] = MappingProxyType({})
 
 
 class Sites(NamedTuple):
@@ -43,6 +44,8 @@ class Sites(NamedTuple):
         that cannot be known.
     branches: for each residual sum the name of a site at which its branch is seen.
     channels_first: whether the features of an image come before its pixels.
+    stacked: of parameters that hold something for each repetition of a scan, how many of their
+        first axes are those of scans.
     """
 
     found: tuple[Site, ...]
@@ -50,6 +53,7 @@ class Sites(NamedTuple):
     readers: Mapping[str, tuple[str, ...]] | None
     branches: Mapping[str, str]
     channels_first: bool
+    stacked: Mapping[str, int] = NO_STACKS
 
 
 class MadeWith(NamedTuple):
