@@ -134,6 +134,42 @@ def test_norms_and_first_order_scores(resnet):
         assert one.scores["first_order"] == pytest.approx(expected, rel=1e-3)
 
 
+class Scaled(nn.Module):
+    """Sums that scale an operand themselves, in every way to call them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(4)])
+        self.out = nn.Linear(6, CLASSES)
+
+    def forward(self, x):
+        first, second, third, fourth = self.layers
+        x = torch.add(x, torch.tanh(first(x)), alpha=0.5)
+        x = x.clone().add_(torch.tanh(second(x)), alpha=0.5).add(1, alpha=0.25)
+        x = torch.add(input=x, other=torch.tanh(third(x)), alpha=0.5)
+        return self.out(torch.add(torch.tanh(fourth(x)), x, alpha=2))
+
+
+def test_the_scale_of_a_sum_belongs_to_the_branch():
+    model, pairs = drawn(Scaled()), []
+    vectors = normal(SAMPLES, 6)
+    with torch.no_grad():
+        x = torch.tensor(vectors)
+        for number, layer in enumerate(model.layers):
+            branch = torch.tanh(layer(x)) * (0.5 if number < 3 else 1)
+            skip = x if number < 3 else 2 * x
+            pairs.append((branch, skip))
+            x = skip + branch + (0.25 if number == 1 else 0)
+        labels = labels_near(model.out(x).numpy())
+    audit = cbundles.audit(model, vectors, labels, lesion=True, peers=True, headroom=False)
+    changes = [one.block_change for one in audit.peers if one.block_change is not None]
+    for one, change, (branch, skip) in zip(audit.lesions.branches, changes, pairs, strict=True):
+        norms = branch.norm(dim=1) / skip.norm(dim=1)
+        assert one.scores["norm"] == pytest.approx(float(norms.mean()), rel=1e-4)
+        turned = 1 - F.cosine_similarity(skip, skip + branch)
+        assert change == pytest.approx(float(turned.mean()), rel=1e-3)
+
+
 def test_sensitivities_are_those_of_an_inserted_layer(resnet):
     model, x, labels = resnet
     kernel = torch.zeros(4, 4, 3, 3)
