@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import lesioned
@@ -362,6 +364,17 @@ def residual(params, x):
     return x + jnp.tanh(x @ params["w"])
 
 
+class Pair(NamedTuple):
+    logits: jax.Array
+    features: jax.Array
+
+
+@flax.struct.dataclass
+class Scored:
+    logits: jax.Array
+    features: jax.Array
+
+
 PARAMS = {"w": normal(4, 4)}
 LABELS = np.arange(SAMPLES) % CLASSES
 
@@ -373,6 +386,10 @@ LABELS = np.arange(SAMPLES) % CLASSES
         (lambda p, x: (residual(p, x), x), {}, "2 outputs .* say which one, such as output=1"),
         (lambda p, x: {"a": residual(p, x), "b": x}, {}, "say which one, such as output='b'"),
         (lambda p, x: {"a": residual(p, x)}, {"output": "b"}, "output='b': .*a"),
+        (lambda p, x: Scored(residual(p, x), x), {}, "say which one, such as output='features'"),
+        (lambda p, x: Scored(residual(p, x), x), {"output": "logit"}, "did you mean 'logits'"),
+        (lambda p, x: {"a": (residual(p, x), x)}, {}, "2 outputs .* let call= return one of them"),
+        (lambda p, x: [(residual(p, x), x)], {"output": 0}, "2 outputs .* let call= return one"),
         (residual, {"output": 1}, "the model returns one array; leave it out"),
         (lambda p, x: residual(p, x).mean(1), {}, r"no output .* class scores \(batch, classes\)"),
         (lambda p, x: residual(p, x)[:, :2], {}, "of at least 3 classes"),
@@ -394,6 +411,9 @@ def test_a_part_of_a_tuple():
             (lambda p, x: (x, residual(p, x)), 1),
             (lambda p, x: (x, residual(p, x)), -1),
             (lambda p, x: {"scores": residual(p, x), "features": x[:, :2]}, None),
+            (lambda p, x: Pair(residual(p, x), x), "logits"),
+            (lambda p, x: Pair(residual(p, x), x), -2),
+            (lambda p, x: Scored(residual(p, x), x), "logits"),
         )
     ]
     assert all(one.to_dict() == found[0].to_dict() for one in found[1:])

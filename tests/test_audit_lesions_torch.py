@@ -3,7 +3,9 @@ works in place, and what is left as it was."""
 
 from __future__ import annotations
 
+import collections
 import copy
+import dataclasses
 
 import lesioned
 import numpy as np
@@ -272,3 +274,32 @@ def test_outputs_that_are_no_class_scores():
         for output in (1, None)  # the features are more than there are classes
     ]
     assert len(found[0].branches) == 1 and found[0].to_dict() == found[1].to_dict()
+
+
+class Answer(collections.OrderedDict):
+    """As some libraries return it: JAX takes it for a leaf."""
+
+
+@dataclasses.dataclass
+class Scored:
+    logits: torch.Tensor
+    features: torch.Tensor
+
+
+def test_outputs_with_names():
+    class Named(nn.Module):
+        def __init__(self, made):
+            super().__init__()
+            self.inner, self.head, self.made = nn.Linear(6, 6), nn.Linear(6, CLASSES), made
+
+        def forward(self, x):
+            h = x + torch.tanh(self.inner(x))
+            return self.made(logits=self.head(h), features=h)
+
+    x, labels = normal(SAMPLES, 6), np.arange(SAMPLES) % CLASSES
+    found = [
+        cbundles.audit(drawn(Named(made)), x, labels, lesion=True, output=output, headroom=False)
+        for made in (Answer, Scored)
+        for output in (None, "logits")
+    ]
+    assert all(one.lesions.to_dict() == found[0].lesions.to_dict() for one in found[1:])
