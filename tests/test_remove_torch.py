@@ -450,7 +450,9 @@ def test_nan_is_equal_to_nan_alone():
 
     with pytest.raises(ValueError, match="differs by inf"):
         cbundles.remove(drawn(Residual(nan_when_written_down)), 1, inputs=VECTORS)
-    diverged = cbundles.remove(drawn(Residual(lambda scores: scores * torch.nan)), 1, inputs=VECTORS)
+    diverged = cbundles.remove(
+        drawn(Residual(lambda scores: scores * torch.nan)), 1, inputs=VECTORS
+    )
     assert torch.isnan(diverged(VECTORS)).all()
 
 
@@ -709,4 +711,5 @@ def test_prune_of_what_is_no_residual_model(cli, my_model):
     done = cli("prune", my_model, *known)
     assert done.returncode == 2 and "--out is missing" in done.stderr
     done = cli("prune", "nowhere", "--dataset", "mnist_mini")
-    assert done.returncode == 2 and "leave out --dataset" in done.stderr
+    expected = "prune nowhere: neither the folder of a run nor PACKAGE.MODULE:FUNCTION"
+    assert done.returncode == 2 and expected in done.stderr

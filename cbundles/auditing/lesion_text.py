@@ -13,7 +13,7 @@ COUNTS_SHOWN = 7  # of branches that go at once
 
 
 def text_of(lesions: Lesions) -> str:
-    """Two tables and some sentences."""
+    """A table of branches and one of removal curves."""
     cheapest = sorted(lesions.branches, key=lambda one: one.cost)[:SHOWN]
     heads = ["branch", "points", "lost", "gained", "p", "could see"]
     with_anew = lesions.no_anew is None

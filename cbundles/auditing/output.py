@@ -26,7 +26,7 @@ def scores_in(output: str | int | None, classes: int, label_shape: tuple[int, ..
     """A function from the output of a model to its class scores.
 
     Args:
-        output: of a tuple which one, of a dictionary its key, of named fields a name; None: the only
+        output: of a tuple which one, of a dictionary its key, of fields a name; None: the only
             array that fits.
         classes: how many there are.
         label_shape: of the labels of all samples.

@@ -102,9 +102,7 @@ def _use_what_was_copied(node: Node) -> None:
         node.replace_all_uses_with(source)
 
 
-def _own_tensors(
-    module: torch.nn.Module, graph: Graph, model: torch.nn.Module
-) -> dict[str, Any]:
+def _own_tensors(module: torch.nn.Module, graph: Graph, model: torch.nn.Module) -> dict[str, Any]:
     """Copies of the tensors that a graph needs, by the names that they had in the model; one that
     has several names is copied once, under the first."""
     first_names = {
