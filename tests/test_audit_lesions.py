@@ -132,6 +132,57 @@ def test_statistics_are_taken_anew(resnet):
         assert (one.anew.lost, one.anew.gained) == brute.counts(anew((number,)))
 
 
+def test_normalisation_over_devices_is_that_of_one():
+    """A name of an axis matters where statistics are those of several devices, as in training."""
+
+    class OfLinen(nn.Module):
+        axis: str | None
+
+        @nn.compact
+        def __call__(self, x):
+            h = nn.BatchNorm(use_running_average=True, axis_name=self.axis)(nn.Dense(6)(x))
+            return nn.Dense(CLASSES)(x + nn.relu(h))
+
+    class OfNnx(nnx.Module):
+        def __init__(self, axis, rngs):
+            self.inner, self.head = (nnx.Linear(6, size, rngs=rngs) for size in (6, CLASSES))
+            self.norm = nnx.BatchNorm(6, axis_name=axis, rngs=rngs)
+
+        def __call__(self, x):
+            return self.head(x + nnx.relu(self.norm(self.inner(x))))
+
+    x = normal(SAMPLES, 6)
+    variables = OfLinen(None).init(jax.random.key(0), x)
+    for made, how in (
+        (OfLinen, {"params": variables}),
+        (lambda axis: OfNnx(axis, nnx.Rngs(0)), {}),
+    ):
+        with_name, without = (
+            cbundles.audit(made(axis), x, LABELS, lesion=True, headroom=False, **how).lesions
+            for axis in ("devices", None)
+        )
+        assert without.no_anew is None
+        assert with_name.to_dict() == without.to_dict()
+
+
+def test_a_model_that_cannot_be_normalised_by_a_batch():
+    class Refusing(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            norm = nn.BatchNorm(use_running_average=True)
+            h = norm(nn.Dense(6)(x))
+            if not norm.use_running_average:
+                raise RuntimeError("only at inference")
+            return nn.Dense(CLASSES)(x + nn.relu(h))
+
+    x = normal(SAMPLES, 6)
+    variables = Refusing().init(jax.random.key(0), x)
+    found = cbundles.audit(Refusing(), x, LABELS, params=variables, lesion=True).lesions
+    assert found.no_anew.endswith("statistics of a batch: RuntimeError: only at inference")
+    with pytest.raises(ValueError, match="only at inference"):
+        cbundles.remove(Refusing(), 1, params=variables, inputs=x, recalibrate=True)
+
+
 def test_norms_and_first_order_scores(resnet):
     variables, labels, _ = resnet
     found = cbundles.audit(

@@ -134,6 +134,13 @@ def cannot_be_called(batch: PyTree, error: Exception) -> ValueError:
     return ValueError(f"the model cannot be called with a batch of {given}: {_in_words(error)}")
 
 
+def cannot_be_normalised(error: Exception) -> ValueError:
+    """What to raise where a model raises this when statistics are taken anew."""
+    return ValueError(
+        f"the model cannot be normalised by the statistics of a batch: {_in_words(error)}"
+    )
+
+
 def not_differentiable(error: Exception) -> NoGradient:
     """What to raise where a library raises this for a gradient."""
     return NoGradient(f"the loss has no gradient: {_in_words(error)}")
