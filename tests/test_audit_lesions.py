@@ -453,6 +453,24 @@ def test_what_cannot_work_is_refused(function, how, message):
         cbundles.audit(function, x, LABELS, params=PARAMS, lesion=True, headroom=False, **how)
 
 
+def test_tables_fit_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def model(params, x):
+        with jax.named_scope("encoder/" * 12):
+            return residual(params, x)
+
+    x = normal(SAMPLES, 4)
+    audit = cbundles.audit(
+        model, x, LABELS, params=PARAMS, lesion=True, insert=True, peers=True, headroom=False
+    )
+    lines = str(audit).splitlines()
+    assert max(map(len, lines)) <= 80
+    for head in ("branch ", "one more layer behind "):
+        (place,) = [number for number, line in enumerate(lines) if line.startswith(head)]
+        assert lines[place + 1].startswith("…")
+
+
 def test_a_part_of_a_tuple():
     x = normal(SAMPLES, 4)
     found = [
