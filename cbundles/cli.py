@@ -225,8 +225,11 @@ def prune(
         )
         _execute(command, flags)
     else:
+        from cbundles.commands.models import FORM
         from cbundles.commands.prune import Prune
 
+        if not Path(model).exists():
+            raise InputError(f"prune {model}: neither the folder of a run nor {FORM}")
         for_models = {
             "--dataset": dataset is not None,
             "--image-size": image_size is not None,

@@ -260,6 +260,24 @@ def test_nan_is_no_sensitivity():
         amplitude=1.0,
     )  # fmt: skip
     assert [one.reason for one in audit.insertions.skipped] == ["its gradient is not finite"]
+    assert [one.sensitivity for one in audit.insertions.existing] == [None, None]
+    assert json.dumps(audit.to_dict(), allow_nan=False)
+
+
+def test_stacks_of_biases_are_no_layers():
+    def model(params, x):
+        def layer(x, own):
+            return jnp.tanh(x @ own["w"]) + own["b"], None
+
+        def group(x, own):
+            return jax.lax.scan(layer, x, own)[0], None
+
+        return jax.lax.scan(group, x, params["stacks"])[0] @ params["head"]
+
+    stacks = {"w": normal(2, 3, 6, 6), "b": normal(2, 3, 6)}
+    params = {"stacks": stacks, "head": normal(6, CLASSES)}
+    audit = cbundles.audit(model, VECTORS, LABELS, params=params, insert=True, headroom=False)
+    assert [one.name for one in audit.insertions.existing] == ["head", "stacks/w"]
 
 
 def test_text_and_json():

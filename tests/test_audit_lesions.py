@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from typing import NamedTuple
 
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
 import lesioned
@@ -128,6 +130,57 @@ def test_statistics_are_taken_anew(resnet):
     assert found.accuracy_anew != found.accuracy
     for number, one in enumerate(found.branches):
         assert (one.anew.lost, one.anew.gained) == brute.counts(anew((number,)))
+
+
+def test_normalisation_over_devices_is_that_of_one():
+    """A name of an axis matters where statistics are those of several devices, as in training."""
+
+    class OfLinen(nn.Module):
+        axis: str | None
+
+        @nn.compact
+        def __call__(self, x):
+            h = nn.BatchNorm(use_running_average=True, axis_name=self.axis)(nn.Dense(6)(x))
+            return nn.Dense(CLASSES)(x + nn.relu(h))
+
+    class OfNnx(nnx.Module):
+        def __init__(self, axis, rngs):
+            self.inner, self.head = (nnx.Linear(6, size, rngs=rngs) for size in (6, CLASSES))
+            self.norm = nnx.BatchNorm(6, axis_name=axis, rngs=rngs)
+
+        def __call__(self, x):
+            return self.head(x + nnx.relu(self.norm(self.inner(x))))
+
+    x = normal(SAMPLES, 6)
+    variables = OfLinen(None).init(jax.random.key(0), x)
+    for made, how in (
+        (OfLinen, {"params": variables}),
+        (lambda axis: OfNnx(axis, nnx.Rngs(0)), {}),
+    ):
+        with_name, without = (
+            cbundles.audit(made(axis), x, LABELS, lesion=True, headroom=False, **how).lesions
+            for axis in ("devices", None)
+        )
+        assert without.no_anew is None
+        assert with_name.to_dict() == without.to_dict()
+
+
+def test_a_model_that_cannot_be_normalised_by_a_batch():
+    class Refusing(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            norm = nn.BatchNorm(use_running_average=True)
+            h = norm(nn.Dense(6)(x))
+            if not norm.use_running_average:
+                raise RuntimeError("only at inference")
+            return nn.Dense(CLASSES)(x + nn.relu(h))
+
+    x = normal(SAMPLES, 6)
+    variables = Refusing().init(jax.random.key(0), x)
+    found = cbundles.audit(Refusing(), x, LABELS, params=variables, lesion=True).lesions
+    assert found.no_anew.endswith("statistics of a batch: RuntimeError: only at inference")
+    with pytest.raises(ValueError, match="only at inference"):
+        cbundles.remove(Refusing(), 1, params=variables, inputs=x, recalibrate=True)
 
 
 def test_norms_and_first_order_scores(resnet):
@@ -362,6 +415,17 @@ def residual(params, x):
     return x + jnp.tanh(x @ params["w"])
 
 
+class Pair(NamedTuple):
+    logits: jax.Array
+    features: jax.Array
+
+
+@flax.struct.dataclass
+class Scored:
+    logits: jax.Array
+    features: jax.Array
+
+
 PARAMS = {"w": normal(4, 4)}
 LABELS = np.arange(SAMPLES) % CLASSES
 
@@ -373,6 +437,10 @@ LABELS = np.arange(SAMPLES) % CLASSES
         (lambda p, x: (residual(p, x), x), {}, "2 outputs .* say which one, such as output=1"),
         (lambda p, x: {"a": residual(p, x), "b": x}, {}, "say which one, such as output='b'"),
         (lambda p, x: {"a": residual(p, x)}, {"output": "b"}, "output='b': .*a"),
+        (lambda p, x: Scored(residual(p, x), x), {}, "say which one, such as output='features'"),
+        (lambda p, x: Scored(residual(p, x), x), {"output": "logit"}, "did you mean 'logits'"),
+        (lambda p, x: {"a": (residual(p, x), x)}, {}, "2 outputs .* let call= return one of them"),
+        (lambda p, x: [(residual(p, x), x)], {"output": 0}, "2 outputs .* let call= return one"),
         (residual, {"output": 1}, "the model returns one array; leave it out"),
         (lambda p, x: residual(p, x).mean(1), {}, r"no output .* class scores \(batch, classes\)"),
         (lambda p, x: residual(p, x)[:, :2], {}, "of at least 3 classes"),
@@ -385,6 +453,24 @@ def test_what_cannot_work_is_refused(function, how, message):
         cbundles.audit(function, x, LABELS, params=PARAMS, lesion=True, headroom=False, **how)
 
 
+def test_tables_fit_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def model(params, x):
+        with jax.named_scope("encoder/" * 12):
+            return residual(params, x)
+
+    x = normal(SAMPLES, 4)
+    audit = cbundles.audit(
+        model, x, LABELS, params=PARAMS, lesion=True, insert=True, peers=True, headroom=False
+    )
+    lines = str(audit).splitlines()
+    assert max(map(len, lines)) <= 80
+    for head in ("branch ", "one more layer behind "):
+        (place,) = [number for number, line in enumerate(lines) if line.startswith(head)]
+        assert lines[place + 1].startswith("…")
+
+
 def test_a_part_of_a_tuple():
     x = normal(SAMPLES, 4)
     found = [
@@ -394,6 +480,9 @@ def test_a_part_of_a_tuple():
             (lambda p, x: (x, residual(p, x)), 1),
             (lambda p, x: (x, residual(p, x)), -1),
             (lambda p, x: {"scores": residual(p, x), "features": x[:, :2]}, None),
+            (lambda p, x: Pair(residual(p, x), x), "logits"),
+            (lambda p, x: Pair(residual(p, x), x), -2),
+            (lambda p, x: Scored(residual(p, x), x), "logits"),
         )
     ]
     assert all(one.to_dict() == found[0].to_dict() for one in found[1:])

@@ -3,7 +3,9 @@ works in place, and what is left as it was."""
 
 from __future__ import annotations
 
+import collections
 import copy
+import dataclasses
 
 import lesioned
 import numpy as np
@@ -134,6 +136,42 @@ def test_norms_and_first_order_scores(resnet):
         assert one.scores["first_order"] == pytest.approx(expected, rel=1e-3)
 
 
+class Scaled(nn.Module):
+    """Sums that scale an operand themselves, in every way to call them."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 6) for _ in range(4)])
+        self.out = nn.Linear(6, CLASSES)
+
+    def forward(self, x):
+        first, second, third, fourth = self.layers
+        x = torch.add(x, torch.tanh(first(x)), alpha=0.5)
+        x = x.clone().add_(torch.tanh(second(x)), alpha=0.5).add(1, alpha=0.25)
+        x = torch.add(input=x, other=torch.tanh(third(x)), alpha=0.5)
+        return self.out(torch.add(torch.tanh(fourth(x)), x, alpha=2))
+
+
+def test_the_scale_of_a_sum_belongs_to_the_branch():
+    model, pairs = drawn(Scaled()), []
+    vectors = normal(SAMPLES, 6)
+    with torch.no_grad():
+        x = torch.tensor(vectors)
+        for number, layer in enumerate(model.layers):
+            branch = torch.tanh(layer(x)) * (0.5 if number < 3 else 1)
+            skip = x if number < 3 else 2 * x
+            pairs.append((branch, skip))
+            x = skip + branch + (0.25 if number == 1 else 0)
+        labels = labels_near(model.out(x).numpy())
+    audit = cbundles.audit(model, vectors, labels, lesion=True, peers=True, headroom=False)
+    changes = [one.block_change for one in audit.peers if one.block_change is not None]
+    for one, change, (branch, skip) in zip(audit.lesions.branches, changes, pairs, strict=True):
+        norms = branch.norm(dim=1) / skip.norm(dim=1)
+        assert one.scores["norm"] == pytest.approx(float(norms.mean()), rel=1e-4)
+        turned = 1 - F.cosine_similarity(skip, skip + branch)
+        assert change == pytest.approx(float(turned.mean()), rel=1e-3)
+
+
 def test_sensitivities_are_those_of_an_inserted_layer(resnet):
     model, x, labels = resnet
     kernel = torch.zeros(4, 4, 3, 3)
@@ -256,3 +294,32 @@ def test_orders_are_judged_with_statistics_of_other_samples(resnet):
     (anew,) = judged.curves_anew["one"].differences
     assert (as_it_is.lost, as_it_is.gained) == brute.counts(brute.right_without((1,)))
     assert (anew.lost, anew.gained) == brute.counts(right)
+
+
+class Answer(collections.OrderedDict):
+    """As some libraries return it: JAX takes it for a leaf."""
+
+
+@dataclasses.dataclass
+class Scored:
+    logits: torch.Tensor
+    features: torch.Tensor
+
+
+def test_outputs_with_names():
+    class Named(nn.Module):
+        def __init__(self, made):
+            super().__init__()
+            self.inner, self.head, self.made = nn.Linear(6, 6), nn.Linear(6, CLASSES), made
+
+        def forward(self, x):
+            h = x + torch.tanh(self.inner(x))
+            return self.made(logits=self.head(h), features=h)
+
+    x, labels = normal(SAMPLES, 6), np.arange(SAMPLES) % CLASSES
+    found = [
+        cbundles.audit(drawn(Named(made)), x, labels, lesion=True, output=output, headroom=False)
+        for made in (Answer, Scored)
+        for output in (None, "logits")
+    ]
+    assert all(one.lesions.to_dict() == found[0].lesions.to_dict() for one in found[1:])

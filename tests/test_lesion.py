@@ -625,7 +625,7 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
         (["lesion", "--dataset", "mnist", "--set", "model.family=vgg"], "nearest valid: resnet"),
         (["lesion", "x.yaml"], "no such file"),
         (["lesion", "cpu/mnist_vgg"], "nearest valid: resnet"),
-        (["prune", "x"], "no run here"),
+        (["prune", "x"], "neither the folder of a run nor PACKAGE.MODULE:FUNCTION"),
     ],
 )
 def test_bad_flags_are_answered_with_one_line(cli, arguments, message):

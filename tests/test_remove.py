@@ -469,6 +469,9 @@ def test_what_cannot_be_removed_is_refused_by_name(resnet):
     assert refused(0) == "blocks: 0 is not a number from 1 to 7"
     assert refused([1, 8]) == "blocks: 8 is not a number from 1 to 7"
     assert refused(True) == "blocks: True is not a number from 1 to 7"
+    assert refused(None) == "blocks: None is not a number from 1 to 7"
+    assert refused([1.5]) == "blocks: 1.5 is not a number from 1 to 7"
+    assert refused(np.int64(8)) == "blocks: 8 is not a number from 1 to 7"
     assert refused([]) == "blocks is empty: nothing would be removed"
     assert "no residual sum is 'ResNet/stack/sum[4]'" in refused("ResNet/stack/sum[4]")
     assert "inputs have 24 samples, but there are 3 labels" in refused(1, labels=[0, 1, 2])

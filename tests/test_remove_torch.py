@@ -410,6 +410,57 @@ def test_a_module_that_is_used_twice():
     )
 
 
+def test_tied_weights_are_gone_only_with_the_last_layer_that_has_them():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.out = (nn.Linear(6, size) for size in (6, 6, CLASSES))
+            self.second.weight = self.first.weight
+
+        def forward(self, x):
+            x = x + torch.tanh(self.first(x))
+            return self.out(x + torch.tanh(self.second(x)))
+
+    model = drawn(Tied())
+    removed = cbundles.remove(model, 1, inputs=VECTORS)
+    assert removed.report.gone == ("first.bias",)
+    assert set(removed.params) == {"first.weight", "second.bias", "out.weight", "out.bias"}
+    assert cbundles.remove(model, "*", inputs=VECTORS).report.gone == (
+        "first.weight",
+        "first.bias",
+        "second.bias",
+    )
+
+
+class Residual(nn.Module):
+    """wrapped: what it returns, made of its scores."""
+
+    def __init__(self, wrapped):
+        super().__init__()
+        self.inner, self.out, self.wrapped = nn.Linear(6, 6), nn.Linear(6, CLASSES), wrapped
+
+    def forward(self, x):
+        return self.wrapped(self.out(x + torch.tanh(self.inner(x))))
+
+
+def test_nan_is_equal_to_nan_alone():
+    def nan_when_written_down(scores):
+        is_written_down = isinstance(scores, torch._subclasses.FakeTensor)
+        return scores * torch.nan if is_written_down else scores
+
+    with pytest.raises(ValueError, match="differs by inf"):
+        cbundles.remove(drawn(Residual(nan_when_written_down)), 1, inputs=VECTORS)
+    diverged = cbundles.remove(
+        drawn(Residual(lambda scores: scores * torch.nan)), 1, inputs=VECTORS
+    )
+    assert torch.isnan(diverged(VECTORS)).all()
+
+
+def test_outputs_that_are_no_real_numbers():
+    removed = cbundles.remove(drawn(Residual(lambda scores: scores > 0)), 1, inputs=VECTORS)
+    assert removed(VECTORS).dtype == torch.bool
+
+
 def test_checks_of_tensors_keep_no_branch_alive():
     class Cast(nn.Module):
         def __init__(self):
@@ -660,4 +711,5 @@ def test_prune_of_what_is_no_residual_model(cli, my_model):
     done = cli("prune", my_model, *known)
     assert done.returncode == 2 and "--out is missing" in done.stderr
     done = cli("prune", "nowhere", "--dataset", "mnist_mini")
-    assert done.returncode == 2 and "leave out --dataset" in done.stderr
+    expected = "prune nowhere: neither the folder of a run nor PACKAGE.MODULE:FUNCTION"
+    assert done.returncode == 2 and expected in done.stderr

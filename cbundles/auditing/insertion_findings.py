@@ -34,16 +34,21 @@ class Insertion:
 
 @dataclass(frozen=True)
 class Existing:
-    """A layer that exists: a kernel or matrix. sensitivity: as that of an `Insertion`; of a stack
-    of layers in a scan that of all together."""
+    """A layer that exists: a kernel or matrix.
+
+    name, shape: of its weights; a stack of layers in a scan is one.
+    sensitivity: as that of an `Insertion`; of a stack that of all together. None: not finite.
+    """
 
     name: str
     shape: tuple[int, ...]
-    sensitivity: float
+    sensitivity: float | None
 
     @property
-    def per_weight(self) -> float:
+    def per_weight(self) -> float | None:
         """The sensitivity for each weight."""
+        if self.sensitivity is None:
+            return None
         return self.sensitivity / int(np.prod(self.shape))
 
 

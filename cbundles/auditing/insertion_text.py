@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from cbundles.auditing.columns import aligned
 from cbundles.auditing.insertion_findings import Insertion, Insertions
+from cbundles.auditing.table import aligned
 
 HEADS: tuple[str, ...] = ("one more layer behind", "kind", "weights", "sensitivity", "/ existing")
 SHOWN = 8  # places
 
 
-def text_of(insertions: Insertions) -> str:
-    """A table of the places with the largest sensitivities."""
+def text_of(insertions: Insertions, width: int) -> str:
+    """A table of the places with the largest sensitivities, no wider than that if it can be."""
     median = _median_per_weight(insertions)
     table = [HEADS]
     table += [_cells(one, median) for one in insertions.places[:SHOWN]]
     left_out = len(insertions.places) - SHOWN
     more = [f"and behind {left_out} more"] if left_out > 0 else []
-    return "\n".join([*aligned(table, to_the_left=2), *more])
+    return "\n".join([aligned(table, width), *more])
 
 
 def sentences(insertions: Insertions) -> list[str]:
@@ -51,5 +51,5 @@ def _cells(one: Insertion, median: float | None) -> tuple[str, ...]:
 
 
 def _median_per_weight(insertions: Insertions) -> float | None:
-    each = [one.per_weight for one in insertions.existing]
+    each = [one.per_weight for one in insertions.existing if one.per_weight is not None]
     return float(np.median(each)) if each else None

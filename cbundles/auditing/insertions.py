@@ -14,6 +14,7 @@ W is a matrix for each sample or token, and for images a kernel of 3 x 3.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -94,11 +95,15 @@ def insertions_of(
             sensitivity = float(np.square(gradient, dtype=np.float64).sum())
             inserted.append(Insertion(name, kind, shape, sensitivity))
     existing = [
-        Existing(name, slope.shape, float(np.square(slope, dtype=np.float64).sum()))
+        Existing(name, slope.shape, _finite(float(np.square(slope, dtype=np.float64).sum())))
         for name, slope in by_parameters.items()
-        if slope.ndim > 1
+        if slope.ndim - sites.stacked.get(name, 0) > 1  # no bias, and no stack of biases
     ]
     return Insertions(len(labels), ranked(inserted), tuple(existing), tuple(skipped))
+
+
+def _finite(sensitivity: float) -> float | None:
+    return sensitivity if math.isfinite(sensitivity) else None
 
 
 def _considered(subject: Subject, sites: Sites, samples: int) -> tuple[list[Site], list[Skipped]]:

@@ -27,6 +27,7 @@ from cbundles.auditing.subject import (
     Sites,
     SlopeReducer,
     cannot_be_called,
+    cannot_be_normalised,
     not_differentiable,
 )
 from cbundles.observe import Observed, Selector, Site, observe
@@ -94,8 +95,14 @@ class JaxSubject:
                 site: tuple(self.model.trainable[leaf] for leaf in sorted(leaves))
                 for site, leaves in reading.items()
             }
+        axes_of_scans = observed.stacked_axes
         return Sites(
-            tuple(found), observed.skipped, readers, observed.branches, observed.channels_first
+            found=tuple(found),
+            skipped=observed.skipped,
+            readers=readers,
+            branches=observed.branches,
+            channels_first=observed.channels_first,
+            stacked={name: axes_of_scans.get(n, 0) for n, name in self.model.trainable.items()},
         )
 
     def reduce(
@@ -167,7 +174,13 @@ class JaxSubject:
     def statistics(self, batch: PyTree, kept: Kept) -> PyTree:
         key = "statistics", _form(batch)
         if key not in self._programs:
-            observed = observe(self._running_statistics.of_batch, self.model.variables, batch)
+            of_batch = self._running_statistics.of_batch
+            try:
+                observed = observe(of_batch, self.model.variables, batch)
+            except ValueError:
+                raise
+            except Exception as error:  # whatever a model raises
+                raise cannot_be_normalised(error) from error
 
             def program(
                 variables: PyTree, batch: PyTree, kept: Mapping[str, Bool[Array, "*repeats"]]

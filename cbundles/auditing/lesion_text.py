@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from cbundles.auditing.columns import aligned
 from cbundles.auditing.lesion_findings import FITTED, WORDS, Lesion, Lesions
+from cbundles.auditing.table import aligned
 from cbundles.decisions.paired import SIGNIFICANT, fewest_lost
 
 SHOWN = 10  # branches
 COUNTS_SHOWN = 7  # of branches that go at once
 
 
-def text_of(lesions: Lesions) -> str:
-    """Two tables and some sentences."""
+def text_of(lesions: Lesions, width: int) -> str:
+    """A table of branches and one of removal curves, no wider than that if they can be."""
     cheapest = sorted(lesions.branches, key=lambda one: one.cost)[:SHOWN]
     heads = ["branch", "points", "lost", "gained", "p", "could see"]
     with_anew = lesions.no_anew is None
@@ -21,8 +21,7 @@ def text_of(lesions: Lesions) -> str:
     table += [_branch_cells(one, with_anew) for one in cheapest]
     left_out = len(lesions.branches) - len(cheapest)
     more = [f"and {left_out} more that cost at least as much"] if left_out else []
-    curves = _curve_table(lesions)
-    return "\n".join([*aligned(table, to_the_left=1), *more, "", *aligned(curves, to_the_left=1)])
+    return "\n".join([aligned(table, width), *more, "", aligned(_curve_table(lesions), width)])
 
 
 def sentences(lesions: Lesions) -> list[str]:

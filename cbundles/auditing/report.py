@@ -120,10 +120,10 @@ class Audit:
         found = []
         lesions, insertions = self.findings.lesions, self.findings.insertions
         if lesions is not None:
-            found.append((lesion_text.text_of(lesions), lesion_text.sentences(lesions)))
+            found.append((lesion_text.text_of(lesions, width), lesion_text.sentences(lesions)))
         if insertions is not None:
             told = insertion_text.sentences(insertions)
-            found.append((insertion_text.text_of(insertions), told))
+            found.append((insertion_text.text_of(insertions, width), told))
         return [
             "\n".join([table, "", *(textwrap.fill(one, width) for one in sentences)])
             for table, sentences in found

@@ -32,6 +32,7 @@ Kept = Mapping[str, Bool[np.ndarray, "*repeats"]]
 
 
 NOTHING_BESIDE: Mapping[str, str] = MappingProxyType({})
+NO_STACKS: Mapping[str, int] = MappingProxyType({})
 
 
 class Sites(NamedTuple):
@@ -43,6 +44,8 @@ class Sites(NamedTuple):
         that cannot be known.
     branches: for each residual sum the name of a site at which its branch is seen.
     channels_first: whether the features of an image come before its pixels.
+    stacked: of parameters that hold something for each repetition of a scan, how many of their
+        first axes are those of scans.
     """
 
     found: tuple[Site, ...]
@@ -50,6 +53,7 @@ class Sites(NamedTuple):
     readers: Mapping[str, tuple[str, ...]] | None
     branches: Mapping[str, str]
     channels_first: bool
+    stacked: Mapping[str, int] = NO_STACKS
 
 
 class MadeWith(NamedTuple):
@@ -128,6 +132,13 @@ def cannot_be_called(batch: PyTree, error: Exception) -> ValueError:
     """What to raise where a model raises this for a batch."""
     given = ", ".join(f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in jax.tree.leaves(batch))
     return ValueError(f"the model cannot be called with a batch of {given}: {_in_words(error)}")
+
+
+def cannot_be_normalised(error: Exception) -> ValueError:
+    """What to raise where a model raises this when statistics are taken anew."""
+    return ValueError(
+        f"the model cannot be normalised by the statistics of a batch: {_in_words(error)}"
+    )
 
 
 def not_differentiable(error: Exception) -> NoGradient:

@@ -10,7 +10,7 @@ from cbundles import bits
 from cbundles.auditing.findings import Findings, Layer
 
 HEADS = ("layer", "kind", "shape", "bundles", "H", "conflicts", "headroom", "")
-WORDS = ("layer", "kind", "")  # columns under these heads hold no numbers
+WORDS = ("kind", "")  # columns under these heads, and the first one, hold no numbers
 NAME_AT_LEAST = 12  # letters
 
 
@@ -24,8 +24,8 @@ def text_of(findings: Findings, width: int) -> str:
 
 
 def aligned(lines: Sequence[Sequence[str]], width: int) -> str:
-    """Lines of cells, the first of which are the heads and the names of layers, as a table no wider
-    than that if it can be."""
+    """Lines of cells, the first of which are the heads and the names of layers or others, as a
+    table no wider than that if it can be."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     rest = sum(widths[1:]) + 2 * (len(widths) - 1)
     widths[0] = min(widths[0], max(NAME_AT_LEAST, width - rest))
@@ -36,10 +36,9 @@ def _line(cells: Sequence[str], widths: Sequence[int], heads: Sequence[str]) -> 
     name, *others = cells
     if len(name) > widths[0]:  # the end of a name says more than its beginning
         name = "…" + name[len(name) - widths[0] + 1 :]
-    padded = [
-        cell.ljust(size) if head in WORDS else cell.rjust(size)
-        for cell, size, head in zip([name, *others], widths, heads, strict=True)
-    ]
+    padded = [name.ljust(widths[0])]
+    for cell, size, head in zip(others, widths[1:], heads[1:], strict=True):
+        padded.append(cell.ljust(size) if head in WORDS else cell.rjust(size))
     return "  ".join(padded).rstrip()
 
 

@@ -95,6 +95,28 @@ def makers(
     return {name: frozenset(follower.makers[number]) for name, number in numbers.items()}
 
 
+def stacked_axes(block: Block) -> dict[int, int]:
+    """For each input of a program that holds something for each repetition of a scan, such as the
+    weights of all layers, how many of its first axes are those of scans; by its place."""
+    axes = _axes_of_scans(block)
+    return {place: axes[number] for place, number in enumerate(block.inputs) if number in axes}
+
+
+def _axes_of_scans(block: Block) -> dict[int, int]:
+    """Over how many first axes of values scans walk, by the numbers of the values."""
+    axes: dict[int, int] = {}
+    for step in block.steps:
+        if step.inner is None:
+            continue
+        inside = _axes_of_scans(step.inner)
+        whole = sum(step.scan_sizes) if step.repeats else len(step.inputs)
+        for place, (operand, number) in enumerate(zip(step.inputs, step.inner.inputs, strict=True)):
+            own = inside.get(number, 0) + (1 if place >= whole else 0)
+            if isinstance(operand, int):
+                axes[operand] = max(own, axes.get(operand, 0))
+    return {number: own for number, own in axes.items() if own}
+
+
 def _flows_of_inputs(
     block: Block, parameters: Collection[int], data: Collection[int]
 ) -> list[_Flow]:

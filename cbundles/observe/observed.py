@@ -105,6 +105,12 @@ class Observed:
         numbers = {name: self._found.numbers[name] for name in names}
         return consumers.makers(self._traced.block, numbers, parameters)
 
+    @property
+    def stacked_axes(self) -> Mapping[int, int]:
+        """Of leaves among all leaves of the examples along which scans walk, by their numbers: over
+        how many of their first axes."""
+        return consumers.stacked_axes(self._traced.block)
+
     def select(self, pattern: Selector = "*", *, kind: str | None = None) -> tuple[Site, ...]:
         """The sites whose names match a pattern, of one kind or of any; in order. None of this kind
         may be among them.

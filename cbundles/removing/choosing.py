@@ -12,12 +12,10 @@ from typing import Protocol, SupportsIndex, TypeVar
 from cbundles.errors import did_you_mean
 from cbundles.observe import Site, Skipped
 
-Blocks = str | int | Iterable[str | SupportsIndex]
+Blocks = str | SupportsIndex | Iterable[str | SupportsIndex]
 
 # At the end of a name; to `fnmatch` it would be a set of digits.
-REPETITION = re.compile(
-    r"\[(\d+(?:, \d+)*)\]$"
-)  # at the end of a name; to `fnmatch` a set of digits
+REPETITION = re.compile(r"\[(\d+(?:, \d+)*)\]$")
 
 
 class ResidualSum(Protocol):
@@ -70,7 +68,7 @@ def chosen_sums(observed: Observed[One], blocks: Blocks) -> list[One]:
         hidden = [f"{one.name} is {one.reason}" for one in observed.skipped if one.kind == "sum"]
         raise ValueError("; ".join(["blocks: this model has no residual sums", *hidden]))
     wanted: set[str] = set()
-    for one in [blocks] if isinstance(blocks, str | int) else blocks:
+    for one in _listed(blocks):
         meant = _named(sums, one, observed) if isinstance(one, str) else [_numbered(sums, one)]
         wanted |= {each.name for each in meant}
     if not wanted:
@@ -84,8 +82,15 @@ def chosen_sums(observed: Observed[One], blocks: Blocks) -> list[One]:
     return chosen
 
 
+def _listed(blocks: Blocks) -> list[str | SupportsIndex]:
+    if isinstance(blocks, str) or not isinstance(blocks, Iterable):
+        return [blocks]
+    return list(blocks)
+
+
 def _numbered(sums: Sequence[One], number: SupportsIndex) -> One:
-    if isinstance(number, bool) or not 1 <= operator.index(number) <= len(sums):
+    is_whole = isinstance(number, SupportsIndex) and not isinstance(number, bool)
+    if not is_whole or not 1 <= operator.index(number) <= len(sums):
         raise ValueError(f"blocks: {number} is not a number from 1 to {len(sums)}")
     return sums[operator.index(number) - 1]
 

@@ -64,6 +64,7 @@ def _statistics_of(
         # the statistics of its batch.
         object.__setattr__(module, "use_running_average", False)
         object.__setattr__(module, "momentum", 0.0)
+        object.__setattr__(module, "axis_name", None)  # there are no other devices
         others = {key: value for key, value in kwargs.items() if key != "use_running_average"}
         return call_next(*args[:1], **others)
 

@@ -43,8 +43,9 @@ def _statistics_of(model: nnx.Module, call: Call | None) -> RunningStatistics | 
     if not any(isinstance(module, nnx.BatchNorm) for _, module in nnx.iter_modules(model)):
         return NO_NORMALISATION
     copy = nnx.clone(model)
-    # Without momentum, what a call leaves are the statistics of its batch.
-    copy.set_attributes(nnx.BatchNorm, use_running_average=False, momentum=0.0)
+    # Without momentum, what a call leaves are the statistics of its batch. There are no other
+    # devices with which it would share them.
+    copy.set_attributes(nnx.BatchNorm, use_running_average=False, momentum=0.0, axis_name=None)
 
     def call_and_look(model: nnx.Module, batch: PyTree) -> PyTree:
         _ = model(batch) if call is None else call(model, batch)

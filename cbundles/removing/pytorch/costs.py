@@ -71,14 +71,22 @@ def check_difference(small: GraphModule, zeroed: Calling, batch: PyTree) -> None
     """Raises ValueError where the smaller module differs by more than rounding from the whole model
     in which the branches are zero: such a model depends on more than its batch."""
     with torch.no_grad():
-        pairs = list(zip(tensors_in(small(batch)), tensors_in(zeroed(batch)), strict=True))
-    largest = max(float(theirs.abs().max()) for _, theirs in pairs)
-    difference = max(float((ours - theirs).abs().max()) for ours, theirs in pairs)
+        results = [map(torch.Tensor.double, tensors_in(one(batch))) for one in (small, zeroed)]
+        pairs = list(zip(*results, strict=True))
+    largest = max(float(theirs.abs().nan_to_num(0, 0).max()) for _, theirs in pairs)
+    difference = max(_largest_difference(ours, theirs) for ours, theirs in pairs)
     if difference > CLOSE * largest:
         raise ValueError(
             f"the exported module differs by {difference:.2g} from the model in which these "
             "branches are zero; does what it computes depend on more than the batch?"
         )
+
+
+def _largest_difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Infinite where only one of two numbers is NaN; two NaNs, or infinities, are equal."""
+    differences = (ours - theirs).abs().nan_to_num(torch.inf)
+    equal = (ours == theirs) | (ours.isnan() & theirs.isnan())
+    return float(differences.masked_fill(equal, 0).max())
 
 
 def numbers_in(module: torch.nn.Module) -> dict[str, torch.Tensor]:

@@ -47,7 +47,8 @@ def exported_module(calling: Calling, batch: PyTree) -> GraphModule:
             node.target = torch.ops.aten.reshape.default
     graph.eliminate_dead_code()
     work_in_place(graph)
-    return GraphModule(_own_tensors(module, graph), graph, type(calling.model).__name__)
+    tensors = _own_tensors(module, graph, calling.model)
+    return GraphModule(tensors, graph, type(calling.model).__name__)
 
 
 def write_program(module: GraphModule, batch: PyTree, path: Path) -> None:
@@ -101,16 +102,20 @@ def _use_what_was_copied(node: Node) -> None:
         node.replace_all_uses_with(source)
 
 
-def _own_tensors(module: torch.nn.Module, graph: Graph) -> dict[str, Any]:
+def _own_tensors(module: torch.nn.Module, graph: Graph, model: torch.nn.Module) -> dict[str, Any]:
     """Copies of the tensors that a graph needs, by the names that they had in the model; one that
-    has several names is copied once."""
+    has several names is copied once, under the first."""
+    first_names = {
+        id(tensor): name for name, tensor in (*model.named_parameters(), *model.named_buffers())
+    }
     copies: dict[int, Any] = {}
     named = {}
     for node in graph.nodes:
         if node.op != "get_attr":
             continue
         value = _attribute(module, node.target)
-        node.target = name_in_the_model(node.target.removeprefix("model."))  # of `Calling`
+        name = node.target.removeprefix("model.")  # of `Calling`
+        node.target = name_in_the_model(first_names.get(id(value), name))
         named[node.target] = copies.setdefault(id(value), _copied(value))
     return named
 

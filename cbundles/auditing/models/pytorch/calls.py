@@ -75,6 +75,8 @@ class _Watching(TorchFunctionMode):
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        if "alpha" in kwargs and words.PRIMITIVES.get(words.name_of(func)) == "add":
+            args, kwargs = self._scaled_before(args, kwargs)
         given = list(tensors_in((args, kwargs)))
         versions = [_version(tensor) for tensor in given]
         result = func(*args, **kwargs)
@@ -96,6 +98,19 @@ class _Watching(TorchFunctionMode):
                     tensor.copy_(others[id(tensor)])
             result = _with_others(result, {i: t for i, t in others.items() if i not in known})
         return result
+
+    def _scaled_before(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a sum whose second operand is scaled in it, when that is done before in
+        a call of its own: the branch of a residual sum is what is added to the skip."""
+        left = dict(kwargs)
+        named = [left.pop(name) for name in ("input", "other") if name in left]
+        skip, branch = (*args, *named)
+        alpha = left.pop("alpha")
+        if isinstance(branch, torch.Tensor):
+            return (skip, self.__torch_function__(torch.mul, (), (branch, alpha))), left
+        return (skip, branch * alpha), left
 
 
 @contextlib.contextmanager
