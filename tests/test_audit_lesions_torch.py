@@ -245,6 +245,39 @@ def test_a_branch_that_is_a_view_leaves_the_rest_as_it_is():
     assert compare(found, BruteForce(forward, labels), ["branch"]) > 0
 
 
+def test_channels_that_a_matrix_reads_come_last():
+    """A ConvNeXt moves them behind the pixels, and back."""
+
+    class Next(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(2, 3, 3)
+            self.wider, self.narrower = nn.Linear(3, 5), nn.Linear(5, 3)
+            self.head = nn.Linear(3, CLASSES)
+
+        def forward(self, x, kernel=None):
+            x = self.stem(x)
+            h = F.gelu(self.wider(x.permute(0, 2, 3, 1)))
+            if kernel is not None:
+                h = h + torch.tanh(F.conv2d(h.permute(0, 3, 1, 2), kernel, padding=1)).permute(
+                    0, 2, 3, 1
+                )
+            x = torch.relu(x + self.narrower(h).permute(0, 3, 1, 2))
+            return self.head(x.mean((2, 3)))
+
+    model, labels = drawn(Next()).eval(), np.arange(SAMPLES) % CLASSES
+    kernel = torch.zeros(5, 5, 3, 3, requires_grad=True)
+    loss = F.cross_entropy(model(torch.tensor(IMAGES), kernel), torch.tensor(labels))
+    (slope,) = torch.autograd.grad(loss, kernel)
+    audit = cbundles.audit(model, IMAGES, labels, insert=True, headroom=False)
+    found = {one.name: one for one in audit.insertions.places}
+    assert {name: one.shape for name, one in found.items()} == {
+        "gelu": (3, 3, 5, 5),
+        "relu": (3, 3, 3, 3),
+    }
+    assert found["gelu"].sensitivity == pytest.approx(float(slope.square().sum()), rel=1e-4)
+
+
 def test_a_layer_under_a_convolution_along_one_axis_is_left_out():
     model = nn.Sequential(
         nn.Conv1d(2, 3, 3), nn.ReLU(), nn.Conv1d(3, 4, 3), nn.Flatten(), nn.LazyLinear(CLASSES)

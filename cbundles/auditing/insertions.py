@@ -145,10 +145,21 @@ def _places(
             block=IDENTITY if float(np.min(smallest[site.name])) >= 0 else RESIDUAL,
             repeats=len(site.repeats),
             is_image=len(site.shape) == 4,
-            channels_first=sites.channels_first,
+            channels_first=_channels_come_first(subject, sites, site),
         )
         for site in considered
     }
+
+
+def _channels_come_first(subject: Subject, sites: Sites, site: Site) -> bool:
+    """Whether the channels of a site come before its pixels: in a model with such convolutions, but
+    not where matrices read the last axis, as in a ConvNeXt, which moves the channels there."""
+    if not sites.channels_first or sites.readers is None:
+        return sites.channels_first
+    shapes = [np.shape(subject.parameters[name]) for name in sites.readers[site.name]]
+    # Matrices are (out, in) in the libraries whose channels come first.
+    read_last_axis = [len(s) == 2 and s[1] == site.shape[-1] != site.shape[1] for s in shapes]
+    return not shapes or not all(read_last_axis)
 
 
 def _smallest(site: str, value: Numbers, nothing: PyTree) -> Float32[Array, ""]:
