@@ -471,6 +471,11 @@ def test_tables_fit_a_terminal(monkeypatch):
         assert lines[place + 1].startswith("…")
 
 
+def test_too_few_samples_for_any_test_are_refused():
+    with pytest.raises(ValueError, match="lesion=True: 5 labels; of fewer than 6 samples"):
+        cbundles.audit(residual, normal(5, 4), LABELS[:5], params=PARAMS, lesion=True)
+
+
 def test_a_part_of_a_tuple():
     x = normal(SAMPLES, 4)
     found = [

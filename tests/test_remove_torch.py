@@ -690,6 +690,7 @@ def test_prune_takes_conflicting_branches_by_default(cli, my_model):
         (["--dataset", "mnist_mini", "--blocks", "blocks/7/branch"], "did you mean 'blocks/"),
         (["--dataset", "mnist_mini", "--blocks", "4"], "4 is not a number from 1 to 3"),
         (["--dataset", "mnist_mini", "--blocks", "greedy:4"], "the model has 1 to 3 blocks"),
+        (["--dataset", "mnist_mini", "--blocks", "greedy"], "say how many, such as greedy:3"),
         (["--dataset", "mnist_mini", "--blocks", "gredy:1"], "did you mean 'greedy'"),
         (["--dataset", "mnist_mini", "--plan"], "leave out --plan"),
         (["--dataset", "mnist_mini", "--epochs", "1"], "leave out --epochs"),

@@ -26,6 +26,7 @@ from cbundles.auditing.lesion_findings import (
 )
 from cbundles.auditing.subject import NoGradient, Scores, Sites, Subject
 from cbundles.auditing.trials import Trials
+from cbundles.decisions.paired import fewest_lost
 from cbundles.decisions.removal import ranking
 from cbundles.observe import Site
 
@@ -57,6 +58,11 @@ def lesions_of(
     layers: that were measured; the entropy and so on of branches among them are scores.
     by_batch: whether the model is normalised by the statistics of the batch anyway.
     """
+    if labels.size < fewest_lost():
+        raise ValueError(
+            f"lesion=True: {labels.size} labels; of fewer than {fewest_lost()} samples no test can "
+            "tell what a branch costs"
+        )
     branches = branches_in(sites)
     trials = Trials(subject, branches, batches, labels, scores)
     names = trials.names

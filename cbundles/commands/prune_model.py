@@ -115,12 +115,15 @@ class PruneModel:
 
     def _blocks_that_go(self, model: Any, params: Any, training: _Samples) -> list[str | int]:
         """Names and numbers. Raises ValueError where a model has nothing that could go."""
+        from cbundles.auditing import audit
+        from cbundles.auditing.lesion_findings import GREEDY, RANKINGS
+
         ranked = RANKED.fullmatch(self.blocks)
+        if self.blocks.replace("-", "_") in (*RANKINGS, GREEDY):
+            raise ValueError(f"--blocks {self.blocks}: say how many, such as {self.blocks}:3")
         if self.blocks != CONFLICTING and ranked is None:
             typed = [text.strip() for text in COMMA.split(self.blocks)]
             return [int(text) if text.isdecimal() else text for text in typed]
-        from cbundles.auditing import audit
-
         found = audit(
             model,
             training.images,
