@@ -17,16 +17,16 @@ from cbundles.auditing import batches, judge_orders
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make test-torch")
 
-from test_audit_torch import (  # noqa: E402
+from torch import nn  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
+from torch_models import (  # noqa: E402
     CLASSES,
-    Block,
+    ResNet,
     assert_same,
     drawn,
     encoder,
     state_of,
 )
-from torch import nn  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
 
 SAMPLES = 40
 IMAGES = normal(SAMPLES, 2, 6, 6)
@@ -35,19 +35,6 @@ IMAGES = normal(SAMPLES, 2, 6, 6)
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     monkeypatch.setattr(batches, "AT_ONCE", lesioned.AT_ONCE)
-
-
-class ResNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(2, 4, 3, padding=1)
-        self.blocks = nn.Sequential(Block(4, 4), Block(4, 4), Block(4, 8, stride=2))
-        self.dropout = nn.Dropout(0.5)
-        self.fc = nn.Linear(8, CLASSES)
-
-    def forward(self, x):
-        x = self.blocks(F.relu(self.stem(x), inplace=True))
-        return self.fc(self.dropout(x.mean((2, 3))))
 
 
 def without(model, x, gone=(), gates=None, seen=None, extra=None):
@@ -69,7 +56,7 @@ def without(model, x, gone=(), gates=None, seen=None, extra=None):
 
 @pytest.fixture
 def resnet():
-    model = drawn(ResNet()).eval()
+    model = drawn(ResNet((2, 0))).eval()
     x = torch.tensor(IMAGES)
     with torch.no_grad():
         labels = labels_near(without(model, x).numpy())

@@ -18,38 +18,31 @@ import cbundles
 from cbundles.auditing import batches
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make test-torch")
+
+from torch_models import (  # noqa: E402
+    IMAGES,
+    LABELS,
+    SAMPLES,
+    VECTORS,
+    ResNet,
+    assert_same,
+    drawn,
+    encoder,
+    normal,
+    state_of,
+)
+
 nn = torch.nn
 F = nn.functional
-torch.set_num_threads(1)  # the processes of the tests have one core each
 
-SAMPLES, CLASSES = 40, 3
-LABELS = np.arange(SAMPLES) % CLASSES
+
 RATE = 1e-5  # so low that some samples meet and others do not
-
-
-def normal(*shape, seed=1):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-VECTORS, IMAGES = normal(SAMPLES, 6), normal(SAMPLES, 2, 8, 8)
 
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     """Several of them, of which the last overlaps the one before it."""
     monkeypatch.setattr(batches, "AT_ONCE", 16)
-
-
-def drawn(model, seed=0):
-    """The model with weights and running statistics that are unlike those of its initialisation."""
-    chance = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.is_floating_point():
-                tensor.copy_(0.4 * torch.randn(tensor.shape, generator=chance))
-            if name.endswith("running_var"):
-                tensor.abs_().add_(0.5)
-    return model
 
 
 def captured(forward, inputs):
@@ -99,62 +92,7 @@ def audit_and_compare(model, inputs, expected, *, rate=RATE, **how):
     return audit
 
 
-def state_of(model):
-    """All that an audit might change."""
-    return {
-        "numbers": {name: tensor.clone() for name, tensor in model.state_dict().items()},
-        "tensors": {name: id(tensor) for name, tensor in model.state_dict(keep_vars=True).items()},
-        "modes": [module.training for module in model.modules()],
-        "tracking": [getattr(module, "track_running_stats", None) for module in model.modules()],
-        "gradients": [(one.requires_grad, one.grad is None) for one in model.parameters()],
-        "hooks": [len(module._forward_hooks) for module in model.modules()],
-        "every hook": len(nn.modules.module._global_forward_hooks),
-        "chance": torch.get_rng_state().tolist(),
-    }
-
-
-def assert_same(before, after):
-    for name, tensor in before.pop("numbers").items():
-        assert torch.equal(tensor, after["numbers"][name]), name
-    assert before == {key: after[key] for key in before}
-
-
 # What works in place
-
-
-class Block(nn.Module):
-    """As in torchvision, also with a projection for a shortcut."""
-
-    def __init__(self, before, after, stride=1):
-        super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.bn1, self.bn2 = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.downsample = None
-        if stride > 1:
-            skip = nn.Conv2d(before, after, 1, stride, bias=False)
-            self.downsample = nn.Sequential(skip, nn.BatchNorm2d(after))
-
-    def forward(self, x):
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += identity
-        return self.relu(out)
-
-
-class ResNet(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.stem = nn.Conv2d(2, 4, 3, padding=1)
-        self.blocks = nn.Sequential(Block(4, 4), Block(4, 8, stride=2))
-        self.dropout = nn.Dropout(0.5)
-        self.fc = nn.Linear(8, CLASSES)
-
-    def forward(self, x):
-        x = self.blocks(F.relu(self.stem(x), inplace=True))
-        return self.fc(self.dropout(x.mean((2, 3))))
 
 
 def resnet_by_hand(model):
@@ -328,15 +266,10 @@ def test_other_floating_point(dtype):
 # Transformers
 
 
-def encoder(**how):
-    layer = nn.TransformerEncoderLayer(8, 2, 12, activation="gelu", **how)
-    return drawn(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)).eval()
-
-
 @pytest.mark.parametrize("batch_first", [True, False])
 def test_the_fast_path_of_a_transformer_hides_nothing(batch_first):
     """Also where the samples are the second axis."""
-    model, texts = encoder(batch_first=batch_first), normal(SAMPLES, 5, 8)
+    model, texts = encoder(batch_first=batch_first).eval(), normal(SAMPLES, 5, 8)
     turned = (lambda x: x) if batch_first else (lambda x: x.transpose(0, 1))
     seen = {}
 

@@ -13,36 +13,19 @@ import cbundles
 from cbundles.auditing import batches
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make test-torch")
+
+from torch_models import CLASSES, IMAGES, SAMPLES, VECTORS, drawn, normal  # noqa: E402
+
 nn = torch.nn
-torch.set_num_threads(1)  # the processes of the tests have one core each
 
-SAMPLES, CLASSES = 40, 3
+
 LABELS = (np.arange(SAMPLES) * 7 % CLASSES).astype(np.int64)
-
-
-def normal(*shape, seed=1):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-VECTORS, IMAGES = normal(SAMPLES, 6), normal(SAMPLES, 2, 8, 8)
 
 
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     """Several of them, of which the last overlaps the one before it."""
     monkeypatch.setattr(batches, "AT_ONCE", 16)
-
-
-def drawn(model, seed=0):
-    """The model with weights and running statistics that are unlike those of its initialisation."""
-    chance = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.is_floating_point():
-                tensor.copy_(0.4 * torch.randn(tensor.shape, generator=chance))
-            if name.endswith("running_var"):
-                tensor.abs_().add_(0.5)
-    return model
 
 
 class Block(nn.Module):

@@ -17,31 +17,25 @@ from conftest import ROOT
 import cbundles
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make test-torch")
+
+from torch_models import (  # noqa: E402
+    CLASSES,
+    IMAGES,
+    LABELS,
+    SAMPLES,
+    VECTORS,
+    Block,
+    ResNet,
+    assert_same,
+    drawn,
+    encoder,
+    normal,
+    state_of,
+)
+
 nn = torch.nn
 F = nn.functional
-torch.set_num_threads(1)  # the processes of the tests have one core each
-
-SAMPLES, CLASSES = 40, 3
-LABELS = np.arange(SAMPLES) % CLASSES
-
-
-def normal(*shape, seed=1):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-VECTORS, IMAGES, TEXTS = normal(SAMPLES, 6), normal(SAMPLES, 2, 8, 8), normal(SAMPLES, 5, 8)
-
-
-def drawn(model, seed=0):
-    """The model with weights and running statistics that are unlike those of its initialisation."""
-    chance = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            if tensor.is_floating_point():
-                tensor.copy_(0.4 * torch.randn(tensor.shape, generator=chance))
-            if name.endswith("running_var"):
-                tensor.abs_().add_(0.5)
-    return model
+TEXTS = normal(SAMPLES, 5, 8)
 
 
 def with_zeros(model, names):
@@ -74,63 +68,7 @@ def assert_equal_to_zeros(removed, model, zeros, inputs):
     assert not torch.allclose(outputs_of(copy.deepcopy(model).eval(), inputs), expected, rtol=1e-2)
 
 
-def state_of(model):
-    """All that a removal might change."""
-    return {
-        "numbers": {name: tensor.clone() for name, tensor in model.state_dict().items()},
-        "tensors": {name: id(tensor) for name, tensor in model.state_dict(keep_vars=True).items()},
-        "modes": [module.training for module in model.modules()],
-        "gradients": [(one.requires_grad, one.grad is None) for one in model.parameters()],
-        "hooks": [len(module._forward_hooks) for module in model.modules()],
-        "every hook": len(nn.modules.module._global_forward_hooks),
-        "chance": torch.get_rng_state().tolist(),
-    }
-
-
-def assert_same(before, after):
-    for name, tensor in before.pop("numbers").items():
-        assert torch.equal(tensor, after["numbers"][name]), name
-    assert before == {key: after[key] for key in before}
-
-
 # Residual networks
-
-
-class Block(nn.Module):
-    """As in torchvision, also with a projection for a shortcut."""
-
-    def __init__(self, before, after, stride=1):
-        super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.bn1, self.bn2 = nn.BatchNorm2d(after), nn.BatchNorm2d(after)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.downsample = None
-        if stride > 1:
-            skip = nn.Conv2d(before, after, 1, stride, bias=False)
-            self.downsample = nn.Sequential(skip, nn.BatchNorm2d(after))
-
-    def forward(self, x):
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += identity
-        return self.relu(out)
-
-
-class ResNet(nn.Module):
-    def __init__(self, filters=4, blocks=2):
-        super().__init__()
-        self.stem = nn.Conv2d(2, filters, 3, padding=1)
-        first = [Block(filters, filters) for _ in range(blocks)]
-        second = [Block(2 * filters, 2 * filters) for _ in range(blocks - 1)]
-        self.blocks = nn.Sequential(*first, Block(filters, 2 * filters, stride=2), *second)
-        self.dropout = nn.Dropout(0.5)
-        self.fc = nn.Linear(2 * filters, CLASSES)
-
-    def forward(self, x):
-        x = self.blocks(F.relu(self.stem(x), inplace=True))
-        return self.fc(self.dropout(x.mean((2, 3))))
 
 
 def last_norm(*blocks):
@@ -139,7 +77,7 @@ def last_norm(*blocks):
 
 def test_blocks_of_a_resnet_in_place():
     """A strided one with a projection among them."""
-    model = drawn(ResNet()).train()
+    model = drawn(ResNet((2, 1))).train()
     state, images = state_of(model), IMAGES.copy()
     removed = cbundles.remove(model, ["blocks/1/branch", "blocks/2/branch"], inputs=images)
     assert_same(state, state_of(model))
@@ -158,7 +96,7 @@ def removed_names(model, removed):
 
 
 def test_names_are_those_of_an_audit():
-    model = drawn(ResNet())
+    model = drawn(ResNet((2, 1)))
     audit = cbundles.audit(model, IMAGES, LABELS, layers=["sum", "branch"], headroom=False)
     names = [layer.name for layer in audit.layers]
     assert names == [f"blocks/{n}/{kind}" for n in range(4) for kind in ("branch", "sum")]
@@ -172,7 +110,7 @@ def test_names_are_those_of_an_audit():
 
 
 def test_the_smaller_module_is_a_module_of_its_own():
-    model = drawn(ResNet())
+    model = drawn(ResNet((2, 1)))
     removed = cbundles.remove(model, "blocks/[13]/branch", inputs=torch.tensor(IMAGES))
     small = removed.model
     assert isinstance(small, nn.Module) and removed.params.keys() <= model.state_dict().keys()
@@ -198,7 +136,7 @@ def test_the_smaller_module_is_a_module_of_its_own():
 @pytest.mark.parametrize("which", [[2, 3], [1], [4]])
 def test_gradients_are_those_of_the_module_with_zeros(which):
     """Although sums and ReLUs work in place, and twice in a row."""
-    model = drawn(ResNet())
+    model = drawn(ResNet((2, 1)))
     removed = cbundles.remove(model, which, inputs=IMAGES)
     zeroed = with_zeros(model, last_norm(*(number - 1 for number in which)))
     images, labels = torch.tensor(IMAGES), torch.tensor(LABELS)
@@ -217,7 +155,7 @@ def test_gradients_are_those_of_the_module_with_zeros(which):
 
 
 def test_what_wants_no_gradient_still_wants_none():
-    model = drawn(ResNet())
+    model = drawn(ResNet((2, 1)))
     model.stem.requires_grad_(False)
     removed = cbundles.remove(model, [1], inputs=IMAGES)
     assert not removed.params["stem.weight"].requires_grad
@@ -228,7 +166,7 @@ def test_what_wants_no_gradient_still_wants_none():
 
 
 def test_an_exported_file_has_the_same_bits(tmp_path):
-    removed = cbundles.remove(drawn(ResNet()), [2, 3], inputs=IMAGES)
+    removed = cbundles.remove(drawn(ResNet((2, 1))), [2, 3], inputs=IMAGES)
     with torch.no_grad():
         removed.params["fc.bias"].add_(1)  # as training might
     path, batch = removed.export(tmp_path / "new" / "small.pt2")
@@ -245,7 +183,7 @@ def test_an_exported_file_has_the_same_bits(tmp_path):
 
 
 def test_what_it_costs_before_and_after():
-    model = ResNet(filters=16, blocks=4)
+    model = ResNet((4, 3), filters=16)
     images, half = normal(32, 2, 16, 16), "blocks/[12356]/branch"
     report = cbundles.remove(model, half, inputs=images).report
     # 3 x 3 convolutions of 16 filters at 16 x 16 pixels, and of 32 at 8 x 8, cost the same.
@@ -267,7 +205,7 @@ def test_what_it_costs_before_and_after():
 
 
 def test_accuracy_and_statistics_taken_anew():
-    model = drawn(ResNet()).eval()
+    model = drawn(ResNet((2, 1))).eval()
     removed = cbundles.remove(model, [2, 3], inputs=IMAGES, labels=LABELS, recalibrate=True)
     report = removed.report
     zeroed = with_zeros(model, last_norm(1, 2))
@@ -291,7 +229,7 @@ def test_accuracy_and_statistics_taken_anew():
 
 
 def test_statistics_of_other_inputs():
-    model = drawn(ResNet())
+    model = drawn(ResNet((2, 1)))
     others = 3 * normal(300, 2, 8, 8, seed=2) + 1  # two batches
     removed = cbundles.remove(model, [1], inputs=IMAGES, recalibrate=others)
     stem = F.relu(model.stem(torch.tensor(others)))
@@ -309,11 +247,6 @@ def test_inputs_in_another_order_of_memory():
 
 
 # Transformers, functions and operators
-
-
-def encoder(**how):
-    layer = nn.TransformerEncoderLayer(8, 2, 12, activation="gelu", **how)
-    return drawn(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
 
 
 @pytest.mark.parametrize("norm_first", [True, False])
@@ -478,7 +411,7 @@ def test_checks_of_tensors_keep_no_branch_alive():
 
 @pytest.mark.filterwarnings("ignore")  # of PyTorch, while it compiles
 def test_a_compiled_module_is_taken_as_it_was_before():
-    model = drawn(ResNet())
+    model = drawn(ResNet((2, 1)))
     partly = copy.deepcopy(model)
     try:
         partly.blocks[1] = torch.compile(partly.blocks[1], backend="eager")
@@ -531,7 +464,7 @@ def test_what_cannot_be_removed_is_said_by_name():
     )
     answer = refused(elsewhere, "lstm/lstm")
     assert "lstm/lstm cannot be removed: it is inside lstm, which PyTorch computes as a" in answer
-    model = drawn(ResNet())
+    model = drawn(ResNet((2, 1)))
     answer = refused(model, "fc/linear", IMAGES)
     assert "fc/linear is of kind linear, no residual sum" in answer
     answer = refused(model, "blocks/1/brnch", IMAGES)
@@ -544,7 +477,7 @@ def test_what_cannot_be_removed_is_said_by_name():
 
 
 def test_wrong_input_is_a_sentence():
-    model, without_statistics = drawn(ResNet()), drawn(Functional())
+    model, without_statistics = drawn(ResNet((2, 1))), drawn(Functional())
     state = state_of(model)
     assert "the model cannot be called with a batch of" in refused(model, [1], IMAGES[:, :1])
     assert "inputs: 2 samples; at least 3" in refused(model, [1], IMAGES[:2])
