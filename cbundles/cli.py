@@ -207,7 +207,7 @@ def prune(
     *,
     flags: Flags,
 ) -> None:
-    """Write networks, or your own model, without some blocks: smaller and faster."""
+    """Write networks, or your own model, without some blocks."""
     if ":" in model and not Path(model).exists():
         from cbundles.commands.prune_model import SAMPLES, PruneModel
 

@@ -54,6 +54,7 @@ def test_streams_keep_their_numbers():
         "REMOVED_BLOCKS": 2**52,
         "HELD_OUT": 2**53,
         "HASH_KEYS": 2**54,
+        "FOLDING_SIGNS": 2**55,
         "TOY_POINTS": 0,
         "TOY_ORDER": 1,
         "TOY_WEIGHTS": 2,
