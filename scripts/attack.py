@@ -21,7 +21,7 @@ from pathlib import Path
 from random import Random
 from typing import NamedTuple
 
-from attacks import arrays, configurations, disk, files, kills, pipes
+from attacks import arrays, configurations, disk, files, kills, pipes, shards
 from attacks.attempt import Attempt
 
 
@@ -38,6 +38,7 @@ KINDS = {
     "files": Kind(files.attempts, 1500, 100),
     "arrays": Kind(arrays.attempts, 1000, 30),
     "kills": Kind(kills.attempts, 25, 1),
+    "shards": Kind(shards.attempts, 8, 1),
     "disk": Kind(disk.attempts, 12, 1),
     "pipes": Kind(pipes.attempts, 114, 6),
 }
