@@ -151,13 +151,13 @@ def is_running(pid: int) -> bool:
 @pytest.mark.parametrize("whom", ["the command", "all of its processes"])
 @pytest.mark.parametrize("number", SCHEDULED)
 def test_a_signal_stops_a_run_soon_with_one_message(attacks, number, whom, tmp_path):
-    """SLURM sends it to all processes of a job, `kill` to one. A second one changes nothing."""
+    """SLURM sends it to all processes of a job, `kill` to one; some send it twice."""
     scenario = attacks.scenario["sweep"]
     whole = attacks.undisturbed.of(scenario)
     with training(attacks, scenario, tmp_path / "run") as process:
         workers = workers_of(process)
         targets = [process.pid] if whom == "the command" else [*workers, process.pid]
-        for pid in targets:
+        for pid in [*targets, process.pid]:
             os.kill(pid, number)
         started = time.monotonic()
         out, err = process.communicate(timeout=60)
