@@ -4,7 +4,7 @@ Nothing that is attacked here may answer with a traceback or a wrong number, or 
 finished. Every run draws new attacks, from a seed that is printed first; --seed N repeats a run.
 Inputs that once failed are tried in every run (tests/data/attacks).
 
-    python scripts/attack.py                    all of it, MINUTES on two cores
+    python scripts/attack.py                    all of it, about 45 minutes on two cores
     python scripts/attack.py --only files       one kind of attack
     python scripts/attack.py --quick            a few of each
     python scripts/attack.py --cases 100000     ten times as many
