@@ -10,7 +10,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints
 INSTALL := $(BIN)/python $(PIP_INSTALL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev torch-env wheel quickstart test test-slow test-torch test-all lint bench reproduce report clean
+.PHONY: help setup setup-dev torch-env wheel quickstart test test-slow test-faults test-torch test-all lint bench reproduce report clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ test: $(READY_TO_TEST) ## Run the tests that show mistakes (2 to 8 minutes on 2 
 
 test-slow: $(READY_TO_TEST) ## Run the others: real processes that are killed, real archives
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
+
+test-faults: $(READY_TO_TEST) ## Kill commands 50 times, fill disks, send signals: what is resumed is bit-identical
+	$(BIN)/python -m pytest -n auto --dist worksteal -m faults
 
 test-torch: torch-env ## Run those of PyTorch modules, and name each
 	$(WITH_TORCH)/bin/python -m pytest -vv -n auto --dist worksteal $(wildcard tests/test_*_torch.py)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cbundles import __version__, config, streams
+from cbundles import __version__, config, stopping, streams
 from cbundles.commands.flags import (
     RESULTS,
     TOGETHER,
@@ -531,17 +531,18 @@ def _console() -> Console:
 
 
 def main() -> None:
-    """Entry point. Exit code 2: what was typed or named cannot work; 1: a run failed. Either way
-    one message says where and why."""
+    """Entry point. Exit code 2: what was typed or named cannot work; 1: a run failed; 130, 143 and
+    129: stopped by SIGINT, SIGTERM or SIGHUP. Each time one message says where and why."""
     streams.make_usable()
     # Cells and records live to the end: looking for circles among them again and again takes a
     # tenth of the plan of a large grid.
     gc.set_threshold(OBJECTS_BEFORE_COLLECTING)
     try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()  # a full disk shows here, not when the interpreter has ended
+        with stopping.told():
+            try:
+                app()
+            finally:
+                sys.stdout.flush()  # a full disk shows here, not when the interpreter has ended
     except InputError as error:
         print(f"cbundles: {error}", file=sys.stderr)
         sys.exit(2)

@@ -100,6 +100,7 @@ def test_a_sweep_from_start_to_finish(cli, tiny, tmp_path):
     assert untimed(folder / "table.csv") == rows
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_neither_order_nor_number_of_workers_changes_a_number(process, tiny, tmp_path):
     tables = []
@@ -252,6 +253,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_killed_and_resumed_ends_with_the_same_table(process, frozen, tiny, tmp_path):
     whole = process("sweep", tiny, "--out", "whole")
@@ -277,6 +279,7 @@ def test_killed_and_resumed_ends_with_the_same_table(process, frozen, tiny, tmp_
     assert untimed(tmp_path / "killed" / "table.csv") == untimed(tmp_path / "whole" / "table.csv")
 
 
+@pytest.mark.faults
 def test_killed_while_training_continues_from_the_checkpoint(process, frozen, tiny, tmp_path):
     one = [tiny, "--set", "model.width=8", "--set", "model.depth=3", "--set", "training.epochs=8"]
     assert process("sweep", *one, "--out", "whole").returncode == 0
@@ -292,6 +295,7 @@ def test_killed_while_training_continues_from_the_checkpoint(process, frozen, ti
     assert not list((tmp_path / "killed" / "checkpoints").iterdir())
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_killed_within_an_epoch_continues_there(process, frozen, tiny, tmp_path, monkeypatch):
     """A pause, and a checkpoint, after every step; the tables are those of a run without any."""
@@ -311,6 +315,7 @@ def test_killed_within_an_epoch_continues_there(process, frozen, tiny, tmp_path,
         assert untimed(tmp_path / "killed" / name) == untimed(tmp_path / "whole" / name)
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("damage", ["nonsense", "another history", "a flipped bit"])
 def test_a_checkpoint_that_cannot_be_used_costs_the_checkpoint_only(
     cli, tmp_path, monkeypatch, damage
@@ -346,6 +351,7 @@ def test_a_checkpoint_that_cannot_be_used_costs_the_checkpoint_only(
     assert not damaged.exists()
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_a_dying_worker_fails_its_cell_and_the_rest_goes_on(process, tiny, tmp_path):
     with started(tmp_path, tiny, "--out", "run", "--workers", "1", "--json") as running:
@@ -368,6 +374,7 @@ def test_a_dying_worker_fails_its_cell_and_the_rest_goes_on(process, tiny, tmp_p
 LONG = ["--set", "training.epochs=1000000", "--out", "run"]
 
 
+@pytest.mark.faults
 def test_an_interrupt_stops_everything(tiny, tmp_path):
     with started(tmp_path, tiny, *LONG, "--workers", "1") as process:
         wait_for(process, "to train: 4 on")
@@ -380,6 +387,7 @@ def test_an_interrupt_stops_everything(tiny, tmp_path):
     assert workers and not any(map(is_alive, workers))
 
 
+@pytest.mark.faults
 def test_a_second_run_in_the_same_folder_is_refused(process, tiny, tmp_path):
     with started(tmp_path, tiny, *LONG) as first:
         wait_for(first, "to train: 4 on")

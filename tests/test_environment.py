@@ -38,6 +38,7 @@ def full(*_, **__):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
+@pytest.mark.faults
 def test_a_full_disk_in_a_worker_is_told_though_no_traceback_can_be_kept(
     cli, one, tmp_path, monkeypatch
 ):
@@ -55,6 +56,7 @@ def test_a_full_disk_in_a_worker_is_told_though_no_traceback_can_be_kept(
     assert "Traceback" not in done.stdout
 
 
+@pytest.mark.faults
 def test_a_full_disk_in_the_command_is_one_message(cli, one, tmp_path, monkeypatch):
     monkeypatch.setattr("cbundles.files.os.fsync", full)
     done = cli("sweep", one)
@@ -62,6 +64,7 @@ def test_a_full_disk_in_the_command_is_one_message(cli, one, tmp_path, monkeypat
     assert done.stderr == "cbundles: results/one/run.json: No space left on device\n"
 
 
+@pytest.mark.faults
 def test_a_place_that_cannot_be_written_is_named(cli, one, tmp_path, monkeypatch):
     def read_only(path, *arguments, **how):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))

@@ -211,6 +211,7 @@ def test_a_fresh_toy_and_a_fresh_tuning_are_kept_until_the_first_record(cli, tmp
     assert done.returncode == 0 and "recorded:" not in done.stdout
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_killed_for_real_before_and_after_the_first_record(process, frozen, cli, finished):
     before = contents(finished)

@@ -66,6 +66,7 @@ def without_times(value: object) -> object:
     return [without_times(each) for each in value] if isinstance(value, list) else value
 
 
+@pytest.mark.faults
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of Ray's own, which are not ours to mend
@@ -148,6 +149,7 @@ def test_every_command_ends_as_on_one_machine(cli, cluster, tmp_path, unchecked)
             assert there.network_digest(path.stem) == here.network_digest(path.stem) is not None
 
 
+@pytest.mark.faults
 @needs_ray
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")

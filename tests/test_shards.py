@@ -150,6 +150,7 @@ def test_a_report_seals_what_shards_have_completed(cli, tiny, tmp_path):
     assert len(untimed_table(run)) == 4
 
 
+@pytest.mark.faults
 def test_a_network_that_fails_leaves_the_others_of_its_shard(cli, tiny, tmp_path, monkeypatch):
     """It is told, counted as left, and tried once only."""
     from cbundles.executor import tasks
@@ -205,6 +206,7 @@ def test_a_shard_of_a_lesion_studies_the_networks_that_it_trains(cli, tmp_path, 
     assert (tmp_path / "dealt/lesions.jsonl").exists() and (tmp_path / "dealt/table.csv").exists()
 
 
+@pytest.mark.faults
 def test_shards_hold_themselves_and_keep_off_whoever_takes_the_whole_run(tmp_path):
     one, other = Store(tmp_path), Store(tmp_path)
     with one.shared("shard-1-of-2"), other.shared("shard-2-of-2"):
@@ -246,6 +248,7 @@ def test_a_job_array_is_printed_and_nothing_is_run(cli, tiny, tmp_path):
     assert "#SBATCH --array=1-2" in by_default and "#SBATCH --gres=gpu:1" in by_default
 
 
+@pytest.mark.faults
 @pytest.mark.slow
 def test_three_shards_at_once_one_killed_end_with_the_table_of_one_process(
     process, frozen, tiny, tmp_path

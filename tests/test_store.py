@@ -54,6 +54,7 @@ def staging_files(folder):
     return [path for path in folder.rglob(".*") if path.name != ".lock"]
 
 
+@pytest.mark.faults
 def test_what_a_killed_process_left_is_cleared_away(tmp_path):
     """And nothing of one that still writes: real processes, one of which is killed."""
     store = Store(tmp_path)
@@ -216,6 +217,7 @@ def test_a_damaged_record_stays_for_people_to_see(tmp_path):
         store.records(CELLS)
 
 
+@pytest.mark.faults
 def test_a_kill_while_sealing_loses_nothing(tmp_path, monkeypatch):
     store = Store(tmp_path)
     for cell in ("a", "b"):

@@ -18,7 +18,7 @@ from cbundles import __version__
 
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
-    ["arrays", "errors", "files", "provenance"],
+    ["arrays", "errors", "files", "provenance", "stopping"],
     ["spread"],
     ["formats", "chance", "keeping", "early_steps", "replacing"],
     ["identity", "readings", "bits"],

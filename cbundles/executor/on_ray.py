@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cbundles import data
+from cbundles import data, stopping
 from cbundles.config import Images
 from cbundles.data import dataset
 from cbundles.errors import InputError, in_one_line, quoted
@@ -72,12 +72,13 @@ class RayCluster:
             _require_answer(self.address)
             _keep_off_standard_output()
             try:
-                ray.init(
-                    address=self.address or "local",
-                    log_to_driver=False,
-                    logging_level=logging.ERROR,
-                    **(own if self.address is None else {}),
-                )
+                with stopping.kept():
+                    ray.init(
+                        address=self.address or "local",
+                        log_to_driver=False,
+                        logging_level=logging.ERROR,
+                        **(own if self.address is None else {}),
+                    )
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise InputError(f"--executor ray: {in_one_line(error)}") from None
         room = self.room(device)

@@ -16,10 +16,12 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from cbundles import stopping
 from cbundles.errors import InputError, in_one_line
 
 
 def main() -> None:
+    stopping.ignore_in_worker()
     options = json.loads(sys.argv[1])
     send = _private_stdout()
     waiting = _tasks_from_stdin()

@@ -224,14 +224,18 @@ def _misread(plan: str, typed: dict[str, str]) -> str | None:
             continue
         section, key = path.split(".")
         found = {cell["config"][section][key] for cell in cells}
-        if found != _plainly_read(typed[path]):
+        try:
+            expected = _plainly_read(typed[path])
+        except ValueError:
+            return f"{path}={typed[path][:60]} was taken for {sorted(found)[:5]}"
+        if found != expected:
             return f"{path}={typed[path][:60]} was read as {sorted(found)[:5]}"
     return None
 
 
 def _plainly_read(text: str) -> set[float]:
     """The numbers that people see in a text."""
-    numbers = text.strip("[]").split(",")
+    numbers = text.strip("[]").removeprefix("- ").split(",")
     return {_number(number.strip().replace("_", "")) for number in numbers}
 
 

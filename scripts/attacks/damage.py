@@ -76,4 +76,4 @@ def _change_somewhere(chance: Random, content: Any) -> None:
         case 1 if isinstance(content, dict):
             content[f"{key}x"] = content.pop(key)
         case _:
-            content[key] = chance.choice(VALUES)
+            content[key] = copy.deepcopy(chance.choice(VALUES))  # which may be changed next
