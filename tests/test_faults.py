@@ -28,12 +28,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray not installed")
 KILLS = {
-    "sweep": 6,
+    "sweep": 8,
     "images": 6,
     "grow": 6,
     "tune": 6,
     "autotune": 6,
-    "lesion": 5,
+    "lesion": 3,
     "sweep as a shard": 3,
     "autotune as a shard": 2,
     "lesion as a shard": 2,
