@@ -191,7 +191,7 @@ class Undisturbed:
                 started = time.monotonic()
                 ended = run_to_the_end(scenario, place, self.environment)
                 if ended.code != 0:
-                    raise FailedError(ended.said[-500:])
+                    raise FailedError(f"exit code {ended.code}: {ended.said[-500:]}")
             self._known[key] = Whole(what_was_found(place), time.monotonic() - started)
         return self._known[key]
 
