@@ -27,7 +27,7 @@ COMMANDS = (
     ("sweep", "attack.yaml", "--plan", "--json"),
     ("sweep", "attack.yaml", "--set", "model.widht=3"),
     ("report", "results"),
-    ("sweep", "attack.yaml", "--workers", "1", "--out", "a[red]b"),
+    (*SCENARIOS[0].arguments.split(), "--workers", "1", "--out", "a[red]b"),
 )
 TRAINING = COMMANDS[-1]
 
