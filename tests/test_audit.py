@@ -19,6 +19,7 @@ import oracle
 import pytest
 from conftest import ROOT
 from flax import nnx
+from linen_models import drawn
 
 import cbundles
 from cbundles.auditing import batches
@@ -69,18 +70,6 @@ class Stacked(nn.Module):
         x, _ = nn.scan(block, kinds, split_rngs={"params": True}, length=3)(name="stack")(x, None)
         x, _ = block(name="last")(x)
         return nn.Dense(CLASSES, name="head")(x.mean((1, 2)))
-
-
-def drawn(model, x):
-    """Variables of a linen model, drawn without compiling its `init`."""
-    random = np.random.default_rng(0)
-
-    def draw(path, like):
-        values = 0.4 * random.standard_normal(like.shape).astype(np.float32)
-        is_positive = path[-1].key in ("var", "scale")
-        return jnp.asarray(0.5 + abs(values) if is_positive else values)
-
-    return jax.tree.map_with_path(draw, jax.eval_shape(model.init, jax.random.key(0), x))
 
 
 @pytest.mark.parametrize("remat", [False, True])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from lesioned import BruteForce, compare, labels_near, normal
+from linen_models import drawn
 from test_lesion import damaged  # noqa: F401  a small ResNet of our own
 
 import cbundles
@@ -68,18 +69,6 @@ class ResNet(nn.Module):
             off = number in self.gone
             x = Block(filters, stride, off, self.by_batch, name=f"block{number}")(x)
         return nn.Dense(CLASSES)(x.mean((1, 2)))
-
-
-def drawn(model, x):
-    """Variables of a linen model, drawn without compiling its `init`."""
-    random = np.random.default_rng(0)
-
-    def draw(path, like):
-        values = 0.4 * random.standard_normal(like.shape).astype(np.float32)
-        is_positive = path[-1].key in ("var", "scale")
-        return jnp.asarray(0.5 + abs(values) if is_positive else values)
-
-    return jax.tree.map_with_path(draw, jax.eval_shape(model.init, jax.random.key(0), x))
 
 
 @pytest.fixture(scope="module")

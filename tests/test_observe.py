@@ -15,6 +15,7 @@ from conftest import ROOT
 from flax import nnx
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
+from linen_models import drawn
 
 from cbundles.observe import nnx_function, observe
 
@@ -90,18 +91,6 @@ class Stack(nn.Module):
         stacked = nn.scan(layer, {"params": 0}, split_rngs={"params": True}, length=4)
         x, _ = stacked(name="layers")(x, None)
         return nn.Dense(3, name="head")(x)
-
-
-def drawn(model, x):
-    """Variables of a linen model, drawn without compiling its `init`."""
-    random = np.random.default_rng(0)
-
-    def draw(path, like):
-        values = 0.4 * random.standard_normal(like.shape).astype(np.float32)
-        is_positive = path[-1].key in ("var", "scale")
-        return jnp.asarray(0.5 + abs(values) if is_positive else values)
-
-    return jax.tree.map_with_path(draw, jax.eval_shape(model.init, KEY, x))
 
 
 @functools.cache

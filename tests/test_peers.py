@@ -14,6 +14,7 @@ import numpy as np
 import plain_peers
 import pytest
 from flax import nnx
+from linen_models import drawn
 
 import cbundles
 from cbundles.auditing import batches, jax_subject, layer_peers, peer_measures, peer_sums
@@ -213,18 +214,6 @@ class Stacked(nn.Module):
         x, _ = nn.scan(Block, kinds, split_rngs={"params": True}, length=3)(name="stack")(x, None)
         x, _ = Block(name="last")(x)
         return nn.Dense(CLASSES, name="head")(x.mean((1, 2)))
-
-
-def drawn(model, x):
-    """Variables of a linen model, drawn without compiling its `init`."""
-    random = np.random.default_rng(0)
-
-    def draw(path, like):
-        values = 0.4 * random.standard_normal(like.shape).astype(np.float32)
-        is_positive = path[-1].key in ("var", "scale")
-        return jnp.asarray(0.5 + abs(values) if is_positive else values)
-
-    return jax.tree.map_with_path(draw, jax.eval_shape(model.init, jax.random.key(0), x))
 
 
 def mean_loss(logits):

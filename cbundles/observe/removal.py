@@ -26,7 +26,7 @@ from jaxtyping import PyTree
 
 from cbundles.observe import jaxprs
 from cbundles.observe.jaxprs import Block, Step, Traced, Value
-from cbundles.observe.sites import Found
+from cbundles.observe.sites import Found, others_that_need
 
 Place = tuple[int, ...]  # which repetition: () outside any scan, (2,) in one, (2, 0) in two
 
@@ -161,22 +161,10 @@ def residual_sums(block: Block, found: Found) -> tuple[ResidualSum, ...]:
                 name = sums[number]
                 branch = found.branches[name]
                 skip = 1 - step.inputs.index(branch)
-                others = _others_that_need(branch, block, step)
+                others = others_that_need(branch, step, block)
                 yield ResidualSum(name, branch_names[name], place, number, skip, others)
 
     return tuple(sums_in(block, ()))
-
-
-def _others_that_need(branch: int, block: Block, its_sum: Step) -> str:
-    """Who else needs a branch, in words; "" where nobody does."""
-    others = [
-        f"{step.path}/{step.primitive}".lstrip("/")
-        for step in block.steps
-        if branch in step.inputs and step is not its_sum
-    ]
-    if branch in block.outputs:
-        others.append("what is returned")
-    return ", ".join(others)
 
 
 def _name_at(name: str, place: Place) -> str:

@@ -85,6 +85,18 @@ class Found(NamedTuple):
         return {name: names[number] for name, number in self.branches.items()}
 
 
+def others_that_need(branch: int, its_sum: Step, block: Block) -> str:
+    """Who else in a block needs a branch, in words; "" where nobody does."""
+    others = [
+        f"{step.path}/{step.called_name}".lstrip("/")
+        for step in block.steps
+        if branch in step.inputs and step is not its_sum
+    ]
+    if branch in block.outputs:
+        others.append("what is returned")
+    return ", ".join(others)
+
+
 class _Place(NamedTuple):
     """A site that has no name of its own yet, and the number of its value."""
 

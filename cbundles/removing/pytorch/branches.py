@@ -18,10 +18,10 @@ from torch.overrides import TorchFunctionMode
 
 from cbundles.auditing.models.functions import Call
 from cbundles.auditing.models.pytorch import calls, words
-from cbundles.auditing.models.pytorch.calls import TorchProgram, TorchStep, tensors_in
+from cbundles.auditing.models.pytorch.calls import tensors_in
 from cbundles.auditing.models.pytorch.subject import TorchSubject
 from cbundles.observe import Site, Skipped
-from cbundles.observe.sites import find
+from cbundles.observe.sites import find, others_that_need
 
 ADDS = frozenset(name for name, primitive in words.PRIMITIVES.items() if primitive == "add")
 
@@ -64,22 +64,10 @@ def observed_sums(subject: TorchSubject, batch: PyTree) -> TorchObserved:
             continue
         branch = found.branches[name]
         side = step.inputs.index(branch)
-        others = _others_that_need(branch, step, program)
+        others = others_that_need(branch, step, program)
         sums.append(TorchSum(name, branch_names[name], place, step.path, 1 - side, others))
     sites = subject.sites(batch)
     return TorchObserved(tuple(sums), sites.found, sites.skipped, len(additions))
-
-
-def _others_that_need(branch: int, its_sum: TorchStep, program: TorchProgram) -> str:
-    """Who else needs a branch, in words; "" where nobody does."""
-    others = [
-        f"{step.path}/{step.called_name}".lstrip("/")
-        for step in program.steps
-        if branch in step.inputs and step is not its_sum
-    ]
-    if branch in program.outputs:
-        others.append("the output of the model")
-    return ", ".join(others)
 
 
 class _WithoutBranches(TorchFunctionMode):

@@ -27,27 +27,24 @@ def costs_of(
     subject: TorchSubject, additions: int, small: GraphModule, given: Given
 ) -> tuple[Cost, Cost]:
     """What a model and the smaller one cost, and get right. additions: that the model calls."""
-    model, device = subject.model, subject.device
-    batch = as_tensors(given.inputs.first, device)
+    model = subject.model
+    batch = as_tensors(given.inputs.first, subject.device)
+    whole = called_plainly(model, subject.call)
+    seconds_before, seconds_after = _median_seconds([whole, small], batch)
+
+    def cost(module: torch.nn.Module, program: Program, counted: Program, seconds: float) -> Cost:
+        return Cost(
+            flops=_flops_of(counted, batch),
+            parameters=_numbers_of(module),
+            bytes=_bytes_of(module),
+            seconds=seconds,
+            correct=correct_of(program, given, subject.device),
+        )
+
     # Called by `Calling`, the model does not take fused ways, whose products are not counted.
     counted = Calling(model, subject.call, [], additions)
-    whole = called_plainly(model, subject.call)
-    seconds = _median_seconds([whole, small], batch)
-    before = Cost(
-        _flops_of(counted, batch),
-        _numbers_of(model),
-        _bytes_of(model),
-        seconds[0],
-        correct_of(whole, given, device),
-    )
-    after = Cost(
-        _flops_of(small, batch),
-        _numbers_of(small),
-        _bytes_of(small),
-        seconds[1],
-        correct_of(small, given, device),
-    )
-    return before, after
+    before = cost(model, whole, counted, seconds_before)
+    return before, cost(small, small, small, seconds_after)
 
 
 def called_plainly(model: torch.nn.Module, call: Call | None) -> Program:
