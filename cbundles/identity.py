@@ -45,7 +45,8 @@ FIRST_VALUES: Settings = {
         "weight_decay": 1e-2,
         "seed": 0,
         "accuracy_epochs": 5,
-        "conflict_checks": 0,
+        "stop_conflicting": "entropy",
+        "conflict_checks": 0,  # never stopped, whatever stop_conflicting says
     },
     "probe": {
         "samples": 2048,
@@ -55,6 +56,8 @@ FIRST_VALUES: Settings = {
         "equality": "weight_amplitude",
         "gamma": 1e-8,
         "resolution": "float32",
+        "last": "block",
+        "amplitude": "all",
         "batch_norm": "batch",
         "readings": "none",
         "steps": "none",

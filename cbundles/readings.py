@@ -3,16 +3,19 @@
 The papers and their code leave open what "the bundle entropy of a network" is taken from, and the
 two revisions of the original code differ in it. A reading answers three questions:
 
-    last         block     measured are the outputs of the layers, or blocks; the last one is H^L
-                 pooled    and behind them the global-average-pooled features, which then are H^L
-    amplitude    all       w is the largest of all trainable weights
-                 hidden    fully connected: without the output layer; VGG, ResNet: without the
-                           normalisation of the stem
-    batch_norm   batch     VGG, ResNet: normalised by the statistics of the probe set
-                 running   by the running statistics, as at inference
+    last         pooled    VGG, ResNet: measured are the outputs of the blocks, and behind them the
+                           global-average-pooled features, which then are H^L
+                 block     without those; H^L is that of the last block (or of the last layer)
+    amplitude    hidden    w is the largest weight, fully connected: but for the output layer; VGG,
+                           ResNet: but for the normalisation of the stem
+                 all       w is the largest of all trainable weights
+    batch_norm   running   VGG, ResNet: normalised by the running statistics, as at inference
+                 batch     by the statistics of the probe set
 
-Its name joins what differs from the run's own reading with a plus, such as ``pooled+running``.
-``paper`` is short for what the revision of the paper did, ``pooled+hidden+running``.
+The run's own reading is named by three settings; the first of each above is its default, and what
+the revision of the code did that belongs to the paper. Further readings are measured beside it. The
+name of one joins what differs from the run's own with a plus, such as ``block+batch``. ``paper`` is
+short for ``pooled+hidden+running``.
 
 Nothing here imports JAX.
 """
@@ -21,13 +24,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cbundles.errors import did_you_mean
 
-BLOCK, POOLED = "block", "pooled"
-ALL, HIDDEN = "all", "hidden"
-BATCH, RUNNING = "batch", "running"
+POOLED, BLOCK = LASTS = ("pooled", "block")
+HIDDEN, ALL = AMPLITUDES = ("hidden", "all")
+RUNNING, BATCH = BATCH_NORMS = ("running", "batch")
 SETTING_OF = {
     BLOCK: "last",
     POOLED: "last",
@@ -36,8 +40,10 @@ SETTING_OF = {
     BATCH: "batch_norm",
     RUNNING: "batch_norm",
 }
+SETTINGS = tuple(dict.fromkeys(SETTING_OF.values()))
 PAPER = "paper"
 PAPER_WORDS = (POOLED, HIDDEN, RUNNING)
+RANK = {word: place for pair in (LASTS, AMPLITUDES, BATCH_NORMS) for place, word in enumerate(pair)}
 NONE = "none"  # no reading besides the run's own
 
 
@@ -46,15 +52,45 @@ class Reading:
     """One reading; see above for the three settings."""
 
     name: str
-    last: str = BLOCK
-    amplitude: str = ALL
-    batch_norm: str = BATCH
+    last: str
+    amplitude: str
+    batch_norm: str
+
+    @property
+    def settings(self) -> tuple[str, str, str]:
+        """What tells it from others, whatever a run calls it."""
+        return self.last, self.amplitude, self.batch_norm
+
+
+def name_in_full(reading: Reading, *, convolutional: bool) -> str:
+    """What it is called where no run says what is usual: ``pooled+hidden+running``, ``hidden``."""
+    return "+".join(reading.settings) if convolutional else reading.amplitude
 
 
 @functools.cache
-def own_reading(batch_norm: str) -> Reading:
+def own_reading(last: str, amplitude: str, batch_norm: str) -> Reading:
     """The one that a run judges by. It has no name."""
-    return Reading("", batch_norm=batch_norm)
+    return Reading("", last, amplitude, batch_norm)
+
+
+def name_of_words(words: Sequence[str]) -> str:
+    """The name that joins them: ``paper`` for all that the revision of the paper did."""
+    return PAPER if tuple(words) == PAPER_WORDS else "+".join(words)
+
+
+def in_words(reading: Reading, *, convolutional: bool) -> str:
+    """What it says in half a sentence.
+
+    >>> in_words(own_reading(POOLED, HIDDEN, RUNNING), convolutional=True)
+    'H^L of the pooled features, running statistics, largest weight outside the stem'
+    """
+    if not convolutional:
+        which = "outside the output layer" if reading.amplitude == HIDDEN else "of all layers"
+        return f"largest weight {which}"
+    last = "the pooled features" if reading.last == POOLED else "the last block's output"
+    statistics = "running statistics" if reading.batch_norm == RUNNING else "batch statistics"
+    which = "outside the stem" if reading.amplitude == HIDDEN else "of all layers"
+    return f"H^L of {last}, {statistics}, largest weight {which}"
 
 
 def canonical(names: object) -> str:
@@ -122,4 +158,4 @@ def _canonical_name(name: str) -> str:
         other = by_setting.setdefault(SETTING_OF[word], word)
         if other != word:
             raise ValueError(f"{name!r} says both {other} and {word}; leave one of them out")
-    return "+".join(by_setting[s] for s in dict.fromkeys(SETTING_OF.values()) if s in by_setting)
+    return "+".join(by_setting[setting] for setting in SETTINGS if setting in by_setting)

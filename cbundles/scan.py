@@ -27,7 +27,7 @@ from cbundles.measure import Measurement
 from cbundles.networks import network, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape, Shape
-from cbundles.readings import BATCH
+from cbundles.readings import BATCH, POOLED
 
 
 def scanned_samples(probe: Examples) -> Examples:
@@ -61,7 +61,8 @@ def signatures(
     shape: Shape,
     measurement: Measurement,
 ) -> UInt32[Array, "layers scales 4 scanned"]:
-    """Signatures of the scanned samples in every layer, or block, at every scale.
+    """Signatures of the scanned samples in every layer, or block (and in the pooled features, where
+    the run's reading has them), at every scale.
 
     images: of the whole probe set
     scales: see `bundles.scales_of_scan`; their amplitude is replaced by this network's
@@ -79,8 +80,9 @@ def signatures(
         rows = activations[part] if needs_all else activations
         return bundles.signatures_of_scan(rows, of_network, keys, measurement.equality)
 
-    seen = watched.visit(shape, subject, x, {watched.OUTPUTS: see}, own.batch_norm)
-    return seen[watched.OUTPUTS]
+    places = [watched.OUTPUTS, watched.POOLED] if own.last == POOLED else [watched.OUTPUTS]
+    seen = watched.visit(shape, subject, x, dict.fromkeys(places, see), own.batch_norm)
+    return jnp.concatenate([seen[place] for place in places])
 
 
 @functools.cache

@@ -31,6 +31,8 @@ from cbundles.records import (
     TuneRecord,
 )
 
+# A value for each layer or block, and none behind them.
+OLDEST_READING = {"last": "block", "amplitude": "all", "batch_norm": "batch"}
 ORIGIN = Origin(
     platform="cpu",
     device="cpu",
@@ -80,8 +82,14 @@ def record(
     cell = config.Cell(
         config.Data(),
         config.Model(family=family, depth=depth, **model),
-        config.Training(epochs=epochs, seed=seed, accuracy_epochs=accuracy_epochs),
-        config.Probe(**probe),
+        config.Training(
+            epochs=epochs,
+            seed=seed,
+            accuracy_epochs=accuracy_epochs,
+            stop_conflicting="entropy",
+            conflict_checks=0,
+        ),
+        config.Probe(**{**OLDEST_READING, **probe}),
     )
     h = entropy or [0.0 if first is None or layer < first else 0.5 for layer in range(1, depth + 1)]
     after, numbers = range(1, epochs + 1), [bundles] * len(h)

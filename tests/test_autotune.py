@@ -39,9 +39,10 @@ def test_pruning_always_makes_progress_and_ends(blocks, data, rule):
     restarts, before = 0, sum(blocks)
     while sum(blocks):
         numbers = st.sampled_from([0.0, 1e-6, 2.3, None])
-        entropies = data.draw(st.lists(numbers, min_size=sum(blocks), max_size=sum(blocks)))
+        count = sum(blocks) + (1 if rule == autotune.NEXT else 0)
+        entropies = data.draw(st.lists(numbers, min_size=count, max_size=count))
         left = autotune.prune(blocks, entropies, rule)
-        if all(h == 0 for h in entropies):
+        if all(h == 0 for h in entropies[-sum(blocks) :]):
             assert left == tuple(blocks)
             break
         assert sum(left) < sum(blocks)
@@ -53,14 +54,15 @@ def test_pruning_always_makes_progress_and_ends(blocks, data, rule):
 
 @pytest.mark.parametrize("arguments", [((1, 1, 1, 1), [0.0] * 3), ((1, 0, 0, 0), [1.0], "all")])
 def test_prune_refuses_what_does_not_fit(arguments):
-    with pytest.raises(ValueError, match=r"entropies|must be one of"):
+    with pytest.raises(ValueError, match=r"values|must be one of"):
         autotune.prune(*arguments)
 
 
-def cell(blocks="1,2,2,1", checks=10, epochs=12) -> config.Cell:
+def cell(blocks="1,2,2,1", checks=10, epochs=12, by="entropy", last="block") -> config.Cell:
     content = {
         "model": {"family": "vgg", "blocks": blocks},
-        "training": {"conflict_checks": checks, "epochs": epochs},
+        "training": {"stop_conflicting": by, "conflict_checks": checks, "epochs": epochs},
+        "probe": {"last": last},
     }
     return config.build(content, default_name="x").cells[0]
 
@@ -86,6 +88,49 @@ def test_what_conflicts_late_or_not_at_all_is_the_result():
     assert autotune.decide(cell(), 1, inner, "stage").conflict is None
 
 
+def test_where_only_the_pooled_features_conflict_the_last_block_goes():
+    pooled = cell(last="pooled")
+    decision = autotune.decide(pooled, 1, [0.0] * 6 + [0.3], "stage")
+    assert (decision.conflict, decision.left) == (6, (1, 2, 2, 0)) and decision.only_pooled
+    assert "only the pooled features conflict, so the last block, 6, goes" in str(decision)
+    both = autotune.decide(pooled, 1, [0.0, 0.0, 0.4, 0.0, 0.0, 0.0, 0.3], "stage")
+    assert (both.conflict, both.left, both.only_pooled) == (3, (1, 1, 2, 1), False)
+    fine = autotune.decide(pooled, 1, [0.0, 0.0, 0.4, 0.0, 0.0, 0.5, 0.0], "stage")
+    assert fine.conflict is None  # H^L is that of the pooled features
+
+
+def test_the_papers_revision_judges_a_block_by_the_next_one():
+    pooled = cell(last="pooled")
+    measured = [0.0, 0.0, 0.4, 0.4, 0.4, 0.4, 0.4]
+    assert autotune.decide(pooled, 1, measured, "stage").left == (1, 1, 2, 1)
+    assert autotune.decide(pooled, 1, measured, "next").left == (1, 0, 2, 1)
+    assert autotune.decide(pooled, 1, [0.0] * 6 + [0.1], "next").left == (1, 2, 2, 0)
+    with pytest.raises(ValueError, match="pooled features are not among"):
+        autotune.decide(cell(), 1, measured[:6], "next")
+
+
+def test_a_single_pair_restarts_by_entropy_and_not_by_the_rate():
+    pair = [0.0] * 5 + [1e-9]
+    assert autotune.decide(cell(), 1, pair, "stage").conflict == 6
+    by_rate = cell(by="conflict_rate")
+    assert autotune.decide(by_rate, 1, pair, "stage").conflict is None
+    decision = autotune.decide(by_rate, 1, [0.0, 0.002, 0.1, 0.1, 0.1, 0.1], "stage")
+    assert decision.left == (1, 0, 2, 1) and "conflict rate at the end" in str(decision)
+    assert cell().id != by_rate.id
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--set", "training.stop_conflicting=off"], "unless training.stop_conflicting is entropy"),
+        (["--rule", "next", "--set", "probe.last=block"], "nearest valid: stage"),
+    ],
+)
+def test_what_auto_tuning_cannot_follow_is_refused(cli, flags, said):
+    done = cli("autotune", "--dataset", "mnist_mini", *flags)
+    assert done.returncode == 2 and said in done.stderr.replace("\n", " ")
+
+
 def test_nothing_left_ends_the_chain():
     decision = autotune.decide(cell("1,0,0,0"), 1, [1.0], "stage")
     assert decision.left == (0, 0, 0, 0) and autotune.following(cell("1,0,0,0"), decision) is None
@@ -103,7 +148,7 @@ def test_autotune_in_small(cli, tmp_path):
     small = ("autotune", "--dataset", "mnist_mini", "--blocks", "1,8,0,0", "--seeds", "1",
              "--set", "model.base_filters=1", "--set", "training.epochs=1",
              "--set", "probe.samples=64", "--set", "training.batch_size=1000",
-             "--set", "probe.batch_norm=running", "--out", "out")  # fmt: skip
+             "--set", "probe.last=block", "--set", "probe.amplitude=all", "--out", "out")  # fmt: skip
     done = cli(*small)
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads((tmp_path / "out/run.json").read_text())
@@ -137,7 +182,7 @@ def test_autotune_for_real(process, tmp_path):
         for name in chain:
             content = Store(tmp_path / "out").record(name)
             depths.append(content.depth)
-            assert len(content.history.entropy[-1]) == (depths[-1] - 2) // 2
+            assert len(content.history.entropy[-1]) == (depths[-1] - 2) // 2 + 1  # and pooled
         assert depths == sorted(depths, reverse=True) and len(set(depths)) == len(depths)
         assert content.history.entropy[-1][-1] == 0 and content.latency_seconds > 0
     assert "removes" in done.stdout and "no conflict, trained to the end" in done.stdout

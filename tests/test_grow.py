@@ -376,7 +376,10 @@ def test_a_vgg_can_grow(factor):
         ({"growth": {"threshold": 1.0, "first_epoch": 4}}, ["first_epoch", "nearest valid: 3"]),
         ({"growth": {"backtrack": 3}}, ["growth.every", "nearest valid: 3"]),
         ({"growth": {"backtrack": 1, "every": 3}}, ["training.epochs", "nearest valid: 5"]),
-        ({"training": {"conflict_checks": 3}}, ["training.conflict_checks", "nearest valid: 0"]),
+        (
+            {"training": {"stop_conflicting": "entropy"}},
+            ["training.stop_conflicting", "nearest valid: off"],
+        ),
         (
             {
                 "model": {"family": "vgg", "depth": 10, "width": None},

@@ -49,13 +49,16 @@ def test_another_seed_leaves_the_populations_of_the_others_as_they_are():
 
 def test_networks_that_may_stop_early_are_alone():
     """One that conflicts would stop the others, or go on with them."""
-    overrides = ["model.width=10", "model.depth=5", "training.conflict_checks=[0,3]"]
+    overrides = [
+        "model.width=10", "model.depth=5", "training.stop_conflicting=[off,entropy]",
+        "training.conflict_checks=3",
+    ]  # fmt: skip
     cells = config.load(
         ROOT / "configs" / "mnist_fc.yaml", [*overrides, "training.seed=[0,1,2]"]
     ).cells
     for device in ("cpu", "gpu"):
         for population in planner.populations(cells, device):
-            checks = {cell.training.conflict_checks for cell in population.cells}
+            checks = {cell.training.checks for cell in population.cells}
             assert checks == {0} or len(population.cells) == 1
 
 

@@ -69,12 +69,21 @@ def test_readings_belong_to_the_identity_of_a_cell():
 
 
 def test_what_a_name_means_for_each_family():
-    (vgg,), (dense,) = cells("vgg", "paper,running"), cells("fc", "paper")
-    paper, running = vgg.further_readings
-    assert (paper.last, paper.amplitude, paper.batch_norm) == ("pooled", "hidden", "running")
-    assert (running.last, running.amplitude, running.batch_norm) == ("block", "all", "running")
+    (vgg,), (dense,) = cells("vgg", "paper,block+batch"), cells("fc", "paper")
+    block, paper = vgg.further_readings
+    assert block.settings == ("block", "hidden", "batch")
+    assert paper.settings == vgg.own_reading.settings == ("pooled", "hidden", "running")
     (paper,) = dense.further_readings
-    assert (paper.last, paper.amplitude) == ("block", "hidden")
+    assert paper.settings == dense.own_reading.settings == ("block", "hidden", "batch")
+
+
+def test_the_oldest_reading_is_named_by_what_it_is():
+    oldest = {"probe": {"last": "block", "amplitude": "all", "batch_norm": "batch"}}
+    (old,), (new,) = cells("vgg", None, **oldest), cells("vgg", None)
+    assert "probe.reading" not in old.unusual
+    assert new.unusual["probe.reading"] == "paper" and "reading=paper" in new.label
+    (dense,) = cells("fc", None)
+    assert dense.unusual["probe.reading"] == "hidden"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +120,7 @@ def test_epochs_that_are_none(text):
 @pytest.mark.parametrize(("name", "text"), [("dense", DENSE), ("vgg", VGG)])
 def test_measured_again_is_what_training_measured(cli, tmp_path, name, text):
     """All entries of kept networks, to the last digit; and what training had not measured."""
-    asked = "hidden" if name == "dense" else "paper,running"
+    asked = "all" if name == "dense" else "batch,block+all"
     (tmp_path / f"{name}.yaml").write_text(text)
     done = cli(
         "sweep", f"{name}.yaml", "--keep-weights", "0,1,last", "--set", f"probe.readings={asked}"
@@ -134,13 +143,14 @@ def test_measured_again_is_what_training_measured(cli, tmp_path, name, text):
     with (store.folder / "readings.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     layers = 8 if name == "dense" else 2
-    places = {"hidden": layers, "running": layers, "paper": layers + 1, "own": layers}
+    pooled = 0 if name == "dense" else 1
+    places = {"all": layers, "block+all": layers, "batch": layers + 1, "own": layers + pooled}
     per_network = places["own"] + sum(places[one] for one in asked.split(","))
     assert len(rows) == len(trained) * 3 * per_network
 
     again = cli("measure", f"results/{name}", "--readings", asked)
     assert again.returncode == 0 and "to measure" not in again.stdout
-    more = "all" if name == "dense" else "pooled"
+    more = "hidden" if name == "dense" else "pooled"
     planned = cli("measure", f"results/{name}", "--readings", more, "--plan")
     assert "epochs 0, 1, last" in planned.stdout and "Nothing was measured" in planned.stdout
     done = cli("measure", f"results/{name}", "--readings", more, "--json")
@@ -261,7 +271,7 @@ def test_a_network_that_ended_early_or_diverged_is_measured(cli, tmp_path):
     """The last epoch is the one that the file says; what is not finite has no entropy."""
     (tmp_path / "deep.yaml").write_text(
         "data: {name: spirals}\nmodel: {width: 2, depth: 40}\nprobe: {samples: 300}\n"
-        "training: {epochs: 9, conflict_checks: 3}\n"
+        "training: {epochs: 9, stop_conflicting: entropy, conflict_checks: 3}\n"
     )
     assert cli("sweep", "deep.yaml", "--keep-weights", "0,last").returncode == 0
     store = Store(tmp_path / "results" / "deep")

@@ -21,7 +21,7 @@ LAYERS = [
     ["arrays", "errors", "files", "provenance", "stopping"],
     ["spread"],
     ["formats", "chance", "keeping", "early_steps", "replacing"],
-    ["identity", "readings", "bits"],
+    ["identity", "readings", "bits", "criterion"],
     ["config"],
     ["data"],
     ["decisions"],

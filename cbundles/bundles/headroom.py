@@ -39,8 +39,9 @@ from cbundles.bundles.result import (
     checked_rows,
     checked_whole,
 )
+from cbundles.criterion import CLEAR_RATE
 
-NEGLIGIBLE = 1e-3  # conflict rate: one pair of samples in a thousand
+NEGLIGIBLE = CLEAR_RATE
 BITS = np.arange(LOWEST, HIGHEST + STEP, STEP)
 
 

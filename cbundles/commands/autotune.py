@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cbundles import config
+from cbundles import config, criterion, readings
 from cbundles.commands.checks import check_against_data
 from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, start_over
 from cbundles.commands.output import (
@@ -48,7 +48,7 @@ from cbundles.report.runs import Run
 from cbundles.report.words import counted
 from cbundles.store import SWEEPS, Store
 
-BLOCKS, SEEDS, RULE = "3,12,41,3", 3, "stage"
+BLOCKS, SEEDS, RULE = "3,12,41,3", 3, autotune.STAGE
 EPOCHS = 120  # sec. 3.6
 EPOCHS_MINI = 20  # the embedded images are a sixth of MNIST, for a first look
 CHECKS = 10
@@ -88,17 +88,28 @@ class Autotune:
             "training": {
                 "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
                 "seed": list(range(seeds)),
+                "stop_conflicting": criterion.ENTROPY,
                 "conflict_checks": CHECKS,
             },
         }
         name = f"autotune_{config.short_name(dataset)}"
         experiment = config.override(content, overrides, default_name=name, file="autotune")
+        cls._check_rule(experiment, rule)
         families = {cell.model.family for cell in experiment.cells}
         if families != {"vgg"}:
             given = ", ".join(sorted(families))
             raise InputError(f"model.family = {given}: auto-tuning starts from vgg")
         baselines = _baseline_cells(baseline, experiment.cells)
         return cls(experiment, baselines, rule, paper_rows)
+
+    @staticmethod
+    def _check_rule(experiment: Experiment, rule: str) -> None:
+        without_pooled = any(cell.probe.last != readings.POOLED for cell in experiment.cells)
+        if rule == autotune.NEXT and without_pooled:
+            raise InputError(
+                f"--rule {rule}: the last block goes by the pooled features, which probe.last = "
+                f"{readings.BLOCK} does not measure; nearest valid: {autotune.STAGE}"
+            )
 
     @property
     def name(self) -> str:
@@ -167,7 +178,7 @@ class Autotune:
         say(
             console,
             f"\nA network whose last layer conflicts after one of its first "
-            f"{first.training.conflict_checks} epochs is pruned and trained from scratch: a new "
+            f"{first.training.checks} epochs is pruned and trained from scratch: a new "
             f"program each time, about {planner.compile_seconds(first):.0f} s to compile. The last "
             f"network is smaller than the first, so the times above are upper bounds for each."
             f"\nOn {devices(options)}: {memory / 1e9:.1f} GB of memory, checkpoints of "
@@ -315,7 +326,9 @@ def _baseline_cells(baseline: str | None, cells: Sequence[Cell]) -> tuple[Cell, 
     compared = []
     for cell in cells:
         model = dataclasses.replace(cell.model, family=family, blocks=blocks, depth=int(depth))
-        training = dataclasses.replace(cell.training, conflict_checks=0)
+        training = dataclasses.replace(
+            cell.training, stop_conflicting=criterion.ENTROPY, conflict_checks=0
+        )  # as `config` makes networks that are never stopped
         compared.append(dataclasses.replace(cell, model=model, training=training))
     return tuple(dict.fromkeys(compared))
 
@@ -339,8 +352,8 @@ class Chain:
             if not store.is_finished(cell.id, fingerprint):
                 break
             record = store.record(cell.id, SWEEPS)
-            entropies = record.history.entropy[-1]
-            decision = autotune.decide(cell, record.epochs_trained, entropies, self.rule)
+            measured = getattr(record.history, cell.training.stop_conflicting)[-1]
+            decision = autotune.decide(cell, record.epochs_trained, measured, self.rule)
             said.append(f"seed {cell.training.seed}, {decision}")
             following = autotune.following(cell, decision)
             if following is not None:

@@ -53,7 +53,7 @@ class Options:
         if not store.is_finished(cell.id, fingerprint):
             return False
         wanted = keeping.epochs_of(self.keep, cell.training.epochs)
-        if cell.training.conflict_checks and wanted:  # it may have ended early
+        if cell.training.checks and wanted:  # it may have ended early
             reached = store.record(cell.id, SWEEPS).epochs_trained
             wanted = [epoch for epoch in wanted if epoch == keeping.LAST or int(epoch) <= reached]
         return all(store.weights_path(cell.id, epoch).is_file() for epoch in wanted)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cbundles import bits, early_steps, identity, readings
+from cbundles import bits, criterion, early_steps, identity, readings
 from cbundles.config.schema import (
     FOLDER_PREFIX,
     PAPER_BLOCKS,
@@ -198,9 +198,12 @@ def _section_of(kind: type, name: str, keys: tuple[str, ...], values: tuple[Any,
 
 
 def _leave_out_what_has_no_effect(sections: dict[str, Section]) -> None:
-    data, probe = sections["data"], sections["probe"]
-    if sections["model"]["family"] == "fc":
-        probe.pop("batch_norm")
+    data, probe, training = sections["data"], sections["probe"], sections["training"]
+    for key in _settings_of_reading_without_effect(sections):
+        probe.pop(key)
+    if training["stop_conflicting"] == criterion.OFF:
+        training.pop("stop_conflicting")
+        training.pop("conflict_checks")
     if data["pipeline"] == own_pipeline(data["name"]):
         data.pop("pipeline")
     probe.pop("resolution" if probe["equality"] == "gamma" else "gamma")
@@ -208,6 +211,18 @@ def _leave_out_what_has_no_effect(sections: dict[str, Section]) -> None:
         probe.pop("selection")
         if probe["images"] == "plain":
             probe.pop("seed")
+
+
+def _settings_of_reading_without_effect(sections: dict[str, Section]) -> set[str]:
+    """Those of the run's own reading that its networks have nothing for."""
+    if sections["growth"]["arm"] != "none":
+        return {"last", "amplitude", "batch_norm"}  # no bundles are measured
+    without = set()
+    if sections["model"]["family"] == "fc":
+        without |= {"last", "batch_norm"}
+    if sections["probe"]["equality"] == "gamma":
+        without.add("amplitude")
+    return without
 
 
 def _check_images(data: Section, origins: Origins) -> None:
@@ -317,9 +332,9 @@ def _settle_edits(sections: dict[str, Section], origins: Origins) -> None:
         raise origins.error("tuning.arm", tuning["arm"], "leave out growth, or tuning")
     if not growth and not tuning:
         return
-    if training["conflict_checks"]:
-        problem = "has no effect on networks that change their depth; nearest valid: 0"
-        raise origins.error("training.conflict_checks", training["conflict_checks"], problem)
+    if "stop_conflicting" in training:
+        problem = "has no effect on networks that change their depth; nearest valid: off"
+        raise origins.error("training.stop_conflicting", training["stop_conflicting"], problem)
     if model["family"] == "fc" and model["block"] in NEVER_UNCHANGED:
         reason, nearest = NEVER_UNCHANGED[model["block"]]
         problem = f"no layer can be inserted without changing it: {reason}"
@@ -395,6 +410,11 @@ def reject_settings_without_effect(
 ) -> None:
     """A setting that was written down and has no effect in any cell is a misunderstanding."""
     _check_probe(content.get("probe") or {}, {cell.probe.equality for cell in cells}, origins)
+    _check_reading(content.get("probe") or {}, {cell.model.family for cell in cells}, origins)
+    training = content.get("training") or {}
+    if "conflict_checks" in training and not any(cell.training.checks for cell in cells):
+        problem = "has no effect unless training.stop_conflicting is entropy or conflict_rate"
+        raise origins.error("training.conflict_checks", training["conflict_checks"], problem)
     for section in ("growth", "tuning"):
         given = content.get(section) or {}
         if any(getattr(cell, section).arm != "none" for cell in cells):
@@ -403,6 +423,13 @@ def reject_settings_without_effect(
             if key != "arm":
                 problem = f"has no effect without {section}.arm"
                 raise origins.error(f"{section}.{key}", value, problem)
+
+
+def _check_reading(probe: Section, families: set[str], origins: Origins) -> None:
+    for key in ("last", "batch_norm"):
+        if key in probe and families == {"fc"}:
+            problem = "has no effect for model.family = fc"
+            raise origins.error(f"probe.{key}", probe[key], problem)
 
 
 def _check_probe(probe: Section, equalities: set[str], origins: Origins) -> None:

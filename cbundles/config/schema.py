@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from cbundles import bits, early_steps, identity, readings
+from cbundles import bits, criterion, early_steps, identity, readings
 from cbundles.readings import Reading
 
 DATASETS = ("mnist_mini", "spirals", "mnist", "cifar10", "svhn_cropped", "imagenette")
@@ -175,9 +175,21 @@ class Training:
         why="the paper averages the last 5 epochs, the original code 4; never over more than a "
         "quarter of the training",
     )
-    conflict_checks: int = setting(
-        0, low=0, why="stop when the last layer conflicts after one of so many epochs; 0: never"
+    stop_conflicting: str = setting(
+        criterion.OFF,
+        choices=criterion.CHOICES,
+        why="stop a network when its last layer conflicts after one of the first conflict_checks "
+        "epochs: by H > 0, as the paper's auto-tuning, or by a conflict rate above 0.001; off: "
+        "train all to the end",
     )
+    conflict_checks: int = setting(
+        1, low=1, why="with stop_conflicting: after so many of the first epochs it is looked at"
+    )
+
+    @property
+    def checks(self) -> int:
+        """After how many of the first epochs the network may be stopped."""
+        return 0 if self.stop_conflicting == criterion.OFF else self.conflict_checks
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,16 +225,28 @@ class Probe:
         why="the format that updated weights are rounded to; sec. 5 asks about coarser ones",
     )
 
+    last: str = setting(
+        readings.POOLED,
+        choices=readings.LASTS,
+        why="vgg, resnet: what H^L is of: the pooled features behind the last block, as in the "
+        "paper's revision of the original code, or the last block's output",
+    )
+    amplitude: str = setting(
+        readings.HIDDEN,
+        choices=readings.AMPLITUDES,
+        why="largest weight, which sets the resolution: but for the output layer (vgg, resnet: the "
+        "stem's normalisation), as in the paper's revision; or of all trainable weights",
+    )
     batch_norm: str = setting(
-        "batch",
-        choices=("batch", "running"),
-        why="vgg, resnet: by the probe set's statistics, or running ones, as the original's "
-        "(docs/measurements.md)",
+        readings.RUNNING,
+        choices=readings.BATCH_NORMS,
+        why="vgg, resnet: normalised by running statistics, as in the paper's revision, or by the "
+        "probe set's, which an untrained network has, too (docs/measurements.md)",
     )
     readings: str = setting(
         readings.NONE,
         set_of=readings.canonical,
-        why="further readings, measured in the same pass, as [paper, pooled+running]; a list is a "
+        why="further readings, measured in the same pass, as [block, block+batch]; a list is a "
         "set here, no axis (cbundles/readings.py says what they are)",
     )
     steps: str = setting(
@@ -396,6 +420,10 @@ class Cell:
             found["model.block"] = self.model.block
         if self.model.family != "fc" and self.blocks != PAPER_BLOCKS.get(self.model.depth):
             found["model.blocks"] = self.model.blocks
+        words = [found.pop(f"probe.{key}", None) for key in readings.SETTINGS]
+        differing_words = [word for word in words if word is not None]
+        if differing_words:
+            found["probe.reading"] = readings.name_of_words(differing_words)
         return found
 
     @property
@@ -406,7 +434,8 @@ class Cell:
     @property
     def own_reading(self) -> Reading:
         """The one that the run judges by."""
-        return readings.own_reading(self.probe.batch_norm)
+        probe = self.probe
+        return readings.own_reading(probe.last, probe.amplitude, probe.batch_norm)
 
     @property
     def further_readings(self) -> tuple[Reading, ...]:

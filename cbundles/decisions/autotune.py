@@ -5,6 +5,10 @@ the first conflicting block and all later ones of its stage are removed, and the
 trained from scratch. Every attempt is an ordinary cell, so the whole history of a tuned network can
 be read from records, and interrupted tuning goes on by reading them.
 
+What "conflicts" means is a setting of the network (`training.stop_conflicting`, see `criterion`),
+and so is what the last layer is (`probe.last`): behind the last block the globally pooled features
+may be measured, too. Where they alone conflict, the last block goes: they are made of its output.
+
 Each restart removes at least one block, so there are at most as many restarts as blocks.
 """
 
@@ -13,86 +17,153 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from cbundles import criterion
 from cbundles.config import Cell, layers_of_block
 
-RULES = ("stage", "conflicting")
+STAGE, CONFLICTING, NEXT = RULES = ("stage", "conflicting", "next")
+SYMBOLS = {criterion.ENTROPY: "H", criterion.CONFLICT_RATE: "conflict rate"}
 
 
 def prune(
-    blocks: Sequence[int], entropies: Sequence[float | None], rule: str = "stage"
+    blocks: Sequence[int],
+    measured: Sequence[float | None],
+    rule: str = STAGE,
+    by: str = criterion.ENTROPY,
 ) -> tuple[int, ...]:
-    """The blocks of each stage that remain. entropies: H^l of each block in order, nats; None for
-    one whose activations are not finite, which counts as conflicting.
+    """The blocks of each stage that remain.
+
+    measured: H^l of each block in order, nats, or its conflict rate, and perhaps of the pooled
+        features; None where activations are not finite, which counts as conflicting
+    by: which of the two, as in `criterion`
 
     rule ``stage``: the first conflicting block and all later ones of its stage go (the paper);
-    ``conflicting``: of these, only those that conflict themselves (the original code).
-    Without a conflict, all remain. ValueError when the numbers do not fit.
+    ``conflicting``: of these, only those that conflict themselves (a later revision of the code);
+    ``next``: as ``stage``, but a block goes by what is measured behind the block after it, and the
+    last one by the pooled features, since the paper's revision of the code reads its list one place
+    too far. Without a conflict, all remain. ValueError when the numbers do not fit.
 
     >>> prune((3, 4), [0, 0, 0, 0, 0.1, 0, 2.3])
     (3, 1)
+    >>> prune((3, 4), [0, 0, 0, 0, 0.1, 0, 2.3, 2.3], rule="next")
+    (3, 0)
     """
     if rule not in RULES:
         raise ValueError(f"rule = {rule!r}: must be one of {', '.join(RULES)}")
-    if len(entropies) != sum(blocks):
-        raise ValueError(f"{sum(blocks)} blocks, but {len(entropies)} entropies")
-    conflict = [entropy is None or entropy > 0 for entropy in entropies]
+    conflict = conflicting_blocks(sum(blocks), measured, rule, by)
     left, start = list(blocks), 0
     for stage, count in enumerate(blocks):
         here = conflict[start : start + count]
         start += count
         if any(here):
             first = here.index(True)
-            left[stage] = first + (here[first:].count(False) if rule == "conflicting" else 0)
+            left[stage] = first + (here[first:].count(False) if rule == CONFLICTING else 0)
             break
     return tuple(left)
 
 
+def conflicting_blocks(
+    count: int, measured: Sequence[float | None], rule: str, by: str
+) -> list[bool]:
+    """Which of so many blocks count as conflicting; see `prune`. The last one does where only what
+    is behind it conflicts."""
+    if len(measured) not in (count, count + 1):
+        raise ValueError(f"{count} blocks, but {len(measured)} values")
+    if rule == NEXT and len(measured) == count:
+        raise ValueError("rule next: the pooled features are not among the values")
+    conflict = [criterion.conflicts(by, value) for value in measured]
+    if rule == NEXT:
+        return conflict[1:]
+    blocks = conflict[:count]
+    blocks[-1] = blocks[-1] or (conflict[-1] and not any(blocks))
+    return blocks
+
+
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """What one finished attempt leads to. epoch: after which it was measured; stages: H of the last
-    block of each stage that has any; conflict: the first conflicting block, counted from 1, or None
-    when the network was trained to the end; left: the blocks that remain."""
+    """What one finished attempt leads to.
+
+    epoch: after which it was measured
+    by: H or the conflict rate, as in `criterion`
+    stages: that of the last block of each stage that has any
+    pooled: that of the pooled features; None also where they are not measured
+    has_pooled: whether they are
+    conflict: the first conflicting block, counted from 1, or None when the network was trained to
+        the end
+    only_pooled: no block conflicts, but the features behind them do
+    before, left: the blocks of each stage then, and those that remain
+    """
 
     epoch: int
+    by: str
     stages: tuple[float | None, ...]
+    pooled: float | None
+    has_pooled: bool
     conflict: int | None
+    only_pooled: bool
     before: tuple[int, ...]
     left: tuple[int, ...]
 
     def __str__(self) -> str:
-        heights = " ".join("nan" if h is None else f"{h:.3f}" for h in self.stages)
-        text = f"epoch {self.epoch}: H at the end of each stage {heights}"
+        heights = " ".join(map(_number, self.stages))
+        text = f"epoch {self.epoch}: {SYMBOLS[self.by]} at the end of each stage {heights}"
+        if self.has_pooled:
+            text += f", of the pooled features {_number(self.pooled)}"
         if self.conflict is None:
             return f"{text}; {self._after_the_checks()}, trained to the end: {_named(self.left)}"
         gone = sum(self.before) - sum(self.left)
         first, second = layers_of_block(self.conflict)
+        which = f"first conflicting block {self.conflict} of {sum(self.before)}"
+        if self.only_pooled:
+            which = f"only the pooled features conflict, so the last block, {self.conflict}, goes"
         return (
-            f"{text}; first conflicting block {self.conflict} of {sum(self.before)} "
-            f"(layers {first} and {second}); "
+            f"{text}; {which} (layers {first} and {second}); "
             f"removes {gone} blocks: {_named(self.before)} -> {_named(self.left)}"
         )
 
     def _after_the_checks(self) -> str:
         """What the last layer does at the end of the training of a network that was kept."""
-        if self.stages[-1] is None:
+        last = self.pooled if self.has_pooled else self.stages[-1]
+        if last is None:
             return "diverged after the checks"
-        return "conflicts only after the checks" if self.stages[-1] > 0 else "no conflict"
+        conflicts = criterion.conflicts(self.by, last)
+        return "conflicts only after the checks" if conflicts else "no conflict"
+
+
+def _number(value: float | None) -> str:
+    return "nan" if value is None else f"{value:.3f}"
 
 
 def _named(blocks: Sequence[int]) -> str:
     return f"{2 + 2 * sum(blocks)} layers {list(blocks)}"
 
 
-def decide(cell: Cell, epoch: int, entropies: Sequence[float | None], rule: str) -> Decision:
-    """What an attempt leads to that ended after an epoch. entropies: H^l of each block then."""
-    blocks = cell.blocks
+def decide(cell: Cell, epoch: int, measured: Sequence[float | None], rule: str) -> Decision:
+    """What an attempt leads to that ended after an epoch. measured: of each block then, and of the
+    pooled features where the network's reading has them, by the network's own criterion."""
+    blocks, by = cell.blocks, cell.training.stop_conflicting
     ends = [sum(blocks[: i + 1]) - 1 for i, count in enumerate(blocks) if count]
-    stages = tuple(entropies[end] for end in ends)
-    last = entropies[-1]
-    if epoch > cell.training.conflict_checks or not (last is None or last > 0):
-        return Decision(epoch, stages, None, blocks, blocks)
-    first = next(i for i, h in enumerate(entropies, start=1) if h is None or h > 0)
-    return Decision(epoch, stages, first, blocks, prune(blocks, entropies, rule))
+    has_pooled = len(measured) > sum(blocks)
+    unchanged = Decision(
+        epoch=epoch,
+        by=by,
+        stages=tuple(measured[end] for end in ends),
+        pooled=measured[-1] if has_pooled else None,
+        has_pooled=has_pooled,
+        conflict=None,
+        only_pooled=False,
+        before=blocks,
+        left=blocks,
+    )
+    if epoch > cell.training.checks or not criterion.conflicts(by, measured[-1]):
+        return unchanged
+    conflicting = conflicting_blocks(sum(blocks), measured, rule, by)
+    only_pooled = not any(criterion.conflicts(by, value) for value in measured[: sum(blocks)])
+    return dataclasses.replace(
+        unchanged,
+        conflict=conflicting.index(True) + 1,
+        only_pooled=only_pooled,
+        left=prune(blocks, measured, rule, by),
+    )
 
 
 def following(cell: Cell, decision: Decision) -> Cell | None:

@@ -158,7 +158,8 @@ def _family(cell: Cell, device: str) -> object:
         cell.training.batch_size,
         cell.training.learning_rate,
         cell.training.weight_decay,
-        cell.training.conflict_checks,
+        cell.training.stop_conflicting,
+        cell.training.checks,
     )
     if device == "gpu" and cell.model.family == "fc":
         return must_match, cell.model.block
@@ -170,7 +171,7 @@ def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
         return cell.model.family == "fc"
     if cell.model.family != "fc":
         return False  # a population's convolutions have not been measured to gain anything
-    if cell.training.conflict_checks:
+    if cell.training.checks:
         return False  # one that conflicts would stop the others, or go on with them
     if device == "cpu":
         # Fixed blocks of seeds: another seed in the grid leaves the other populations as they are.

@@ -28,7 +28,7 @@ from cbundles import bits, measure
 from cbundles.arrays import Numbers
 from cbundles.config import Cell
 from cbundles.networks.shape import FcShape, Shape
-from cbundles.readings import POOLED
+from cbundles.readings import POOLED, Reading
 
 
 def entry_of_member(
@@ -86,15 +86,20 @@ def check(entry: dict[str, Any], cell: Cell, shape: Shape) -> None:
     require_numbers([entry["test_accuracy"]])
     require_numbers([entry["train_loss"]], or_none=True)
     # The first checkpoints that have a number were written before there were rates.
-    _check_numbers({"conflict_rate": entry["entropy"], **entry}, shape.layers)
+    own_layers = _layers_in(cell.own_reading, shape)
+    _check_numbers({"conflict_rate": entry["entropy"], **entry}, own_layers)
     by_reading = entry.get("readings", {})
     asked = {reading.name: reading for reading in cell.further_readings}
     if by_reading.keys() != asked.keys():
         raise ValueError(f"it holds the readings {', '.join(by_reading) or 'none'}")
     for name, numbers in by_reading.items():
-        pooled = 1 if asked[name].last == POOLED else 0
-        _check_numbers(numbers, shape.layers + pooled)
-    _check_headroom(entry, cell, shape.layers)
+        _check_numbers(numbers, _layers_in(asked[name], shape))
+    _check_headroom(entry, cell, own_layers)
+
+
+def _layers_in(reading: Reading, shape: Shape) -> int:
+    """How many activations are measured."""
+    return shape.layers + (1 if reading.last == POOLED else 0)
 
 
 def _check_numbers(numbers: Any, count: int) -> None:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cbundles import bits, measure
+from cbundles import bits, criterion, measure
 from cbundles.bundles import largest_entropy
 from cbundles.config import Cell
 from cbundles.data.dataset import Facts
@@ -84,8 +84,11 @@ def _is_over(state: RunState[Observed]) -> bool:
     training, epoch = state.population.cells[0].training, state.epoch
     if state.population.step or _is_due(state):
         return False
-    stops = 0 < epoch <= training.conflict_checks and conflicts(state.members[0].history[-1])
-    return stops or epoch == training.epochs
+    if 0 < epoch <= training.checks:
+        last = state.members[0].history[-1][training.stop_conflicting][-1]
+        if criterion.conflicts(training.stop_conflicting, last):
+            return True
+    return epoch == training.epochs
 
 
 def _measure(state: RunState[Observed]) -> None:
@@ -122,12 +125,6 @@ def _add_headroom(state: RunState[Observed]) -> None:
         entry["headroom"] = (
             None if found is None else entries.headroom_of_member(found[number], entry)
         )
-
-
-def conflicts(entry: dict[str, Any]) -> bool:
-    """Whether the last layer conflicts in this measurement; so does a network that diverged."""
-    entropy = entry["entropy"][-1]
-    return entropy is None or entropy > 0
 
 
 def _observed(population: Population, content: dict[str, Any], number: int) -> Observed:

@@ -16,9 +16,10 @@ from statistics import fmean, median_low
 
 from cbundles.bits import HIGHEST, Headroom, in_short
 from cbundles.config import layers_of_block
+from cbundles.criterion import CLEAR_RATE
 from cbundles.records import SweepRecord
 from cbundles.report import select
-from cbundles.report.summary import CLEAR_RATE, first_above, least_headroom
+from cbundles.report.summary import first_above, is_pooled, least_headroom, place_in_words
 from cbundles.report.words import counted, lowest_to_highest
 
 CHANCE_MARGIN = 0.02  # no better than so much above the share of one of equally large classes
@@ -156,28 +157,31 @@ def _answer(name: str, records: Sequence[SweepRecord]) -> Answer:
 
 
 def _advice(records: Sequence[SweepRecord], early: Places, trained: Places) -> str:
-    family = records[0].family
     first = min(early.first, trained.first)
+    deepest = max(records, key=lambda record: record.depth)
     if not early.sound and not trained.sound:
         return "the deepest networks diverged, so their layers say nothing"
     if first == 1:
         return "layers conflict from the first one on, so the depth is not what limits it"
     if not math.isinf(first):
-        return _fewer_layers(early.first, trained.first, family)
+        return _fewer_layers(early.first, trained.first, deepest)
     what_is_bad = _loss_without_conflict(records)
     if what_is_bad:
         return f"H says nothing here: most networks have no conflicting layer, yet {what_is_bad}"
     return f"most networks have no conflicting layer up to {_deepest(records)}"
 
 
-def _fewer_layers(early: float, trained: float, family: str) -> str:
-    """The advice where conflicts begin: by the trained networks, and by their first epoch."""
+def _fewer_layers(early: float, trained: float, deepest: SweepRecord) -> str:
+    """The advice where conflicts begin: by the trained networks, and by their first epoch. deepest:
+    one of the deepest networks, in which that is."""
     told = []
     for when, first in (("when trained", trained), ("after epoch 1", early)):
         if math.isinf(first):
             told.append(f"nowhere in most networks {when}")
+        elif is_pooled(first, deepest):
+            told.append(f"in the pooled features {when}")
         else:
-            layer = first if family == "fc" else layers_of_block(int(first))[0]
+            layer = first if deepest.family == "fc" else layers_of_block(int(first))[0]
             told.append(f"in layer {layer:g} {when}")
     if early == trained:
         return f"use fewer layers: conflicts begin {told[0].removesuffix(' when trained')}"
@@ -202,16 +206,16 @@ def _loss_without_conflict(records: Sequence[SweepRecord]) -> str:
 
 def _where(found: Places, networks: Sequence[SweepRecord]) -> str:
     """``conflicts from layer 34 on in 2 of 3 networks; H > 0 from layer 31 on in 3``."""
-    family, diverged = networks[0].family, len(networks) - found.sound
+    diverged = len(networks) - found.sound
     of = f"of {counted(len(networks), 'network')}"
     text = f"conflicts in none {of}"
     conflicting = [place for place in found.judged if not math.isinf(place)]
     if conflicting:
-        place = _layer(median_low(conflicting), family)
+        place = _layer(median_low(conflicting), networks[0])
         text = f"conflicts from {place} on in {len(conflicting)} {of}"
     pairs = [place for place in found.any_pair if not math.isinf(place)]
     if found.clear is not None and pairs and pairs != conflicting:
-        text += f"; H > 0 from {_layer(median_low(pairs), family)} on in {len(pairs)}"
+        text += f"; H > 0 from {_layer(median_low(pairs), networks[0])} on in {len(pairs)}"
     return f"{text}; {diverged} diverged" if diverged else text
 
 
@@ -227,18 +231,19 @@ def _headroom_told(networks: Sequence[SweepRecord]) -> list[str]:
     headroom = Headroom(middle.bits, networks[0].cell.training.learning_rate)
     if middle.bits >= HIGHEST:
         return [f"every layer has {headroom}"]
-    told = f"{_layer(middle.place, networks[0].family)} {headroom}, the least of all layers"
+    told = f"{_layer(middle.place, networks[0])} {headroom}, the least of all layers"
     if len(found) > 1:
         ends = dict.fromkeys(in_short(least.bits) for least in (found[0], found[-1]))
         told += f" ({' to '.join(ends)} in {counted(len(found), 'network')})"
     return [told]
 
 
-def _layer(place: float, family: str) -> str:
-    if family == "fc":
-        return f"layer {place:g}"
+def _layer(place: float, record: SweepRecord) -> str:
+    text = place_in_words(place, record)
+    if record.family == "fc" or is_pooled(place, record):
+        return text
     first, second = layers_of_block(int(place))
-    return f"block {place:g} (layers {first} and {second})"
+    return f"{text} (layers {first} and {second})"
 
 
 def _accuracies(records: Sequence[SweepRecord]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from cbundles import identity
+from cbundles import identity, readings
 from cbundles.config import AUTOTUNE, PAPER_BLOCKS, SWEEP, Cell
 from cbundles.records import NetworkRecord, SweepRecord
 from cbundles.report import select
@@ -25,7 +25,6 @@ BUILT_AND_MEASURED = {
     "model.block": "plain-relu",
     "probe.equality": "weight_amplitude",
     "probe.resolution": "float32",
-    "probe.batch_norm": "batch",
 }
 # ... and of those that stand for the paper's own, which differ in nothing else than FREE settings.
 AS_THE_PAPER_TRAINS = {
@@ -36,6 +35,7 @@ AS_THE_PAPER_TRAINS = {
     "training.learning_rate": 1e-3,
     "training.weight_decay": 1e-2,
     "training.accuracy_epochs": 5,
+    "training.stop_conflicting": "entropy",
     "probe.samples": 2048,
     "probe.selection": "uniform",
     "probe.images": "plain",
@@ -50,6 +50,9 @@ FREE = (
     "training.epochs",
     "training.seed",
     "training.conflict_checks",
+    "probe.last",
+    "probe.amplitude",
+    "probe.batch_norm",
     "probe.readings",
     "probe.steps",
 )
@@ -66,6 +69,7 @@ UNNAMED = (
     "model.blocks",
     "probe.resolution",
     "training.conflict_checks",
+    "probe.reading",  # which is named in full
     "probe.readings",
     "probe.steps",
 )
@@ -105,8 +109,8 @@ class Evidence(Generic[Record]):
 
 
 def scale(records: Sequence[NetworkRecord]) -> str:
-    """What the caption of a result has to name: data set, networks, epochs, seeds, and every
-    setting that is unusual."""
+    """What the caption of a result has to name: data set, networks, epochs, seeds, in which reading
+    they were measured, and every setting that is unusual."""
     cell = records[0].cell
     networks = {(r.width, r.cell.model.blocks, r.depth, r.seed) for r in records}
     parts = [cell.data.name, cell.model.family]
@@ -120,6 +124,8 @@ def scale(records: Sequence[NetworkRecord]) -> str:
         counted(len(networks), "network"),
         counted(select.seeds(records), "seed"),
     ]
+    if isinstance(records[0], SweepRecord):
+        parts.append(f"reading {select.reading_in_full(records[0])}")
     return ", ".join(parts)
 
 
@@ -135,6 +141,22 @@ def last_entropies(record: SweepRecord) -> list[float]:
 
 def _last_layer(record: SweepRecord) -> list[float]:
     return [finite(entropy) for entropy in record.history.last("entropy")]
+
+
+def in_every_reading(group: Evidence[SweepRecord]) -> list[Evidence[SweepRecord]]:
+    """The same networks in each reading that was measured of all of them, that of the paper's
+    revision first."""
+    common = [select.readings_of(record).keys() for record in group.records]
+    shared = set.intersection(*map(set, common))
+    in_order = sorted(shared, key=lambda settings: tuple(map(readings.RANK.get, settings)))
+    return [
+        Evidence(
+            group.run,
+            [select.in_reading(record, settings) for record in group.records],
+            group.diverged,
+        )
+        for settings in in_order
+    ]
 
 
 def tunings(runs: Sequence[Run]) -> list[Run]:

@@ -100,9 +100,13 @@ def _message_of(shown: Sequence[SweepRecord]) -> str:
 
 def _message_of_row(shown: Sequence[SweepRecord]) -> str:
     """``conflicts begin in block 11 of 120 layers; none in networks of 4 and 30 layers``."""
-    first = {record.depth: summary.first_conflicting_place(record) for record in shown}
-    begin = [f"block {place} of {depth} layers" for depth, place in first.items() if place]
-    without = [depth for depth, place in first.items() if not place]
+    first = [(record, summary.first_conflicting_place(record)) for record in shown]
+    begin = [
+        f"{summary.place_in_words(place, record)} of {record.depth} layers"
+        for record, place in first
+        if place
+    ]
+    without = [record.depth for record, place in first if not place]
     said = [f"conflicts begin in {listed(begin)}"] if begin else []
     if without:
         none = "none" if begin else "no block conflicts"
@@ -112,8 +116,8 @@ def _message_of_row(shown: Sequence[SweepRecord]) -> str:
 
 def _first_place(record: SweepRecord) -> str:
     """``layer 12``, or ``no layer``."""
-    first, unit = summary.first_conflicting_place(record), _unit(record)
-    return f"no {unit}" if first is None else f"{unit} {first}"
+    first = summary.first_conflicting_place(record)
+    return f"no {_unit(record)}" if first is None else summary.place_in_words(first, record)
 
 
 def rows_of_layers(record: SweepRecord) -> list[Row]:
@@ -194,7 +198,8 @@ def _describe_panel(axes: Axes, record: SweepRecord) -> None:
     axes.spines[:].set(visible=True, linewidth=0.5)  # white cells end somewhere, too
     where = _where_conflicts_begin(record)
     axes.set_title(f"{size}\n{where} (epoch 1)", fontsize=8)
-    axes.set_xlabel(unit)
+    has_pooled = summary.is_pooled(len(record.history.entropy[0]), record)
+    axes.set_xlabel(f"{unit} (last: pooled features)" if has_pooled else unit)
     axes.set_ylabel("epoch")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(TICKS, integer=True, min_n_ticks=1))
@@ -211,5 +216,5 @@ def _where_conflicts_begin(record: SweepRecord) -> str:
     """After epoch 1, in the few words that a panel has room for."""
     first = summary.first_conflicting_place(record)
     if first is not None:
-        return f"first conflict: {_unit(record)} {first}"
+        return f"first conflict: {summary.place_in_words(first, record)}"
     return "diverged" if None in record.history.entropy[1] else "no conflict"

@@ -12,8 +12,17 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+import msgspec
+
+from cbundles import bits, readings
 from cbundles.config import PAPER_BLOCKS, Cell
-from cbundles.records import NetworkRecord
+from cbundles.records import (
+    OWN_READING,
+    MeasuredRecord,
+    NetworkRecord,
+    SweepHistory,
+    SweepRecord,
+)
 
 SEED = "training.seed"
 # What a setting is called where its own name does not tell.
@@ -86,14 +95,56 @@ def settings_that_matter(record: NetworkRecord) -> dict[str, Any]:
     network, and for the blocks that the paper has at its depth."""
     values: dict[str, Any] = dict(record.settings_by_path)
     if values["model.family"] == "fc":
-        values["probe.batch_norm"] = None
+        values["probe.batch_norm"] = values["probe.last"] = None
     else:
         values["model.block"] = None
         if record.cell.blocks == PAPER_BLOCKS.get(record.depth):
             values["model.blocks"] = None
     is_gamma = values["probe.equality"] == "gamma"
     values["probe.resolution" if is_gamma else "probe.gamma"] = None
+    if not values["training.conflict_checks"]:
+        values["training.stop_conflicting"] = None  # never stopped, by neither
     return values
+
+
+def readings_of(record: SweepRecord) -> dict[tuple[str, str, str], str]:
+    """In which readings a network was measured: by their settings what its record calls them."""
+    further = {reading.settings: reading.name for reading in record.cell.further_readings}
+    return {**further, record.cell.own_reading.settings: OWN_READING}
+
+
+def in_reading(record: SweepRecord, settings: tuple[str, str, str]) -> SweepRecord:
+    """The record as if the run had judged by another of its readings. Headroom, branches and what
+    was measured within the first epoch belong to the run's own and are left out."""
+    name = readings_of(record)[settings]
+    if name == OWN_READING:
+        return record
+    layers, history = record.history.readings[name], record.history
+    own = dict(zip(readings.SETTINGS, settings, strict=True))
+    probe = {**record.config["probe"], **own, "readings": readings.NONE, "headroom": bits.OFF}
+    return msgspec.structs.replace(
+        record,
+        config={**record.config, "probe": probe},
+        first_epoch=None,
+        history=SweepHistory(
+            test_accuracy=history.test_accuracy,
+            train_loss=history.train_loss,
+            entropy=layers.entropy,
+            conflict_rate=layers.conflict_rate,
+            num_bundles=layers.num_bundles,
+        ),
+    )
+
+
+def reading_in_full(record: SweepRecord) -> str:
+    """What the reading is called that a run judges by: ``pooled+hidden+running``."""
+    convolutional = record.family != "fc"
+    return readings.name_in_full(record.cell.own_reading, convolutional=convolutional)
+
+
+def blocks_of(record: SweepRecord | MeasuredRecord) -> int:
+    """How many blocks a VGG or ResNet has: what is measured behind them are the pooled features."""
+    return sum(record.cell.blocks)
 
 
 def only(

@@ -18,11 +18,12 @@ from typing import Any, NamedTuple
 import msgspec
 
 from cbundles.config import FOLDER_PREFIX, SECTIONS, layers_of_block
+from cbundles.criterion import CLEAR_RATE
+from cbundles.readings import POOLED
 from cbundles.records import NetworkRecord, Number, Record, SweepHistory, SweepRecord
 from cbundles.report import select
 from cbundles.report.words import lowest_to_highest
 
-CLEAR_RATE = 1e-3  # with a smaller conflict rate, a conflict may hang on a single pair of samples
 TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
 
 
@@ -166,14 +167,14 @@ def _early_steps(record: SweepRecord) -> dict[str, float | None]:
     return columns
 
 
-def _headroom_columns(record: SweepRecord) -> dict[str, float | None]:
+def _headroom_columns(record: SweepRecord) -> dict[str, float | str | None]:
     """How far the network is from conflicting, where it was asked for."""
     if record.history.headroom is None:
         return {}
     least = least_headroom(record.history, -1)
     if least is None:
         return {"headroom_last": None, "headroom_layer_last": None}
-    layer = _layer_at(least.place, record.family)
+    layer = _layer_at(least.place, record)
     return {"headroom_last": least.bits, "headroom_layer_last": layer}
 
 
@@ -197,22 +198,37 @@ def least_headroom(history: SweepHistory, evaluation: int) -> Least | None:
     return Least(min(known), known.index(min(known)) + 1)
 
 
-def _first_conflict(record: SweepRecord) -> dict[str, int | None]:
+def _first_conflict(record: SweepRecord) -> dict[str, int | str | None]:
     """Where conflicts begin. Of a VGG or ResNet the outputs of blocks are measured, so the layer is
     the first of its block."""
     place = first_conflicting_place(record)
-    rates = record.history.conflict_rate
+    rates, is_fc = record.history.conflict_rate, record.family == "fc"
     return {
-        "first_conflicting_layer": _layer_at(place, record.family),
-        "first_conflicting_block": None if record.family == "fc" else place,
-        "first_clear_layer": _layer_at(first_above(CLEAR_RATE, rates[1]), record.family),
-        "first_clear_layer_last": _layer_at(first_above(CLEAR_RATE, rates[-1]), record.family),
+        "first_conflicting_layer": _layer_at(place, record),
+        "first_conflicting_block": None if is_fc or is_pooled(place, record) else place,
+        "first_clear_layer": _layer_at(first_above(CLEAR_RATE, rates[1]), record),
+        "first_clear_layer_last": _layer_at(first_above(CLEAR_RATE, rates[-1]), record),
     }
 
 
-def _layer_at(place: int | None, family: str) -> int | None:
-    """The layer at a measured place: a layer, or a block of a VGG or ResNet."""
-    return place if place is None or family == "fc" else layers_of_block(place)[0]
+def _layer_at(place: int | None, record: SweepRecord) -> int | str | None:
+    """The layer at a measured place: a layer, the first of a block of a VGG or ResNet, or
+    ``pooled``."""
+    if place is None or record.family == "fc":
+        return place
+    return POOLED if is_pooled(place, record) else layers_of_block(place)[0]
+
+
+def place_in_words(place: float, record: SweepRecord) -> str:
+    """``layer 12``, ``block 3``, ``the pooled features``."""
+    if is_pooled(place, record):
+        return "the pooled features"
+    return f"{'layer' if record.family == 'fc' else 'block'} {place:g}"
+
+
+def is_pooled(place: float | None, record: SweepRecord) -> bool:
+    """Whether a measured place, counted from 1, is that of the features behind the last block."""
+    return place is not None and record.family != "fc" and place > select.blocks_of(record)
 
 
 def first_conflicting_place(record: SweepRecord) -> int | None:
@@ -307,6 +323,8 @@ def probe_of(record: NetworkRecord) -> str:
         equality = f"by {probe.resolution} weight update"
     if record.family != "fc":
         equality += f", {probe.batch_norm} statistics in batch normalisation"
+        if probe.last == POOLED:
+            equality += ", H^L of the pooled features"
     # How many images there were in a folder is not in the record; all of them is the most.
     most = "at most " if record.dataset.startswith(FOLDER_PREFIX) else ""
     return f"probe of {most}{probe.samples} samples, equality {equality}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from cbundles import bits
 from cbundles.config import layers_of_block
 from cbundles.records import OWN_READING, MeasuredRecord, Number, SweepHistory, SweepRecord
-from cbundles.report import summary
+from cbundles.report import select, summary
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
 
 
@@ -159,7 +160,7 @@ def measured_rows(
         **when,
     }
     rows, family = [], record.family
-    blocks = len(history.entropy[evaluation])
+    blocks = math.inf if family == "fc" else select.blocks_of(record)
     headroom = _headroom_by_layer(history, evaluation)
     for reading in (OWN_READING, *history.readings):
         layers = history.reading(reading)

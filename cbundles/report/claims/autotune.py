@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from cbundles.criterion import CLEAR_RATE
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select, table1
 from cbundles.report.claims.conv import reading_of
@@ -14,7 +15,7 @@ from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed, t
 from cbundles.report.evidence import Evidence
 from cbundles.report.runs import Run
 from cbundles.report.statistics import binomial_interval, finite
-from cbundles.report.summary import CLEAR_RATE, accuracy_epochs_text, accuracy_of, has_rates
+from cbundles.report.summary import accuracy_epochs_text, accuracy_of, has_rates
 from cbundles.report.words import counted
 
 
@@ -99,7 +100,7 @@ def three_restarts_at_most(run: Run) -> Finding | None:
 
 def _rule_of(run: Run, first: SweepRecord) -> str:
     """By which rule networks are stopped and blocks removed."""
-    checked = counted(first.cell.training.conflict_checks, "epoch")
+    checked = counted(first.cell.training.checks, "epoch")
     return (
         f"rule: H^L > 0, which a single pair of samples can cause, after one of the first "
         f"{checked}; removal by {run.description['rule']}"

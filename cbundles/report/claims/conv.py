@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from cbundles import readings
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
 from cbundles.report.answer import CHANCE_MARGIN, is_at_chance
@@ -35,12 +36,22 @@ class Vggs:
 
 
 def vggs(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
-    """All VGGs, by scale."""
-    return [group for group in evidence.collect(runs) if group.family == "vgg"]
+    """All VGGs, by scale and reading."""
+    return _of_family("vgg", runs)
+
+
+def _of_family(family: str, runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
+    return [
+        in_reading
+        for group in evidence.collect(runs)
+        if group.family == family
+        for in_reading in evidence.in_every_reading(group)
+    ]
 
 
 def vggs_beside_others(runs: Sequence[Run]) -> list[Vggs]:
-    """All VGGs, by scale, each with those of other runs that are trained in the same way."""
+    """All VGGs, by scale and reading, each with those of other runs that are alike but for the
+    run."""
     every = vggs(runs)
     return [
         Vggs(group, [other for other in every if other is not group and _are_alike(group, other)])
@@ -53,8 +64,8 @@ def _are_alike(one: Evidence[SweepRecord], other: Evidence[SweepRecord]) -> bool
 
 
 def resnets(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
-    """All ResNets, by scale."""
-    return [group for group in evidence.collect(runs) if group.family == "resnet"]
+    """All ResNets, by scale and reading."""
+    return _of_family("resnet", runs)
 
 
 def _by_depth(
@@ -72,11 +83,12 @@ def _mean_entropy(record: SweepRecord) -> float:
 
 
 def reading_of(record: SweepRecord) -> str:
-    """In which of the four readings of a VGG or ResNet H^L is judged."""
-    return (
-        f"reading: H^L of the last block's output, {record.cell.probe.batch_norm} statistics in "
-        "batch normalisation (the paper's revision: pooled features, running statistics)"
-    )
+    """In which reading H^L of a VGG or ResNet is judged, in words."""
+    reading = record.cell.own_reading
+    text = f"reading: {readings.in_words(reading, convolutional=True)}"
+    if reading.settings == readings.PAPER_WORDS:
+        return f"{text}, as in the paper's revision of the code"
+    return text
 
 
 def best_vgg_is_not_deep(vggs: Vggs) -> Finding | None:
@@ -154,10 +166,9 @@ def conflicts_appear_during_training(group: Evidence[SweepRecord]) -> Finding | 
         return None
     at_first = sum(map(_starts_without_conflict, records))
     later = sum(map(_conflicts_within_ten_epochs, records))
-    reading = records[0].cell.probe.batch_norm
     ours = (
         f"H^L = 0 at initialisation in {at_first} of {len(records)} seeds, above 0 at some "
-        f"epoch up to 10 in {later} (BatchNorm reading: {reading} statistics)"
+        f"epoch up to 10 in {later} ({records[0].cell.probe.batch_norm} statistics)"
     )
     enough = 2 / 3 * len(records)
     trial = trial_by_seed(

@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+from cbundles.criterion import CLEAR_RATE
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
 from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed, trial_of
@@ -18,7 +19,6 @@ from cbundles.report.evidence import Evidence, last_entropies, last_entropy
 from cbundles.report.runs import Run
 from cbundles.report.statistics import finite, spearman
 from cbundles.report.summary import (
-    CLEAR_RATE,
     FirstLayers,
     accuracy_epochs_text,
     accuracy_of,

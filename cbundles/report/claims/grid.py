@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from cbundles.criterion import CLEAR_RATE
 from cbundles.records import SweepRecord
 from cbundles.report import select
 from cbundles.report.claims.fc import BY_RATE, NO_RATES, fully_connected
@@ -27,7 +28,6 @@ from cbundles.report.statistics import (
     spearman_text,
 )
 from cbundles.report.summary import (
-    CLEAR_RATE,
     FirstLayers,
     accuracy_epochs_text,
     accuracy_of,
