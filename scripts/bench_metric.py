@@ -52,7 +52,7 @@ from cbundles.executor.local import usable_cores
 from cbundles.networks import network
 from cbundles.networks.shape import FcShape
 from cbundles.population import Population
-from cbundles.readings import BATCH, own_reading
+from cbundles.readings import ALL, BATCH, BLOCK, own_reading
 
 SHAPES = [(2048, 16384), (8192, 1024), (512, 16384), (60_000, 100), (2048, 25)]
 KINDS = ("distinct", "twice", "equal")
@@ -174,7 +174,7 @@ def bench_network(depth: int, width: int) -> dict[str, Any]:
     networks = jax.tree.map(lambda a: a[None], state.network())
     images = augment.to_float(placed.probe.images)
 
-    measurement = measure.Measurement(EQUALITY, own_reading(BATCH), (), augmentation)
+    measurement = measure.Measurement(EQUALITY, own_reading(BLOCK, ALL, BATCH), (), augmentation)
     program = measure.signatures_program(shape, measurement)
     forward = jax.jit(lambda subject: network.logits(shape, subject, images))
     plan = jax.tree.map(lambda a: a[None, :STEPS_TIMED], train.plan(recipe, 0, 1, 10_000))

@@ -148,7 +148,8 @@ def test_autotune_in_small(cli, tmp_path):
     small = ("autotune", "--dataset", "mnist_mini", "--blocks", "1,8,0,0", "--seeds", "1",
              "--set", "model.base_filters=1", "--set", "training.epochs=1",
              "--set", "probe.samples=64", "--set", "training.batch_size=1000",
-             "--set", "probe.last=block", "--set", "probe.amplitude=all", "--out", "out")  # fmt: skip
+             "--set", "probe.last=block", "--set", "probe.amplitude=all",
+             "--out", "out")  # fmt: skip
     done = cli(*small)
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads((tmp_path / "out/run.json").read_text())

@@ -28,7 +28,7 @@ def one(params: fc.Params, depth: int | None = None) -> Network:
 
 
 def by(rule: str = "weight_amplitude") -> measure.Measurement:
-    own = readings.own_reading(readings.RUNNING)
+    own = readings.own_reading(readings.BLOCK, readings.ALL, readings.RUNNING)
     return measure.Measurement(bundles.Equality(rule), own, (), augment.NONE)
 
 
@@ -139,7 +139,7 @@ def test_readings_measured_together_are_those_measured_alone(residual):
         program = measure.signatures_program(shape, way)
         return measure.layers(program, shape, network_, examples, scale, way)
 
-    own = readings.own_reading(readings.BATCH)
+    own = readings.own_reading(readings.BLOCK, readings.ALL, readings.BATCH)
     names = "running,paper,hidden,pooled,pooled+hidden"
     asked = readings.named_readings(names, own, convolutional=True)
     together = measure_with(own, asked)
@@ -161,7 +161,7 @@ def test_readings_measured_together_are_those_measured_alone(residual):
 def paper_case(case, family):
     """The shape of a stored network, the network as a population of one, and how it is measured."""
     convolutional = family != "fnn"
-    own = readings.own_reading(readings.BATCH)
+    own = readings.own_reading(readings.BLOCK, readings.ALL, readings.BATCH)
     further = readings.named_readings(PAPER, own, convolutional=convolutional)
     measurement = measure.Measurement(bundles.Equality(), own, further, augment.NONE)
     if not convolutional:

@@ -58,13 +58,22 @@ class Layers(Columns, kw_only=True, frozen=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        layers = len(self.entropy[0])
-        for name, measurements in self._lists().items():
-            for number, measurement in enumerate(measurements):
-                if isinstance(measurement, list) and len(measurement) != layers:
-                    raise ValueError(
-                        f"{name}[{number}] has {len(measurement)} layers, entropy[0] {layers}"
-                    )
+        of_branches = [name for name in self._lists() if "branch" in name]
+        self._require_as_many_layers([name for name in self._lists() if name not in of_branches])
+        self._require_as_many_layers(of_branches)  # behind the last block there is no branch
+
+    def _require_as_many_layers(self, names: Sequence[str]) -> None:
+        """ValueError unless these have as many layers as one another, at every measurement."""
+        each_time = [
+            (f"{name}[{number}]", len(measurement))
+            for name in names
+            for number, measurement in enumerate(getattr(self, name))
+            if isinstance(measurement, list)
+        ]
+        for place, layers in each_time:
+            first, expected = each_time[0]
+            if layers != expected:
+                raise ValueError(f"{place} has {layers} layers, {first} {expected}")
 
     def last(self, quantity: str) -> list[Number]:
         """Of the last layer alone, at every measurement."""
