@@ -185,7 +185,10 @@ def test_measured_bundles_are_what_the_metric_says_of_the_activations(norm, resi
     labels = jnp.asarray(np.arange(300) % 10 + (np.arange(300) >= 150)).astype(jnp.int32) % 10
     start = network.initial(shape, 0, shape)
     one = Network(jnp.asarray(start.params)[None], jnp.asarray(start.statistics)[None])
-    equality, own = bundles.Equality("weight_amplitude"), readings.own_reading(readings.BLOCK, readings.ALL, norm)
+    equality, own = (
+        bundles.Equality("weight_amplitude"),
+        readings.own_reading(readings.BLOCK, readings.ALL, norm),
+    )
     way = measure.Measurement(equality, own, (), augment.NONE)
     program, scale = measure.signatures_program(shape, way), bundles.Scale.of(0.0, 1e-3, 64)
     measured = measure.layers(program, shape, one, Examples(images, labels), scale, way)

@@ -98,6 +98,8 @@ def test_committed_records_are_read_as_they_are_written():
         ("history.num_bundles.0.1", None, "got `null` - at `$.history.num_bundles[0][1]`"),
         ("seconds", [1.0], "seconds has 1 values, history has 4"),
         ("config.model.depth", "3", "Expected `int | null`, got `str` - at `$.config.model.depth`"),
+        ("config.model.depth", None, "config.model.depth is missing; every fc has one"),
+        ("config.model.width", ..., "config.model.width is missing; every fc has one"),
         ("config.data.name", 3, "Expected `str`, got `int` - at `$.config.data.name`"),
         ("config.training.seed", None, "Expected `int`, got `null` - at `$.config.training.seed`"),
         ("config.growth.arm", "max", "kind is sweep, but its settings are of grow"),

@@ -29,7 +29,7 @@ from cbundles.config import LESION, SWEEP, Cell, Experiment, Images
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions.removal import Settings
-from cbundles.errors import InputError
+from cbundles.errors import InputError, quoted
 from cbundles.executor import planner
 from cbundles.executor.planner import PopulationJob, Study
 from cbundles.records import NetworkRecord
@@ -63,7 +63,7 @@ class Lesion:
             nearest = min(config.PAPER_BLOCKS, key=lambda known: abs(known - depth))
             valid = ", ".join(map(str, config.PAPER_BLOCKS))
             raise InputError(
-                f"lesion: depth = {depth}: no ResNet of the paper has so many layers; nearest "
+                f"lesion: depth = {quoted(depth)}: no ResNet of the paper has so many layers; nearest "
                 f"valid: {nearest} (valid: {valid})"
             )
         content: dict[str, Any] = {

@@ -64,6 +64,10 @@ class NetworkRecord(Record, kw_only=True, frozen=True):
     def __post_init__(self) -> None:
         whole = {"config": identity.completed(self.config)}
         msgspec.convert(whole, _types_of_settings())
+        model = whole["config"]["model"]
+        for key in ("depth", "width" if model["family"] == "fc" else "blocks"):
+            if model[key] is None:
+                raise ValueError(f"config.model.{key} is missing; every {model['family']} has one")
 
     @functools.cached_property
     def cell(self) -> Cell:
