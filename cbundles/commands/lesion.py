@@ -63,8 +63,8 @@ class Lesion:
             nearest = min(config.PAPER_BLOCKS, key=lambda known: abs(known - depth))
             valid = ", ".join(map(str, config.PAPER_BLOCKS))
             raise InputError(
-                f"lesion: depth = {quoted(depth)}: no ResNet of the paper has so many layers; nearest "
-                f"valid: {nearest} (valid: {valid})"
+                f"lesion: depth = {quoted(depth)}: no ResNet of the paper has so many layers; "
+                f"nearest valid: {nearest} (valid: {valid})"
             )
         content: dict[str, Any] = {
             "data": {"name": dataset},
