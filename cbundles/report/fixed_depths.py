@@ -25,6 +25,7 @@ ACROSS = (
     "training.epochs",
     "training.seed",
     "training.accuracy_epochs",
+    "training.stop_conflicting",
     "training.conflict_checks",
     *(f"probe.{field.name}" for field in dataclasses.fields(SECTIONS["probe"])),
 )
