@@ -1,0 +1,280 @@
+"""What lesion studies say when they are judged fairly: with statistics of batch normalisation taken
+anew, by orders that others would choose, beside controls.
+
+Everything is compared with the whole network as it was trained, on the same test images (see
+`lesions`). A study that was not asked for this says so in one line.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from cbundles.decisions import orders, removal
+from cbundles.decisions.paired import mcnemar
+from cbundles.records import FairStudy, LesionRecord, Number
+from cbundles.report import evidence, lesions
+from cbundles.report.lesions import SHARE, Curve, Draw
+from cbundles.report.statistics import Estimate, estimate, mean_or_none, spearman
+from cbundles.report.table import Column, Row, Table, formatted
+from cbundles.report.words import counted, listed
+
+NOT_MEASURED = "with batch-norm statistics taken anew: not measured in these records"
+NAMES = lesions.NAMES | {
+    "conflict_rate": "most conflicts first",
+    "block_change": "least 1 - cos(in, out) first",
+    "relu_state_entropy": "lowest ReLU-state entropy first",
+    orders.LAST_FIRST: "last blocks first",
+    orders.FIRST_FIRST: "first blocks first",
+    orders.GREEDY: "greedy",
+}
+# Scores of blocks, which know what a block does, unlike orders by place, and are not tried, unlike
+# the greedy order.
+SCORES = {**removal.RANKINGS, **orders.PEERS}
+ABOUT = (
+    "As it is: with the statistics of batch normalisation that the whole network holds. Anew: with "
+    "statistics that are taken without the blocks, on images of training. Predicts cost: Spearman "
+    "correlation of an order with the cost of each block alone, mean over seeds, 1 is perfect; of "
+    "the greedy order, which was found by trying, an upper bound. Accuracy at 60 %: its change in "
+    "points without 60 % of the blocks, mean over draws and seeds. Removable: the largest share "
+    "of blocks up to which most draws show no significant rise of the error (McNemar, p < 0.05), "
+    "mean over seeds."
+)
+# Facts about other works, with their sources. They are no replications: other networks, other data,
+# and all but the first were trained again after layers were removed.
+ELSEWHERE = (
+    "Elsewhere, on other networks and data, so not to be compared number by number: a policy that "
+    "chooses blocks for each image makes a ResNet-101 20 % faster on average, and up to 36 %, at "
+    "the same 76.4 % on ImageNet (Wu et al., BlockDrop, CVPR 2018, abstract); layers of a "
+    "ResNet-50 whose weights can be drawn again at little cost were removed with 39.29 % of the "
+    "parameters and 15.59 % of the FLOPs, for 0.6 points of accuracy on ImageNet (Tang et al., "
+    "SR-init, ICASSP 2023, abstract); the entropy of ReLU states, which is among the scores here, "
+    "chooses which activations become linear, with training in between (Quétu et al., EASIER, ECML "
+    "PKDD 2024). Here nothing is trained after a removal, and all images take the same way."
+)
+
+
+@dataclass(frozen=True)
+class FairLesion:
+    """A study and its fair part."""
+
+    record: LesionRecord
+    fair: FairStudy
+
+    @property
+    def blocks(self) -> int:
+        return lesions.block_count(self.record)
+
+    def as_it_is(self, of: str) -> Curve:
+        """See `lesions.curve`; also by the orders of `decisions.orders`."""
+        curves = [*self.record.curves, *self.fair.curves]
+        return lesions.curve_among(curves, self.record, of)
+
+    def anew(self, of: str) -> Curve:
+        """The same with statistics taken anew."""
+        return lesions.curve_among(self.fair.curves_anew, self.record, of)
+
+    @property
+    def cost_anew(self) -> list[float]:
+        """Accuracy lost by removing each block alone, with statistics taken anew."""
+        pairs = zip(self.fair.blocks.lost, self.fair.blocks.gained, strict=True)
+        return [(lost - gained) / self.record.images for lost, gained in pairs]
+
+    def places(self, of: str) -> list[Number]:
+        """A number for each block; the smaller it is, the earlier the order says that it can go."""
+        blocks = self.blocks
+        if of == orders.LAST_FIRST:
+            return [float(-block) for block in range(blocks)]
+        if of == orders.FIRST_FIRST:
+            return [float(block) for block in range(blocks)]
+        if of == orders.GREEDY:
+            return [float(self.fair.greedy.order.index(block)) for block in range(blocks)]
+        own = of in removal.RANKINGS or of == "conflict_rate"
+        scores = getattr(self.record.blocks if own else self.fair.blocks, of)
+        sign = -1 if SCORES[of] else 1
+        return [None if score is None else sign * score for score in scores]
+
+    def predicts(self, of: str, costs: Sequence[float]) -> float:
+        """Spearman correlation of an order with the costs of blocks, 1 is perfect; NaN where all
+        blocks have the same score."""
+        known = [
+            (place, cost)
+            for place, cost in zip(self.places(of), costs, strict=True)
+            if place is not None
+        ]
+        return spearman([place for place, _ in known], [cost for _, cost in known])
+
+    def changes_at(self, course: Curve, share: float = SHARE) -> list[float]:
+        """Of the test accuracy, without this share of the blocks, in each draw."""
+        _, draws = lesions.at_count(course, math.ceil(share * self.blocks))
+        return lesions.accuracy_changes(self.record, draws)
+
+    def removable_percent(self, course: Curve) -> float:
+        return 100 * lesions.removable(course) / self.blocks
+
+
+def fair_lesions(records: Sequence[LesionRecord]) -> list[FairLesion]:
+    """Those of the studies that have a fair part."""
+    return [FairLesion(record, record.fair) for record in records if record.fair is not None]
+
+
+def predictions_anew(studies: Sequence[FairLesion], of: str) -> Estimate:
+    """How well an order predicts the cost of each block after statistics were taken anew, over the
+    networks."""
+    return estimate([study.predicts(of, study.cost_anew) for study in studies])
+
+
+def order_table(studies: Sequence[FairLesion]) -> Table:
+    """A line for each group, ranking and further order that has a curve."""
+    rows = [_order_row(studies, of) for of in NAMES if any(study.anew(of) for study in studies)]
+    return Table(rows, ORDER_COLUMNS)
+
+
+def _order_row(studies: Sequence[FairLesion], of: str) -> Row:
+    studied = [study for study in studies if study.anew(of)]
+    is_order = of not in removal.GROUPS
+    costs = [lesions.cost(study.record) for study in studied]
+    pairs = zip(studied, costs, strict=True)
+    as_it_is = [study.predicts(of, cost) for study, cost in pairs] if is_order else []
+    anew = [study.predicts(of, study.cost_anew) for study in studied] if is_order else []
+    return {
+        "remove": NAMES[of],
+        "networks": len(studied),
+        "spearman": _mean_of_defined(as_it_is),
+        "spearman_anew": _mean_of_defined(anew),
+        "change": _mean_change([(study, study.as_it_is(of)) for study in studied]),
+        "change_anew": _mean_change([(study, study.anew(of)) for study in studied]),
+        "removable_percent": fmean(s.removable_percent(s.as_it_is(of)) for s in studied),
+        "removable_percent_anew": fmean(s.removable_percent(s.anew(of)) for s in studied),
+    }
+
+
+def _mean_of_defined(values: Sequence[float]) -> float | None:
+    return mean_or_none([value for value in values if not math.isnan(value)])
+
+
+def _mean_change(courses: Sequence[tuple[FairLesion, Curve]]) -> float | None:
+    return mean_or_none([x for study, course in courses for x in study.changes_at(course)])
+
+
+ORDER_COLUMNS = [
+    Column("remove", "remove blocks"),
+    Column("spearman", "predicts cost, as it is", formatted("spearman", "{:.2f}"), True),
+    Column("spearman_anew", "anew", formatted("spearman_anew", "{:.2f}"), True),
+    Column("change", "accuracy at 60 %, as it is", formatted("change", "{:+.1f}", 100), True),
+    Column("change_anew", "anew", formatted("change_anew", "{:+.1f}", 100), True),
+    Column("removable", "removable, as it is", formatted("removable_percent", "{:.0f} %"), True),
+    Column("removable_anew", "anew", formatted("removable_percent_anew", "{:.0f} %"), True),
+]
+
+
+def group_lines(studies: Sequence[FairLesion]) -> list[str]:
+    """What stands beside the table: controls, H at other batch sizes, how greedy removal went."""
+    return [_controls_text(studies), _batch_sizes_text(studies), _greedy_text(studies)]
+
+
+def _controls_text(studies: Sequence[FairLesion]) -> str:
+    epochs = studies[0].fair.controls.more_epochs
+    recalibrated = listed(_change_text(s, s.fair.controls.recalibrated) for s in studies)
+    trained_on = listed(_change_text(s, s.fair.controls.trained_on) for s in studies)
+    return (
+        f"with all blocks the accuracy changes by {recalibrated} points when statistics are taken "
+        f"anew on {studies[0].fair.fitted_on:,} images of training, and by {trained_on} after "
+        f"{counted(epochs, 'more epoch')} of training"
+    )
+
+
+def _change_text(study: FairLesion, draw: Draw) -> str:
+    """``-0.4 (p = 0.03)``."""
+    (change,) = lesions.accuracy_changes(study.record, [draw])
+    return f"{100 * change:+.2f} (p = {mcnemar(*draw):.2g})"
+
+
+def conflicting_by_batch_size(studies: Sequence[FairLesion], place: str) -> dict[int, list[int]]:
+    """How many branches, or outputs, have H > 0 in each network, by the batch size that the metric
+    was told. place: ``branches`` or ``outputs``."""
+    found: dict[int, list[int]] = {}
+    for study in studies:
+        for entry in study.fair.by_batch_size:
+            entropies: list[Number] = getattr(entry, place)
+            number = len(removal.groups(entropies)[removal.CONFLICTING])
+            found.setdefault(entry.batch_size, []).append(number)
+    return found
+
+
+def _batch_sizes_text(studies: Sequence[FairLesion]) -> str:
+    told = []
+    for place, noun in (("branches", "branch"), ("outputs", "output")):
+        numbers = conflicting_by_batch_size(studies, place)
+        if not any(map(any, numbers.values())):
+            told.append(f"no {noun} conflicts at any of them")
+            continue
+        each = ", ".join(f"{listed(found)} at {size:,}" for size, found in numbers.items())
+        told.append(f"{place} that conflict: {each}")
+    sizes = [entry.batch_size for entry in studies[0].fair.by_batch_size]
+    return f"H at batch sizes of {min(sizes):,} to {max(sizes):,}: {'; '.join(told)}"
+
+
+def _greedy_text(studies: Sequence[FairLesion]) -> str:
+    greedy = studies[0].fair.greedy
+    tried = listed(f"{study.fair.greedy.tried:,}" for study in studies)
+    return (
+        f"greedy removal chose by the loss on {greedy.images:,} images of training, at each step "
+        f"among the {greedy.candidates} blocks that cost least when they were last tried: "
+        f"{tried} sets of blocks, of {orders.tried_by_greedy(studies[0].blocks):,} that a full "
+        "search tries"
+    )
+
+
+def curve_rows(studies: Sequence[FairLesion]) -> list[Row]:
+    """One row for each network, order and k, as it is and with statistics taken anew."""
+    rows = []
+    for study in studies:
+        for of in NAMES:
+            as_it_is, anew = study.as_it_is(of), study.anew(of)
+            for k in sorted(anew):
+                row = {
+                    "cell": study.record.id,
+                    "seed": study.record.seed,
+                    "remove": of,
+                    "k": k,
+                    "share": round(k / study.blocks, 4),
+                    "draws": len(anew[k]),
+                    "change": _mean_accuracy_change(study, as_it_is.get(k, [])),
+                    "change_anew": _mean_accuracy_change(study, anew[k]),
+                }
+                rows.append(row)
+    return rows
+
+
+def _mean_accuracy_change(study: FairLesion, draws: Sequence[Draw]) -> float | None:
+    mean = mean_or_none(lesions.accuracy_changes(study.record, draws))
+    return None if mean is None else round(mean, 6)
+
+
+def order_rows(records: Sequence[LesionRecord]) -> list[Row]:
+    """The rows of `order_table`, of every scale among the studies that have a fair part."""
+    rows = []
+    for group in lesions.alike(records):
+        studies = fair_lesions(group)
+        scale = evidence.scale(group)
+        rows += [{"scale": scale, **row} for row in order_table(studies).rows] if studies else []
+    return rows
+
+
+def fair_page(groups: Sequence[Sequence[LesionRecord]]) -> str:
+    """The fair part of the studies of a run in Markdown."""
+    page = "\n## Statistics taken anew, further orders, controls\n"
+    measured = False
+    for group in groups:
+        studies = fair_lesions(group)
+        scale = evidence.scale(group)
+        if not studies:
+            page += f"\n{scale}: {NOT_MEASURED}.\n"
+            continue
+        measured = True
+        told = "".join(f"- {line}\n" for line in group_lines(studies))
+        page += f"\n{scale}:\n\n{told}\n{order_table(studies).markdown()}"
+    return f"{page}\n{ABOUT}\n\n{ELSEWHERE}\n" if measured else page
