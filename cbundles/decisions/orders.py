@@ -2,7 +2,7 @@
 
 `removal.RANKINGS` are those of the study itself. These are what it is compared with: scores that
 others would take, controls that know nothing of the network, and the order of greedy removal, which
-is found by trying and so bounds what a score could know.
+is found by trying and stands for what a score could know; a strict bound it is not.
 """
 
 from __future__ import annotations

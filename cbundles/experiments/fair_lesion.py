@@ -142,13 +142,27 @@ def variants_anew(
     return [*removal.variants(blocks, settings), *variants_as_it_is(state, blocks, settings)]
 
 
+def expected_steps(blocks: Mapping[str, Sequence[float | None]], settings: removal.Settings) -> int:
+    """How many steps there will be if every score of others differs between blocks."""
+    distinct = [float(block) for block in range(len(blocks["entropy"]))]
+    unknown = {"scores": dict.fromkeys(SITES_OF_PEERS, distinct), "greedy": {"gone": []}}
+    return _steps_in_all(unknown, blocks, settings)
+
+
+def _steps_in_all(
+    state: State, blocks: Mapping[str, Sequence[float | None]], settings: removal.Settings
+) -> int:
+    """Steps of greedy removal, and networks as they are and anew."""
+    as_it_is = variants_as_it_is(state, blocks, settings)
+    anew = variants_anew(state, blocks, settings)
+    return len(blocks["entropy"]) + len(as_it_is) + len(anew)
+
+
 def _progress(
     state: State, blocks: Mapping[str, Sequence[float | None]], settings: removal.Settings
 ) -> Progress:
     done = len(state["greedy"]["gone"]) + len(state["as_it_is"]) + len(state["anew"])
-    as_it_is = variants_as_it_is(state, blocks, settings)
-    anew = variants_anew(state, blocks, settings)
-    return Progress(dict(state), done, len(blocks["entropy"]) + len(as_it_is) + len(anew))
+    return Progress(dict(state), done, _steps_in_all(state, blocks, settings))
 
 
 def _now_and_then(

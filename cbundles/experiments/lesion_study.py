@@ -34,7 +34,8 @@ def steps(
     if fair is None:
         for now in lesion.run(shape, subject, cell, data, settings, resume):
             resume = now.state
-            yield now
+            later = fair_lesion.expected_steps(resume["blocks"], settings) if settings.fair else 0
+            yield now._replace(total=now.total + later)
     assert resume is not None  # there is one before the first lesion
     if not settings.fair:
         return

@@ -36,11 +36,11 @@ SCORES = {**removal.RANKINGS, **orders.PEERS}
 ABOUT = (
     "As it is: with the statistics of batch normalisation that the whole network holds. Anew: with "
     "statistics that are taken without the blocks, on images of training. Predicts cost: Spearman "
-    "correlation of an order with the cost of each block alone, mean over seeds, 1 is perfect; of "
-    "the greedy order, which was found by trying, an upper bound. Accuracy at 60 %: its change in "
-    "points without 60 % of the blocks, mean over draws and seeds. Removable: the largest share "
-    "of blocks up to which most draws show no significant rise of the error (McNemar, p < 0.05), "
-    "mean over seeds."
+    "correlation of an order with the cost of each block alone, mean over seeds, 1 is perfect. "
+    "Accuracy at 60 %: its change in points without 60 % of the blocks, mean over draws and seeds. "
+    "Removable: the largest share of blocks up to which most draws show no significant rise of the "
+    "error (McNemar, p < 0.05), mean over seeds. The greedy order was found by trying, on images "
+    "of training, and stands for what a score could know; a strict bound it is not."
 )
 # Facts about other works, with their sources. They are no replications: other networks, other data,
 # and all but the first were trained again after layers were removed.
