@@ -332,7 +332,7 @@ def _show_run(run: runs.Run, figures: list[Path], console: Console) -> None:
 
 
 def _show_fair_part(studies: Sequence[FairLesion], console: Console) -> None:
-    for text in fair_lesions.group_lines(studies):
+    for text in fair_lesions.fair_lines(studies):
         say(console, text)
     console.print(fair_lesions.order_table(studies).terminal("statistics as they are, and anew"))
     console.print(fair_lesions.ABOUT, highlight=False, style="dim")

@@ -43,15 +43,15 @@ def draw_fair_lesions(records: Sequence[LesionRecord], folder: Path) -> list[Dra
                 f"{evidence.scale(group)}, {group[0].images:,} test images, "
                 f"{group[0].settings.draws} draws"
             )
-            groups.append([curves(studies, caption)])
+            groups.append([curves_as_it_is_and_anew(studies, caption)])
     return drawing.draw_groups(groups, folder)
 
 
-def curves(studies: Sequence[FairLesion], caption: str) -> Picture:
+def curves_as_it_is_and_anew(studies: Sequence[FairLesion], caption: str) -> Picture:
     """Accuracy over the share of removed blocks: as it is on the left, anew on the right."""
     return Picture(
         stem="fig_lesion_fair",
-        title=_message(studies),
+        title=_message_of_fair_curves(studies),
         text=(
             "Change of the test accuracy of a trained network by the share of its blocks that are "
             "removed, without retraining: mean over draws and seeds, of drawn blocks with the "
@@ -60,15 +60,15 @@ def curves(studies: Sequence[FairLesion], caption: str) -> Picture:
             "anew, and after one more epoch. Greedy removal chose on images of training, too."
         ),
         caption=caption,
-        rows=fair_lesions.curve_rows(studies),
+        rows=fair_lesions.fair_curve_rows(studies),
         size=(8.4, 4.6),
         panels=(1, 2),
         sharing={"sharey": True},
-        draw=lambda figure, panels: _draw(figure, panels, studies),
+        draw=lambda figure, panels: _draw_both_statistics(figure, panels, studies),
     )
 
 
-def _message(studies: Sequence[FairLesion]) -> str:
+def _message_of_fair_curves(studies: Sequence[FairLesion]) -> str:
     """How many blocks can go without a significant rise of the error, once statistics are taken
     anew: drawn, by the best score, greedily."""
 
@@ -84,7 +84,7 @@ def _message(studies: Sequence[FairLesion]) -> str:
     )
 
 
-def _draw(figure: Figure, panels: Panels, studies: Sequence[FairLesion]) -> None:
+def _draw_both_statistics(figure: Figure, panels: Panels, studies: Sequence[FairLesion]) -> None:
     left, right = panels[0]
     _draw_courses(left, studies, lambda study, of: study.as_it_is(of))
     _draw_courses(right, studies, lambda study, of: study.anew(of))

@@ -170,7 +170,7 @@ ORDER_COLUMNS = [
 ]
 
 
-def group_lines(studies: Sequence[FairLesion]) -> list[str]:
+def fair_lines(studies: Sequence[FairLesion]) -> list[str]:
     """What stands beside the table: controls, H at other batch sizes, how greedy removal went."""
     return [_controls_text(studies), _batch_sizes_text(studies), _greedy_text(studies)]
 
@@ -228,7 +228,7 @@ def _greedy_text(studies: Sequence[FairLesion]) -> str:
     )
 
 
-def curve_rows(studies: Sequence[FairLesion]) -> list[Row]:
+def fair_curve_rows(studies: Sequence[FairLesion]) -> list[Row]:
     """One row for each network, order and k, as it is and with statistics taken anew."""
     rows = []
     for study in studies:
@@ -275,6 +275,6 @@ def fair_page(groups: Sequence[Sequence[LesionRecord]]) -> str:
             page += f"\n{scale}: {NOT_MEASURED}.\n"
             continue
         measured = True
-        told = "".join(f"- {line}\n" for line in group_lines(studies))
+        told = "".join(f"- {line}\n" for line in fair_lines(studies))
         page += f"\n{scale}:\n\n{told}\n{order_table(studies).markdown()}"
     return f"{page}\n{ABOUT}\n\n{ELSEWHERE}\n" if measured else page

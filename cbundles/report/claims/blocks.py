@@ -108,7 +108,7 @@ def blocks_can_go(group: Evidence[LesionRecord]) -> Finding:
     details = [
         _smallest_rise_text(studies, best),
         _other_orders_text(studies),
-        *fair_lesions.group_lines(studies),
+        *fair_lesions.fair_lines(studies),
         CHOSEN_HERE.format(number=len(_ranked(studies))),
     ]
     trial = trial_of([gain > 0 for gain in gains], "seed")
