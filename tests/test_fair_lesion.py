@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from records import ORIGIN, lesion_record, record
+from scipy import stats
 from test_claims import sweep
 from test_lesion import trained
 
@@ -284,8 +285,12 @@ def fair_record(seed, *, conflicting=(), by_place=True):
         controls=Controls(recalibrated=(9, 3), trained_on=(5, 25), more_epochs=1),
         greedy=Greedy(order=list(greedy), images=256, candidates=12, tried=700),
         by_batch_size=[
-            AtBatchSize(batch_size=size, branches=[0.0] * number, outputs=[0.0, 0.1 * (size > 99)])
-            for size in (64, 4096)
+            AtBatchSize(batch_size=64, branches=[0.0] * number, outputs=[0.0, 0.0]),
+            AtBatchSize(
+                batch_size=4096,
+                branches=[0.0 if cost else 2.0 for cost in costs],
+                outputs=[0.0, 0.1],
+            ),
         ],
     )
     return msgspec.structs.replace(made, settings=settings, fair=fair)
@@ -312,6 +317,10 @@ def test_a_score_that_predicts_what_a_block_costs():
     assert "the best score is: least 1 - cos(in, out) first, beside depth alone" in finding.ours
     assert "found by trying: greedy 0.98 (0.98 to 0.98)" in finding.ours
     assert "highest H first not defined" in finding.ours
+    # At 4,096 H tells those 20 blocks apart that cost nothing, and nothing else.
+    costs = group.records[0].fair.blocks.lost
+    expected = stats.spearmanr([cost > 0 for cost in costs], costs).statistic
+    assert f"where some conflict: {expected:.3g} ({expected:.3g} to" in finding.text
 
 
 def test_a_score_that_knows_no_more_than_depth():

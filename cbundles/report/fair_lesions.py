@@ -30,6 +30,7 @@ NAMES = lesions.NAMES | {
     orders.FIRST_FIRST: "first blocks first",
     orders.GREEDY: "greedy",
 }
+BRANCHES, OUTPUTS = "branches", "outputs"  # where H is measured, see `records.AtBatchSize`
 # Scores of blocks, which know what a block does, unlike orders by place, and are not tried, unlike
 # the greedy order.
 SCORES = {**removal.RANKINGS, **orders.PEERS}
@@ -92,19 +93,19 @@ class FairLesion:
         if of == orders.GREEDY:
             return [float(self.fair.greedy.order.index(block)) for block in range(blocks)]
         own = of in removal.RANKINGS or of == "conflict_rate"
-        scores = getattr(self.record.blocks if own else self.fair.blocks, of)
-        sign = -1 if SCORES[of] else 1
-        return [None if score is None else sign * score for score in scores]
+        scores: list[Number] = getattr(self.record.blocks if own else self.fair.blocks, of)
+        return _high_first(scores) if SCORES[of] else scores
 
     def predicts(self, of: str, costs: Sequence[float]) -> float:
         """Spearman correlation of an order with the costs of blocks, 1 is perfect; NaN where all
         blocks have the same score."""
-        known = [
-            (place, cost)
-            for place, cost in zip(self.places(of), costs, strict=True)
-            if place is not None
-        ]
-        return spearman([place for place, _ in known], [cost for _, cost in known])
+        return _agreement(self.places(of), costs)
+
+    def predicts_by_entropy(self, batch_size: int) -> float:
+        """The same, of H of the branches at another batch size, highest first, with the costs
+        after statistics were taken anew."""
+        sizes = {entry.batch_size: entry.branches for entry in self.fair.by_batch_size}
+        return _agreement(_high_first(sizes[batch_size]), self.cost_anew)
 
     def changes_at(self, course: Curve, share: float = SHARE) -> list[float]:
         """Of the test accuracy, without this share of the blocks, in each draw."""
@@ -113,6 +114,18 @@ class FairLesion:
 
     def removable_percent(self, course: Curve) -> float:
         return 100 * lesions.removable(course) / self.blocks
+
+
+def _high_first(scores: Sequence[Number]) -> list[Number]:
+    """Numbers that are the smaller the higher a score is."""
+    return [None if score is None else -score for score in scores]
+
+
+def _agreement(places: Sequence[Number], costs: Sequence[float]) -> float:
+    """Spearman correlation of places and costs, over the blocks that have both."""
+    pairs = zip(places, costs, strict=True)
+    known = [(place, cost) for place, cost in pairs if place is not None]
+    return spearman([place for place, _ in known], [cost for _, cost in known])
 
 
 def fair_lesions(records: Sequence[LesionRecord]) -> list[FairLesion]:
@@ -194,7 +207,7 @@ def _change_text(study: FairLesion, draw: Draw) -> str:
 
 def conflicting_by_batch_size(studies: Sequence[FairLesion], place: str) -> dict[int, list[int]]:
     """How many branches, or outputs, have H > 0 in each network, by the batch size that the metric
-    was told. place: ``branches`` or ``outputs``."""
+    was told. place: `BRANCHES` or `OUTPUTS`."""
     found: dict[int, list[int]] = {}
     for study in studies:
         for entry in study.fair.by_batch_size:
@@ -206,7 +219,7 @@ def conflicting_by_batch_size(studies: Sequence[FairLesion], place: str) -> dict
 
 def _batch_sizes_text(studies: Sequence[FairLesion]) -> str:
     told = []
-    for place, noun in (("branches", "branch"), ("outputs", "output")):
+    for place, noun in ((BRANCHES, "branch"), (OUTPUTS, "output")):
         numbers = conflicting_by_batch_size(studies, place)
         if not any(map(any, numbers.values())):
             told.append(f"no {noun} conflicts at any of them")

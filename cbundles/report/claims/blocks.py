@@ -52,7 +52,11 @@ def a_score_predicts_the_cost(group: Evidence[LesionRecord]) -> Finding:
         f"; the best score is: {NAMES[best]}, beside depth alone ({NAMES[depth]}) "
         f"{difference.text(signed=True)}"
     )
-    details = [_as_it_is_text(studies), CHOSEN_HERE.format(number=len(defined))]
+    details = [
+        _as_it_is_text(studies),
+        _coarser_entropies_text(studies),
+        CHOSEN_HERE.format(number=len(defined)),
+    ]
     trial = trial_of([gain > 0 for gain in gains], "seed")
     return finding_on(group, ours, difference.low > 0, trial, details=details)
 
@@ -85,6 +89,22 @@ def _as_it_is_text(studies: Sequence[FairLesion]) -> str:
     return (
         f"with the statistics of the whole network: {_ranks_text(found)}; costs before and after "
         f"statistics were taken anew: {estimate(own).text()}"
+    )
+
+
+def _coarser_entropies_text(studies: Sequence[FairLesion]) -> str:
+    """How well H of the branches predicts at each batch size at which some branch conflicts."""
+    told = []
+    conflicting = fair_lesions.conflicting_by_batch_size(studies, fair_lesions.BRANCHES)
+    for size, numbers in conflicting.items():
+        if any(numbers):
+            ranks = [study.predicts_by_entropy(size) for study in studies]
+            told.append(f"{estimate(ranks).text()} at {size:,}")
+    if not told:
+        return "H of the branches at other batch sizes: it is 0 at all of them"
+    return (
+        "not among the planned scores, highest H of the branches first when the metric is told "
+        f"another batch size, where some conflict: {', '.join(told)}"
     )
 
 
