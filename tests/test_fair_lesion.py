@@ -124,7 +124,9 @@ def test_what_is_lost_anew_is_what_a_pruned_and_recalibrated_network_loses(studi
     fitting = augment.plain(data.probe.images[rows], augmentation)
     whole = Network(*map(jnp.asarray, subject[:2]))
     labels = np.asarray(data.test.labels)
-    right = np.asarray(jnp.argmax(compiled.logits(shape, whole, test), 1)) == labels
+    as_trained = np.asarray(jnp.argmax(compiled.logits(shape, whole, test), 1)) == labels
+    recalibrated = compiled.recalibrated(shape, whole, fitting)
+    fitted_whole = np.asarray(jnp.argmax(compiled.logits(shape, recalibrated, test), 1)) == labels
     variants = fair_lesion.variants_anew(
         stages[-1].state["fair"], stages[-1].state["blocks"], SETTINGS
     )
@@ -132,13 +134,17 @@ def test_what_is_lost_anew_is_what_a_pruned_and_recalibrated_network_loses(studi
                                                  strict=True)}  # fmt: skip
     assert record.fair.fitted_on == len(rows) == 300
     cases = [(0,), (3,), orders_of(record, "block_change")[:3]]
-    controls = [((), record.fair.controls.recalibrated)]
-    for removed, pair in [*((gone, chosen[gone]) for gone in cases), *controls]:
+    pair = record.fair.controls.recalibrated
+    assert abs(pair[0] - int((as_trained & ~fitted_whole).sum())) <= 1
+    assert abs(pair[1] - int((~as_trained & fitted_whole).sum())) <= 1
+    for removed in cases:
+        pair = chosen[removed]
         smaller, small = pruning.without(shape, subject, removed)
         small = Network(*map(jnp.asarray, small[:2]))
         fitted = compiled.recalibrated(smaller, small, fitting)
         found = np.asarray(jnp.argmax(compiled.logits(smaller, fitted, test), 1)) == labels
-        lost, gained = int((right & ~found).sum()), int((~right & found).sum())
+        lost = int((fitted_whole & ~found).sum())
+        gained = int((~fitted_whole & found).sum())
         assert abs(pair[0] - lost) <= 1 and abs(pair[1] - gained) <= 1
 
 

@@ -2,9 +2,11 @@
 
 The statistics of batch normalisation that a network holds fit the whole of it, so without blocks it
 is worse than it has to be: everything is evaluated again with statistics that are taken anew on
-images of the probe set. Further orders (`decisions.orders`) stand beside those of the study, greedy
-removal among them; so do the whole network with statistics taken anew, and the whole network
-trained for one more epoch. And H is measured at other batch sizes, which set its resolution.
+images of the probe set, and compared with the whole network whose statistics are taken anew, too,
+since that alone may change its accuracy. Further orders (`decisions.orders`) stand beside those of
+the study, greedy removal among them; so do the whole network with statistics taken anew, and the
+whole network trained for one more epoch. And H is measured at other batch sizes, which set its
+resolution.
 
 Scores of others, and networks with statistics taken anew, are those of an audit (`auditing`), for
 which our networks are models like any other. Orders are chosen on images of training alone, and
@@ -31,7 +33,7 @@ from cbundles.auditing.batches import batches_of
 from cbundles.auditing.lesions import branches_in
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.output import scores_in
-from cbundles.auditing.trials import Trials
+from cbundles.auditing.trials import Trials, difference_of
 from cbundles.bundles import Scale, evenly_spread
 from cbundles.config import Cell
 from cbundles.data.device import DeviceData, Examples
@@ -77,7 +79,7 @@ def steps(
 
     The state holds scores, by_batch_size and controls as the record does; greedy: a `GreedySoFar`;
     as_it_is and anew: how many test images each variant loses and gains, see `variants_as_it_is`
-    and `variants_anew`.
+    and `variants_anew`; anew beside the whole network with statistics taken anew, too.
     """
     subject = jax.tree.map(jnp.asarray, subject)
     model = AuditedNetwork(shape, subject, measurement_of(cell).augmentation)
@@ -101,16 +103,16 @@ def steps(
         state["as_it_is"] = [*state["as_it_is"], [difference.lost, difference.gained]]
         yield from _now_and_then(state, blocks, settings, len(state["as_it_is"]))
     for variant in variants_anew(state, blocks, settings)[len(state["anew"]) :]:
-        difference = trials.difference_anew(variant.removed)
+        difference = trials.difference_from_anew(variant.removed)
         state["anew"] = [*state["anew"], [difference.lost, difference.gained]]
         yield from _now_and_then(state, blocks, settings, len(state["anew"]))
     if state["controls"] is None:
-        recalibrated = trials.difference_anew(())
         more = trained_on(shape, subject, cell, data, MORE_EPOCHS)
-        right, before = right_answers(shape, more, cell, data), trials.whole
+        recalibrated = difference_of(trials.whole, trials.whole_anew)
+        further = difference_of(trials.whole, right_answers(shape, more, cell, data))
         state["controls"] = {
             "recalibrated": [recalibrated.lost, recalibrated.gained],
-            "trained_on": [int((before & ~right).sum()), int((~before & right).sum())],
+            "trained_on": [further.lost, further.gained],
         }
     yield _progress(state, blocks, settings)
 

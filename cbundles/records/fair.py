@@ -1,7 +1,8 @@
 """What a lesion study holds beside its own scores, so that they can be judged fairly.
 
-Lost are test images that only the whole network, as it was trained, classifies correctly; gained
-those that only the other network does.
+Lost are test images that only the whole network classifies correctly, gained those that only the
+other network does. Where statistics are taken anew without blocks, the whole network is that with
+statistics taken anew, too; everywhere else it is the network as it was trained.
 """
 
 from __future__ import annotations

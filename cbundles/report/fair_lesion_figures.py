@@ -15,8 +15,7 @@ from cbundles.decisions import orders, removal
 from cbundles.records import LesionRecord
 from cbundles.report import drawing, evidence, fair_lesions, lesion_figures, lesions
 from cbundles.report.drawing import DrawnPicture, Panels, Picture
-from cbundles.report.fair_lesions import NAMES, SCORES, FairLesion
-from cbundles.report.lesions import Curve
+from cbundles.report.fair_lesions import NAMES, SCORES, Changes, FairLesion
 from cbundles.report.words import with_signs
 
 COLOURS = lesion_figures.COLOURS | {
@@ -29,7 +28,7 @@ COLOURS = lesion_figures.COLOURS | {
 }
 STYLES = {orders.LAST_FIRST: "--", orders.FIRST_FIRST: ":", orders.GREEDY: "--"}
 DRAWN = (removal.ALL, *SCORES, *orders.BY_PLACE, orders.GREEDY)
-CourseOf = Callable[[FairLesion, str], Curve]
+ChangesOf = Callable[[FairLesion, str], Changes]
 CONTROL: Any = {"linewidth": 0.8, "linestyle": "-."}
 
 
@@ -86,8 +85,8 @@ def _message_of_fair_curves(studies: Sequence[FairLesion]) -> str:
 
 def _draw_both_statistics(figure: Figure, panels: Panels, studies: Sequence[FairLesion]) -> None:
     left, right = panels[0]
-    _draw_courses(left, studies, lambda study, of: study.as_it_is(of))
-    _draw_courses(right, studies, lambda study, of: study.anew(of))
+    _draw_courses(left, studies, lambda study, of: study.changes_as_it_is(of))
+    _draw_courses(right, studies, lambda study, of: study.changes_anew(of))
     left.set_title("statistics of the whole network")
     right.set_title("statistics taken anew")
     left.set_ylabel("change of test accuracy [points]")
@@ -103,32 +102,26 @@ def _draw_both_statistics(figure: Figure, panels: Panels, studies: Sequence[Fair
     drawing.legend_below(figure, handles=left.get_lines(), ncols=3, fontsize=7)
 
 
-def _draw_courses(axes: Axes, studies: Sequence[FairLesion], course_of: CourseOf) -> None:
+def _draw_courses(axes: Axes, studies: Sequence[FairLesion], changes_of: ChangesOf) -> None:
     for of in DRAWN:
-        courses = [(study, course_of(study, of)) for study in studies]
-        sizes = sorted({k for _, course in courses for k in course})
-        if sizes:
-            _draw_course(axes, of, courses, sizes)
+        courses = [changes_of(study, of) for study in studies]
+        if any(courses):
+            _draw_course(axes, of, courses, studies[0].blocks)
     axes.set_xlabel("removed blocks [% of all]")
     axes.set_xlim(0, 100)
 
 
-def _draw_course(
-    axes: Axes, of: str, courses: Sequence[tuple[FairLesion, Curve]], sizes: Sequence[int]
-) -> None:
+def _draw_course(axes: Axes, of: str, courses: Sequence[Changes], blocks: int) -> None:
+    sizes = sorted({k for course in courses for k in course})
     middle, low, high = [], [], []
     for k in sizes:
-        points = [
-            100 * change
-            for study, course in courses
-            for change in lesions.accuracy_changes(study.record, course.get(k, []))
-        ]
+        points = [100 * change for course in courses for change in course.get(k, [])]
         middle.append(fmean(points))
         low.append(min(points) if of == removal.ALL else middle[-1])
         high.append(max(points) if of == removal.ALL else middle[-1])
     drawing.line_with_band(
         axes,
-        [100 * k / courses[0][0].blocks for k in sizes],
+        [100 * k / blocks for k in sizes],
         middle,
         low,
         high,

@@ -1,8 +1,10 @@
 """What lesion studies say when they are judged fairly: with statistics of batch normalisation taken
 anew, by orders that others would choose, beside controls.
 
-Everything is compared with the whole network as it was trained, on the same test images (see
-`lesions`). A study that was not asked for this says so in one line.
+A network with statistics taken anew is tested beside the whole one with statistics taken anew, too,
+on the same test images (see `lesions`): that alone may change the accuracy, which is a control.
+Changes of the accuracy are told from the network as it was trained throughout. A study that was not
+asked for this says so in one line.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ BRANCHES, OUTPUTS = "branches", "outputs"  # where H is measured, see `records.A
 SCORES = {**removal.RANKINGS, **orders.PEERS}
 ABOUT = (
     "As it is: with the statistics of batch normalisation that the whole network holds. Anew: with "
-    "statistics that are taken without the blocks, on images of training. Predicts cost: Spearman "
+    "statistics that are taken without the blocks, on images of training, and tested beside the "
+    "whole network with statistics taken anew, too. Predicts cost: Spearman "
     "correlation of an order with the cost of each block alone, mean over seeds, 1 is perfect. "
     "Accuracy at 60 %: its change in points without 60 % of the blocks, mean over draws and seeds. "
     "Removable: the largest share of blocks up to which most draws show no significant rise of the "
@@ -55,6 +58,9 @@ ELSEWHERE = (
     "chooses which activations become linear, with training in between (Quétu et al., EASIER, ECML "
     "PKDD 2024). Here nothing is trained after a removal, and all images take the same way."
 )
+
+
+Changes = dict[int, list[float]]  # by the number of removed blocks
 
 
 @dataclass(frozen=True)
@@ -107,10 +113,18 @@ class FairLesion:
         sizes = {entry.batch_size: entry.branches for entry in self.fair.by_batch_size}
         return _agreement(_high_first(sizes[batch_size]), self.cost_anew)
 
-    def changes_at(self, course: Curve, share: float = SHARE) -> list[float]:
-        """Of the test accuracy, without this share of the blocks, in each draw."""
-        _, draws = lesions.at_count(course, math.ceil(share * self.blocks))
-        return lesions.accuracy_changes(self.record, draws)
+    def changes_as_it_is(self, of: str) -> Changes:
+        """Of the test accuracy, by how many blocks are removed, in each draw."""
+        course = self.as_it_is(of)
+        return {k: lesions.accuracy_changes(self.record, draws) for k, draws in course.items()}
+
+    def changes_anew(self, of: str) -> Changes:
+        """The same with statistics taken anew; from the network as it was trained, too."""
+        (of_all,) = lesions.accuracy_changes(self.record, [self.fair.controls.recalibrated])
+        return {
+            k: [of_all + change for change in lesions.accuracy_changes(self.record, draws)]
+            for k, draws in self.anew(of).items()
+        }
 
     def removable_percent(self, course: Curve) -> float:
         return 100 * lesions.removable(course) / self.blocks
@@ -157,8 +171,8 @@ def _order_row(studies: Sequence[FairLesion], of: str) -> Row:
         "networks": len(studied),
         "spearman": _mean_of_defined(as_it_is),
         "spearman_anew": _mean_of_defined(anew),
-        "change": _mean_change([(study, study.as_it_is(of)) for study in studied]),
-        "change_anew": _mean_change([(study, study.anew(of)) for study in studied]),
+        "change": _mean_at_share([(s.blocks, s.changes_as_it_is(of)) for s in studied]),
+        "change_anew": _mean_at_share([(s.blocks, s.changes_anew(of)) for s in studied]),
         "removable_percent": fmean(s.removable_percent(s.as_it_is(of)) for s in studied),
         "removable_percent_anew": fmean(s.removable_percent(s.anew(of)) for s in studied),
     }
@@ -168,8 +182,13 @@ def _mean_of_defined(values: Sequence[float]) -> float | None:
     return mean_or_none([value for value in values if not math.isnan(value)])
 
 
-def _mean_change(courses: Sequence[tuple[FairLesion, Curve]]) -> float | None:
-    return mean_or_none([x for study, course in courses for x in study.changes_at(course)])
+def _mean_at_share(courses: Sequence[tuple[int, Changes]]) -> float | None:
+    """The mean change without a share of the blocks, of networks with so many, over all draws."""
+    found: list[float] = []
+    for blocks, changes in courses:
+        wanted = math.ceil(SHARE * blocks)
+        found += changes[min(k for k in changes if k >= wanted)] if max(changes) >= wanted else []
+    return mean_or_none(found)
 
 
 ORDER_COLUMNS = [
@@ -246,7 +265,7 @@ def fair_curve_rows(studies: Sequence[FairLesion]) -> list[Row]:
     rows = []
     for study in studies:
         for of in NAMES:
-            as_it_is, anew = study.as_it_is(of), study.anew(of)
+            as_it_is, anew = study.changes_as_it_is(of), study.changes_anew(of)
             for k in sorted(anew):
                 row = {
                     "cell": study.record.id,
@@ -255,16 +274,11 @@ def fair_curve_rows(studies: Sequence[FairLesion]) -> list[Row]:
                     "k": k,
                     "share": round(k / study.blocks, 4),
                     "draws": len(anew[k]),
-                    "change": _mean_accuracy_change(study, as_it_is.get(k, [])),
-                    "change_anew": _mean_accuracy_change(study, anew[k]),
+                    "change": round(fmean(as_it_is[k]), 6),
+                    "change_anew": round(fmean(anew[k]), 6),
                 }
                 rows.append(row)
     return rows
-
-
-def _mean_accuracy_change(study: FairLesion, draws: Sequence[Draw]) -> float | None:
-    mean = mean_or_none(lesions.accuracy_changes(study.record, draws))
-    return None if mean is None else round(mean, 6)
 
 
 def order_rows(records: Sequence[LesionRecord]) -> list[Row]:

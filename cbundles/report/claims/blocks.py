@@ -157,6 +157,7 @@ def removable_text(studies: Sequence[FairLesion]) -> str:
     ]
     return (
         "with statistics taken anew and no weight touched, without a significant rise of the error "
+        "beside the whole network with statistics taken anew, too, "
         f"{', '.join(part for part in parts if part)}"
     )
 
