@@ -46,8 +46,7 @@ ABOUT = (
     "error (McNemar, p < 0.05), mean over seeds. The greedy order was found by trying, on images "
     "of training, and stands for what a score could know; a strict bound it is not."
 )
-# Facts about other works, with their sources. They are no replications: other networks, other data,
-# and all but the first were trained again after layers were removed.
+# Facts about other works, with their sources.
 ELSEWHERE = (
     "Elsewhere, on other networks and data, so not to be compared number by number: a policy that "
     "chooses blocks for each image makes a ResNet-101 20 % faster on average, and up to 36 %, at "
