@@ -129,6 +129,14 @@ def lesion(
     draws: Annotated[int, typer.Option(min=1, help="Draws of each number of blocks.")] = 15,
     every: Annotated[int, typer.Option(min=1, help="Which numbers of blocks: multiples.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    fair: Annotated[
+        bool,
+        typer.Option(
+            "--fair",
+            help="Also with batch-norm statistics taken anew, in further orders, greedily, and "
+            "beside controls; takes several times as long.",
+        ),
+    ] = False,
     *,
     flags: Flags,
 ) -> None:
@@ -145,7 +153,7 @@ def lesion(
     if run is not None and (flags.overrides or flags.out):
         raise InputError("lesion RUN: the networks are trained; --set and --out change nothing")
     try:
-        settings = Settings(draws=draws, every=every, seed=seed)
+        settings = Settings(draws=draws, every=every, seed=seed, fair=fair)
     except ValueError as error:
         raise InputError(f"lesion: --{error}") from None
     if run is not None:

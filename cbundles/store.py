@@ -82,8 +82,20 @@ PRUNED: Kind[PrunedRecord] = Kind("pruned", "pruned.jsonl", (PrunedRecord,), PRU
 MEASURED: Kind[MeasuredRecord] = Kind("measured", "measured.jsonl", (MeasuredRecord,), MEASURE)
 KINDS: tuple[Kind[AnyRecord], ...] = (CELLS, LESIONS, PRUNED, MEASURED)
 WEIGHTS = "weights"
-VIEWS = ("table.csv", "table.md", "layers.csv", "lesion.csv", "lesion.md", "pruned.csv",
-         "growth.csv", "growth.md", "tuning.csv", "tuning.md", "readings.csv")  # fmt: skip
+VIEWS = (
+    "table.csv",
+    "table.md",
+    "layers.csv",
+    "lesion.csv",
+    "lesion.md",
+    "lesion_fair.csv",
+    "pruned.csv",
+    "growth.csv",
+    "growth.md",
+    "tuning.csv",
+    "tuning.md",
+    "readings.csv",
+)
 
 
 class Store:

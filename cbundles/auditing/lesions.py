@@ -26,6 +26,7 @@ from cbundles.auditing.lesion_findings import (
 )
 from cbundles.auditing.subject import NoGradient, Scores, Sites, Subject
 from cbundles.auditing.trials import Trials
+from cbundles.decisions.orders import GreedySoFar, one_more_gone
 from cbundles.decisions.paired import fewest_lost
 from cbundles.decisions.removal import ranking
 from cbundles.observe import Site
@@ -154,14 +155,14 @@ def _curves(trials: Trials, known: Known) -> tuple[dict[str, RemovalCurve], dict
     return curves, no_curve
 
 
-def _greedy_order(trials: Trials) -> list[int]:
+def _greedy_order(trials: Trials) -> tuple[int, ...]:
     """Each time the branch goes without which, besides those that are gone, the accuracy is the
-    highest; of equals the later one."""
-    branches = len(trials.names)
-    gone: list[int] = []
-    while len(gone) < branches:
-        left = [number for number in range(branches) if number not in gone]
-        found = trials.differences([(*gone, number) for number in left])
-        costs = [difference.points for difference in found]
-        gone.append(left[ranking(costs, False)[0]])
-    return gone
+    highest."""
+
+    def points_lost(variants: Sequence[tuple[int, ...]]) -> list[float]:
+        return [difference.points for difference in trials.differences(variants)]
+
+    so_far = GreedySoFar()
+    while len(so_far.gone) < len(trials.names):
+        so_far = one_more_gone(so_far, len(trials.names), points_lost)
+    return so_far.gone

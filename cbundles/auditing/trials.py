@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Collection, Sequence
 
@@ -46,6 +47,7 @@ class Trials:
         self.fitting = batches if fitting is None else fitting
         self._known: dict[frozenset[int], Difference] = {}
         self._known_anew: dict[frozenset[int], Difference] = {}
+        self._known_from_anew: dict[frozenset[int], Difference] = {}
         (self.whole,) = self._right([()])
 
     def differences(self, variants: Sequence[Gone]) -> list[Difference]:
@@ -69,6 +71,19 @@ class Trials:
         if key not in self._known_anew:
             self._known_anew[key] = self._difference(self.right_anew(gone))
         return self._known_anew[key]
+
+    @functools.cached_property
+    def whole_anew(self) -> Right:
+        """Which answers of the whole model are right with statistics taken anew."""
+        return self.right_anew(())
+
+    def difference_from_anew(self, gone: Gone) -> Difference:
+        """The same, beside the whole model with statistics taken anew, too: what the branches
+        alone are worth."""
+        key = frozenset(gone)
+        if key not in self._known_from_anew:
+            self._known_from_anew[key] = difference_of(self.whole_anew, self.right_anew(gone))
+        return self._known_from_anew[key]
 
     def curve(self, by: str, order: Sequence[int], *, anew: bool = False) -> RemovalCurve:
         """Without the first k branches of an order. anew: with statistics taken anew each time."""
@@ -104,6 +119,11 @@ class Trials:
         return kept
 
     def _difference(self, right: Right) -> Difference:
-        lost = int((self.whole & ~right).sum())
-        gained = int((~self.whole & right).sum())
-        return Difference(lost, gained, right.size)
+        return difference_of(self.whole, right)
+
+
+def difference_of(before: Right, after: Right) -> Difference:
+    """Between the answers of two models."""
+    lost = int((before & ~after).sum())
+    gained = int((~before & after).sum())
+    return Difference(lost, gained, after.size)

@@ -28,15 +28,21 @@ from cbundles.commands.sweep import Sweep, drop_spent_checkpoints, train_share
 from cbundles.config import LESION, SWEEP, Cell, Experiment, Images
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
+from cbundles.decisions import orders
 from cbundles.decisions.removal import Settings
 from cbundles.errors import InputError, quoted
 from cbundles.executor import planner
 from cbundles.executor.planner import PopulationJob, Study
 from cbundles.records import NetworkRecord
-from cbundles.report import lesions, runs, views
+from cbundles.report import fair_lesions, lesions, runs, views
+from cbundles.report.fair_lesions import FairLesion
 from cbundles.store import LESIONS, Store
 
 COMPUTED = 0.8  # of a forward pass a lesioned network takes, over all counts (bench_lesion.py)
+# Of a fair study, in forward passes of as many images without anything removed: taking statistics,
+# which removed blocks do not shorten; trying a set of blocks greedily; and, of the probe set, the
+# scores of others and H at other batch sizes.
+FITTING, TRYING, MEASURING = 1.9, 0.8, 45.0
 EPOCHS_MINI, EPOCHS = 20, 120
 DEPTH = 120
 
@@ -240,13 +246,32 @@ class Lesion:
     def _studies(self, cells: Sequence[Cell], facts: Mapping[Images, Facts]) -> list[Study]:
         studies = []
         for cell in cells:
-            known = facts[cell.data.images]
-            networks = self.settings.most(sum(cell.blocks)) * COMPUTED
-            forward = planner.forward_seconds(cell, known, known.test)
-            seconds = 2 * planner.CONV_COMPILE_SECONDS + networks * forward
+            seconds = self._seconds_of_study(cell, facts[cell.data.images])
             settings = (("settings", dataclasses.asdict(self.settings)),)
             studies.append(Study(cell, LESION, settings, seconds))
         return studies
+
+    def _seconds_of_study(self, cell: Cell, facts: Facts) -> float:
+        """Predicted seconds of one CPU core, compiling included."""
+        blocks = sum(cell.blocks)
+
+        def forward(images: int) -> float:
+            return planner.forward_seconds(cell, facts, images)
+
+        evaluating = COMPUTED * forward(facts.test)
+        networks = self.settings.most(blocks)
+        seconds = 2 * planner.CONV_COMPILE_SECONDS + networks * evaluating
+        if not self.settings.fair:
+            return seconds
+        further = len(self.settings.counts(blocks, blocks)) * len(orders.FURTHER)
+        anew = (networks + further) * (evaluating + FITTING * forward(orders.FITTED_ON))
+        tried = orders.tried_by_greedy(blocks, orders.GREEDY_CANDIDATES)
+        greedily = tried * TRYING * forward(orders.GREEDY_IMAGES)
+        measuring = MEASURING * forward(cell.probe.count(facts.train))
+        one_more_epoch = planner.training_seconds(cell, facts) / cell.training.epochs
+        compiling = 4 * planner.CONV_COMPILE_SECONDS
+        seconds += further * evaluating + anew + greedily + measuring + one_more_epoch
+        return seconds + compiling
 
 
 def trained_resnets(folder: Path) -> Experiment:
@@ -282,6 +307,7 @@ def _print_as_data(run: runs.Run, failed: int) -> None:
         "failed": failed,
         "folder": str(run.store.folder),
         "rows": lesions.removal_rows(run.lesions),
+        "fair_rows": fair_lesions.order_rows(run.lesions),
     }
     print(json.dumps(done))
 
@@ -294,11 +320,23 @@ def _show_run(run: runs.Run, figures: list[Path], console: Console) -> None:
         course = "mean change of the test accuracy in points, by the share of blocks removed"
         console.print(lesions.course_table(group).terminal(course))
         console.print(lesions.removal_table(group).terminal("what can go"))
+        studies = fair_lesions.fair_lesions(group)
+        if studies:
+            _show_fair_part(studies, console)
     if run.lesions:
         console.print(lesions.ABOUT, highlight=False, style="dim")
         console.print()
-        list_files(console, "table", [run.store.folder / "lesion.csv"])
+        tables = [run.store.folder / name for name in ("lesion.csv", "lesion_fair.csv")]
+        list_files(console, "table", [path for path in tables if path.is_file()])
     list_files(console, "figure", figures)
+
+
+def _show_fair_part(studies: Sequence[FairLesion], console: Console) -> None:
+    for text in fair_lesions.fair_lines(studies):
+        say(console, text)
+    console.print(fair_lesions.order_table(studies).terminal("statistics as they are, and anew"))
+    console.print(fair_lesions.ABOUT, highlight=False, style="dim")
+    console.print()
 
 
 def say_what_is_not_trained(run: runs.Run, console: Console) -> None:

@@ -44,6 +44,7 @@ KEYS: dict[str, dict[str, type]] = {
         "depth": int,
         "draws": int,
         "every": int,
+        "fair": bool,
         "set": list,
     },
     "grow": {
@@ -136,7 +137,8 @@ def _check_keys(content: object, keys: Mapping[str, type], place: str) -> None:
     for key, value in content.items():
         if key not in keys:
             raise InputError(f"{place}: {key}: {did_you_mean(str(key), keys)}")
-        if not isinstance(value, keys[key]) or isinstance(value, bool):
+        # True is a whole number in Python, though not here.
+        if not isinstance(value, keys[key]) or isinstance(value, bool) != (keys[key] is bool):
             raise InputError(f"{place}: {key} = {quoted(value)}: must be a {keys[key].__name__}")
         if isinstance(value, str) and not config.can_be_written(value):
             raise InputError(f"{place}: {key} = {quoted(value)}: {config.CHARACTERS}")
@@ -191,8 +193,9 @@ def _lesion(given: dict[str, Any], folder: Path, overrides: list[str], place: st
         raise InputError(f"{place}: needs config, or dataset")
     if "config" in given and "depth" in given:
         raise InputError(f"{place}: depth has no effect with config")
+    asked = {key: given[key] for key in ("draws", "every", "fair") if key in given}
     try:
-        settings = removal.Settings(**{k: given[k] for k in ("draws", "every") if k in given})
+        settings = removal.Settings(**asked)
     except ValueError as error:
         raise InputError(f"{place}: {error}") from None
     if "config" in given:

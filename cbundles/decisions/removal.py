@@ -28,12 +28,19 @@ ASKED, ASKED_SHARES = (5, 10, 15), (0.5, 0.6)  # always among the counts: claim 
 
 @dataclass(frozen=True)
 class Settings:
-    """draws: of each k and group; every: which k, its multiples, besides one, all, and those that
-    claim C17 asks about; seed: of the draws. ValueError for what cannot be."""
+    """Which blocks a study removes. ValueError for what cannot be.
+
+    draws: of each k and group
+    every: which k, its multiples, besides one, all, and those that claim C17 asks about
+    seed: of the draws
+    fair: whether all is done with statistics of batch normalisation taken anew, too, and beside
+        further orders and controls
+    """
 
     draws: int = 15
     every: int = 1
     seed: int = 0
+    fair: bool = False
 
     def __post_init__(self) -> None:
         for name, least, most in BOUNDS:
@@ -44,7 +51,7 @@ class Settings:
     def cover(self, wanted: Settings) -> bool:
         """Whether a study with these settings contains one with those."""
         enough = self.draws >= wanted.draws and self.seed == wanted.seed
-        return enough and wanted.every % self.every == 0
+        return enough and wanted.every % self.every == 0 and self.fair >= wanted.fair
 
     def counts(self, members: int, blocks: int) -> list[int]:
         """How many are removed of the members of a group, in a network with so many blocks."""
@@ -96,9 +103,13 @@ def variants(blocks: Mapping[str, Sequence[float | None]], settings: Settings) -
                 found.append(Variant(name, tuple(sorted(map(int, chosen)))))
     for name, high_first in RANKINGS.items():
         if len(set(blocks[name])) > 1:  # without a difference there is no order
-            order = ranking(blocks[name], high_first)
-            found += [Variant(name, order[:k]) for k in settings.counts(total, total)]
+            found += along_order(name, ranking(blocks[name], high_first), settings)
     return found
+
+
+def along_order(of: str, order: tuple[int, ...], settings: Settings) -> list[Variant]:
+    """The networks without the first k blocks of an order of all, for each k."""
+    return [Variant(of, order[:k]) for k in settings.counts(len(order), len(order))]
 
 
 def choose(text: str, blocks: Mapping[str, Sequence[float | None]]) -> tuple[int, ...]:

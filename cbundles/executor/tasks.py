@@ -20,7 +20,7 @@ from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor.context import Context
 from cbundles.executor.planner import Job, PopulationJob, Study, checkpoint_of
-from cbundles.experiments import grow, lesion, prune, remeasure, sweep, tune
+from cbundles.experiments import grow, lesion, lesion_study, prune, remeasure, sweep, tune
 from cbundles.experiments.pace import seconds_named
 from cbundles.experiments.run_state import RunState
 from cbundles.files import write_atomically
@@ -197,15 +197,16 @@ def _lesion(context: Context, job: Job, task: dict[str, Any]) -> None:
     key = f"{job.key}-{hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:12]}"
 
     def study(resume: bytes | None) -> LesionRecord:
-        state = None if resume is None else lesion.thaw(resume, shape, len(data.test.labels))
-        for now in lesion.run(shape, network, cell, data, settings, state):
+        images = len(data.test.labels)
+        state = None if resume is None else lesion_study.thaw(resume, shape, images)
+        for now in lesion_study.steps(shape, network, cell, data, settings, state):
             state = now.state
             context.store.save_checkpoint(key, lesion.freeze(state))
             part = {"part": now.done, "of": now.total, "what": "lesioned networks"}
             context.send({"event": "step", "population": job.key, **part})
         assert state is not None  # there is one before the first lesion
-        images, origin = len(data.test.labels), context.origin(fingerprint)
-        return lesion.record(cell, settings, state, images, digest, origin)
+        origin = context.origin(fingerprint)
+        return lesion_study.record(cell, settings, state, data, digest, origin)
 
     context.store.finish(_resuming(context, key, study), LESIONS)
     context.store.drop_checkpoints(job.key)

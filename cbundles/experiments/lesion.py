@@ -116,16 +116,20 @@ def blocks(
     assert branches is not None  # it is a ResNet
     entropy, rate, bundles, finite = (values[0] for values in branches)
     norm, scaled, first = scores_program(shape, way.augmentation)(subject, data.probe)
+    scores = {"norm": norm, "scaled_norm": scaled, "first_order": first}
+    rates = zip(rate, finite, strict=True)
     return {
         "entropy": [float(h) if ok else None for h, ok in zip(entropy, finite, strict=True)],
-        "conflict_rate": [_finite(c) if ok else None for c, ok in zip(rate, finite, strict=True)],
+        "conflict_rate": [finite_or_none(c) if ok else None for c, ok in rates],
         "num_bundles": [int(n) for n in bundles],
-        **{name: [_finite(value) for value in values]
-           for name, values in (("norm", norm), ("scaled_norm", scaled), ("first_order", first))},
-    }  # fmt: skip
+        **{name: list(map(finite_or_none, values)) for name, values in scores.items()},
+    }
 
 
-def _finite(value: Any) -> float | None:
+def finite_or_none(value: Any) -> float | None:
+    """A number with six digits; None for None, NaN and infinity."""
+    if value is None:
+        return None
     return float(f"{float(value):.6g}") if np.isfinite(value) else None
 
 

@@ -54,9 +54,9 @@ def prune(
     augmentation = measurement_of(cell).augmentation
     probe = augment.plain(data.probe.images, augmentation)
     fitting = jax.jit(network.recalibrated, static_argnums=0)(smaller, small, probe)
-    tuned = _trained(smaller, fitting, cell, data, epochs)
+    tuned = trained_on(smaller, fitting, cell, data, epochs)
     networks = [(shape, whole), (smaller, small), (smaller, fitting), (smaller, tuned)]
-    right = np.array([_right(of, one, cell, data) for of, one in networks])
+    right = np.array([right_answers(of, one, cell, data) for of, one in networks])
     images = data.test.images[: cell.training.batch_size]
     seconds = (
         measure.latency(shape, whole, images, augmentation),
@@ -85,9 +85,10 @@ def _counts(chosen: np.ndarray) -> tuple[int, int, int, int]:
     return whole, small, recalibrated, tuned
 
 
-def _trained(
+def trained_on(
     shape: ConvShape, start: Network, cell: Cell, data: DeviceData, epochs: int
 ) -> Network:
+    """A network after some more epochs of its training, from a fresh optimizer."""
     recipe, seed = recipe_of(cell), cell.training.seed
     state = jax.tree.map(lambda a: jnp.asarray(a)[None], train.start(start, recipe))
     program = train.advance_program(shape, recipe)
@@ -98,7 +99,7 @@ def _trained(
     return jax.tree.map(lambda a: a[0], state.network())
 
 
-def _right(shape: ConvShape, one: Network, cell: Cell, data: DeviceData) -> np.ndarray:
+def right_answers(shape: ConvShape, one: Network, cell: Cell, data: DeviceData) -> np.ndarray:
     """Whether each test image is classified correctly, bool (N,)."""
     program = predictions_program(shape, measurement_of(cell).augmentation)
     everything = np.ones((1, shape.layers), bool)

@@ -152,12 +152,13 @@ def masked_logits(
     subject: Network,
     x: Float32[Array, "batch height width channels"],
     keep: Bool[Array, " blocks"],
+    norm: str = conv.RUNNING,
 ) -> Float32[Array, "batch outputs"]:
     """Logits without some branches of a ResNet, which then cost nothing. A block that is not kept
-    is its skip alone, as a bare one is always."""
+    is its skip alone, as a bare one is always. norm: one of `conv.NORMS`."""
     if len(keep) != shape.layers:
         raise ValueError(f"{len(keep)} rows for {shape.layers} blocks")
-    traced = Watched(shape, subject, x)
+    traced = Watched(shape, subject, x, norm)
     bare = [sum(shape.blocks[:stage]) for stage in shape.bare]  # first of their stages
     with_branch = np.delete(np.arange(shape.layers), bare)
     return traced.run(keep=by_site(traced.sites(conv.BRANCH), keep[with_branch]))[0]

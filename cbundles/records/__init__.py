@@ -3,7 +3,7 @@
 - `origin`: what every record has, and where it comes from; what every network has.
 - `columns`: measurements as equally long lists, one for each quantity.
 - `trained`: networks of sweeps, and those that change their depth. `toy`. `studies`: lesions,
-  pruned networks, further readings of networks that were kept.
+  pruned networks, further readings of networks that were kept. `fair`: what lesions may hold too.
 - `reading`: from text to a record, which is checked, and back. `sealed`: many in one file.
 - `worked`: a study of one network of another library, which has a file of its own.
 - `earlier`: what older versions wrote, in today's form.
@@ -12,6 +12,7 @@ Nothing here imports JAX.
 """
 
 from cbundles.records.columns import Columns, Layers, Number, by_columns
+from cbundles.records.fair import AtBatchSize, Controls, FairBlocks, FairStudy, Greedy
 from cbundles.records.origin import NetworkRecord, Origin, Record
 from cbundles.records.reading import AnyRecord, CellRecord
 from cbundles.records.studies import (
@@ -51,14 +52,19 @@ __all__ = [
     "PLAIN_CASES",
     "TRAINED_CASES",
     "AnyRecord",
+    "AtBatchSize",
     "Blocks",
     "CellRecord",
     "Columns",
     "Comparison",
+    "Controls",
     "EarlyHistory",
     "EditedHistory",
     "EditedRecord",
     "Event",
+    "FairBlocks",
+    "FairStudy",
+    "Greedy",
     "GrowRecord",
     "InputGradients",
     "Layers",

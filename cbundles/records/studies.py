@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from cbundles.config import LESION, MEASURE, PRUNE
 from cbundles.decisions.removal import RANKINGS, Curve, Settings
 from cbundles.records.columns import Columns, Number
+from cbundles.records.fair import FairStudy
 from cbundles.records.origin import NetworkRecord
 from cbundles.records.trained import SweepHistory
 
@@ -51,6 +54,8 @@ class LesionRecord(NetworkRecord, tag=LESION, kw_only=True, frozen=True):
     blocks: each block, and what its removal alone costs
     curves: what removing several at once costs
     network: what identifies it
+    fair: the same with statistics taken anew, and beside what else a fair comparison needs; None
+        where it was not asked for
     """
 
     settings: Settings
@@ -59,15 +64,28 @@ class LesionRecord(NetworkRecord, tag=LESION, kw_only=True, frozen=True):
     blocks: Blocks
     curves: list[Curve]
     network: str
+    fair: FairStudy | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for number, curve in enumerate(self.curves):
-            if not len(curve.lost) == len(curve.gained) > 0:
+        require_whole("curves", self.curves)
+        if self.fair is not None:
+            require_whole("fair.curves", self.fair.curves)
+            require_whole("fair.curves_anew", self.fair.curves_anew)
+            if len(self.fair.blocks) != len(self.blocks):
                 raise ValueError(
-                    f"curves[{number}] has {len(curve.lost)} draws in lost "
-                    f"and {len(curve.gained)} in gained"
+                    f"fair.blocks has {len(self.fair.blocks)} blocks, blocks {len(self.blocks)}"
                 )
+
+
+def require_whole(name: str, curves: Sequence[Curve]) -> None:
+    """ValueError for a curve without draws, or with other numbers of lost and of gained."""
+    for number, curve in enumerate(curves):
+        if not len(curve.lost) == len(curve.gained) > 0:
+            raise ValueError(
+                f"{name}[{number}] has {len(curve.lost)} draws in lost "
+                f"and {len(curve.gained)} in gained"
+            )
 
 
 class Comparison(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):

@@ -69,12 +69,17 @@ def branch_groups(record: LesionRecord) -> dict[str, tuple[int, ...]]:
 def curve(record: LesionRecord, of: str) -> Curve:
     """How many blocks are removed -> lost and gained of each draw. A group that is all blocks has
     the curve of all; a group or ranking without any has none."""
+    return curve_among(record.curves, record, of)
+
+
+def curve_among(curves: Sequence[removal.Curve], record: LesionRecord, of: str) -> Curve:
+    """The same, of other curves of this network."""
     members = branch_groups(record)
     if of in members and len(members[of]) == len(members[removal.ALL]):
         of = removal.ALL
     return {
         found.k: list(zip(found.lost, found.gained, strict=True))
-        for found in record.curves
+        for found in curves
         if found.of == of
     }
 
@@ -166,8 +171,11 @@ def mean_prediction(records: Sequence[LesionRecord], name: str) -> float | None:
 def at_share(record: LesionRecord, of: str, share: float = SHARE) -> tuple[int, list[Draw]]:
     """The smallest number of blocks that was tried and is at least this share of all, and its
     draws; none when the group is too small."""
-    wanted = math.ceil(share * block_count(record))
-    course = curve(record, of)
+    return at_count(curve(record, of), math.ceil(share * block_count(record)))
+
+
+def at_count(course: Curve, wanted: int) -> tuple[int, list[Draw]]:
+    """The smallest number of blocks that was tried and is at least this one, and its draws."""
     k = min((k for k in course if k >= wanted), default=None)
     return (wanted, []) if k is None else (k, course[k])
 

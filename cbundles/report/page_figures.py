@@ -30,6 +30,7 @@ NAMES = {
     "fig_growth_loss": "loss of growing networks",
     "fig_lesion_blocks": "cost of each block",
     "fig_lesion_curves": "removed blocks",
+    "fig_lesion_fair": "removed blocks, statistics taken anew",
     "fig_resolution": "bundles by resolution",
 }
 SHOWN_IN = {
@@ -47,7 +48,7 @@ SHOWN_IN = {
     "C12": ("fig6_depth",),
     "C13": ("fig6_depth",),
     "C14": ("fig6_depth",),
-    "C17": ("fig_lesion_curves", "fig_lesion_blocks"),
+    "C17": ("fig_lesion_curves", "fig_lesion_fair", "fig_lesion_blocks"),
     "C18": ("fig_growth_loss",),
     "C19": ("fig_resolution",),
     "C20": ("fig1_accuracy_map",),

@@ -12,6 +12,7 @@ from cbundles.records import PrunedRecord
 from cbundles.report import (
     answer,
     arm_tables,
+    fair_lesions,
     lesions,
     remeasured,
     summary,
@@ -71,7 +72,13 @@ def _write_tables(run: Run) -> None:
 
 
 def _draw(run: Run) -> list[DrawnPicture]:
-    from cbundles.report import arm_figures, lesion_figures, sweep_figures, toy_figures
+    from cbundles.report import (
+        arm_figures,
+        fair_lesion_figures,
+        lesion_figures,
+        sweep_figures,
+        toy_figures,
+    )
 
     folder = run.store.figures
     if run.kind == TOY:
@@ -83,6 +90,7 @@ def _draw(run: Run) -> list[DrawnPicture]:
     return [
         *sweep_figures.draw_sweep(run.sweeps, folder),
         *lesion_figures.draw_lesions(run.lesions, folder),
+        *fair_lesion_figures.draw_fair_lesions(run.lesions, folder),
     ]
 
 
@@ -104,10 +112,14 @@ def _caption(picture: DrawnPicture) -> str:
 
 
 def _write_lesions(run: Run) -> None:
-    """The tables of lesion studies: lesion.*."""
+    """The tables of lesion studies: lesion.*, and lesion_fair.csv where there is a fair part."""
     groups, folder = lesions.alike(run.lesions), run.store.folder
     Table(lesions.removal_rows(run.lesions)).write_csv(folder / "lesion.csv")
-    write_atomically(folder / "lesion.md", lesions.study_page(run.name, groups))
+    page = lesions.study_page(run.name, groups) + fair_lesions.fair_page(groups)
+    write_atomically(folder / "lesion.md", page)
+    fair_rows = fair_lesions.order_rows(run.lesions)
+    if fair_rows:
+        Table(fair_rows).write_csv(folder / "lesion_fair.csv")
 
 
 def write_pruned(records: Sequence[PrunedRecord], folder: Path) -> None:
