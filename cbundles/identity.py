@@ -37,6 +37,9 @@ FIRST_VALUES: Settings = {
         "block": "plain-relu",
         "blocks": None,
         "base_filters": 64,
+        "activation": None,
+        "normalisation": "none",
+        "gain": 1.0,
     },
     "training": {
         "epochs": 50,
@@ -46,6 +49,8 @@ FIRST_VALUES: Settings = {
         "seed": 0,
         "accuracy_epochs": 5,
         "conflict_checks": 0,
+        "precision": "float32",
+        "storage": "precision",
     },
     "probe": {
         "samples": 2048,

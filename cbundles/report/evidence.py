@@ -23,6 +23,10 @@ Record = TypeVar("Record", bound=NetworkRecord)
 # default nor a new setting changes what is judged, or how.
 BUILT_AND_MEASURED = {
     "model.block": "plain-relu",
+    "model.normalisation": "none",
+    "model.gain": 1.0,
+    "training.precision": "float32",
+    "training.storage": "precision",
     "probe.equality": "weight_amplitude",
     "probe.resolution": "float32",
     "probe.batch_norm": "batch",
