@@ -118,7 +118,7 @@ class Population:
         self.depths = np.array(depths, np.int32)  # layers now
         self.rates = np.ones(len(cells), np.float32)  # times the learning rate
         self.shape = self._padded_shape(own, max(room, *depths))
-        with self.recipe.arithmetic():
+        with train.arithmetic(self.recipe.precision):
             starts = [self._start(member) for member in range(len(cells))]
             self.state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
             # Of the epoch's steps.
@@ -167,7 +167,7 @@ class Population:
     def networks(self) -> Network:
         """What is measured: the fast weights of all members, in float32."""
         state = self.state
-        with self.recipe.arithmetic():
+        with train.arithmetic(self.recipe.precision):
             fast = state.params.fast.astype(jnp.float32)
         return Network(fast, state.statistics, self._masks, self._real_widths)
 
@@ -239,7 +239,7 @@ class Population:
         if self._plan is None:
             self._plan = self._drawn_plan(self.epoch + 1)
         stop = min(self.step + steps, self.steps)
-        with self.recipe.arithmetic():
+        with train.arithmetic(self.recipe.precision):
             self._advance_to(stop, self._plan, active)
         self.step = stop
         if stop == self.steps:
@@ -282,7 +282,7 @@ class Population:
     def mean_losses(self) -> Float32[np.ndarray, " members"]:
         """Over the batches of the epoch so far, or of the last one where it has ended."""
         done = self.step or self.steps
-        with self.recipe.arithmetic():
+        with train.arithmetic(self.recipe.precision):
             means: Float[np.ndarray, " members"] = on_host(self.losses[:, :done].mean(axis=1))
         return means.astype(np.float32)
 
@@ -447,7 +447,7 @@ class Population:
 
     def thaw(self, content: dict[str, Any]) -> None:
         """Continue from what `freeze` returned. ValueError for anything else."""
-        with self.recipe.arithmetic():
+        with train.arithmetic(self.recipe.precision):
             self._thaw(content)
 
     def _thaw(self, content: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Training: one step, any number of steps as one XLA program, and populations of networks.
 
 A network is one flat vector of parameters, in the precision in which it is trained: float32, or
-float64, which needs `Recipe.arithmetic` wherever its arrays are touched. The optimizer is
+float64, which needs `arithmetic` wherever its arrays are touched. The optimizer is
 elementwise, so on a vector it is a handful of fused loops, where a tree of small matrices costs one
 launch each: for narrow, deep networks that was a third of a step.
 
@@ -77,14 +77,15 @@ class Recipe:
     precision: str = FLOAT32
     storage: str = AS_COMPUTED
 
-    def arithmetic(self) -> AbstractContextManager[Any]:
-        """Where arrays of this precision are made, computed with and copied: JAX otherwise makes
-        float32 of float64."""
-        return jax.enable_x64(True) if self.precision == FLOAT64 else contextlib.nullcontext()
-
     def optimizer(self, rate: float | Float[Array, ""] = 1.0) -> optax.GradientTransformation:
         """Ranger. rate: times the learning rate."""
         return ranger(self.learning_rate * rate, weight_decay=self.weight_decay)
+
+
+def arithmetic(precision: str) -> AbstractContextManager[Any]:
+    """Where arrays of this precision are made, computed with and copied: elsewhere JAX makes
+    float32 of float64."""
+    return jax.enable_x64(True) if precision == FLOAT64 else contextlib.nullcontext()
 
 
 def start(initial: Network, recipe: Recipe) -> TrainState:

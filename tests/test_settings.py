@@ -319,7 +319,7 @@ def test_float64_agrees_with_numpy_to_its_digits():
     chance = np.random.default_rng(0)
     x, y = chance.standard_normal((8, 9)), chance.integers(0, 3, 8).astype(np.int32)
     params = fc.init(shape, 0)
-    with recipe.arithmetic():
+    with train.arithmetic(recipe.precision):
         state = train.start(Network(network.flat(params), np.zeros(0, np.float32)), recipe)
         _, loss = compiled_step(state, jnp.asarray(x), jnp.asarray(y), shape=shape, recipe=recipe)
     from scipy.special import erf

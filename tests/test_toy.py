@@ -106,13 +106,13 @@ def test_one_seed_of_the_command(cli, tmp_path, monkeypatch):
     done = cli("toy")
     assert done.returncode == 0, done.stderr
     records = set(Store(tmp_path / "results/toy").ids())
-    assert records == set(command.record_names()) and "separate-0" in records
+    assert records == set(command.Toy().record_names) and "separate-0" in records
     again = cli("toy")
     assert again.returncode == 0 and "trained" not in again.stdout
     told = [json.loads(line) for line in cli("toy", "--json").stdout.splitlines()]
     assert {one["event"] for one in told} == {"claim"} and "C1" in {one["id"] for one in told}
     planned = json.loads(cli("toy", "--fresh", "--plan", "--json").stdout)
-    assert planned == {"to_train": command.record_names(), "seconds": command.SECONDS}
+    assert planned == {"to_train": command.Toy().record_names, "seconds": command.SECONDS}
     assert "0 of" in cli("toy", "--plan").stdout
 
 
@@ -124,7 +124,7 @@ def test_the_command(cli, tmp_path):
         assert f"{claim} reproduced" in done.stdout
     assert "C5 not reproduced" in done.stdout  # see ARCHITECTURE.md
     records = set(Store(tmp_path / "results/toy").ids())
-    assert records == set(command.record_names())
+    assert records == set(command.Toy().record_names)
     again = cli("toy")
     assert "trained" not in again.stdout and "C1 reproduced" in again.stdout
     damaged = tmp_path / "results/toy/cells/separate-0.json"
