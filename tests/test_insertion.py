@@ -22,7 +22,8 @@ GOLDEN = {
     "res2v2_tanh_3x3": ("residual2-tanh", "inner", 3, 3),
 }
 KINDS = [("plain-relu", "outer"), ("residual1-tanh", "outer"), ("residual2-relu", "outer"),
-         ("residual2-tanh", "outer"), ("residual2-tanh", "inner")]  # fmt: skip
+         ("residual2-tanh", "outer"), ("residual2-tanh", "inner"), ("residual1-gelu", "outer"),
+         ("residual2-leaky_relu", "outer")]  # fmt: skip
 
 
 def stored(case, prefix, shape):
