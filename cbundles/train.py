@@ -1,9 +1,9 @@
 """Training: one step, any number of steps as one XLA program, and populations of networks.
 
 A network is one flat vector of parameters, in the precision in which it is trained: float32, or
-float64, which needs `arithmetic` wherever its arrays are touched. The optimizer is
-elementwise, so on a vector it is a handful of fused loops, where a tree of small matrices costs one
-launch each: for narrow, deep networks that was a third of a step.
+float64, which needs `arithmetic` wherever its arrays are touched. The optimizer is elementwise, so
+on a vector it is a handful of fused loops, where a tree of small matrices costs one launch each:
+for narrow, deep networks that was a third of a step.
 
 A population is a stack of such vectors trained by the same program, one independent network a row,
 each with its own seed, data order, augmentation and depth. A population of one is the ordinary
@@ -62,8 +62,8 @@ class TrainState(NamedTuple):
 class Recipe:
     """What is compiled into the program, besides the network's shape.
 
-    precision: of all that is computed, weights, activations, gradients, losses, the optimizer's
-        moments and its arithmetic
+    precision: of all that is computed from images, which are float32, and initial weights, which
+        were: weights, activations, gradients, losses, the optimizer's moments and arithmetic
     storage: AS_COMPUTED, or the format to whose nearest even numbers the fast and the slow weights
         are rounded before the first step and after each one, those that Lookahead has just set to
         one another included. Nothing else is: moments and statistics of batch normalisation stay

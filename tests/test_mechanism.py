@@ -197,8 +197,9 @@ def test_headroom_stands_beside_where_it_was_measured():
 
 def test_ordinary_grids_are_not_of_fixed_shape():
     one_setting = [(gain, "plain-relu") for gain in (0.5, 0.6, 0.7, 1.0, 2.0, 3.0, 4.0)]
-    always = lambda gain, block, seed: True  # noqa: E731
-    alike = fixed_shape(always, lambda gain, block, seed: 0.0, settings=one_setting)
+    alike = fixed_shape(
+        lambda gain, block, seed: True, lambda gain, block, seed: 0.0, settings=one_setting
+    )
     assert mechanism.of_fixed_shape([alike]) == []
     grid = sweep([record(d, w, s) for d in (5, 10) for w in (5, 10) for s in range(6)])
     assert mechanism.of_fixed_shape([grid]) == []

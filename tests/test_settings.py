@@ -174,7 +174,9 @@ def test_a_normalised_network_in_plain_numpy(block):
     params, chance = fc.init(shape, seed=0), np.random.default_rng(0)
     params = jax.tree.map(lambda a: a + chance.normal(0, 0.1, a.shape).astype(np.float32), params)
     kind, name = block.split("-")
-    s = lambda z: np.asarray(fc.ACTIVATIONS[name](jnp.asarray(z, jnp.float32)))  # noqa: E731
+
+    def s(z):
+        return np.asarray(fc.ACTIVATIONS[name](jnp.asarray(z, jnp.float32)))
 
     def normalised(z, scale, shift):
         return (z - z.mean(1, keepdims=True)) / np.sqrt(

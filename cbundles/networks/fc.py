@@ -133,15 +133,9 @@ def pad(params: Params, to: FcShape) -> Params:
         outer=(
             () if isinstance(params.outer, tuple) else grown(params.outer, blocks, width, width)
         ),
-        norms=(
-            Norms(
-                grown(params.norms.first_scale, width),
-                grown(params.norms.first_shift, width),
-                grown(params.norms.scale, blocks, width),
-                grown(params.norms.shift, blocks, width),
-            )
-            if isinstance(params.norms, Norms)
-            else ()
+        norms=jax.tree.map(
+            lambda array: grown(array, *(blocks, width)[-array.ndim :]),  # of one layer, or of all
+            params.norms,
         ),
     )
 
@@ -157,15 +151,8 @@ def cut(params: Params, to: FcShape) -> Params:
         last=params.last[:width],
         last_bias=params.last_bias,
         outer=() if isinstance(params.outer, tuple) else params.outer[:layers, :width, :width],
-        norms=(
-            Norms(
-                params.norms.first_scale[:width],
-                params.norms.first_shift[:width],
-                params.norms.scale[:layers, :width],
-                params.norms.shift[:layers, :width],
-            )
-            if isinstance(params.norms, Norms)
-            else ()
+        norms=jax.tree.map(
+            lambda array: array[(slice(layers), slice(width))[-array.ndim :]], params.norms
         ),
     )
 
