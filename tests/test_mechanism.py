@@ -12,6 +12,7 @@ from cbundles.report.claims import fc, mechanism
 from cbundles.report.runs import Run
 from cbundles.store import Store
 
+FIRST_SEED = 300  # no smaller one is new, see claim N3
 SIZES = ((10, 50), (10, 75), (25, 75), (25, 100))
 EVERY_FORMAT = (
     ("float32", "precision"),
@@ -39,7 +40,7 @@ def formats(accuracy, *, sizes=SIZES, seeds=5, conflicting=True):
             record(
                 depth,
                 width,
-                seed,
+                FIRST_SEED + seed,
                 first=3 if conflicting else None,
                 accuracy=accuracy(number_format, (width, depth), seed),
             ),
@@ -116,7 +117,7 @@ def test_few_networks_are_no_test_of_precision(few, word):
 
 def test_only_what_conflicts_is_judged():
     assert judged_formats(formats(a_little_better_in_float64, conflicting=False)) is None
-    usual = sweep([record(50, 10, seed, first=3) for seed in range(5)])
+    usual = sweep([record(50, 10, FIRST_SEED + seed, first=3) for seed in range(5)])
     assert judged_formats(usual) is None
 
 
@@ -137,7 +138,7 @@ def fixed_shape(learns, entropy_of, *, settings=None):
             record(
                 5,
                 30,
-                seed,
+                FIRST_SEED + seed,
                 entropy=[0.0] * 4 + [entropy_of(gain, block, seed)],
                 accuracy=0.9 if learns(gain, block, seed) else 0.2,
             ),
