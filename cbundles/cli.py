@@ -388,11 +388,17 @@ def tune(
 
 @app.command()
 @with_flags("out", "plan", "fresh", "device", "publish", "as_json")
-def toy(*, flags: Flags) -> None:
+def toy(
+    precision: Annotated[
+        str, typer.Option(metavar="FORMAT", help="Train it in float32 or float64.")
+    ] = config.FLOAT32,
+    *,
+    flags: Flags,
+) -> None:
     """Train a toy with a fully conflicting bundle: does it learn?"""
     from cbundles.commands.toy import Toy
 
-    _plan_or_execute(Toy(), flags)
+    _plan_or_execute(Toy.in_precision(precision, "--precision"), flags)
 
 
 @app.command()

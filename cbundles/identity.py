@@ -37,6 +37,9 @@ FIRST_VALUES: Settings = {
         "block": "plain-relu",
         "blocks": None,
         "base_filters": 64,
+        "activation": None,
+        "normalisation": "none",
+        "gain": 1.0,
     },
     "training": {
         "epochs": 50,
@@ -47,6 +50,8 @@ FIRST_VALUES: Settings = {
         "accuracy_epochs": 5,
         "stop_conflicting": "entropy",
         "conflict_checks": 0,  # never stopped, whatever stop_conflicting says
+        "precision": "float32",
+        "storage": "precision",
     },
     "probe": {
         "samples": 2048,

@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import numpy as np
 import optax
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float
 
 
 def ranger(
-    learning_rate: float | Float32[Array, ""] = 1e-3,
+    learning_rate: float | Float[Array, ""] = 1e-3,
     *,
     weight_decay: float = 1e-2,
     b1: float = 0.9,

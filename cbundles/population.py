@@ -77,6 +77,8 @@ def recipe_of(cell: Cell) -> train.Recipe:
         learning_rate=cell.training.learning_rate,
         weight_decay=cell.training.weight_decay,
         augmentation=augment.pipeline_for(cell.data),
+        precision=cell.training.precision,
+        storage=cell.training.storage,
     )
 
 
@@ -116,12 +118,13 @@ class Population:
         self.depths = np.array(depths, np.int32)  # layers now
         self.rates = np.ones(len(cells), np.float32)  # times the learning rate
         self.shape = self._padded_shape(own, max(room, *depths))
-        starts = [self._start(member) for member in range(len(cells))]
-        self.state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+        with train.arithmetic(self.recipe.precision):
+            starts = [self._start(member) for member in range(len(cells))]
+            self.state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
+            # Of the epoch's steps.
+            self.losses = self._members(jnp.zeros((len(cells), self.steps), self.recipe.precision))
         self.epoch = 0  # how many are finished
         self.step = 0  # of the next one
-        # Of the epoch's steps.
-        self.losses = self._members(jnp.zeros((len(cells), self.steps), jnp.float32))
         self.compile_seconds = 0.0
         self._plan: train.Plan | None = None
         self._compiled: dict[Any, Compiled] = {}
@@ -135,8 +138,10 @@ class Population:
         return dataclasses.replace(first, depth=deepest, width=width)
 
     def _start(self, member: int) -> train.TrainState:
-        seed = self.cells[member].training.seed
-        return train.start(network.initial(self.shape_of(member), seed, self.shape), self.recipe)
+        cell = self.cells[member]
+        own, seed = self.shape_of(member), cell.training.seed
+        initial = network.initial(own, seed, self.shape, cell.model.gain)
+        return train.start(initial, self.recipe)
 
     # What it is now.
 
@@ -160,8 +165,11 @@ class Population:
 
     @property
     def networks(self) -> Network:
-        """What is measured: the fast weights of all members."""
-        return self.state.network(self._masks)
+        """What is measured: the fast weights of all members, in float32."""
+        state = self.state
+        with train.arithmetic(self.recipe.precision):
+            fast = state.params.fast.astype(jnp.float32)
+        return Network(fast, state.statistics, self._masks, self._real_widths)
 
     @property
     def _masks(self) -> Int32[np.ndarray, " members"] | None:
@@ -170,6 +178,14 @@ class Population:
             return None
         padded = self.changes_depth or (self.depths < self.shape.depth).any()
         return self.depths if padded else None
+
+    @functools.cached_property
+    def _real_widths(self) -> Int32[np.ndarray, " members"] | None:
+        """Widths as programs need them: where a layer is normalised, and some of it is padding."""
+        if isinstance(self.shape, ConvShape) or not self.shape.is_normalised:
+            return None
+        widths = np.array([cell.model.width for cell in self.cells], np.int32)
+        return widths if (widths < self.shape.width).any() else None
 
     def shape_of(self, member: int) -> Shape:
         """A member as it is now, without padding."""
@@ -180,9 +196,10 @@ class Population:
         return dataclasses.replace(own, depth=int(self.depths[member]))
 
     def network_of(self, member: int) -> tuple[Shape, Network]:
-        """A member as it is now, without padding, as NumPy arrays."""
+        """A member as it is measured now, without padding, as NumPy arrays."""
         shape = self.shape_of(member)
-        one = jax.tree.map(lambda leaf: leaf[member], on_host(self.state.network()))
+        whole = Network(self.networks.params, self.state.statistics)
+        one = jax.tree.map(lambda leaf: leaf[member], on_host(whole))
         return shape, network.own(shape, self.shape, one)
 
     @property
@@ -221,19 +238,29 @@ class Population:
         active. Many calls give the same bits as one."""
         if self._plan is None:
             self._plan = self._drawn_plan(self.epoch + 1)
+        stop = min(self.step + steps, self.steps)
+        with train.arithmetic(self.recipe.precision):
+            self._advance_to(stop, self._plan, active)
+        self.step = stop
+        if stop == self.steps:
+            self.epoch, self.step, self._plan = self.epoch + 1, 0, None
+
+    def _advance_to(
+        self, stop: int, plan: train.Plan, active: Bool[np.ndarray, " members"] | None
+    ) -> None:
         before = None
         if active is not None and not active.all():
             before = jax.tree.map(jnp.copy, self.state)
-        stop = min(self.step + steps, self.steps)
         self.state, losses = self._run(
             train.advance_program,
             (self.shape, self.recipe),
             self.state,
             self.losses,
-            self._plan,
+            plan,
             np.int32(self.step),
             np.int32(stop),
             self._masks,
+            self._real_widths,
             self.rates,
             self.data.canvas,
             self.data.labels,
@@ -241,9 +268,6 @@ class Population:
         self.losses = self._members(losses)
         if before is not None and active is not None:
             self.state = surgery.chosen_members(active, self.state, before)
-        self.step = stop
-        if stop == self.steps:
-            self.epoch, self.step, self._plan = self.epoch + 1, 0, None
 
     def _drawn_plan(self, epoch: int) -> train.Plan:
         """Members of one seed see the same batches."""
@@ -258,8 +282,9 @@ class Population:
     def mean_losses(self) -> Float32[np.ndarray, " members"]:
         """Over the batches of the epoch so far, or of the last one where it has ended."""
         done = self.step or self.steps
-        means: Float32[np.ndarray, " members"] = on_host(self.losses[:, :done].mean(axis=1))
-        return means
+        with train.arithmetic(self.recipe.precision):
+            means: Float[np.ndarray, " members"] = on_host(self.losses[:, :done].mean(axis=1))
+        return means.astype(np.float32)
 
     # Measuring.
 
@@ -422,10 +447,15 @@ class Population:
 
     def thaw(self, content: dict[str, Any]) -> None:
         """Continue from what `freeze` returned. ValueError for anything else."""
+        with train.arithmetic(self.recipe.precision):
+            self._thaw(content)
+
+    def _thaw(self, content: dict[str, Any]) -> None:
         self.shape, self.state, self.depths, self.rates = self.thawed(content)
         losses = np.asarray(content["losses"])
         epoch, step = int(content["epoch"]), int(content["step"])
-        right_losses = losses.shape == self.losses.shape and losses.dtype == np.float32
+        expected = self.losses.shape, self.losses.dtype
+        right_losses = (losses.shape, losses.dtype) == expected
         if not right_losses or epoch < 0 or not 0 <= step < self.steps:
             raise ValueError("it holds another place of the training")
         self.epoch, self.step, self._plan = epoch, step, None

@@ -1,8 +1,9 @@
 """Training: one step, any number of steps as one XLA program, and populations of networks.
 
-A network is one flat float32 vector of parameters. The optimizer is elementwise, so on a vector it
-is a handful of fused loops, where a tree of small matrices costs one launch each: for narrow, deep
-networks that was a third of a step.
+A network is one flat vector of parameters, in the precision in which it is trained: float32, or
+float64, which needs `arithmetic` wherever its arrays are touched. The optimizer is elementwise, so
+on a vector it is a handful of fused loops, where a tree of small matrices costs one launch each:
+for narrow, deep networks that was a third of a step.
 
 A population is a stack of such vectors trained by the same program, one independent network a row,
 each with its own seed, data order, augmentation and depth. A population of one is the ordinary
@@ -11,7 +12,9 @@ case. What a network becomes does not depend on who else is in its population (u
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,10 +24,12 @@ import numpy as np
 import optax
 from jax import lax
 from jax.stages import Wrapped
-from jaxtyping import Array, Float32, Int32
+from jaxtyping import Array, Float, Int32, UInt32
 
 from cbundles.arrays import Numbers
+from cbundles.bundles import rounded
 from cbundles.chance import EPOCH, generator
+from cbundles.config import AS_COMPUTED, FLOAT32, FLOAT64
 from cbundles.data import augment
 from cbundles.networks import network
 from cbundles.networks.network import Network
@@ -42,41 +47,63 @@ class TrainState(NamedTuple):
 
     params: optax.LookaheadParams
     opt_state: optax.OptState
-    statistics: Float32[Numbers, "*members statistics"]
+    statistics: Float[Numbers, "*members statistics"]
 
-    def network(self, depth: Int32[Numbers, "*members"] | None = None) -> Network:
-        """What is measured: the fast weights."""
-        return Network(self.params.fast, self.statistics, depth)
+    def network(
+        self,
+        depth: Int32[Numbers, "*members"] | None = None,
+        width: Int32[Numbers, "*members"] | None = None,
+    ) -> Network:
+        """What is trained and measured: the fast weights. depth, width: see `Network`."""
+        return Network(self.params.fast, self.statistics, depth, width)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What is compiled into the program, besides the network's shape."""
+    """What is compiled into the program, besides the network's shape.
+
+    precision: of all that is computed from images, which are float32, and initial weights, which
+        were: weights, activations, gradients, losses, the optimizer's moments and arithmetic
+    storage: AS_COMPUTED, or the format to whose nearest even numbers the fast and the slow weights
+        are rounded before the first step and after each one, those that Lookahead has just set to
+        one another included. Nothing else is: moments and statistics of batch normalisation stay
+        in the precision, as does the step itself before it is added.
+    """
 
     batch_size: int
     learning_rate: float
     weight_decay: float
     augmentation: augment.Augmentation
+    precision: str = FLOAT32
+    storage: str = AS_COMPUTED
 
-    def optimizer(self, rate: float | Float32[Array, ""] = 1.0) -> optax.GradientTransformation:
+    def optimizer(self, rate: float | Float[Array, ""] = 1.0) -> optax.GradientTransformation:
         """Ranger. rate: times the learning rate."""
         return ranger(self.learning_rate * rate, weight_decay=self.weight_decay)
 
 
+def arithmetic(precision: str) -> AbstractContextManager[Any]:
+    """Where arrays of this precision are made, computed with and copied: elsewhere JAX makes
+    float32 of float64."""
+    return jax.enable_x64(True) if precision == FLOAT64 else contextlib.nullcontext()
+
+
 def start(initial: Network, recipe: Recipe) -> TrainState:
     """The state before the first step. Slow weights start equal to the fast ones."""
-    fast = jnp.asarray(initial.params)
+    fast = jnp.asarray(initial.params, recipe.precision)
+    if recipe.storage != AS_COMPUTED:
+        fast = rounded(fast, recipe.storage, np.uint32(0))
     synced = optax.LookaheadParams(fast=fast, slow=jnp.copy(fast))  # donated: not one buffer twice
     return TrainState(synced, recipe.optimizer().init(synced), jnp.asarray(initial.statistics))
 
 
 def loss_of(
-    flat: Float32[Array, " params"],
+    flat: Float[Array, " params"],
     rest: Network,
-    x: Float32[Array, "batch *pixels"],
+    x: Float[Array, "batch *pixels"],
     y: Int32[Array, " batch"],
     shape: Shape,
-) -> tuple[Float32[Array, ""], Float32[Numbers, " statistics"]]:
+) -> tuple[Float[Array, ""], Float[Numbers, " statistics"]]:
     """Mean softmax cross-entropy of a batch, and the statistics after it. flat: the parameters;
     rest: the network without them."""
     logits, statistics = network.moving_logits(shape, rest._replace(params=flat), x)
@@ -85,20 +112,34 @@ def loss_of(
 
 def step(
     state: TrainState,
-    x: Float32[Array, "batch *pixels"],
+    x: Float[Array, "batch *pixels"],
     y: Int32[Array, " batch"],
     *,
     shape: Shape,
     recipe: Recipe,
     depth: Int32[Array, ""] | None = None,
-    rate: float | Float32[Array, ""] = 1.0,
-) -> tuple[TrainState, Float32[Array, ""]]:
+    width: Int32[Array, ""] | None = None,
+    rate: float | Float[Array, ""] = 1.0,
+) -> tuple[TrainState, Float[Array, ""]]:
     """One update of one network; also the batch's loss before it."""
     fast, slopes = state.params.fast, jax.value_and_grad(loss_of, has_aux=True)
-    (loss, statistics), gradient = slopes(fast, state.network(depth), x, y, shape)
+    x = x.astype(fast.dtype)
+    (loss, statistics), gradient = slopes(fast, state.network(depth, width), x, y, shape)
     optimizer = recipe.optimizer(rate)
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    return TrainState(optax.apply_updates(state.params, updates), opt_state, statistics), loss
+    params = optax.apply_updates(state.params, updates)
+    if recipe.storage != AS_COMPUTED:
+        params = stored(params, recipe.storage, opt_state.steps_since_sync)
+    return TrainState(params, opt_state, statistics), loss
+
+
+def stored(
+    params: optax.LookaheadParams, storage: str, steps: Int32[Array, ""]
+) -> optax.LookaheadParams:
+    """Fast and slow weights as their storage keeps them. steps: a number that is never negative,
+    which the compiler does not know, see `rounded`."""
+    opaque_zero: UInt32[Array, ""] = (steps < 0).astype(jnp.uint32)
+    return jax.tree.map(lambda weights: rounded(weights, storage, opaque_zero), params)
 
 
 class Plan(NamedTuple):
@@ -124,18 +165,19 @@ def plan(recipe: Recipe, seed: int, number: int, examples: int) -> Plan:
 
 def advance(
     state: TrainState,
-    losses: Float32[Array, " steps"],
+    losses: Float[Array, " steps"],
     plan: Plan,
     start: Int32[Array, ""],
     stop: Int32[Array, ""],
     depth: Int32[Array, ""] | None,
-    rate: Float32[Array, ""],
-    canvas: Float32[Array, "images height width channels"],
+    width: Int32[Array, ""] | None,
+    rate: Float[Array, ""],
+    canvas: Float[Array, "images height width channels"],
     labels: Int32[Array, " images"],
     *,
     shape: Shape,
     recipe: Recipe,
-) -> tuple[TrainState, Float32[Array, " steps"]]:
+) -> tuple[TrainState, Float[Array, " steps"]]:
     """The steps of an epoch from `start` to before `stop`, of one network; also the losses, those
     of these steps anew. canvas: see `augment.canvas`.
 
@@ -144,40 +186,44 @@ def advance(
     """
 
     def one(
-        number: Int32[Array, ""], carried: tuple[TrainState, Float32[Array, " steps"]]
-    ) -> tuple[TrainState, Float32[Array, " steps"]]:
+        number: Int32[Array, ""], carried: tuple[TrainState, Float[Array, " steps"]]
+    ) -> tuple[TrainState, Float[Array, " steps"]]:
         state, losses = carried
         chosen = jax.tree.map(lambda a: a[number], plan)
         x = augment.view(canvas, chosen.order, chosen.draws, recipe.augmentation)
         y = labels[chosen.order]
-        state, loss = step(state, x, y, shape=shape, recipe=recipe, depth=depth, rate=rate)
+        state, loss = step(
+            state, x, y, shape=shape, recipe=recipe, depth=depth, width=width, rate=rate
+        )
         return state, losses.at[number].set(loss)
 
+    rate = rate.astype(recipe.precision)
     return lax.fori_loop(start, stop, one, (state, losses))
 
 
 @functools.cache
 def advance_program(shape: Shape, recipe: Recipe) -> Wrapped:
     """`advance` for a population, compiled once per shape: of states, losses, plans, depths (None
-    where none is, or becomes, shallower than `shape`) and rates with a leading member axis. States
-    and losses are donated: pass them in, use what comes out.
+    where none is, or becomes, shallower than `shape`), widths (None where no network has to know
+    its own) and rates with a leading member axis. States and losses are donated: pass them in, use
+    what comes out.
     """
 
-    def population(state, losses, plan, start, stop, depths, rates, canvas, labels):  # type: ignore[no-untyped-def]
+    def population(state, losses, plan, start, stop, depths, widths, rates, canvas, labels):  # type: ignore[no-untyped-def]
         one = functools.partial(advance, shape=shape, recipe=recipe)
-        axes = (0, 0, 0, None, None, 0, 0, None, None)
+        axes = (0, 0, 0, None, None, 0, 0, 0, None, None)
         return jax.vmap(one, in_axes=axes)(
-            state, losses, plan, start, stop, depths, rates, canvas, labels
+            state, losses, plan, start, stop, depths, widths, rates, canvas, labels
         )
 
     return jax.jit(population, donate_argnums=(0, 1))
 
 
 def whole_epoch(
-    state: TrainState, plan: Plan, canvas: Float32[Array, "_ _ _ _"], labels: Int32[Array, " _"]
+    state: TrainState, plan: Plan, canvas: Float[Array, "_ _ _ _"], labels: Int32[Array, " _"]
 ) -> tuple[Any, ...]:
     """The arguments with which `advance_program` does all steps of a plan, of networks that are not
-    padded in depth. state, plan: with a leading member axis."""
+    padded. state, plan: with a leading member axis."""
     members, steps = np.shape(plan.order)[:2]
     losses, rates = jnp.zeros((members, steps)), jnp.ones(members)
-    return state, losses, plan, np.int32(0), np.int32(steps), None, rates, canvas, labels
+    return state, losses, plan, np.int32(0), np.int32(steps), None, None, rates, canvas, labels

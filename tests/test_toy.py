@@ -106,13 +106,13 @@ def test_one_seed_of_the_command(cli, tmp_path, monkeypatch):
     done = cli("toy")
     assert done.returncode == 0, done.stderr
     records = set(Store(tmp_path / "results/toy").ids())
-    assert records == set(command.record_names()) and "separate-0" in records
+    assert records == set(command.Toy().record_names) and "separate-0" in records
     again = cli("toy")
     assert again.returncode == 0 and "trained" not in again.stdout
     told = [json.loads(line) for line in cli("toy", "--json").stdout.splitlines()]
     assert {one["event"] for one in told} == {"claim"} and "C1" in {one["id"] for one in told}
     planned = json.loads(cli("toy", "--fresh", "--plan", "--json").stdout)
-    assert planned == {"to_train": command.record_names(), "seconds": command.SECONDS}
+    assert planned == {"to_train": command.Toy().record_names, "seconds": command.SECONDS}
     assert "0 of" in cli("toy", "--plan").stdout
 
 
@@ -124,7 +124,7 @@ def test_the_command(cli, tmp_path):
         assert f"{claim} reproduced" in done.stdout
     assert "C5 not reproduced" in done.stdout  # see ARCHITECTURE.md
     records = set(Store(tmp_path / "results/toy").ids())
-    assert records == set(command.record_names())
+    assert records == set(command.Toy().record_names)
     again = cli("toy")
     assert "trained" not in again.stdout and "C1 reproduced" in again.stdout
     damaged = tmp_path / "results/toy/cells/separate-0.json"
@@ -133,3 +133,24 @@ def test_the_command(cli, tmp_path):
     failed = cli("toy")
     assert failed.returncode == 2 and "separate-0.json" in failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def test_the_toy_in_float64_ends_as_in_float32():
+    wide = toy.train_toy("conflicting-imbalanced", 5, ORIGIN, "float64").training
+    usual = toy.train_toy("conflicting-imbalanced", 5, ORIGIN).training
+    assert (wide.precision, usual.precision) == ("float64", "float32")
+    assert wide.history.num_bundles == usual.history.num_bundles
+    assert not jax.config.jax_enable_x64
+    assert wide.history.gradient_norm != usual.history.gradient_norm
+    np.testing.assert_allclose(wide.history.deviation, usual.history.deviation, atol=1e-3)
+
+
+def test_the_command_in_float64(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "SEEDS", 1)
+    done = cli("toy", "--precision", "float64")
+    assert done.returncode == 0, done.stderr
+    assert "conflicting-0-float64" in Store(tmp_path / "results/toy_float64").ids()
+    told = cli("toy", "--precision", "float64", "--json").stdout
+    assert told.count("toy in float64, 1 seeds") == 5  # claims C1 to C5
+    refused = cli("toy", "--precision", "float16")
+    assert refused.returncode == 2 and "--precision float16" in refused.stderr

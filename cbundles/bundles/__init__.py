@@ -9,7 +9,7 @@ computes their entropy, `result` and `headroom` are what users call.
 
 from cbundles.bits import Headroom
 from cbundles.bundles.entropy import Layer, largest_entropy, partition, partition_layers
-from cbundles.bundles.equality import RULES, Equality, Scale, draw_keys, signature
+from cbundles.bundles.equality import RULES, Equality, Scale, draw_keys, rounded, signature
 from cbundles.bundles.headroom import (
     NEGLIGIBLE,
     bits_of_headroom,
@@ -38,6 +38,7 @@ __all__ = [
     "largest_entropy",
     "partition",
     "partition_layers",
+    "rounded",
     "scales_of_scan",
     "signature",
     "signatures_of_scan",

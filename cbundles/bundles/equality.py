@@ -136,8 +136,19 @@ def weight_update(
     (xor with a zero that arrives at run time) rules that out.
     """
     step = rows * scale.learning_rate * scale.inverse_batch_size
-    w = _stored(jnp.asarray(scale.amplitude, jnp.float32), resolution)
-    return _opaque(w, scale).astype(jnp.float32) - _opaque(step, scale)
+    w = rounded(jnp.asarray(scale.amplitude, jnp.float32), resolution, scale.opaque_zero)
+    return w - _opaque(step, scale.opaque_zero)
+
+
+def rounded(
+    x: Float[Array, "*shape"], resolution: str, opaque_zero: UInt32[Number, ""]
+) -> Float[Array, "*shape"]:
+    """x, rounded to the nearest even number of a float format and back in its own.
+
+    Through the bits of the narrow format: a compiler may drop a conversion there and back.
+    opaque_zero: 0, known only at run time.
+    """
+    return _opaque(_stored(x, resolution), opaque_zero).astype(x.dtype)
 
 
 def rounded_bits(
@@ -197,7 +208,7 @@ def _mix(
     return x ^ (x >> 16)
 
 
-def _stored(x: Float32[Array, "*shape"], resolution: str) -> Float[Array, "*shape"]:
+def _stored(x: Float[Array, "*shape"], resolution: str) -> Float[Array, "*shape"]:
     """x as an array of a float format."""
     if resolution == "float8_e4m3fn":
         limit = float(jnp.finfo(resolution).max)
@@ -214,7 +225,7 @@ def _raw(x: Float[Array, "*shape"]) -> UInt[Array, "*shape"]:
     return lax.bitcast_convert_type(x, f"uint{8 * x.dtype.itemsize}")
 
 
-def _opaque(x: Float[Array, "*shape"], scale: Scale) -> Float[Array, "*shape"]:
+def _opaque(x: Float[Array, "*shape"], opaque_zero: UInt32[Number, ""]) -> Float[Array, "*shape"]:
     """x, in a way that keeps the compiler from merging what comes before with what comes after."""
     raw = _raw(x)
-    return lax.bitcast_convert_type(raw ^ jnp.asarray(scale.opaque_zero, raw.dtype), x.dtype)
+    return lax.bitcast_convert_type(raw ^ jnp.asarray(opaque_zero, raw.dtype), x.dtype)

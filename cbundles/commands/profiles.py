@@ -25,7 +25,7 @@ from cbundles.errors import InputError, did_you_mean, quoted
 PROFILES = Path("configs/reproduce")
 # What each step may say, besides the settings of an experiment behind `set`.
 KEYS: dict[str, dict[str, type]] = {
-    "toy": {},
+    "toy": {"precision": str},
     "sweep": {
         "config": str,
         "set": list,
@@ -154,7 +154,7 @@ def _step(entry: object, path: Path, place: str) -> Step:
     _check_keys(given, KEYS[verb], f"{place}, {verb}")
     command = _command(verb, given, path.parent, f"{place}: {verb}")
     if verb == "toy":
-        title = "toy"
+        title = command.name
     elif verb == "autotune":
         title = f"autotune {given['dataset']}"
     else:
@@ -166,7 +166,7 @@ def _command(verb: str, given: dict[str, Any], folder: Path, place: str) -> Pred
     """folder: where the configuration files are."""
     overrides = [str(value) for value in given.get("set", [])]
     if verb == "toy":
-        return Toy()
+        return Toy.in_precision(given.get("precision", config.FLOAT32), f"{place}: precision")
     if verb == "lesion":
         return _lesion(given, folder, overrides, place)
     if verb == "autotune":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
+import msgspec
 from rich.console import Console
 
 from cbundles import provenance
@@ -18,13 +19,15 @@ from cbundles.commands.output import (
 )
 from cbundles.commands.report import print_claims
 from cbundles.commands.running import Options, published_mark, use_device
-from cbundles.config import TOY
+from cbundles.config import FLOAT32, FLOAT64, TOY
 from cbundles.console import duration
+from cbundles.errors import InputError, did_you_mean
 from cbundles.records import PLAIN_CASES, TRAINED_CASES, Origin
 from cbundles.report import claims, views
 from cbundles.report.runs import Run
 from cbundles.store import Store
 
+PRECISIONS = (FLOAT32, FLOAT64)
 SEEDS = 5
 CASES = (*TRAINED_CASES, *PLAIN_CASES)
 SECONDS = 20.0  # that all of it takes
@@ -33,18 +36,35 @@ DISK_BYTES = 2e6
 
 @dataclass(frozen=True)
 class Toy:
-    """Every case with every seed."""
+    """Every case with every seed. precision: in which it is trained."""
 
-    name: str = "toy"
+    precision: str = FLOAT32
+
+    @classmethod
+    def in_precision(cls, precision: str, place: str) -> Toy:
+        """InputError, which names the place where it was written, for none that there is."""
+        if precision not in PRECISIONS:
+            raise InputError(f"{place} {precision}: {did_you_mean(precision, PRECISIONS)}")
+        return cls(precision)
+
+    @property
+    def name(self) -> str:
+        return TOY if self.precision == FLOAT32 else f"{TOY}_{self.precision}"
+
+    @property
+    def record_names(self) -> list[str]:
+        """Identities of the toy's records: case and seed, and an unusual precision."""
+        ending = "" if self.precision == FLOAT32 else f"-{self.precision}"
+        return [f"{case}-{seed}{ending}" for case in CASES for seed in range(SEEDS)]
 
     def seconds_left(self, options: Options) -> float:
         store = Store(options.out)
-        finished = not options.fresh and all(store.has(name) for name in record_names())
+        finished = not options.fresh and all(store.has(name) for name in self.record_names)
         return 0.0 if finished else SECONDS
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print what would be trained, and its cost; run nothing."""
-        store, names = Store(options.out), record_names()
+        store, names = Store(options.out), self.record_names
         todo = [name for name in names if options.fresh or not store.has(name)]
         seconds = SECONDS * len(todo) / len(names)
         if options.as_json:
@@ -59,13 +79,13 @@ class Toy:
     def execute(self, options: Options, console: Console) -> int:
         """Train what has no record yet, then verdicts and figures. Returns the exit code."""
         store = Store(options.out)
-        names = record_names()
+        names = self.record_names
         with store.locked():
             if options.fresh:
                 start_over(names, store, options, DISK_BYTES, console)
             todo = [name for name in names if not store.has(name)]
             if todo:
-                _train(store, todo, options, console)
+                _train(store, todo, self.precision, options, console)
             description = {
                 "name": self.name,
                 "kind": TOY,
@@ -88,12 +108,9 @@ class Toy:
         return 0
 
 
-def record_names() -> list[str]:
-    """Identities of the toy's records: case and seed."""
-    return [f"{case}-{seed}" for case in CASES for seed in range(SEEDS)]
-
-
-def _train(store: Store, names: list[str], options: Options, console: Console) -> None:
+def _train(
+    store: Store, names: list[str], precision: str, options: Options, console: Console
+) -> None:
     import jax
 
     use_device(options.device)
@@ -109,10 +126,10 @@ def _train(store: Store, names: list[str], options: Options, console: Console) -
         data_fingerprint=None,
     )
     for name in names:
-        case, _, seed = name.rpartition("-")
+        case, _, seed = name.removesuffix(f"-{precision}").rpartition("-")
         if case in TRAINED_CASES:
-            record = toy.train_toy(case, int(seed), origin)
+            record = toy.train_toy(case, int(seed), origin, precision)
         else:
             record = toy.plain(int(seed), origin, standardised=case == "standardised")
-        store.finish(record)
+        store.finish(msgspec.structs.replace(record, id=name))
         say_beside_results(f"trained  {name}", options, console)

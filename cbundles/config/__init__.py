@@ -13,8 +13,11 @@ anything heavy is loaded.
 from cbundles.config.grid import LARGEST_GRID, Experiment, build, load, override
 from cbundles.config.rules import CHARACTERS, can_be_written
 from cbundles.config.schema import (
+    AS_COMPUTED,
     AUTOTUNE,
     DATASETS,
+    FLOAT32,
+    FLOAT64,
     FOLDER_PREFIX,
     GROW,
     GROWTH_ARMS,
@@ -47,9 +50,12 @@ from cbundles.config.shipped import means_experiment
 from cbundles.config.strict_yaml import parse_yaml, text_of
 
 __all__ = [
+    "AS_COMPUTED",
     "AUTOTUNE",
     "CHARACTERS",
     "DATASETS",
+    "FLOAT32",
+    "FLOAT64",
     "FOLDER_PREFIX",
     "GROW",
     "GROWTH_ARMS",

@@ -19,6 +19,8 @@ from typing import Any
 
 from cbundles import bits, criterion, early_steps, identity, readings
 from cbundles.config.schema import (
+    AS_COMPUTED,
+    FLOAT32,
     FOLDER_PREFIX,
     PAPER_BLOCKS,
     SECTIONS,
@@ -37,8 +39,14 @@ LARGEST_WHOLE = 2**31 - 1  # where a setting names no bound: what a step counter
 # Blocks that nothing can be inserted between: why not, and the nearest block that allows it.
 NEVER_UNCHANGED = {
     "plain-tanh": ("tanh of a layer's output is not that output", "plain-relu"),
+    "plain-gelu": ("gelu of a layer's output is not that output", "plain-relu"),
+    "plain-leaky_relu": ("leaky_relu of a layer's output is not that output", "plain-relu"),
     "residual1-relu": (
         "with zero weights its gradient is zero: relu'(0) = 0, no position is scored",
+        "residual1-tanh",
+    ),
+    "residual1-leaky_relu": (
+        "with zero weights it stands where leaky_relu has a kink, no position is scored",
         "residual1-tanh",
     ),
 }
@@ -178,6 +186,7 @@ def valid_cell(sections: dict[str, Section], origins: Origins) -> Cell:
     """
     _check_images(sections["data"], origins)
     _settle_model(sections["model"], origins)
+    _settle_number_formats(sections, origins)
     _check_what_only_sweeps_measure(sections, origins)
     _check_readings(sections, origins)
     _check_headroom(sections, origins)
@@ -275,11 +284,30 @@ def _settle_model(model: Section, origins: Origins) -> None:
                 why = _model_settings()[key].metadata["why"]
                 raise InputError(f"{origins.file}: model.{key}: missing; {why}")
         _reject_and_drop(model, ("blocks", "base_filters"), origins)
+        model["block"] = _block_with_activation(model["block"], model.pop("activation"))
         return
     if model["blocks"] is None and model["depth"] is None:
         raise InputError(f"{origins.file}: model.depth: missing; or model.blocks = 3,6,12,3")
-    _reject_and_drop(model, ("width", "block"), origins)
+    _reject_and_drop(model, ("width", "block", "activation", "normalisation"), origins)
     _settle_depth_and_blocks(model, origins)
+
+
+def _block_with_activation(block: str, activation: str | None) -> str:
+    """``plain-gelu``: the one name that a cell has for both, whichever way they were written. That
+    a block names another function than the activation, `reject_settings_without_effect` says."""
+    kind, _, function = block.partition("-")
+    return f"{kind}-{activation or function or 'relu'}"
+
+
+def _settle_number_formats(sections: dict[str, Section], origins: Origins) -> None:
+    """Refuse formats that a network cannot be trained in; storage in the format of the arithmetic
+    is no rounding at all."""
+    training, family = sections["training"], sections["model"]["family"]
+    if training["precision"] != FLOAT32 and family != "fc":
+        problem = f"only fc is trained in it, not {family}; nearest valid: {FLOAT32}"
+        raise origins.error("training.precision", training["precision"], problem)
+    if training["storage"] == training["precision"]:
+        training["storage"] = AS_COMPUTED
 
 
 def _reject_and_drop(model: Section, keys: tuple[str, ...], origins: Origins) -> None:
@@ -335,14 +363,32 @@ def _settle_edits(sections: dict[str, Section], origins: Origins) -> None:
     if "stop_conflicting" in training:
         problem = "has no effect on networks that change their depth; nearest valid: off"
         raise origins.error("training.stop_conflicting", training["stop_conflicting"], problem)
-    if model["family"] == "fc" and model["block"] in NEVER_UNCHANGED:
-        reason, nearest = NEVER_UNCHANGED[model["block"]]
-        problem = f"no layer can be inserted without changing it: {reason}"
-        raise origins.error("model.block", model["block"], f"{problem}; nearest valid: {nearest}")
+    _check_number_formats_of_edited(training, origins)
+    if model["family"] == "fc":
+        _check_insertable(model, origins)
     if growth:
         _check_growth(growth, model, training["epochs"], origins)
     else:
         _settle_tuning(tuning, model, origins)
+
+
+def _check_number_formats_of_edited(training: Section, origins: Origins) -> None:
+    for key, usual in (("precision", FLOAT32), ("storage", AS_COMPUTED)):
+        if training[key] != usual:
+            problem = f"networks that change their depth have no other; nearest valid: {usual}"
+            raise origins.error(f"training.{key}", training[key], problem)
+
+
+def _check_insertable(model: Section, origins: Origins) -> None:
+    """A layer that is inserted into a fully connected network must be able to be the identity."""
+    if model["normalisation"] != "none":
+        problem = "no layer can be inserted without changing it: it would be standardised"
+        nearest = "nearest valid: none"
+        raise origins.error("model.normalisation", model["normalisation"], f"{problem}; {nearest}")
+    if model["block"] in NEVER_UNCHANGED:
+        reason, nearest = NEVER_UNCHANGED[model["block"]]
+        problem = f"no layer can be inserted without changing it: {reason}"
+        raise origins.error("model.block", model["block"], f"{problem}; nearest valid: {nearest}")
 
 
 def _check_growth(growth: Section, model: Section, epochs: int, origins: Origins) -> None:
@@ -415,6 +461,7 @@ def reject_settings_without_effect(
     if "conflict_checks" in training and not any(cell.training.checks for cell in cells):
         problem = "has no effect unless training.stop_conflicting is entropy or conflict_rate"
         raise origins.error("training.conflict_checks", training["conflict_checks"], problem)
+    _check_activation(content.get("model") or {}, origins)
     for section in ("growth", "tuning"):
         given = content.get(section) or {}
         if any(getattr(cell, section).arm != "none" for cell in cells):
@@ -430,6 +477,16 @@ def _check_reading(probe: Section, families: set[str], origins: Origins) -> None
         if key in probe and families == {"fc"}:
             problem = "has no effect for model.family = fc"
             raise origins.error(f"probe.{key}", probe[key], problem)
+
+
+def _check_activation(model: Section, origins: Origins) -> None:
+    """A function that is named twice is one too many."""
+    blocks = model.get("block", [])
+    naming = [block for block in (blocks if isinstance(blocks, list) else [blocks]) if "-" in block]
+    if naming and model.get("activation") is not None:
+        kind = naming[0].partition("-")[0]
+        problem = f"model.block = {naming[0]} names one already; write model.block = {kind}"
+        raise origins.error("model.activation", model["activation"], problem)
 
 
 def _check_probe(probe: Section, equalities: set[str], origins: Origins) -> None:

@@ -21,7 +21,10 @@ PIPELINES = ("mnist", "cifar10", "svhn_cropped", "imagenette", "plain")
 FOLDER_PREFIX = "folder:"
 SMALLEST = 1.2e-38  # about the smallest float32 that is no zero for a processor
 BLOCKS = ("plain", "residual1", "residual2")
-ACTIVATIONS = ("relu", "tanh")
+ACTIVATIONS = ("relu", "tanh", "gelu", "leaky_relu")
+NORMALISATIONS = ("none", "layer")
+FLOAT32, FLOAT64 = "float32", "float64"
+AS_COMPUTED = "precision"  # of `training.storage`
 # What a layer is inserted by, or the network that this is compared with.
 INSERTING = ("max", "min", "first", "random")
 GROWTH_ARMS = ("none", *INSERTING, "small", "matched", "large")
@@ -149,14 +152,37 @@ class Model:
     width: int = setting(None, low=1, high=100_000, why="fc: neurons in every hidden layer")
     block: str = setting(
         "plain-relu",
-        choices=tuple(f"{kind}-{function}" for kind in BLOCKS for function in ACTIVATIONS),
-        why="fc: hidden layers after the first: s(Wh + b), h + s(Wh + b) or h + W2 s(Wh + b)",
+        choices=(
+            *(f"{kind}-{function}" for kind in BLOCKS for function in ACTIVATIONS),
+            *BLOCKS,
+        ),
+        why="fc: hidden layers after the first: s(Wh + b), h + s(Wh + b) or h + W2 s(Wh + b); "
+        "without a function s, which then is model.activation",
     )
     blocks: str = setting(
         None, why="vgg, resnet: blocks of the four stages, as 3,12,41,3; given by depth otherwise"
     )
     base_filters: int = setting(
         64, low=1, high=10_000, why="vgg, resnet: filters of the first stage, 64 in the paper"
+    )
+    # A cell has none: `rules` writes it into the block, which named both from the beginning.
+    activation: str = setting(
+        None,
+        choices=ACTIVATIONS,
+        why="fc: the function s of all hidden layers, where model.block names none",
+    )
+    normalisation: str = setting(
+        "none",
+        choices=NORMALISATIONS,
+        why="fc: layer standardises Wh + b over the neurons before the activation, with a learned "
+        "scale and shift",
+    )
+    gain: float = setting(
+        1.0,
+        above=0.0,
+        low=1e-3,
+        high=1e3,
+        why="times the initial kernels of all layers, the output layer's, too; biases stay zero",
     )
 
 
@@ -184,6 +210,18 @@ class Training:
     )
     conflict_checks: int = setting(
         1, low=1, why="with stop_conflicting: after so many of the first epochs it is looked at"
+    )
+    precision: str = setting(
+        FLOAT32,
+        choices=(FLOAT32, FLOAT64),
+        why="fc: in which format weights, activations, gradients and the optimizer are computed; "
+        "measured is always in float32",
+    )
+    storage: str = setting(
+        AS_COMPUTED,
+        choices=(AS_COMPUTED, FLOAT32, "float16", "bfloat16"),
+        why="the format that weights are rounded to after every step, fast and slow ones; the "
+        "optimizer's moments are not. precision: as they were computed",
     )
 
     @property
@@ -416,8 +454,9 @@ class Cell:
             for path, value in differing.items()
             if path not in usual and not path.startswith("model.")
         }
-        if "model.block" in differing:
-            found["model.block"] = self.model.block
+        for path in ("model.block", "model.normalisation", "model.gain"):
+            if path in differing:
+                found[path] = differing[path]
         if self.model.family != "fc" and self.blocks != PAPER_BLOCKS.get(self.model.depth):
             found["model.blocks"] = self.model.blocks
         words = [found.pop(f"probe.{key}", None) for key in readings.SETTINGS]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from cbundles import bits
-from cbundles.config import GROW, INSERTING, SWEEP, TUNE, Cell, Images, Training
+from cbundles.config import FLOAT64, GROW, INSERTING, SWEEP, TUNE, Cell, Images, Training
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.decisions import edits
@@ -28,6 +28,9 @@ STEP_OVERHEAD = 1.0e-4
 LAYER_OVERHEAD = 1.1e-5
 FLOPS_PER_SECOND = 2.8e10
 MEASURE_FLOPS_PER_SECOND = 6.0e10
+# How many times as long a step takes in float64, and where layers are normalised.
+FLOAT64_FACTOR = 1.8
+NORMALISED_FACTOR = 1.6
 SECONDS_PER_LAYER_MEASURED = 2.0e-4  # of 2048 samples; scripts/bench_metric.py
 SECONDS_PER_PAIR_COMPARED = 1.2e-8  # gamma rule, all samples distinct
 # Looking for headroom: sorting one layer at all learning rates, and signing a number of it at each.
@@ -160,9 +163,11 @@ def _family(cell: Cell, device: str) -> object:
         cell.training.weight_decay,
         cell.training.stop_conflicting,
         cell.training.checks,
+        cell.training.precision,
+        cell.training.storage,
     )
     if device == "gpu" and cell.model.family == "fc":
-        return must_match, cell.model.block
+        return must_match, cell.model.block, cell.model.normalisation
     return must_match, cell.model
 
 
@@ -208,6 +213,10 @@ def training_seconds(cell: Cell, facts: Facts) -> float:
     step = STEP_OVERHEAD + depth * LAYER_OVERHEAD + 3 * batch * forward / FLOPS_PER_SECOND
     if isinstance(shape, ConvShape):
         step = depth * CONV_LAYER_OVERHEAD + 3 * batch * forward / CONV_FLOPS_PER_SECOND
+    elif shape.is_normalised:
+        step *= NORMALISED_FACTOR
+    if cell.training.precision == FLOAT64:
+        step *= FLOAT64_FACTOR
     training = cell.training.epochs * (facts.train // batch * step)
     measuring = _measurements(cell) * measuring_seconds(cell, facts)
     if cell.probe.headroom != bits.OFF:
@@ -371,7 +380,7 @@ def worker_bytes(population: PopulationJob, facts: Facts) -> int:
         scanned = bits.SCALES * min(samples, bits.SCANNED_ROWS)
         deepest = max(c.model.depth for c in population.cells)
         measuring = max(measuring, 2 * SIGNATURE_BYTES * scanned * deepest)
-    networks = sum(8 * shape_of(c.model, facts).bytes for c in population.cells)
+    networks = sum(2 * checkpoint_bytes(c, facts) for c in population.cells)
     return 400_000_000 + images + measuring + networks
 
 
@@ -384,4 +393,5 @@ def record_bytes(cell: Cell) -> int:
 
 def checkpoint_bytes(cell: Cell, facts: Facts) -> int:
     """Bytes of a checkpoint while the cell is trained: weights, slow weights, two moments."""
-    return 4 * shape_of(cell.model, facts).bytes
+    wider = 2 if cell.training.precision == FLOAT64 else 1
+    return 4 * wider * shape_of(cell.model, facts).bytes

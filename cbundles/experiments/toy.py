@@ -24,6 +24,7 @@ from jax import lax
 
 from cbundles.bundles import bundle_entropy
 from cbundles.chance import TOY_ORDER, TOY_POINTS, TOY_WEIGHTS, generator
+from cbundles.config import FLOAT32
 from cbundles.records import (
     InputGradients,
     Origin,
@@ -32,6 +33,7 @@ from cbundles.records import (
     ToyRecord,
     ToyTraining,
 )
+from cbundles.train import arithmetic
 
 POINTS, CLASSES, EPOCHS, BATCH, LEARNING_RATE = 1000, 2, 50, 64, 1e-4
 CASES = {"separate": 0.5, "conflicting": 0.5, "conflicting-imbalanced": 0.66}
@@ -99,20 +101,25 @@ def epoch(params: Params, x: jax.Array, y: jax.Array) -> tuple[Params, jax.Array
     return lax.scan(step, params, (x, y))
 
 
-def train_toy(case: str, seed: int, origin: Origin) -> ToyRecord:
-    """Train one case; its record, with a measurement an epoch, the first untrained."""
+def train_toy(case: str, seed: int, origin: Origin, precision: str = FLOAT32) -> ToyRecord:
+    """Train one case; its record, with a measurement an epoch, the first untrained. precision: of
+    the training, from the same initial weights; what is measured is computed in float32."""
     inputs, classes = points(case, seed)
     x, y = jnp.asarray(inputs), jnp.asarray(classes)
     labels, share = classes.argmax(1), CASES[case]
     params, entries = initial(case), []
+    with arithmetic(precision):
+        trained, wide_x, wide_y = in_precision((params, x, y), precision)
     chance = generator(seed, TOY_ORDER)
     untrained = input_gradients(lambda a: loss(initial(case), a, y), inputs)
     for number in range(EPOCHS + 1):
         amplitude = None
         if number:
             order = chance.permutation(POINTS)[: POINTS // BATCH * BATCH].reshape(-1, BATCH)
-            params, norms = epoch(params, x[order], y[order])
-            amplitude = float(norms.mean())
+            with arithmetic(precision):
+                trained, norms = epoch(trained, wide_x[order], wide_y[order])
+                amplitude = float(norms.mean())
+                params = in_precision(trained, FLOAT32)
         found = bundle_entropy(
             hidden(params, x), labels, num_classes=CLASSES, learning_rate=LEARNING_RATE,
             batch_size=BATCH, amplitude=max(float(jnp.abs(p).max()) for p in params),
@@ -134,6 +141,7 @@ def train_toy(case: str, seed: int, origin: Origin) -> ToyRecord:
         batch_size=BATCH,
         inputs=[round(float(v), 5) for v in inputs[:: POINTS // SHOWN]],
         history=ToyHistory.of_entries(entries),
+        precision=precision,
     )
     return ToyRecord(
         id=f"{case}-{seed}",
@@ -144,6 +152,11 @@ def train_toy(case: str, seed: int, origin: Origin) -> ToyRecord:
         gradients=gradients_over_inputs(inputs, untrained),
         trained=training,
     )
+
+
+def in_precision(tree: Any, precision: str) -> Any:
+    """All arrays of a tree in this number format."""
+    return jax.tree.map(lambda a: a.astype(precision), tree)
 
 
 def plain(seed: int, origin: Origin, *, standardised: bool) -> ToyRecord:

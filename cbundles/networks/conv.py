@@ -98,12 +98,13 @@ SKIP_PAIR = (("conv_skip", "bn_skip"),)
 NAMES = {0: (), 1: SKIP_PAIR, 2: PAIR, 3: PAIR + SKIP_PAIR}
 
 
-def init(shape: ConvShape, seed: int) -> tuple[Params, Params]:
+def init(shape: ConvShape, seed: int, gain: float = 1.0) -> tuple[Params, Params]:
     """Initial parameters and statistics, as NumPy arrays.
 
-    Convolutions he_normal (truncated, as Keras draws it), stem and output glorot_uniform, biases
-    zero; gamma 1, beta 0; running mean 0 and variance 1; inserted layers are the identity. Drawn on
-    the host: a block's weights depend on the seed and its place (stage, number) alone.
+    Convolutions he_normal (truncated, as Keras draws it), stem and output glorot_uniform, all of
+    them times `gain`; biases zero; gamma 1, beta 0; running mean 0 and variance 1; inserted layers
+    are the identity. Drawn on the host: a block's weights depend on the seed and its place (stage,
+    number) alone.
     """
 
     def chance(stage: int, block: int = 0, place: int = 0) -> np.random.Generator:
@@ -111,7 +112,8 @@ def init(shape: ConvShape, seed: int) -> tuple[Params, Params]:
 
     def block(stage: int, number: int, kernels: Kernels) -> tuple[Unit, ...]:
         draws = (chance(1 + stage, number, place) for place in range(len(kernels)))
-        return tuple(_unit(_he_normal(c, k)) for c, k in zip(draws, kernels, strict=True))
+        drawn = [_he_normal(c, k) for c, k in zip(draws, kernels, strict=True)]
+        return tuple(_unit(kernel * np.float32(gain)) for kernel in drawn)
 
     stages = []
     for stage, plan in enumerate(shape.stages):
@@ -122,9 +124,9 @@ def init(shape: ConvShape, seed: int) -> tuple[Params, Params]:
         stages.append(Stage(alone, stacked))
     last = (shape.features, shape.outputs)
     params = Params(
-        stem=_unit(_glorot_uniform(chance(0), shape.stem)),
+        stem=_unit(_glorot_uniform(chance(0), shape.stem) * np.float32(gain)),
         stages=tuple(stages),
-        last=_glorot_uniform(chance(0, 1), last),
+        last=_glorot_uniform(chance(0, 1), last) * np.float32(gain),
         last_bias=np.zeros(shape.outputs, np.float32),
         inserted=tuple(virtual(kernel[-1]) for kernel in shape.inserted_kernels),
     )

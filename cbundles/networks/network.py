@@ -5,6 +5,7 @@ Training, measuring and checkpoints see only this; what the numbers mean is up t
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable
@@ -16,14 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float32, Int32, PyTree
+from jaxtyping import Array, Float, Float32, Int32, PyTree
 
 from cbundles.arrays import Numbers
 from cbundles.networks import conv, fc
 from cbundles.networks.shape import ConvShape, FcShape, Shape
 from cbundles.readings import ALL
 
-View = Callable[[Float32[Numbers, " numbers"]], PyTree]
+View = Callable[[Float[Numbers, " numbers"]], PyTree]
 
 
 class Network(NamedTuple):
@@ -32,23 +33,26 @@ class Network(NamedTuple):
     params: those that are trained.
     statistics: of batch normalisation, empty for fully connected networks.
     depth: how many layers of a network padded in depth are real.
+    width: how many neurons of one padded in width are, where the network has to know it (`fc`).
     """
 
-    params: Float32[Numbers, "*members params"]
-    statistics: Float32[Numbers, "*members statistics"]
+    params: Float[Numbers, "*members params"]
+    statistics: Float[Numbers, "*members statistics"]
     depth: Int32[Numbers, "*members"] | None = None
+    width: Int32[Numbers, "*members"] | None = None
 
 
-def initial(own: Shape, seed: int, padded_to: Shape) -> Network:
-    """Initial weights of a network, perhaps inside a larger one, as NumPy arrays."""
+def initial(own: Shape, seed: int, padded_to: Shape, gain: float = 1.0) -> Network:
+    """Initial weights of a network, perhaps inside a larger one, as NumPy arrays. gain: times all
+    kernels."""
     if isinstance(own, ConvShape):
-        return Network(*map(flat, conv.init(own, seed)))
+        return Network(*map(flat, conv.init(own, seed, gain)))
     assert isinstance(padded_to, FcShape)
-    params = fc.pad(fc.init(own, seed), padded_to)
+    params = fc.pad(fc.init(own, seed, gain), padded_to)
     return Network(flat(params), np.zeros(0, np.float32))
 
 
-def flat(tree: PyTree) -> Float32[np.ndarray, " numbers"]:
+def flat(tree: PyTree) -> Float[np.ndarray, " numbers"]:
     """The vector of a tree of NumPy arrays, in the order of `views`; empty without any."""
     leaves = [np.zeros(0, np.float32), *(leaf.ravel() for leaf in jax.tree.leaves(tree))]
     return np.concatenate(leaves)
@@ -68,7 +72,7 @@ def views(shape: Shape) -> tuple[View, View]:
     if isinstance(shape, ConvShape):
         params, statistics = conv.init(shape, seed=0)
         return _view(params), _view(statistics)
-    one = fc.init(FcShape(1, 1, 1, 1, shape.block), seed=0)
+    one = fc.init(dataclasses.replace(shape, inputs=1, depth=1, width=1, outputs=1), seed=0)
     return _view(fc.pad(one, to=shape)), lambda none: none
 
 
@@ -78,7 +82,7 @@ def _view(like: PyTree) -> View:
     shapes = [leaf.shape for leaf in leaves]
     *ends, total = itertools.accumulate(leaf.size for leaf in leaves)
 
-    def view(vector: Float32[Numbers, " numbers"]) -> PyTree:
+    def view(vector: Float[Numbers, " numbers"]) -> PyTree:
         if vector.shape != (total,):
             raise ValueError(f"{vector.shape[0]} numbers for a network that has {total}")
         library: ModuleType = np if isinstance(vector, np.ndarray) else jnp
@@ -124,17 +128,17 @@ def variables_of(shape: Shape, network: Network) -> dict[str, PyTree]:
 
 
 def logits(
-    shape: Shape, network: Network, x: Float32[Array, "batch *pixels"], norm: str = conv.RUNNING
-) -> Float32[Array, "batch outputs"]:
+    shape: Shape, network: Network, x: Float[Array, "batch *pixels"], norm: str = conv.RUNNING
+) -> Float[Array, "batch outputs"]:
     """Logits of images, when no statistics are kept."""
     module, variables = module_of(shape, norm), variables_of(shape, network)
-    arguments = (x,) if isinstance(shape, ConvShape) else (x, network.depth)
-    return cast(Array, module.apply(variables, *arguments))
+    padding = () if isinstance(shape, ConvShape) else (network.depth, network.width)
+    return cast(Array, module.apply(variables, x, *padding))
 
 
 def moving_logits(
-    shape: Shape, network: Network, x: Float32[Array, "batch *pixels"], norm: str = conv.TRAIN
-) -> tuple[Float32[Array, "batch outputs"], Float32[Numbers, " statistics"]]:
+    shape: Shape, network: Network, x: Float[Array, "batch *pixels"], norm: str = conv.TRAIN
+) -> tuple[Float[Array, "batch outputs"], Float[Numbers, " statistics"]]:
     """Logits of a batch of images, and the statistics after it."""
     if not isinstance(shape, ConvShape):
         return logits(shape, network, x), network.statistics

@@ -1,7 +1,8 @@
 """A trained network as a file: NumPy's .npz with the parameters, the statistics and a header.
 
     header       JSON: the format, the shape, and where the network comes from
-    params       float32 (P,), all trainable parameters in one vector
+    params       float32 (P,), all trainable parameters in one vector; rounded to it where the
+                 network was trained in float64
     statistics   float32 (S,), those of batch normalisation; empty for fully connected networks
 
 Nothing in it is executed when it is read, and NumPy alone can open it. In format 1 the vectors hold
@@ -10,7 +11,9 @@ that have the same shape (`shape.ConvShape.stages`, `fc.Params`).
 
     fully connected   first (inputs, width); first bias (width); hidden (depth - 1, width, width);
                       hidden biases (depth - 1, width); last (width, outputs); last bias (outputs);
-                      outer (depth - 1, width, width), of blocks with two weights
+                      outer (depth - 1, width, width), of blocks with two weights; where layers
+                      are standardised the first scale and shift (width), then those of the others
+                      (depth - 1, width)
     VGG, ResNet       stem: kernel (7, 7, C, D), bias (D), gamma (D), beta (D);
                       for each of the four stages: the units of the block that halves the image, if
                       there is one (first convolution, second, and of a ResNet the skip's), kernel,

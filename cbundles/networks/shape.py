@@ -16,13 +16,19 @@ POOL_ABOVE = 50  # pixels of width: wider images are halved once more after the 
 @dataclass(frozen=True)
 class FcShape:
     """A fully connected network. inputs and outputs: pixels and classes; depth: hidden layers;
-    width: neurons in each; block: what the layers after the first are, see `fc`."""
+    width: neurons in each; block: what the layers after the first are, and normalisation: whether
+    layers are standardised before the activation, see `fc`."""
 
     inputs: int
     depth: int
     width: int
     outputs: int
     block: str = "plain-relu"
+    normalisation: str = "none"
+
+    @property
+    def is_normalised(self) -> bool:
+        return self.normalisation != "none"
 
     @property
     def weights(self) -> int:
@@ -42,7 +48,8 @@ class FcShape:
     @cached_property
     def parameters(self) -> int:
         hidden = (self.depth - 1) * (self.weights * self.width + 1) * self.width
-        return (self.inputs + 1) * self.width + hidden + (self.width + 1) * self.outputs
+        norms = 2 * self.depth * self.width if self.is_normalised else 0
+        return (self.inputs + 1) * self.width + hidden + (self.width + 1) * self.outputs + norms
 
     @property
     def bytes(self) -> int:
@@ -212,6 +219,13 @@ def shape_from_data(kind: type[Shape], sizes: dict[str, Any]) -> Shape:
 def shape_of(model: Model, facts: Facts) -> Shape:
     """The network that a configuration describes, for images of a data set."""
     if model.family == "fc":
-        return FcShape(facts.inputs, model.depth, model.width, facts.num_classes, model.block)
+        return FcShape(
+            facts.inputs,
+            model.depth,
+            model.width,
+            facts.num_classes,
+            model.block,
+            model.normalisation,
+        )
     blocks, residual = parse_blocks(model.blocks), model.family == "resnet"
     return ConvShape(facts.image_shape, blocks, model.base_filters, residual, facts.num_classes)

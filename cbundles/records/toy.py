@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from cbundles.config import TOY
+from cbundles.config import FLOAT32, TOY
 from cbundles.records.columns import Columns, Number
 from cbundles.records.origin import Record
 
@@ -31,11 +31,13 @@ class ToyHistory(Columns, kw_only=True, frozen=True):
     outputs: list[list[tuple[float, float]]]
 
 
-class ToyTraining(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class ToyTraining(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True,
+                  forbid_unknown_fields=True):  # fmt: skip
     """How a toy was trained, and what became of it.
 
     share: of the points that are of class one
     inputs: the points whose outputs are in the history
+    precision: in which it was trained; measured is always in float32
     """
 
     share: float
@@ -43,6 +45,7 @@ class ToyTraining(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fiel
     batch_size: int
     inputs: list[float]
     history: ToyHistory
+    precision: str = FLOAT32
 
     def __post_init__(self) -> None:
         for number, outputs in enumerate(self.history.outputs):

@@ -6,7 +6,7 @@ depth, width and seed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -23,6 +23,10 @@ Record = TypeVar("Record", bound=NetworkRecord)
 # default nor a new setting changes what is judged, or how.
 BUILT_AND_MEASURED = {
     "model.block": "plain-relu",
+    "model.normalisation": "none",
+    "model.gain": 1.0,
+    "training.precision": "float32",
+    "training.storage": "precision",
     "probe.equality": "weight_amplitude",
     "probe.resolution": "float32",
 }
@@ -110,14 +114,15 @@ class Evidence(Generic[Record]):
 
 def scale(records: Sequence[NetworkRecord]) -> str:
     """What the caption of a result has to name: data set, networks, epochs, seeds, in which reading
-    they were measured, and every setting that is unusual."""
+    they were measured, and every setting that is unusual, and the same for all."""
     cell = records[0].cell
-    networks = {(r.width, r.cell.model.blocks, r.depth, r.seed) for r in records}
+    networks = {(record.cell.model, record.cell.training) for record in records}
     parts = [cell.data.name, cell.model.family]
     if cell.model.family != "fc":
         parts.append(f"{cell.model.base_filters} filters")
     for path, value in cell.unusual.items():
-        if path not in UNNAMED:
+        is_common = all(record.settings_by_path[path] == value for record in records)
+        if path not in UNNAMED and is_common:
             parts.append(f"{path.split('.')[1]}={value}")
     parts += [
         counted(cell.training.epochs, "epoch"),
@@ -177,19 +182,19 @@ def _is_the_papers_start(record: SweepRecord) -> bool:
     return is_deepest and is_as_the_paper_trains(cell)
 
 
-def collect(runs: Sequence[Run], *, resolutions: bool = False) -> list[Evidence[SweepRecord]]:
-    """The networks of every complete sweep, built and measured as claims are judged; with
-    resolutions those measured at another floating-point resolution are in one group with the same
-    at float32."""
-    settings = dict(BUILT_AND_MEASURED)
-    if resolutions:
-        del settings["probe.resolution"]
+def collect(runs: Sequence[Run], *, free: Collection[str] = ()) -> list[Evidence[SweepRecord]]:
+    """The networks of every complete sweep, built and measured as claims are judged.
+
+    free: settings, by key path, in which networks may differ nevertheless, and that do not keep
+        them in groups apart
+    """
+    settings = {path: value for path, value in BUILT_AND_MEASURED.items() if path not in free}
     evidence = []
     for run in runs:
         if run.kind != SWEEP or run.unfinished:
             continue
         whole = [record for record in run.sweeps if _is_whole(record, settings)]
-        for group in select.groups(whole, across=WITHIN_A_SCALE):
+        for group in select.groups(whole, across=(*WITHIN_A_SCALE, *free)):
             sound = [record for record in group.records if _is_sound(record)]
             if sound:
                 evidence.append(Evidence(run.name, sound, len(group.records) - len(sound)))

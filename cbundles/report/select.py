@@ -97,7 +97,7 @@ def settings_that_matter(record: NetworkRecord) -> dict[str, Any]:
     if values["model.family"] == "fc":
         values["probe.batch_norm"] = values["probe.last"] = None
     else:
-        values["model.block"] = None
+        values["model.block"] = values["model.normalisation"] = None
         if record.cell.blocks == PAPER_BLOCKS.get(record.depth):
             values["model.blocks"] = None
     is_gamma = values["probe.equality"] == "gamma"

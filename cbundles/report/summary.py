@@ -38,7 +38,8 @@ def _settings_by_column() -> dict[str, str]:
     further = ("probe.readings", "probe.steps", "probe.headroom")
     for path in ("data.name", "training.epochs", "training.seed", *further):
         paths.remove(path)
-    return {select.label_of(path): path for path in (*paths, "model.block")}
+    built = ("model.block", "model.normalisation", "model.gain")
+    return {select.label_of(path): path for path in (*paths, *built)}
 
 
 SETTINGS = _settings_by_column()

@@ -37,7 +37,12 @@ NO_RATES = "not measured in these records"
 
 def fully_connected(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
     """All fully connected networks, by scale."""
-    return [group for group in evidence.collect(runs) if group.family == "fc"]
+    return fully_connected_among(evidence.collect(runs))
+
+
+def fully_connected_among(groups: Sequence[Evidence[SweepRecord]]) -> list[Evidence[SweepRecord]]:
+    """The groups of fully connected networks."""
+    return [group for group in groups if group.family == "fc"]
 
 
 def conflicts_earlier_when_narrow(group: Evidence[SweepRecord]) -> Finding | None:

@@ -24,7 +24,7 @@ Bundles = tuple[int, ...]  # of a layer, their number from the finest format to 
 
 def at_several_resolutions(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
     """All networks, those measured at another resolution in one group with the same at float32."""
-    return evidence.collect(runs, resolutions=True)
+    return evidence.collect(runs, free=("probe.resolution",))
 
 
 def coarser_bundles_more(group: Evidence[SweepRecord]) -> Finding | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from cbundles.config import TOY
+from cbundles.config import FLOAT32, TOY
 from cbundles.records import TRAINED_CASES, ToyRecord
 from cbundles.report.claims.finding import Finding, Trial, trial_by_seed
 from cbundles.report.runs import Run
@@ -35,7 +35,16 @@ def _finding_on_toy(
     trial: Trial = trial_by_seed(records, holds, lacking)
     seeds = len({record.seed for record in records})
     cells = tuple(record.id for record in records)
-    return Finding(f"toy, {seeds} seeds", ours, holds(records), (run.name,), cells, trial)
+    return Finding(
+        f"{_name_of(run)}, {seeds} seeds", ours, holds(records), (run.name,), cells, trial
+    )
+
+
+def _name_of(run: Run) -> str:
+    """What the toy is called: the paper's is trained in float32."""
+    precisions = {record.training.precision for record in run.toys if record.trained is not None}
+    further = sorted(precisions - {FLOAT32})
+    return f"toy in {further[0]}" if further else "toy"
 
 
 def _bundles(records: Sequence[ToyRecord]) -> list[int]:

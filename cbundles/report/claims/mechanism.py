@@ -1,0 +1,301 @@
+"""Claims N3 and N4: is resolution the mechanism, and what does H tell that a shape does not?
+
+N3 compares networks that differ in the number format of their arithmetic, or of their weights, and
+in nothing else: the same initial weights, the same batches. N4 looks at networks of one depth and
+one width, where everything that is known of the shape alone is the same for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from cbundles.config import AS_COMPUTED, FLOAT32, FLOAT64
+from cbundles.records import SweepRecord
+from cbundles.report import evidence, select
+from cbundles.report.claims.fc import fully_connected_among
+from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed, trial_of
+from cbundles.report.claims.grid import EARLY
+from cbundles.report.evidence import Evidence, last_entropy
+from cbundles.report.runs import Run
+from cbundles.report.statistics import (
+    Estimate,
+    area_difference,
+    area_under_curve,
+    estimate,
+    finite,
+)
+from cbundles.report.summary import accuracy_epochs_text, accuracy_of
+from cbundles.report.words import counted
+
+NUMBER_FORMATS = ("training.precision", "training.storage")
+WITHIN = 0.02  # of accuracy, around no difference
+LEAST_SEEDS, LEAST_SIZES = 5, 4  # of claim N3
+NEAR_CHANCE = 0.15  # accuracy; of ten classes
+# What varies at a fixed shape.
+BESIDE_SHAPE = (
+    "model.block",
+    "model.normalisation",
+    "model.gain",
+    "training.learning_rate",
+)
+LEAST_NETWORKS = 20  # of claim N4
+LEARNED = 0.5  # accuracy at the end
+
+
+class Format(NamedTuple):
+    """In which a network was trained."""
+
+    precision: str
+    storage: str
+
+    @property
+    def text(self) -> str:
+        """``float32``, ``float64, weights stored in float16``."""
+        if self.storage == AS_COMPUTED:
+            return self.precision
+        return f"{self.precision}, weights stored in {self.storage}"
+
+
+USUAL, WIDER = Format(FLOAT32, AS_COMPUTED), Format(FLOAT64, AS_COMPUTED)
+Network = Mapping[Format, SweepRecord]  # one network, trained in several formats
+
+
+def in_several_number_formats(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
+    """Fully connected networks, those trained in another number format in one group with the same
+    in float32."""
+    return fully_connected_among(evidence.collect(runs, free=NUMBER_FORMATS))
+
+
+def number_formats_end_alike(group: Evidence[SweepRecord]) -> Finding | None:
+    networks = _conflicting(_in_both_precisions(group.records))
+    if not networks:
+        return None
+    sizes = {_size_of(network) for network in networks}
+    differences = _accuracy_differences(networks, WIDER)
+    difference = estimate(differences)
+    ours = (
+        f"accuracy at the end, float64 - float32: {difference.text(percent=True, signed=True)} "
+        f"points, mean of {counted(difference.n, 'pair')} and 95 % interval "
+        f"({accuracy_epochs_text(group.records)})"
+    )
+    by_size = [
+        [network for network in networks if _size_of(network) == size] for size in sorted(sizes)
+    ]
+    lacking = _what_is_lacking(by_size)
+    trial = trial_of([_is_mean_within(alike) for alike in by_size], "architecture", lacking)
+    records = [record for network in networks for record in network.values()]
+    details = [_by_size(by_size), _without_chance(networks), *_other_formats(networks)]
+    reached = not lacking and _is_within(difference)
+    return finding_on(group, ours, reached, trial, records, details)
+
+
+def _in_both_precisions(records: Sequence[SweepRecord]) -> list[Network]:
+    """Networks that were trained in float32 and in float64, with what else they were trained in."""
+    networks: list[Network] = []
+    for same in select.groups(records, across=NUMBER_FORMATS):
+        network = {_format_of(record): record for record in same.records}
+        if {USUAL, WIDER} <= network.keys():
+            networks.append(network)
+    return networks
+
+
+def _format_of(record: SweepRecord) -> Format:
+    training = record.cell.training
+    return Format(training.precision, training.storage)
+
+
+def _conflicting(networks: Sequence[Network]) -> list[Network]:
+    """All networks of the sizes of which at least half have H^L > 0 at the end, in float32."""
+    by_size: dict[tuple[int, int], list[Network]] = {}
+    for network in networks:
+        by_size.setdefault(_size_of(network), []).append(network)
+    return [
+        network
+        for alike in by_size.values()
+        if 2 * sum(last_entropy(one[USUAL], -1) > 0 for one in alike) >= len(alike)
+        for network in alike
+    ]
+
+
+def _size_of(network: Network) -> tuple[int, int]:
+    record = network[USUAL]
+    return record.width, record.depth
+
+
+def _accuracy_differences(networks: Sequence[Network], other: Format) -> list[float]:
+    """Of the accuracy at the end from that in float32, of the networks trained in this format."""
+    return [
+        accuracy_of(network[other]) - accuracy_of(network[USUAL])
+        for network in networks
+        if other in network
+    ]
+
+
+def _is_within(difference: Estimate) -> bool:
+    """The criterion of N3: with its interval."""
+    return difference.low >= -WITHIN and difference.high <= WITHIN
+
+
+def _is_mean_within(networks: Sequence[Network]) -> bool:
+    """The criterion without the interval, which is wide for a few networks."""
+    return abs(estimate(_accuracy_differences(networks, WIDER)).mean) <= WITHIN
+
+
+def _what_is_lacking(by_size: Sequence[Sequence[Network]]) -> str:
+    seeds = min(select.seeds([network[USUAL] for network in alike]) for alike in by_size)
+    if len(by_size) < LEAST_SIZES:
+        return f"these are {counted(len(by_size), 'architecture')} with H^L > 0"
+    return f"these have {counted(seeds, 'seed')}" if seeds < LEAST_SEEDS else ""
+
+
+def _by_size(by_size: Sequence[Sequence[Network]]) -> str:
+    texts = []
+    for alike in by_size:
+        width, depth = _size_of(alike[0])
+        difference = estimate(_accuracy_differences(alike, WIDER))
+        accuracy = estimate([accuracy_of(network[USUAL]) for network in alike])
+        texts.append(
+            f"{width} x {depth}: {difference.text(percent=True, signed=True)} "
+            f"from {100 * accuracy.mean:.1f} %"
+        )
+    return f"by architecture (width x depth), points: {'; '.join(texts)}"
+
+
+def _without_chance(networks: Sequence[Network]) -> str:
+    """Networks that learn nothing in either format agree without saying much."""
+    learning = [
+        network
+        for network in networks
+        if max(accuracy_of(network[USUAL]), accuracy_of(network[WIDER])) > NEAR_CHANCE
+    ]
+    left_out = len(networks) - len(learning)
+    difference = estimate(_accuracy_differences(learning, WIDER))
+    return (
+        f"{left_out} of {len(networks)} pairs end at {100 * NEAR_CHANCE:.0f} % or less in both; "
+        f"without them: {difference.text(percent=True, signed=True)} points"
+    )
+
+
+def _other_formats(networks: Sequence[Network]) -> list[str]:
+    """What other formats than float64 cost."""
+    formats = {name for network in networks for name in network} - {USUAL, WIDER}
+    texts = []
+    for other in sorted(formats):
+        difference = estimate(_accuracy_differences(networks, other))
+        texts.append(
+            f"{other.text} - float32: {difference.text(percent=True, signed=True)} points, "
+            f"{counted(difference.n, 'pair')}"
+        )
+    return texts
+
+
+def of_fixed_shape(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
+    """Fully connected networks of one depth and one width that differ in much else."""
+    groups = fully_connected_among(evidence.collect(runs, free=BESIDE_SHAPE))
+    return [group for group in groups if _is_of_fixed_shape(group)]
+
+
+def _is_of_fixed_shape(group: Evidence[SweepRecord]) -> bool:
+    if len(group.records) < LEAST_NETWORKS or len(group.widths) > 1 or len(group.depths) > 1:
+        return False
+    settings = [tuple(r.settings_by_path[path] for path in BESIDE_SHAPE) for r in group.records]
+    varying = sum(len(set(values)) > 1 for values in zip(*settings, strict=True))
+    return varying > 1
+
+
+def _headroom_after_epoch_1(record: SweepRecord) -> float | None:
+    headroom = record.history.headroom
+    return None if headroom is None or headroom[1] is None else headroom[1][-1]
+
+
+# What is known after the first epoch, the larger the better a network is expected to end; None
+# where a record does not hold it. The peers of a record (effective rank, cosine between classes,
+# norm of the gradient) belong here, a line for each.
+SIGNALS: dict[str, Callable[[SweepRecord], float | None]] = {
+    "H^L": lambda record: -EARLY["H^L after epoch 1"](record),
+    "training loss": lambda record: -EARLY["training loss of epoch 1"](record),
+    "test accuracy": EARLY["test accuracy after epoch 1"],
+    "headroom": _headroom_after_epoch_1,
+}
+
+
+def entropy_tells_what_shape_does_not(group: Evidence[SweepRecord]) -> Finding:
+    """Depth and width are the same for all of these, so by them the area is one half."""
+    records, labels = group.records, _have_learned(group.records)
+    scores = {name: _scores(records, of_record) for name, of_record in SIGNALS.items()}
+    entropies = scores.pop("H^L")
+    assert entropies is not None  # every record has it
+    above_half = _above_half(entropies, labels)
+    lacking = ""
+    if math.isnan(above_half.mean):
+        lacking = f"these all end above {100 * LEARNED:.0f} %, or none does"
+    trial = trial_by_seed(records, _tells_something, lacking)
+    if lacking:
+        return finding_on(group, "AUC not defined", False, trial)
+    ours = (
+        f"AUC of H^L after epoch 1 for ending above {100 * LEARNED:.0f} %: "
+        f"{_area_text(entropies, labels)}, 95 % interval, n = {len(records)}, of which "
+        f"{sum(labels)} do ({accuracy_epochs_text(records)})"
+    )
+    beside = [
+        f"{name} {_beside(entropies, others, labels)}"
+        for name, others in scores.items()
+        if others is not None
+    ]
+    details = [
+        f"AUC of what else is known after epoch 1, and H^L - it: {'; '.join(beside)}",
+        _by_conflict(records),
+    ]
+    return finding_on(group, ours, above_half.low > 0, trial, details=details)
+
+
+def _have_learned(records: Sequence[SweepRecord]) -> list[bool]:
+    return [accuracy_of(record) > LEARNED for record in records]
+
+
+def _scores(
+    records: Sequence[SweepRecord], of_record: Callable[[SweepRecord], float | None]
+) -> list[float] | None:
+    """Of a signal; None where a record lacks it. What is not a number is the worst there is."""
+    values = [of_record(record) for record in records]
+    if None in values:
+        return None
+    numbers = map(finite, values)
+    return [-math.inf if math.isnan(number) else number for number in numbers]
+
+
+def _above_half(scores: Sequence[float], labels: Sequence[bool]) -> Estimate:
+    """By how much the area under the curve is larger than that of knowing nothing."""
+    if len(set(labels)) < 2:
+        return estimate([])
+    return area_difference(scores, [0.0] * len(scores), labels)
+
+
+def _tells_something(records: Sequence[SweepRecord]) -> bool | None:
+    """The criterion of N4; None where it is not defined."""
+    scores = _scores(records, SIGNALS["H^L"])
+    above_half = _above_half(scores or [], _have_learned(records))
+    return None if math.isnan(above_half.mean) else above_half.low > 0
+
+
+def _area_text(scores: Sequence[float], labels: Sequence[bool]) -> str:
+    """``0.912 (0.85 to 0.96)``."""
+    above_half = _above_half(scores, labels)
+    low, high = above_half.low + 0.5, above_half.high + 0.5
+    return f"{area_under_curve(scores, labels):.3f} ({low:.3f} to {high:.3f})"
+
+
+def _beside(ours: Sequence[float], others: Sequence[float], labels: Sequence[bool]) -> str:
+    difference = area_difference(ours, others, labels)
+    return f"{_area_text(others, labels)}, {difference.text(signed=True)}"
+
+
+def _by_conflict(records: Sequence[SweepRecord]) -> str:
+    """How many of those with and without conflicts after epoch 1 learn."""
+    texts = []
+    for name, conflicts in (("H^L > 0", True), ("H^L = 0", False)):
+        some = [record for record in records if (last_entropy(record, 1) > 0) == conflicts]
+        texts.append(f"{sum(_have_learned(some))} of {len(some)} with {name}")
+    return f"above {100 * LEARNED:.0f} % at the end: {', '.join(texts)} after epoch 1"
