@@ -52,6 +52,8 @@ FREE = (
     "training.conflict_checks",
     "probe.readings",
     "probe.steps",
+    "probe.headroom",
+    "probe.peers",
 )
 # In what networks of one scale may differ.
 WITHIN_A_SCALE = (
@@ -68,6 +70,8 @@ UNNAMED = (
     "training.conflict_checks",
     "probe.readings",
     "probe.steps",
+    "probe.headroom",
+    "probe.peers",
 )
 
 
