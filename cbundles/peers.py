@@ -87,7 +87,7 @@ def looked_at_program(shape: FcShape, measurement: Measurement) -> Wrapped:
 
 def peers_of_member(found: LookedAt, labels: Int32[np.ndarray, " samples"], member: int) -> Peers:
     """The measures of one network of a population."""
-    rows, gradient = found.features[member].T, found.gradient[member]
+    rows, gradient = np.asarray(found.features[member]).T, np.asarray(found.gradient[member])
     rank = cosine = norm = None
     if np.isfinite(rows).all():
         rank = peer_measures.effective_rank(rows)

@@ -23,6 +23,7 @@ LAYERS = [
     ["formats", "chance", "keeping", "early_steps", "replacing"],
     ["identity", "readings", "bits"],
     ["config"],
+    ["probe_sizes"],
     ["data"],
     ["decisions"],
     ["records"],

@@ -241,8 +241,8 @@ class Probe:
     peers: str = setting(
         "off",
         choices=("off", "on"),
-        why="fc: also the effective rank of the last hidden layer, the cosine between classes there, "
-        "and the norm of the gradient, whenever bundles are measured; what H is compared with",
+        why="fc: also effective rank and cosine between classes of the last hidden layer, and the "
+        "norm of the gradient, whenever bundles are measured: what H is compared with",
     )
 
     def count(self, available: int) -> int:

@@ -41,21 +41,21 @@ def entry_of_member(
     entry: dict[str, Any] = {
         "test_accuracy": short(accuracy),
         "train_loss": None if loss is None or not np.isfinite(loss) else short(loss),
-        **_numbers_of_member(measured.own, member, padded),
+        **numbers_of_member(measured.own, member, padded),
     }
     if measured.branches is not None:
-        branches = _numbers_of_member(measured.branches, member)
+        branches = numbers_of_member(measured.branches, member)
         entry["scaled_branch_entropy"] = branches["entropy"]
         entry["scaled_branch_conflict_rate"] = branches["conflict_rate"]
     if measured.further:
         entry["readings"] = {
-            name: _numbers_of_member(layers, member, padded)
+            name: numbers_of_member(layers, member, padded)
             for name, layers in measured.further.items()
         }
     return entry
 
 
-def _numbers_of_member(
+def numbers_of_member(
     layers: measure.Layers, member: int, count: int | None = None
 ) -> dict[str, list[Any]]:
     """H, conflict rate and number of bundles of the first `count` layers of a member, or of all; H
@@ -106,7 +106,7 @@ def check(entry: dict[str, Any], cell: Cell, shape: Shape) -> None:
 
 
 def _check_numbers(numbers: Any, count: int) -> None:
-    """ValueError unless they are of so many layers, as `_numbers_of_member` makes them."""
+    """ValueError unless they are of so many layers, as `numbers_of_member` makes them."""
     require_numbers(numbers["num_bundles"])
     for name in ("entropy", "conflict_rate"):
         require_numbers(numbers[name], or_none=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from cbundles import bits
 from cbundles.config import layers_of_block
-from cbundles.records import OWN_READING, MeasuredRecord, Number, SweepHistory, SweepRecord
+from cbundles.records import OWN_READING, Layers, MeasuredRecord, Number, SweepHistory, SweepRecord
 from cbundles.report import summary
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
 
@@ -151,6 +151,25 @@ def measured_rows(
 ) -> list[Row]:
     """What one measurement of a network says of each of its layers. when: the columns that tell
     when it was made. with_headroom: see `layer_rows`."""
+    rows, blocks = [], len(history.entropy[evaluation])
+    headroom = _headroom_by_layer(history, evaluation)
+    for reading in (OWN_READING, *history.readings):
+        layers = history.reading(reading)
+        of_reading = rows_of_layers(
+            record, layers, evaluation, {**when, "reading": reading}, blocks
+        )
+        if with_headroom:
+            for place, row in enumerate(of_reading):
+                row["headroom"] = headroom[place] if reading == OWN_READING else None
+        rows += of_reading
+    return rows
+
+
+def rows_of_layers(
+    record: SweepRecord | MeasuredRecord, layers: Layers, evaluation: int, when: Row, blocks: int
+) -> list[Row]:
+    """What one measurement of a network says of each layer. when: the columns that tell when it was
+    made, and how. blocks: how many layers or blocks there are; what comes then is pooled."""
     network = {
         "cell": record.id,
         "width": record.width,
@@ -158,24 +177,15 @@ def measured_rows(
         "seed": record.seed,
         **when,
     }
-    rows, family = [], record.family
-    blocks = len(history.entropy[evaluation])
-    headroom = _headroom_by_layer(history, evaluation)
-    for reading in (OWN_READING, *history.readings):
-        layers = history.reading(reading)
-        measured = [getattr(layers, quantity)[evaluation] for quantity in MEASURED]
-        for place, values in enumerate(zip(*measured, strict=True), start=1):
-            pooled = place > blocks  # what is behind the last block
-            row = {
-                **network,
-                "reading": reading,
-                **(POOLED_FEATURES if pooled else _layer_or_block(family, place)),
-                **dict(zip(MEASURED, values, strict=True)),
-            }
-            if with_headroom:
-                row["headroom"] = headroom[place - 1] if reading == OWN_READING else None
-            rows.append(row)
-    return rows
+    measured = [getattr(layers, quantity)[evaluation] for quantity in MEASURED]
+    return [
+        {
+            **network,
+            **(POOLED_FEATURES if place > blocks else _layer_or_block(record.family, place)),
+            **dict(zip(MEASURED, values, strict=True)),
+        }
+        for place, values in enumerate(zip(*measured, strict=True), start=1)
+    ]
 
 
 def _headroom_by_layer(history: SweepHistory, evaluation: int) -> list[Number]:
