@@ -26,7 +26,8 @@ def page_under(root, named):
     gathered = gathering.gather(root, named)
     figures = {run.name: views.write(run) for run in [*gathered.presented, *gathered.own]}
     figures |= {worked.name: views.write_worked(worked) for worked in gathered.studies}
-    return page.write_page(claims.judge(gathered.judged), gathered, figures, root)
+    judged, of_own = claims.judge(gathered.judged), claims.judge(gathered.own)
+    return page.write_page(judged, of_own, gathered, figures, root)
 
 
 @pytest.fixture(scope="module")

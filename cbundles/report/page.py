@@ -14,7 +14,6 @@ from pathlib import Path
 from cbundles.config import SECTIONS
 from cbundles.files import write_atomically
 from cbundles.report import summary, table1
-from cbundles.report.claims import judge
 from cbundles.report.claims.finding import REPRODUCED, Claim, Finding
 from cbundles.report.claims_table import ABOUT, counted_verdicts
 from cbundles.report.gathering import Gathered
@@ -45,15 +44,24 @@ BUNDLES = (
 )
 
 
-def write_page(claims: Sequence[Claim], gathered: Gathered, figures: Figures, folder: Path) -> Path:
+def write_page(
+    claims: Sequence[Claim],
+    of_own: Sequence[Claim],
+    gathered: Gathered,
+    figures: Figures,
+    folder: Path,
+) -> Path:
     """Write report.html into a results folder; returns its path."""
     path = folder / "report.html"
-    write_atomically(path, page_of(claims, gathered, figures))
+    write_atomically(path, page_of(claims, of_own, gathered, figures))
     return path
 
 
-def page_of(claims: Sequence[Claim], gathered: Gathered, figures: Figures) -> str:
-    """Everything on one page, figures included; it loads nothing."""
+def page_of(
+    claims: Sequence[Claim], of_own: Sequence[Claim], gathered: Gathered, figures: Figures
+) -> str:
+    """Everything on one page, figures included; it loads nothing. of_own: what the criteria say of
+    runs that no claim is judged on."""
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
     page = filled(
         "page",
@@ -68,7 +76,7 @@ def page_of(claims: Sequence[Claim], gathered: Gathered, figures: Figures) -> st
         table1=table_html(table1.comparison(groups), "Table 1"),
         studies=_worked_studies(gathered.studies, figures) if gathered.studies else Html(),
         figures=figures_by_run(gathered.presented, figures),
-        own=_own_runs(gathered.own, figures) if gathered.own else "None.",
+        own=_own_runs(gathered.own, of_own, figures) if gathered.own else "None.",
         runs=one_after_another(map(_run, gathered.presented), "\n"),
         damaged=_left_out(gathered.damaged) if gathered.damaged else Html(),
         settings=table_html(_settings(), "Settings"),
@@ -108,9 +116,9 @@ def _worked_studies(studies: Sequence[StudyFolder], figures: Figures) -> Html:
     return filled("studies", studies=one_after_another(shown, "\n"))
 
 
-def _own_runs(runs: Sequence[Run], figures: Figures) -> Html:
+def _own_runs(runs: Sequence[Run], claims: Sequence[Claim], figures: Figures) -> Html:
     """Runs that no claim of the paper is judged on; what its criteria would say of them."""
-    applied = [claim for claim in judge(runs) if claim.findings]
+    applied = [claim for claim in claims if claim.findings]
     return filled(
         "own",
         runs=one_after_another(map(_run, runs), "\n"),

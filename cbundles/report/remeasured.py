@@ -8,9 +8,8 @@ from pathlib import Path
 from cbundles.records import OWN_READING, MeasuredRecord
 from cbundles.report.runs import Run
 from cbundles.report.summary import least_headroom
-from cbundles.report.sweep_tables import measured_rows, rows_of_layers
+from cbundles.report.sweep_tables import measured_layers, measured_rows
 from cbundles.report.table import Column, Row, Table, distinct_keys, formatted
-
 
 READINGS, PROBE_SIZES = "readings.csv", "probe_sizes.csv"
 
@@ -53,7 +52,7 @@ def _sized_layer_rows(record: MeasuredRecord) -> list[Row]:
                 {"epoch": epoch, "samples": size},
                 len(record.history.entropy[evaluation]),
             )
-            rows += rows_of_layers(record, layers, evaluation, when, blocks)
+            rows += measured_layers(record, layers, evaluation, when, blocks)
     return rows
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2000
-BLOCK = 1_000_000  # numbers that are ranked at once
+BLOCK = 300_000  # numbers that are ranked at once; more do not fit into a cache
 
 
 @dataclass(frozen=True)

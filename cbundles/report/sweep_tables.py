@@ -155,7 +155,7 @@ def measured_rows(
     headroom = _headroom_by_layer(history, evaluation)
     for reading in (OWN_READING, *history.readings):
         layers = history.reading(reading)
-        of_reading = rows_of_layers(
+        of_reading = measured_layers(
             record, layers, evaluation, {**when, "reading": reading}, blocks
         )
         if with_headroom:
@@ -165,7 +165,7 @@ def measured_rows(
     return rows
 
 
-def rows_of_layers(
+def measured_layers(
     record: SweepRecord | MeasuredRecord, layers: Layers, evaluation: int, when: Row, blocks: int
 ) -> list[Row]:
     """What one measurement of a network says of each layer. when: the columns that tell when it was
