@@ -167,6 +167,7 @@ def records(cells: Sequence[Cell], state: RunState[Observed], origin: Origin) ->
             largest_entropy=largest,
             history=SweepHistory.of_entries(member.history),
             first_epoch=_within_first_epoch(member),
+            steps_per_epoch=population.steps,
             seconds=[round(s / len(cells), 4) for s in state.seconds],
             probe_seconds=[round(s / len(cells), 4) for s in state.probe_seconds],
             latency_seconds=_latency(cell, state, shape),

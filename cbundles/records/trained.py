@@ -114,6 +114,7 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     largest_entropy: the most that H can be, nats: the entropy of the probe set's class shares
     history: what was measured
     first_epoch: what was measured within the first epoch; None where nothing was
+    steps_per_epoch: of the optimizer; None where this was not written down
     seconds: until each measurement from the one before, shared among the population
     probe_seconds: of these, for measuring bundles and headroom; none where this was not told apart
     latency_seconds: of a VGG or ResNet that was trained alone and to the end, for one batch
@@ -122,6 +123,7 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     largest_entropy: float
     history: SweepHistory
     first_epoch: EarlyHistory | None = None
+    steps_per_epoch: int | None = None
     seconds: list[float]
     probe_seconds: list[float]
     latency_seconds: float | None = None

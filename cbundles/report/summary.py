@@ -34,7 +34,7 @@ def _settings_by_column() -> dict[str, str]:
         for field in dataclasses.fields(SECTIONS[section])
     ]
     # What these ask for has columns of its own.
-    further = ("probe.readings", "probe.steps", "probe.headroom")
+    further = ("probe.readings", "probe.steps", "probe.headroom", "probe.peers")
     for path in ("data.name", "training.epochs", "training.seed", *further):
         paths.remove(path)
     return {select.label_of(path): path for path in (*paths, "model.block")}
