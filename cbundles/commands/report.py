@@ -58,16 +58,17 @@ def write_report(
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         figures_to_come = _start_views(pool, loaded, gathered.studies)
         # Claims are judged meanwhile, which takes about as long.
-        judged, of_own = claims.judge(gathered.judged), claims.judge(gathered.own)
+        judged, planned = claims.judge(gathered.judged), claims.judge_plans(gathered.judged)
+        of_own = [*claims.judge(gathered.own), *claims.judge_plans(gathered.own)]
         figures = {name: drawn.result() for name, drawn in figures_to_come.items()}
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
     written = [
         *table1.write_table1(groups, root, page_beside_fixed_depths(gathered.judged)),
-        *claims_table.write_claims(judged, root),
-        page.write_page(judged, of_own, gathered, figures, root),
+        *claims_table.write_claims(judged, planned, root),
+        page.write_page(judged, planned, of_own, gathered, figures, root),
     ]
     if as_json:
-        print_claims(judged)
+        print_claims([*judged, *planned])
         for text in gathered.damaged:
             print(f"left out: {text}", file=sys.stderr)
         return gathered
@@ -75,6 +76,9 @@ def write_report(
     list_files(console, "figure", drawn)
     console.print(claims_table.claims_table(judged, COLUMNS).terminal(), highlight=False)
     console.print(f"\n{claims_table.counted_verdicts(judged)}", highlight=False)
+    console.print(f"\n{claims_table.PLANS_TITLE}", highlight=False)
+    console.print(claims_table.claims_table(planned, COLUMNS).terminal(), highlight=False)
+    console.print(f"\n{claims_table.counted_verdicts(planned)}", highlight=False)
     list_files(console, "written", written)
     for text in gathered.damaged:
         warn(console, f"left out: {text}")

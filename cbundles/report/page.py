@@ -15,7 +15,7 @@ from cbundles.config import SECTIONS
 from cbundles.files import write_atomically
 from cbundles.report import summary, table1
 from cbundles.report.claims.finding import REPRODUCED, Claim, Finding
-from cbundles.report.claims_table import ABOUT, counted_verdicts
+from cbundles.report.claims_table import ABOUT, ABOUT_PLANS, PLANS_TITLE, counted_verdicts
 from cbundles.report.gathering import Gathered
 from cbundles.report.page_figures import Figures, figure_html, figures_by_run, links_to_figures
 from cbundles.report.page_parts import (
@@ -46,6 +46,7 @@ BUNDLES = (
 
 def write_page(
     claims: Sequence[Claim],
+    planned: Sequence[Claim],
     of_own: Sequence[Claim],
     gathered: Gathered,
     figures: Figures,
@@ -53,15 +54,23 @@ def write_page(
 ) -> Path:
     """Write report.html into a results folder; returns its path."""
     path = folder / "report.html"
-    write_atomically(path, page_of(claims, of_own, gathered, figures))
+    write_atomically(path, page_of(claims, planned, of_own, gathered, figures))
     return path
 
 
 def page_of(
-    claims: Sequence[Claim], of_own: Sequence[Claim], gathered: Gathered, figures: Figures
+    claims: Sequence[Claim],
+    planned: Sequence[Claim],
+    of_own: Sequence[Claim],
+    gathered: Gathered,
+    figures: Figures,
 ) -> str:
-    """Everything on one page, figures included; it loads nothing. of_own: what the criteria say of
-    runs that no claim is judged on."""
+    """Everything on one page, figures included; it loads nothing.
+
+    claims: of the paper
+    planned: of our own
+    of_own: what the criteria of both say of runs that no claim is judged on
+    """
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
     page = filled(
         "page",
@@ -72,6 +81,10 @@ def page_of(
         about=ABOUT,
         verdicts=counted_verdicts(claims),
         claims=one_after_another((_claim(claim, figures) for claim in claims), "\n"),
+        plans_title=PLANS_TITLE,
+        about_plans=ABOUT_PLANS,
+        verdicts_on_plans=counted_verdicts(planned),
+        plans=one_after_another((_claim(claim, figures) for claim in planned), "\n"),
         table1_caption=table1.CAPTION,
         table1=table_html(table1.comparison(groups), "Table 1"),
         studies=_worked_studies(gathered.studies, figures) if gathered.studies else Html(),
@@ -136,7 +149,7 @@ def _claim(claim: Claim, figures: Figures, *prefix: str) -> Html:
         id=claim.id,
         claim=claim.claim,
         badge=_badge(claim.verdict, _verdict_in_full(claim)),
-        paper=claim.paper,
+        background=claim.background,
         findings=_findings(claim.findings),
         shown_in=links_to_figures(claim.id, runs, figures),
         criterion=claim.criterion,

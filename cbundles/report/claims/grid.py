@@ -17,6 +17,7 @@ from cbundles.report.claims.fc import BY_RATE, NO_RATES, fully_connected
 from cbundles.report.claims.finding import Finding, Trial, finding_on, trial_by_seed, trial_of
 from cbundles.report.evidence import Evidence, last_entropies, last_entropy
 from cbundles.report.runs import Run
+from cbundles.report.signals import are_near_the_best
 from cbundles.report.statistics import (
     area_difference,
     area_under_curve,
@@ -39,7 +40,6 @@ from cbundles.report.summary import (
     has_rates,
 )
 
-NEAR_THE_BEST = 0.03  # accuracy below the best of a width
 SEVERAL_PAIRS = 0.02  # nats; a single pair among 2,048 samples makes 0.0007
 
 
@@ -85,7 +85,7 @@ EARLY: dict[str, Score] = {
 }
 
 
-def _trial_on_grid(
+def trial_on_grid(
     group: Evidence[SweepRecord],
     holds: Callable[[list[SweepRecord]], bool | None],
     lacking: str,
@@ -147,12 +147,11 @@ def _prediction(
     margins = _margins(records, limits)
     deepest = select.only(records, depth=max(select.depths(records)))
     spent = sum(record.flops for record in deepest)  # one epoch
-    whole = sum(record.flops * record.epochs_trained for record in records)
     return Prediction(
         balanced=balanced_accuracy(predicted, actual),
         right=fmean(a == b for a, b in zip(predicted, actual, strict=True)),
-        area=area_under_curve(margins, _are_near_the_best(records)),
-        cost=spent / whole,
+        area=area_under_curve(margins, are_near_the_best(records)),
+        cost=spent / sum(map(whole_flops, records)),
     )
 
 
@@ -175,15 +174,6 @@ def _margins(records: Sequence[SweepRecord], limits: dict[int, float]) -> list[f
     return [limits[record.width] - record.depth for record in records]
 
 
-def _are_near_the_best(records: Sequence[SweepRecord]) -> list[bool]:
-    """Whether each network ends near the best of its width."""
-    best = {
-        width: max(map(accuracy_of, select.only(records, width=width)))
-        for width in select.widths(records)
-    }
-    return [accuracy_of(record) >= best[record.width] - NEAR_THE_BEST for record in records]
-
-
 def _prediction_by_any_pair(records: Sequence[SweepRecord]) -> Prediction:
     return _prediction(records, first_conflicting_layers, _conflicts_ever)
 
@@ -200,7 +190,7 @@ def boundary_predicts(group: Evidence[SweepRecord]) -> Finding:
         coarser = _prediction(records, _first_layers_with_several_pairs, _conflicts_ever)
         details.append(f"with a boundary of H > {SEVERAL_PAIRS:g} instead: {coarser.text}")
         details.append(_beside_what_costs_nothing(records))
-    trial = _trial_on_grid(group, _is_predicted, lacking)
+    trial = trial_on_grid(group, _is_predicted, lacking)
     return finding_on(group, ours, found.reached, trial, details=details)
 
 
@@ -218,7 +208,7 @@ def _prediction_by_rate(records: Sequence[SweepRecord]) -> str:
 def _beside_what_costs_nothing(records: Sequence[SweepRecord]) -> str:
     """The boundary beside depth and depth / width, as predictors of the networks near the best of
     their width."""
-    near = _are_near_the_best(records)
+    near = are_near_the_best(records)
     margins = _margins(records, _limits(records, first_conflicting_layers))
     texts = []
     for name, value_of in FREE.items():
@@ -248,7 +238,7 @@ def entropy_predicts_accuracy(group: Evidence[SweepRecord]) -> Finding:
     entropy, accuracy = _entropies_and_accuracies(group.records)
     rank = spearman(entropy, accuracy)
     lacking = "these all have the same" if math.isnan(rank) else ""
-    trial = _trial_on_grid(group, _are_correlated, lacking)
+    trial = trial_on_grid(group, _are_correlated, lacking)
     if lacking:
         return finding_on(group, "H^L is the same everywhere", False, trial)
     low, high = spearman_interval(entropy, accuracy)
@@ -304,8 +294,17 @@ def stopped_networks_are_not_the_best(group: Evidence[SweepRecord]) -> Finding |
 
 def _saved_share(stopped: Sequence[SweepRecord], records: Sequence[SweepRecord]) -> float:
     """Of the grid's FLOPs, by stopping these after their first epoch."""
-    whole = sum(record.flops * record.epochs_trained for record in records)
-    return sum(record.flops * (record.epochs_trained - 1) for record in stopped) / whole
+    return sum(map(stopped_flops, stopped)) / sum(map(whole_flops, records))
+
+
+def whole_flops(record: SweepRecord) -> float:
+    """Of the whole training, up to a factor that is the same for all networks."""
+    return record.flops * record.epochs_trained
+
+
+def stopped_flops(record: SweepRecord) -> float:
+    """Of these, what is saved by stopping after the first epoch."""
+    return record.flops * (record.epochs_trained - 1)
 
 
 def _stopped_otherwise(records: Sequence[SweepRecord], number: int) -> str:
