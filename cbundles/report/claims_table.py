@@ -31,10 +31,11 @@ ABOUT = (
     "needs, stand in docs/claims.md and were written after the first results."
 )
 ABOUT_PLANS = (
-    "Claims of our own, written on 24 November 2026, before the networks were trained that they are "
-    "decided on; which pilots were known then stands beside each. They are decided on complete runs "
-    "whose seeds nothing had used before. Where no direction was claimed, what was found is told as "
-    "measured. What does not hold is contradicted, unstable or not testable, by the same rules."
+    "Claims of our own, written on 24 November 2026, before the networks were trained that they "
+    "are decided on; which pilots were known then stands beside each. They are decided on complete "
+    "runs whose seeds nothing had used before. Where no direction was claimed, what was found is "
+    "told as measured. What does not hold is contradicted, unstable or not testable, by the same "
+    "rules."
 )
 PLANS_TITLE = "Our own claims, decided on new seeds"
 
