@@ -31,7 +31,7 @@ def early_signals(records: Sequence[SweepRecord], caption: str) -> list[Picture]
     sizes = min(len(select.widths(sound)), len(select.depths(sound)))
     if len(sound) < FEWEST_NETWORKS or sizes < FEWEST_SIZES or sound[0].family != "fc":
         return []
-    known = signals.places(sound)
+    known = signals.places_measured(sound)
     if len(known) < 3:
         return []
     told = _told_at(sound, known)

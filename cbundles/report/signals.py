@@ -36,7 +36,7 @@ class Place:
         """What holds the measurement."""
         if self.epoch is not None:
             return record.history
-        assert record.first_epoch is not None  # `places` looks
+        assert record.first_epoch is not None  # `places_measured` looks
         return record.first_epoch
 
     @property
@@ -46,7 +46,7 @@ class Place:
         return f"{steps} (epoch {self.epoch})" if self.epoch else steps
 
 
-def places(records: Sequence[SweepRecord]) -> list[Place]:
+def places_measured(records: Sequence[SweepRecord]) -> list[Place]:
     """When all of these networks were measured, from the initial weights on; none where records do
     not say how many steps an epoch has."""
     (first, *_) = records

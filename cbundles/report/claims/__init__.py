@@ -94,7 +94,7 @@ def judge(runs: Sequence[Run]) -> list[Claim]:
     """Every claim of the paper, with what the records of all runs say about it."""
     entries: list[dict[str, str]] = yaml.safe_load(CRITERIA.read_text(encoding="utf-8"))
     needed = {claim: need["needs"] for claim, need in shortfall.needs().items()}
-    findings = _findings(runs, needed, dict.fromkeys(needed, OF_THE_PAPER))
+    findings = _found_by_judges(runs, needed, dict.fromkeys(needed, OF_THE_PAPER))
     return [Claim(**entry, findings=findings.get(entry["id"], ())) for entry in entries]
 
 
@@ -102,7 +102,7 @@ def judge_plans(runs: Sequence[Run]) -> list[Claim]:
     """Every claim of our own, likewise."""
     written = plans.written()
     needed = {plan.id: plan.needs for plan in written}
-    findings = _findings(runs, needed, {plan.id: plan.words for plan in written})
+    findings = _found_by_judges(runs, needed, {plan.id: plan.words for plan in written})
     return [
         Claim(
             plan.id, plan.claim, plans.PAPER, plan.criterion, findings.get(plan.id, ()), plan.known
@@ -111,7 +111,7 @@ def judge_plans(runs: Sequence[Run]) -> list[Claim]:
     ]
 
 
-def _findings(
+def _found_by_judges(
     runs: Sequence[Run], needed: Mapping[str, str], words: Mapping[str, Words]
 ) -> dict[str, tuple[Finding, ...]]:
     """What judges say of these claims.

@@ -20,7 +20,7 @@ FURTHER = (signals.RATE, signals.HEADROOM, signals.RANK, signals.COSINE, signals
 
 
 def entropy_is_earlier_than_accuracy(group: Evidence[SweepRecord]) -> Finding | None:
-    records, known = group.records, signals.places(group.records)
+    records, known = group.records, signals.places_measured(group.records)
     judged_at = signals.nearest_place(known, JUDGED_AT, NEARBY)
     if judged_at is None:
         return None

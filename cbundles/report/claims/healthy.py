@@ -25,7 +25,7 @@ RANKS_FROM = 0.7  # Spearman
 
 def headroom_ranks_healthy_networks(group: Evidence[SweepRecord]) -> Finding | None:
     healthy = [record for record in group.records if last_entropy(record, 1) == 0]
-    place = signals.place_after_epoch(signals.places(group.records), 1)
+    place = signals.place_after_epoch(signals.places_measured(group.records), 1)
     if place is None or len(healthy) < 3 or signals.HEADROOM.values(healthy, place) is None:
         return None
     found, difference = _rank_and_difference(healthy, place)

@@ -67,10 +67,10 @@ def _saves_and_keeps(records: Sequence[SweepRecord]) -> bool:
     """The criterion of N1."""
     stopped = [_conflicts_after_one_epoch(record) for record in records]
     lost, good = _lost(records, stopped)
-    return _saved(records, stopped).mean >= SAVED_FROM and lost <= LOST_UP_TO * good
+    return _saved_flops(records, stopped).mean >= SAVED_FROM and lost <= LOST_UP_TO * good
 
 
-def _saved(records: Sequence[SweepRecord], stopped: Sequence[bool]) -> Estimate:
+def _saved_flops(records: Sequence[SweepRecord], stopped: Sequence[bool]) -> Estimate:
     """The share of the grid's FLOPs that is saved."""
     saved = [
         stopped_flops(record) if stops else 0.0
@@ -90,7 +90,7 @@ def _outcome(records: Sequence[SweepRecord], stopped: Sequence[bool]) -> str:
     lost, good = _lost(records, stopped)
     low, high = binomial_interval(lost, good)
     return (
-        f"saves {_saved(records, stopped).text(percent=True)} % of the grid's FLOPs and loses "
+        f"saves {_saved_flops(records, stopped).text(percent=True)} % of the grid's FLOPs and loses "
         f"{lost} of {good} networks within 3 points of the best of their width "
         f"({100 * lost / good:.1f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
