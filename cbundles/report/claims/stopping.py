@@ -89,8 +89,9 @@ def _lost(records: Sequence[SweepRecord], stopped: Sequence[bool]) -> tuple[int,
 def _outcome(records: Sequence[SweepRecord], stopped: Sequence[bool]) -> str:
     lost, good = _lost(records, stopped)
     low, high = binomial_interval(lost, good)
+    saved = _saved_flops(records, stopped).text(percent=True)
     return (
-        f"saves {_saved_flops(records, stopped).text(percent=True)} % of the grid's FLOPs and loses "
+        f"saves {saved} % of the grid's FLOPs and loses "
         f"{lost} of {good} networks within 3 points of the best of their width "
         f"({100 * lost / good:.1f} %, 95 % interval {100 * low:.0f} to {100 * high:.0f} %)"
     )
