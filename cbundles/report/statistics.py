@@ -190,17 +190,20 @@ def _ranks_of_resamples(values: Sequence[float], draws: NDArray[np.int64]) -> ND
     """Ranks of `values[draws]` in each row; equal ones share their mean rank, a NaN has rank NaN.
 
     The values are sorted once. How often each occurs in a row then says what its ranks are, which
-    takes a fifth of the time of sorting every row.
+    takes a fifth of the time of sorting every row. Steps work in place: new arrays of this size
+    took most of the time.
     """
     distinct, places = np.unique(np.array(values, float), return_inverse=True)
-    places = places[draws]
-    rows = np.arange(len(draws))[:, None]
-    occurrences = np.bincount(
-        (places + rows * len(distinct)).ravel(), minlength=len(draws) * len(distinct)
-    ).reshape(len(draws), -1)
-    ranks = occurrences.cumsum(1) - (occurrences - 1) / 2
+    # Each row has a cell for each distinct value.
+    cells = places[draws]
+    cells += np.arange(len(draws))[:, None] * len(distinct)
+    occurrences = np.bincount(cells.ravel(), minlength=len(draws) * len(distinct))
+    occurrences = occurrences.reshape(len(draws), -1)
+    ranks = occurrences * -0.5
+    ranks += 0.5
+    ranks += occurrences.cumsum(1)
     ranks[:, np.isnan(distinct)] = np.nan
-    return np.take_along_axis(ranks, places, axis=1)
+    return ranks.take(cells)
 
 
 def _rank_correlations(
@@ -208,7 +211,8 @@ def _rank_correlations(
 ) -> NDArray[np.float64]:
     """Of each resample, NaN where all its values are one."""
     a, b = (_ranks_of_resamples(values, draws) for values in (x, y))
-    a, b = a - a.mean(1, keepdims=True), b - b.mean(1, keepdims=True)
+    a -= a.mean(1, keepdims=True)
+    b -= b.mean(1, keepdims=True)
     with np.errstate(invalid="ignore"):
         correlations: NDArray[np.float64] = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
     return correlations
