@@ -109,7 +109,7 @@ def beside_what_is_free(records: Sequence[SweepRecord], actual: Sequence[bool]) 
         of_area.append(area)
         texts.append(
             f"{rival.name}: balanced accuracy {balanced_accuracy(rival.conflicts, actual):.3f}"
-            f"{rival.remark} (boundary - {rival.name}: {balanced.text(signed=True)}); AUC "
+            f"{rival.remark} (boundary minus this: {balanced.text(signed=True)}); AUC "
             f"{area_under_curve(rival.margins, near):.3f} ({area.text(signed=True)})"
         )
     return [
