@@ -293,7 +293,7 @@ def test_trivial_comparisons_stand_beside_the_boundary():
     text = finding("C10", sweep(*grid())).text
     for name in ("depth -", "depth / width -", "test accuracy after epoch 1 ", "training loss of"):
         assert name in text
-    assert "(boundary - depth / width: " in text
+    assert "(boundary minus this: " in text
     assert "what costs nothing: depth -" in finding("C11", sweep(*grid())).text
 
 
