@@ -199,7 +199,7 @@ def _ranks_of_resamples(values: Sequence[float], draws: NDArray[np.int64]) -> ND
     cells += np.arange(len(draws))[:, None] * len(distinct)
     occurrences = np.bincount(cells.ravel(), minlength=len(draws) * len(distinct))
     occurrences = occurrences.reshape(len(draws), -1)
-    ranks: NDArray[np.float64] = occurrences * -0.5
+    ranks: NDArray[np.float64] = np.multiply(occurrences, -0.5)
     ranks += 0.5
     ranks += occurrences.cumsum(1)
     ranks[:, np.isnan(distinct)] = np.nan
