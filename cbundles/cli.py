@@ -267,13 +267,19 @@ def measure(
     headroom: Annotated[
         bool, typer.Option("--headroom", help="Also say how far each layer is from conflicting.")
     ] = False,
+    samples: Annotated[
+        str,
+        typer.Option(
+            metavar="NUMBERS", help="Also with other probe sets, with commas: 128,512,8192,all."
+        ),
+    ] = "none",
     *,
     flags: Flags,
 ) -> None:
-    """Measure kept networks again in other readings; train none."""
+    """Measure kept networks again in other readings, or with other probe sets; train none."""
     from cbundles.commands.measure import Measure
 
-    _plan_or_execute(Measure.of_run(run, readings, headroom), flags, folder=run)
+    _plan_or_execute(Measure.of_run(run, readings, headroom, samples), flags, folder=run)
 
 
 @app.command()

@@ -67,6 +67,7 @@ FIRST_VALUES: Settings = {
         "readings": "none",
         "steps": "none",
         "headroom": "off",
+        "peers": "off",
     },
     "growth": {
         "arm": "none",

@@ -1,9 +1,10 @@
 """A population: networks that are trained, measured and changed together, one program for each.
 
     advance      train for some steps, at most to the end of the epoch
-    accuracy, performance, measured, headroom, scores
+    accuracy, performance, measured, headroom, peers, scores
                  what is known of each network: on the test set, on any examples, of the bundles of
-                 its layers, how far these are from conflicting, and where one more layer would help
+                 its layers, how far these are from conflicting, what else one could look at, and
+                 where one more layer would help
     insert, truncate
                  change the depth of some of them
     snapshot, restore, merged
@@ -42,6 +43,7 @@ from cbundles.data.device import DeviceData, Examples
 from cbundles.networks import network
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape, FcShape, Shape, shape_from_data, shape_of
+from cbundles.peers import Peers, looked_at_program, peers_of_member
 from cbundles.spread import Spread, on_host
 
 Tree = TypeVar("Tree")
@@ -335,6 +337,14 @@ class Population:
             scan.partition_program(probe, self.shape)
             rate_of_inputs = self._conflict_rate_of_inputs
         return scan.headroom(program, self.shape, networks, probe, scales, rate_of_inputs)
+
+    def peers(self) -> list[Peers]:
+        """What else is measured of each member, which is fully connected."""
+        assert isinstance(self.shape, FcShape)
+        how = (self.shape, self.measurement)
+        found = on_host(self._run(looked_at_program, how, self.networks, self.data.probe))
+        labels = np.asarray(self._whole_probe.labels)
+        return [peers_of_member(found, labels, member) for member in range(len(self.cells))]
 
     @functools.cached_property
     def _whole_probe(self) -> Examples:

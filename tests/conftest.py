@@ -25,7 +25,7 @@ from hypothesis import HealthCheck, settings
 CHECKED = (
     "auditing.counting",
     "auditing.layer_sums",
-    "auditing.peer_measures",
+    "peer_measures",
     "auditing.peer_sums",
     "auditing.signing",
     "auditing.weights",

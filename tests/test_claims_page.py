@@ -8,7 +8,7 @@ import yaml
 from conftest import ROOT
 
 from cbundles.report import claims
-from cbundles.report.claims import shortfall
+from cbundles.report.claims import plans, shortfall
 from cbundles.report.claims.finding import UNSTABLE_FROM
 
 PAGE = (ROOT / "docs" / "claims.md").read_text(encoding="utf-8")
@@ -31,15 +31,28 @@ def test_the_page_has_the_criteria_and_needs_that_judges_read():
     assert rows_of("Criteria") == expected
 
 
-def test_plans_are_named_as_such():
-    plans = rows_of("Plans")
-    assert [name for name, _, _ in plans] == [f"N{number}" for number in range(1, 10)]
-    assert {state for _, _, state in plans} == {"planned: not run"}
+def test_the_page_has_the_plans_that_judges_read():
+    expected = [
+        [plan.id, plan.claim, plan.criterion, plan.known, plan.needs, plan.part]
+        for plan in plans.written()
+    ]
+    assert rows_of("Plans") == expected
+    assert [row[0] for row in expected] == [f"N{number}" for number in range(1, 10)]
 
 
 def test_plans_are_those_that_were_written_down(shared):
     named = re.findall(r"^\| (N\d+) \|", (shared / "CLAIMS.md").read_text(), re.MULTILINE)
-    assert [name for name, _, _ in rows_of("Plans")] == named
+    assert [plan.id for plan in plans.written()] == named
+
+
+def test_seeds_that_were_used_before_are_said():
+    (text,) = re.findall(r"not 0 to 11,\s20 to 22, 30 or 31", PAGE)
+    assert text and {*range(12), 20, 21, 22, 30, 31} == plans.USED_SEEDS
+
+
+def test_where_no_direction_is_claimed_none_is_judged():
+    asking = [plan.id for plan in plans.written() if not plan.has_direction]
+    assert asking == ["N4", "N5", "N6", "N9"] and "(N4, N5, N6 and N9)" in PAGE
 
 
 def test_the_share_that_makes_a_claim_unstable_is_a_fifth():

@@ -293,7 +293,7 @@ def test_trivial_comparisons_stand_beside_the_boundary():
     text = finding("C10", sweep(*grid())).text
     for name in ("depth -", "depth / width -", "test accuracy after epoch 1 ", "training loss of"):
         assert name in text
-    assert "(boundary - depth / width: " in text
+    assert "(boundary minus this: " in text
     assert "what costs nothing: depth -" in finding("C11", sweep(*grid())).text
 
 
@@ -352,7 +352,7 @@ def test_hand_picked_depths_stand_beside_auto_tuned_ones():
 
 def test_details_stand_below_the_table(tmp_path):
     judged = claims.judge([layers_at([22, 22, None, None, None], [22] * 5)])
-    claims_table.write_claims(judged, tmp_path)
+    claims_table.write_claims(judged, claims.judge_plans([]), tmp_path)
     table, below = (tmp_path / "claims.md").read_text().split("## Beside the verdicts")
     assert "unstable: the records are a test" in table and "conflict rate above" not in table
     assert "**C7**, sweep:\n\n- by a conflict rate above 0.001" in below

@@ -26,7 +26,9 @@ def page_under(root, named):
     gathered = gathering.gather(root, named)
     figures = {run.name: views.write(run) for run in [*gathered.presented, *gathered.own]}
     figures |= {worked.name: views.write_worked(worked) for worked in gathered.studies}
-    return page.write_page(claims.judge(gathered.judged), gathered, figures, root)
+    judged, planned = claims.judge(gathered.judged), claims.judge_plans(gathered.judged)
+    of_own = [*claims.judge(gathered.own), *claims.judge_plans(gathered.own)]
+    return page.write_page(judged, planned, of_own, gathered, figures, root)
 
 
 @pytest.fixture(scope="module")

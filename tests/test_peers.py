@@ -17,7 +17,8 @@ from flax import nnx
 from linen_models import drawn
 
 import cbundles
-from cbundles.auditing import batches, jax_subject, layer_peers, peer_measures, peer_sums
+from cbundles import peer_measures
+from cbundles.auditing import batches, jax_subject, layer_peers, peer_sums
 from cbundles.observe import observe
 
 SAMPLES, CLASSES = 40, 3

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from jaxtyping import Bool, Integer
 
-from cbundles.auditing import peer_measures
+from cbundles import peer_measures
 from cbundles.auditing.peer_sums import BatchSums, folded_width, number_of_units
 
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float32, Int32, PyTree
 
-from cbundles.auditing import peer_measures
+from cbundles import peer_measures
 from cbundles.auditing.batches import length_of
 from cbundles.auditing.findings import Layer
 from cbundles.auditing.layer_peers import MEASURES, LayerPeers

@@ -1,5 +1,5 @@
-"""`cbundles measure`: other readings, and headroom, of networks that a run has kept; nothing is
-trained."""
+"""`cbundles measure`: other readings, headroom and other probe sets, of networks that a run has
+kept; nothing is trained."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cbundles import bits, readings
+from cbundles import bits, probe_sizes, readings
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import (
     Options,
@@ -38,12 +38,13 @@ class Measure:
     cells: tuple[Cell, ...]
     names: str  # of readings, in the form of `readings.canonical`
     headroom: bool
+    sizes: tuple[str, ...]  # of further probe sets, in the form of `probe_sizes.parse`
     name: str  # of the run
 
     @classmethod
-    def of_run(cls, folder: Path, names: str, headroom: bool) -> Measure:
-        """Raises InputError where no network was kept, for a reading that one does not have, and
-        where nothing is wanted."""
+    def of_run(cls, folder: Path, names: str, headroom: bool, samples: str) -> Measure:
+        """Raises InputError where no network was kept, for a reading that one does not have, for
+        more samples than there are, and where nothing is wanted."""
         run = runs.read(folder)
         cells = [record.cell for record in run.records if isinstance(record, NetworkRecord)]
         kept = [cell for cell in cells if cell.kind == SWEEP and run.store.kept_epochs(cell.id)]
@@ -53,11 +54,13 @@ class Measure:
                 f"--keep-weights 0,1,last --out {folder}"
             )
         checked = _checked_names(names, kept)
-        if checked == readings.NONE and not headroom:
+        sizes = _checked_sizes(samples, kept)
+        if checked == readings.NONE and not headroom and not sizes:
             raise InputError(
-                f"--readings {names}: name at least one, such as {readings.PAPER}, or --headroom"
+                f"--readings {names}: name at least one, such as {readings.PAPER}, or --headroom, "
+                "or --samples 512,8192"
             )
-        return cls(tuple(kept), checked, headroom, run.name)
+        return cls(tuple(kept), checked, headroom, sizes, run.name)
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print which networks would be measured, and the cost; measure nothing."""
@@ -101,7 +104,7 @@ class Measure:
         else:
             console.print(table.terminal())
             console.print()
-            list_files(console, "table", [store.folder / "readings.csv"])
+            list_files(console, "table", remeasured.tables_of(store.folder))
         return 1 if failed else 0
 
     def _todo(
@@ -120,7 +123,8 @@ class Measure:
 
     def _is_known(self, record: MeasuredRecord) -> bool:
         headroom = record.history.headroom is not None or not self.headroom
-        return headroom and _set_of(self.names) <= _set_of(record.readings)
+        sizes = set(self.sizes) <= record.by_samples.keys()
+        return headroom and sizes and _set_of(self.names) <= _set_of(record.readings)
 
     def _study(self, cell: Cell, store: Store, facts: Facts) -> Study:
         """What a worker is told. What is known already is measured with what is new: a record holds
@@ -129,15 +133,20 @@ class Measure:
         known = _set_of(record.readings) if record else set()
         wanted = readings.canonical(sorted(_set_of(self.names) | known))
         headroom = self.headroom or (record is not None and record.history.headroom is not None)
+        sizes = probe_sizes.in_order({*self.sizes, *(record.by_samples if record else ())})
         when = bits.ALL if headroom else bits.OFF
         probe = dataclasses.replace(cell.probe, readings=wanted, headroom=when)
         asking = dataclasses.replace(cell, probe=probe)
         once = planner.measuring_seconds(asking, facts)
         if headroom:
             once += planner.headroom_seconds(asking, facts)
+        for size in sizes:
+            sized = dataclasses.replace(cell, probe=probe_sizes.probe_of(cell.probe, size))
+            once += planner.measuring_seconds(sized, facts)
         networks = len(store.kept_epochs(cell.id))
-        seconds = planner.compile_seconds(cell) + networks * once
-        return Study(cell, MEASURE, (("readings", wanted), ("headroom", headroom)), seconds)
+        seconds = planner.compile_seconds(cell) * (1 + len(sizes)) + networks * once
+        settings = (("readings", wanted), ("headroom", headroom), ("samples", sizes))
+        return Study(cell, MEASURE, settings, seconds)
 
 
 def _checked_names(names: str, cells: list[Cell]) -> str:
@@ -152,6 +161,22 @@ def _checked_names(names: str, cells: list[Cell]) -> str:
         if impossible is not None:
             raise InputError(f"--readings {names}: {impossible}")
     return canonical
+
+
+def _checked_sizes(samples: str, cells: list[Cell]) -> tuple[str, ...]:
+    """InputError for what is no number of samples, and for more than a data set has."""
+    try:
+        sizes = probe_sizes.parse(samples)
+    except ValueError as error:
+        raise InputError(f"--samples {samples}: {error}") from None
+    for images, facts in describe_data(cells).items():
+        for size in sizes:
+            if size != probe_sizes.ALL and int(size) > facts.train:
+                raise InputError(
+                    f"--samples {samples}: {size}: {images} has {facts.train} training images; "
+                    f"nearest valid: {probe_sizes.ALL}"
+                )
+    return sizes
 
 
 def _record_of_kept(store: Store, cell: Cell, fingerprint: str | None) -> MeasuredRecord | None:

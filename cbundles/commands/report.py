@@ -7,7 +7,7 @@ import json
 import multiprocessing
 import sys
 from collections.abc import Collection, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,16 +55,20 @@ def write_report(
                 say(console, text)
         else:
             _seal(run)
-    figures = _write_views(loaded, gathered.studies)
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        figures_to_come = _start_views(pool, loaded, gathered.studies)
+        # Claims are judged meanwhile, which takes about as long.
+        judged, planned = claims.judge(gathered.judged), claims.judge_plans(gathered.judged)
+        of_own = [*claims.judge(gathered.own), *claims.judge_plans(gathered.own)]
+        figures = {name: drawn.result() for name, drawn in figures_to_come.items()}
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
-    judged = claims.judge(gathered.judged)
     written = [
         *table1.write_table1(groups, root, page_beside_fixed_depths(gathered.judged)),
-        *claims_table.write_claims(judged, root),
-        page.write_page(judged, gathered, figures, root),
+        *claims_table.write_claims(judged, planned, root),
+        page.write_page(judged, planned, of_own, gathered, figures, root),
     ]
     if as_json:
-        print_claims(judged)
+        print_claims([*judged, *planned])
         for text in gathered.damaged:
             print(f"left out: {text}", file=sys.stderr)
         return gathered
@@ -72,6 +76,9 @@ def write_report(
     list_files(console, "figure", drawn)
     console.print(claims_table.claims_table(judged, COLUMNS).terminal(), highlight=False)
     console.print(f"\n{claims_table.counted_verdicts(judged)}", highlight=False)
+    console.print(f"\n{claims_table.PLANS_TITLE}", highlight=False)
+    console.print(claims_table.claims_table(planned, COLUMNS).terminal(), highlight=False)
+    console.print(f"\n{claims_table.counted_verdicts(planned)}", highlight=False)
     list_files(console, "written", written)
     for text in gathered.damaged:
         warn(console, f"left out: {text}")
@@ -93,15 +100,13 @@ def print_claims(judged: Sequence[Claim]) -> None:
         print(json.dumps({"event": "claim", **row}))
 
 
-def _write_views(
-    loaded: Sequence[Run], studies: Sequence[StudyFolder]
-) -> dict[str, list[DrawnPicture]]:
-    """Tables and figures of each run and worked study; returns the figures by its name."""
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        of_runs = pool.map(views.write, loaded)
-        of_studies = pool.map(views.write_worked, studies)
-        names = [*(run.name for run in loaded), *(worked.name for worked in studies)]
-        return dict(zip(names, (*of_runs, *of_studies), strict=True))
+def _start_views(
+    pool: ProcessPoolExecutor, loaded: Sequence[Run], studies: Sequence[StudyFolder]
+) -> dict[str, Future[list[DrawnPicture]]]:
+    """Have tables and figures of each run and worked study written; its figures by its name."""
+    of_runs = {run.name: pool.submit(views.write, run) for run in loaded}
+    of_studies = {worked.name: pool.submit(views.write_worked, worked) for worked in studies}
+    return {**of_runs, **of_studies}
 
 
 def _why_nothing_can_be_read(root: Path, damaged: Sequence[str]) -> str:

@@ -190,6 +190,7 @@ def valid_cell(sections: dict[str, Section], origins: Origins) -> Cell:
     _check_what_only_sweeps_measure(sections, origins)
     _check_readings(sections, origins)
     _check_headroom(sections, origins)
+    _check_peers(sections, origins)
     _leave_out_what_has_no_effect(sections)
     _settle_edits(sections, origins)
     made = {
@@ -242,8 +243,8 @@ def _check_images(data: Section, origins: Origins) -> None:
 
 
 def _check_what_only_sweeps_measure(sections: dict[str, Section], origins: Origins) -> None:
-    """Refuse further readings, early steps and headroom where the depth changes: nobody would take
-    them."""
+    """Refuse further readings, early steps, headroom and peers where the depth changes: nobody
+    would take them."""
     probe = sections["probe"]
     if sections["growth"]["arm"] == "none" and sections["tuning"]["arm"] == "none":
         return
@@ -256,6 +257,9 @@ def _check_what_only_sweeps_measure(sections: dict[str, Section], origins: Origi
     if probe["headroom"] != bits.OFF:
         problem = f"is not measured while networks change their depth; nearest valid: {bits.OFF}"
         raise origins.error("probe.headroom", probe["headroom"], problem)
+    if probe["peers"] == "on":
+        problem = "are not measured while networks change their depth; nearest valid: off"
+        raise origins.error("probe.peers", probe["peers"], problem)
 
 
 def _check_readings(sections: dict[str, Section], origins: Origins) -> None:
@@ -274,6 +278,13 @@ def _check_headroom(sections: dict[str, Section], origins: Origins) -> None:
     if sections["probe"]["headroom"] != bits.OFF and rate < lowest:
         problem = f"probe.headroom looks {bits.HIGHEST:g} bits below it; nearest valid: {lowest}"
         raise origins.error("training.learning_rate", rate, problem)
+
+
+def _check_peers(sections: dict[str, Section], origins: Origins) -> None:
+    probe, family = sections["probe"], sections["model"]["family"]
+    if probe["peers"] == "on" and family != "fc":
+        problem = f"are measured of fully connected networks, not of a {family}; nearest valid: off"
+        raise origins.error("probe.peers", probe["peers"], problem)
 
 
 def _settle_model(model: Section, origins: Origins) -> None:

@@ -300,6 +300,12 @@ class Probe:
         "epoch or after all; off, because the paper does not ask it and one look takes longer "
         "than measuring the bundles of an epoch",
     )
+    peers: str = setting(
+        "off",
+        choices=("off", "on"),
+        why="fc: also effective rank and cosine between classes of the last hidden layer, and the "
+        "norm of the gradient, whenever bundles are measured: what H is compared with",
+    )
 
     def count(self, available: int) -> int:
         """How many samples that is, of so many training images: at most what there is."""

@@ -57,6 +57,19 @@ def place(
         dataset, apart = _split(dataset, held_out)
     augmentation = augment.pipeline_for(data)
     canvas = jax.jit(augment.canvas, static_argnums=1)(dataset.train_images, augmentation)
+    placed = DeviceData(
+        canvas=canvas,
+        labels=jnp.asarray(dataset.train_labels),
+        test=Examples(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)),
+        probe=draw_probe(dataset, data, probe, canvas),
+        held_out=apart,
+    )
+    return placed if devices is None else spread.on_all(placed, devices)
+
+
+def draw_probe(dataset: Dataset, data: Data, probe: Probe, canvas: jax.Array) -> Examples:
+    """The probe set. canvas: of the training images, see `DeviceData`."""
+    augmentation = augment.pipeline_for(data)
     chance = generator(probe.seed, PROBE_SET)
     rows = probe_rows(probe, len(dataset.train_labels), chance)
     if probe.images == "augmented":
@@ -64,14 +77,7 @@ def place(
         images = augment.view(canvas, jnp.asarray(rows), draws, augmentation)
     else:
         images = jnp.asarray(dataset.train_images[rows])
-    placed = DeviceData(
-        canvas=canvas,
-        labels=jnp.asarray(dataset.train_labels),
-        test=Examples(jnp.asarray(dataset.test_images), jnp.asarray(dataset.test_labels)),
-        probe=Examples(images, jnp.asarray(dataset.train_labels[rows])),
-        held_out=apart,
-    )
-    return placed if devices is None else spread.on_all(placed, devices)
+    return Examples(images, jnp.asarray(dataset.train_labels[rows]))
 
 
 def probe_rows(

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from cbundles import data, provenance, spread
+from cbundles import data, probe_sizes, provenance, spread
 from cbundles.config import TUNE, Cell
 from cbundles.data import dataset, device, storage_of
 from cbundles.data.dataset import Dataset, Facts
-from cbundles.data.device import DeviceData
+from cbundles.data.device import DeviceData, Examples
 from cbundles.executor import cluster
 from cbundles.records import Origin
 from cbundles.store import Store
@@ -68,6 +68,18 @@ class Context:
             placed = device.place(stored, cell.data, cell.probe, held_out, self.devices)
             self._placed = (key, (placed, stored.facts, stored.fingerprint))
         return self._placed[1]
+
+    def probes(self, cell: Cell, sizes: Sequence[str]) -> dict[str, Examples]:
+        """Probe sets of other sizes for a cell of a sweep, by these. sizes: see `probe_sizes`."""
+        if not sizes:
+            return {}
+        stored, canvas = self._stored(cell), self.data(cell)[0].canvas
+        return {
+            size: device.draw_probe(
+                stored, cell.data, probe_sizes.probe_of(cell.probe, size), canvas
+            )
+            for size in sizes
+        }
 
     def _stored(self, cell: Cell) -> Dataset:
         """The images of a cell. Other processes than the first may be on machines on which nobody

@@ -221,6 +221,8 @@ def training_seconds(cell: Cell, facts: Facts) -> float:
     measuring = _measurements(cell) * measuring_seconds(cell, facts)
     if cell.probe.headroom != bits.OFF:
         measuring += _scans(cell) * headroom_seconds(cell, facts)
+    if cell.probe.peers == "on":
+        measuring += _measurements(cell) * _peers_seconds(cell, facts)
     return training + measuring
 
 
@@ -251,6 +253,14 @@ def headroom_seconds(cell: Cell, facts: Facts) -> float:
     if cell.probe.equality == "gamma":
         seconds += bits.SCALES * shape.layers * SECONDS_PER_PAIR_COMPARED * scanned**2
     return seconds
+
+
+def _peers_seconds(cell: Cell, facts: Facts) -> float:
+    """Predicted seconds of one CPU core for what else one can look at, once: the probe set forward,
+    a part of it forward and backward."""
+    samples = cell.probe.count(facts.train)
+    images = samples + 3 * min(samples, bits.SCANNED_ROWS)
+    return images * shape_of(cell.model, facts).flops / MEASURE_FLOPS_PER_SECOND
 
 
 def measuring_seconds(cell: Cell, facts: Facts) -> float:

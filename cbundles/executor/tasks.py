@@ -254,8 +254,9 @@ def _measure(context: Context, job: Job, task: dict[str, Any]) -> None:
     }
     networks = store.network_digests(cell.id)
     origin = context.origin(fingerprint)
-    wanted = task["readings"], task["headroom"]
-    record = remeasure.remeasure(cell, kept, data, *wanted, networks, origin)
+    wanted = remeasure.Wanted(task["readings"], task["headroom"])
+    probes = context.probes(cell, task["samples"])
+    record = remeasure.remeasure(cell, kept, data, wanted, probes, networks, origin)
     store.finish(record, MEASURED)
     jax.clear_caches()
 

@@ -13,6 +13,7 @@ readings          what further readings say, by their names: entropy, conflict_r
 headroom          where the cell asks for it, of an entry after an epoch: of every layer or block,
                   bits, None where an activation is not finite; None after an epoch in which it was
                   not measured
+peers             where the cell asks for them: see `peers.Peers`
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from cbundles import bits, measure
 from cbundles.arrays import Numbers
 from cbundles.config import Cell
 from cbundles.networks.shape import FcShape, Shape
+from cbundles.peers import Peers
 from cbundles.readings import POOLED, Reading
 
 
@@ -39,21 +41,21 @@ def entry_of_member(
     entry: dict[str, Any] = {
         "test_accuracy": short(accuracy),
         "train_loss": None if loss is None or not np.isfinite(loss) else short(loss),
-        **_numbers_of_member(measured.own, member, padded),
+        **numbers_of_member(measured.own, member, padded),
     }
     if measured.branches is not None:
-        branches = _numbers_of_member(measured.branches, member)
+        branches = numbers_of_member(measured.branches, member)
         entry["scaled_branch_entropy"] = branches["entropy"]
         entry["scaled_branch_conflict_rate"] = branches["conflict_rate"]
     if measured.further:
         entry["readings"] = {
-            name: _numbers_of_member(layers, member, padded)
+            name: numbers_of_member(layers, member, padded)
             for name, layers in measured.further.items()
         }
     return entry
 
 
-def _numbers_of_member(
+def numbers_of_member(
     layers: measure.Layers, member: int, count: int | None = None
 ) -> dict[str, list[Any]]:
     """H, conflict rate and number of bundles of the first `count` layers of a member, or of all; H
@@ -80,6 +82,11 @@ def headroom_of_member(
     return [number if finite else None for number, finite in zip(own, sound, strict=True)]
 
 
+def peers_of_entry(found: Peers) -> dict[str, float | None]:
+    """Peers as plain data."""
+    return {name: None if one is None else short(one) for name, one in found._asdict().items()}
+
+
 def check(entry: dict[str, Any], cell: Cell, shape: Shape) -> None:
     """ValueError unless it is one of this cell, as `entry_of_member` makes it: whatever stands in
     it ends in a record."""
@@ -95,6 +102,7 @@ def check(entry: dict[str, Any], cell: Cell, shape: Shape) -> None:
     for name, numbers in by_reading.items():
         _check_numbers(numbers, _layers_in(asked[name], shape))
     _check_headroom(entry, cell, own_layers)
+    _check_peers(entry, cell)
 
 
 def _layers_in(reading: Reading, shape: Shape) -> int:
@@ -103,7 +111,7 @@ def _layers_in(reading: Reading, shape: Shape) -> int:
 
 
 def _check_numbers(numbers: Any, count: int) -> None:
-    """ValueError unless they are of so many layers, as `_numbers_of_member` makes them."""
+    """ValueError unless they are of so many layers, as `numbers_of_member` makes them."""
     require_numbers(numbers["num_bundles"])
     for name in ("entropy", "conflict_rate"):
         require_numbers(numbers[name], or_none=True)
@@ -122,6 +130,16 @@ def _check_headroom(entry: dict[str, Any], cell: Cell, layers: int) -> None:
     require_numbers(found, or_none=True)
     if len(found) != layers or not all(one is None or bits.can_be(one) for one in found):
         raise ValueError(f"it holds {found} where the headroom of {layers} layers belongs")
+
+
+def _check_peers(entry: dict[str, Any], cell: Cell) -> None:
+    asked, found = cell.probe.peers == "on", entry.get("peers")
+    if asked != (found is not None):
+        raise ValueError(f"peers are {'missing' if asked else 'not asked for'}")
+    if found is not None:
+        require_numbers((found[name] for name in Peers._fields), or_none=True)
+        if len(found) != len(Peers._fields):
+            raise ValueError(f"it holds the peers {', '.join(found)}")
 
 
 def require_numbers(values: Iterable[Any], *, or_none: bool = False, finite: bool = True) -> None:

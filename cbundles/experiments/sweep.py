@@ -99,9 +99,12 @@ def _measure(state: RunState[Observed]) -> None:
     accuracy = population.accuracy()
     compiled, started = population.compile_seconds, perf_counter()
     measured = population.measured()
+    peers = population.peers() if population.cells[0].probe.peers == "on" else None
     for number, member in enumerate(state.members):
         shape = population.shape_of(number)
         entry = entries.entry_of_member(accuracy[number], measured, number, shape, losses[number])
+        if peers is not None:
+            entry["peers"] = entries.peers_of_entry(peers[number])
         if step:
             member.first_epoch.append({"step": step, **entry})
         else:
@@ -161,6 +164,7 @@ def records(cells: Sequence[Cell], state: RunState[Observed], origin: Origin) ->
             largest_entropy=largest,
             history=SweepHistory.of_entries(member.history),
             first_epoch=_within_first_epoch(member),
+            steps_per_epoch=population.steps,
             seconds=[round(s / len(cells), 4) for s in state.seconds],
             probe_seconds=[round(s / len(cells), 4) for s in state.probe_seconds],
             latency_seconds=_latency(cell, state, shape),

@@ -8,7 +8,7 @@ import msgspec
 
 from cbundles.config import LESION, MEASURE, PRUNE
 from cbundles.decisions.removal import RANKINGS, Curve, Settings
-from cbundles.records.columns import Columns, Number
+from cbundles.records.columns import Columns, Layers, Number
 from cbundles.records.fair import FairStudy
 from cbundles.records.origin import NetworkRecord
 from cbundles.records.trained import SweepHistory
@@ -138,7 +138,8 @@ class PrunedRecord(NetworkRecord, tag=PRUNE, kw_only=True, frozen=True):
 
 
 class MeasuredRecord(NetworkRecord, tag=MEASURE, kw_only=True, frozen=True):
-    """What further readings say of the networks of a cell that were kept, a value for each.
+    """What further readings, and probe sets of other sizes, say of the networks of a cell that were
+    kept, a value for each.
 
     readings: their names, in the form of `readings.canonical`
     epochs: after which each was kept, see `keeping`
@@ -146,6 +147,7 @@ class MeasuredRecord(NetworkRecord, tag=MEASURE, kw_only=True, frozen=True):
     networks: what identifies each, by its epoch
     largest_entropy: see `trained.SweepRecord`
     history: what was measured, in the own reading and in the others
+    by_samples: what was measured in the own reading with so many samples, see `probe_sizes`
     """
 
     readings: str
@@ -154,10 +156,12 @@ class MeasuredRecord(NetworkRecord, tag=MEASURE, kw_only=True, frozen=True):
     networks: dict[str, str]
     largest_entropy: float
     history: SweepHistory
+    by_samples: dict[str, Layers] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         counts = {"epochs": len(self.kept_after), "epochs_trained": len(self.epochs_trained)}
+        counts |= {f"by_samples {size}": len(layers) for size, layers in self.by_samples.items()}
         for name, count in counts.items():
             if count != len(self.history):
                 raise ValueError(f"{name} has {count} values, history has {len(self.history)}")

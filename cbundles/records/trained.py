@@ -42,6 +42,20 @@ class TrainedRecord(NetworkRecord, kw_only=True, frozen=True):
             raise ValueError(f"kind is {self.kind}, but its settings are of {self.cell.kind}")
 
 
+class PeerHistory(Columns, kw_only=True, frozen=True):
+    """What else was measured of a fully connected network, see `peers.Peers`: a value for each
+    measurement, None where one is undefined or was not finite.
+
+    effective_rank: of the last hidden layer
+    class_cosine: between activations of different classes there
+    gradient_norm: of the loss by all parameters
+    """
+
+    effective_rank: list[Number]
+    class_cosine: list[Number]
+    gradient_norm: list[Number]
+
+
 class SweepHistory(Layers, kw_only=True, frozen=True):
     """What was measured of a network of a sweep, a value for the initial weights and each epoch.
 
@@ -53,6 +67,7 @@ class SweepHistory(Layers, kw_only=True, frozen=True):
     readings: what further readings say, by their names
     headroom: of every layer, bits, see `bits`: a list for each measurement with which it was looked
         for, None for the others; None in a list where a layer was not finite
+    peers: what else was measured, where that was asked for
     """
 
     test_accuracy: list[float]
@@ -62,12 +77,15 @@ class SweepHistory(Layers, kw_only=True, frozen=True):
     branch_entropy: list[list[Number]] | None = None
     readings: dict[str, Layers] = msgspec.field(default_factory=dict)
     headroom: list[list[Number] | None] | None = None
+    peers: PeerHistory | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, layers in self.readings.items():
             if len(layers) != len(self):
                 raise ValueError(f"the reading {name} has {len(layers)} values, not {len(self)}")
+        if self.peers is not None and len(self.peers) != len(self):
+            raise ValueError(f"peers have {len(self.peers)} values, not {len(self)}")
         for number, measurement in enumerate(self.headroom or ()):
             for place, found in enumerate(measurement or ()):
                 if found is not None and not bits.can_be(found):
@@ -96,6 +114,7 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     largest_entropy: the most that H can be, nats: the entropy of the probe set's class shares
     history: what was measured
     first_epoch: what was measured within the first epoch; None where nothing was
+    steps_per_epoch: of the optimizer; None where this was not written down
     seconds: until each measurement from the one before, shared among the population
     probe_seconds: of these, for measuring bundles and headroom; none where this was not told apart
     latency_seconds: of a VGG or ResNet that was trained alone and to the end, for one batch
@@ -104,6 +123,7 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     largest_entropy: float
     history: SweepHistory
     first_epoch: EarlyHistory | None = None
+    steps_per_epoch: int | None = None
     seconds: list[float]
     probe_seconds: list[float]
     latency_seconds: float | None = None

@@ -8,9 +8,13 @@ from pathlib import Path
 
 from cbundles.files import write_atomically
 from cbundles.report.claims.finding import (
+    DOES_NOT_HOLD,
+    HOLDS,
+    MEASURED,
     MIXED,
     NOT_REPRODUCED,
     NOT_RUN,
+    OF_THE_PAPER,
     REPRODUCED,
     Claim,
     Finding,
@@ -26,9 +30,17 @@ ABOUT = (
     "contradicted, unstable or not testable at this scale; the rules for that, and what each claim "
     "needs, stand in docs/claims.md and were written after the first results."
 )
+ABOUT_PLANS = (
+    "Claims of our own, written on 24 November 2026, before the networks were trained that they "
+    "are decided on; which pilots were known then stands beside each. They are decided on complete "
+    "runs whose seeds nothing had used before. Where no direction was claimed, what was found is "
+    "told as measured. What does not hold is contradicted, unstable or not testable, by the same "
+    "rules."
+)
+PLANS_TITLE = "Our own claims, decided on new seeds"
 
 
-ORDER = (REPRODUCED, MIXED, NOT_REPRODUCED, NOT_RUN)
+ORDER = (REPRODUCED, HOLDS, MEASURED, MIXED, NOT_REPRODUCED, DOES_NOT_HOLD, NOT_RUN)
 
 
 def show_verdict(row: Row) -> str:
@@ -53,11 +65,13 @@ def counted_verdicts(claims: Sequence[Claim]) -> str:
     numbers = Counter(claim.verdict for claim in claims)
     said = [verdict for verdict in ORDER if verdict in numbers]
     text = ", ".join(f"{numbers[verdict]} {verdict}" for verdict in said)
-    kinds = Counter(f.kind for claim in claims for f in claim.findings if not f.reproduced)
-    if not kinds:
+    short = [finding for claim in claims for finding in claim.findings if finding.kind]
+    if not short:
         return text
+    kinds = Counter(finding.kind for finding in short)
     each = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
-    return f"{text}; of {counted(kinds.total(), 'finding')} not reproduced: {each}"
+    said_of_them = "not reproduced" if short[0].words == OF_THE_PAPER else "that do not hold"
+    return f"{text}; of {counted(len(short), 'finding')} {said_of_them}: {each}"
 
 
 def claims_table(claims: Sequence[Claim], columns: Sequence[Column] = COLUMNS) -> Table:
@@ -96,8 +110,21 @@ def _beside_verdicts(claims: Sequence[Claim]) -> str:
     return text
 
 
-def write_claims(claims: Sequence[Claim], folder: Path) -> list[Path]:
-    """The table in three formats; returns their paths."""
+def _plans_in_markdown(own: Sequence[Claim]) -> str:
+    """The section of our own claims."""
+    columns = [column for column in COLUMNS if column.key != "paper"]
+    criteria = "".join(
+        f"- **{claim.id}** {claim.criterion}. Known before: {claim.known}.\n" for claim in own
+    )
+    return (
+        f"## {PLANS_TITLE}\n\n{ABOUT_PLANS}\n\n{counted_verdicts(own)}.\n\n"
+        f"{claims_table(own, columns).markdown()}{_beside_verdicts(own)}"
+        f"\nEach holds when:\n\n{criteria}"
+    )
+
+
+def write_claims(claims: Sequence[Claim], own: Sequence[Claim], folder: Path) -> list[Path]:
+    """The table in three formats; returns their paths. own: claims of our own."""
     table = claims_table(claims)
     criteria = "".join(f"- **{claim.id}** {claim.criterion}\n" for claim in claims)
     printed = claims_table(claims, [column for column in COLUMNS if column.key != "runs"])
@@ -105,8 +132,9 @@ def write_claims(claims: Sequence[Claim], folder: Path) -> list[Path]:
         "claims.md": (
             f"# Claims\n\n{ABOUT}\n\n{counted_verdicts(claims)}.\n\n{table.markdown()}"
             f"\n## Beside the verdicts\n{_beside_verdicts(claims)}\n## Criteria\n\n{criteria}"
+            f"\n{_plans_in_markdown(own)}"
         ),
-        "claims.csv": table.csv(),
+        "claims.csv": claims_table([*claims, *own]).csv(),
         "claims.tex": printed.latex("lXXXXl"),
     }
     for name, text in texts.items():

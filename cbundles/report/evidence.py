@@ -59,6 +59,8 @@ FREE = (
     "probe.batch_norm",
     "probe.readings",
     "probe.steps",
+    "probe.headroom",
+    "probe.peers",
 )
 # In what networks of one scale may differ.
 WITHIN_A_SCALE = (
@@ -76,6 +78,8 @@ UNNAMED = (
     "probe.reading",  # which is named in full
     "probe.readings",
     "probe.steps",
+    "probe.headroom",
+    "probe.peers",
 )
 
 

@@ -9,7 +9,6 @@ would have seen one.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from statistics import fmean, median_low, pstdev
@@ -50,9 +49,7 @@ Curve = dict[int, list[Draw]]  # by the number of removed blocks
 
 def alike(records: Sequence[LesionRecord]) -> list[list[LesionRecord]]:
     """Studies of networks that differ in their seed alone, together."""
-    groups = select.groups(
-        records, across=(select.SEED,), also=lambda r: dataclasses.asdict(r.settings)
-    )
+    groups = select.groups(records, across=(select.SEED,), also=lambda r: r.settings)
     return [group.records for group in groups]
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 from cbundles.config import SECTIONS
 from cbundles.files import write_atomically
 from cbundles.report import summary, table1
-from cbundles.report.claims import judge
 from cbundles.report.claims.finding import REPRODUCED, Claim, Finding
-from cbundles.report.claims_table import ABOUT, counted_verdicts
+from cbundles.report.claims_table import ABOUT, ABOUT_PLANS, PLANS_TITLE, counted_verdicts
 from cbundles.report.gathering import Gathered
 from cbundles.report.page_figures import Figures, figure_html, figures_by_run, links_to_figures
 from cbundles.report.page_parts import (
@@ -45,15 +44,33 @@ BUNDLES = (
 )
 
 
-def write_page(claims: Sequence[Claim], gathered: Gathered, figures: Figures, folder: Path) -> Path:
+def write_page(
+    claims: Sequence[Claim],
+    planned: Sequence[Claim],
+    of_own: Sequence[Claim],
+    gathered: Gathered,
+    figures: Figures,
+    folder: Path,
+) -> Path:
     """Write report.html into a results folder; returns its path."""
     path = folder / "report.html"
-    write_atomically(path, page_of(claims, gathered, figures))
+    write_atomically(path, page_of(claims, planned, of_own, gathered, figures))
     return path
 
 
-def page_of(claims: Sequence[Claim], gathered: Gathered, figures: Figures) -> str:
-    """Everything on one page, figures included; it loads nothing."""
+def page_of(
+    claims: Sequence[Claim],
+    planned: Sequence[Claim],
+    of_own: Sequence[Claim],
+    gathered: Gathered,
+    figures: Figures,
+) -> str:
+    """Everything on one page, figures included; it loads nothing.
+
+    claims: of the paper
+    planned: of our own
+    of_own: what the criteria of both say of runs that no claim is judged on
+    """
     groups = [group for run in gathered.judged for group in table1.of_run(run)]
     page = filled(
         "page",
@@ -64,11 +81,15 @@ def page_of(claims: Sequence[Claim], gathered: Gathered, figures: Figures) -> st
         about=ABOUT,
         verdicts=counted_verdicts(claims),
         claims=one_after_another((_claim(claim, figures) for claim in claims), "\n"),
+        plans_title=PLANS_TITLE,
+        about_plans=ABOUT_PLANS,
+        verdicts_on_plans=counted_verdicts(planned),
+        plans=one_after_another((_claim(claim, figures) for claim in planned), "\n"),
         table1_caption=table1.CAPTION,
         table1=table_html(table1.comparison(groups), "Table 1"),
         studies=_worked_studies(gathered.studies, figures) if gathered.studies else Html(),
         figures=figures_by_run(gathered.presented, figures),
-        own=_own_runs(gathered.own, figures) if gathered.own else "None.",
+        own=_own_runs(gathered.own, of_own, figures) if gathered.own else "None.",
         runs=one_after_another(map(_run, gathered.presented), "\n"),
         damaged=_left_out(gathered.damaged) if gathered.damaged else Html(),
         settings=table_html(_settings(), "Settings"),
@@ -108,9 +129,9 @@ def _worked_studies(studies: Sequence[StudyFolder], figures: Figures) -> Html:
     return filled("studies", studies=one_after_another(shown, "\n"))
 
 
-def _own_runs(runs: Sequence[Run], figures: Figures) -> Html:
+def _own_runs(runs: Sequence[Run], claims: Sequence[Claim], figures: Figures) -> Html:
     """Runs that no claim of the paper is judged on; what its criteria would say of them."""
-    applied = [claim for claim in judge(runs) if claim.findings]
+    applied = [claim for claim in claims if claim.findings]
     return filled(
         "own",
         runs=one_after_another(map(_run, runs), "\n"),
@@ -128,7 +149,7 @@ def _claim(claim: Claim, figures: Figures, *prefix: str) -> Html:
         id=claim.id,
         claim=claim.claim,
         badge=_badge(claim.verdict, _verdict_in_full(claim)),
-        paper=claim.paper,
+        background=claim.background,
         findings=_findings(claim.findings),
         shown_in=links_to_figures(claim.id, runs, figures),
         criterion=claim.criterion,

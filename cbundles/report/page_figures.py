@@ -27,6 +27,7 @@ NAMES = {
     "fig4_entropy_profile": "H by layer",
     "fig5_accuracy_entropy": "accuracy against H",
     "fig6_depth": "accuracy and H by depth",
+    "fig_early_signals": "what predicts the final accuracy, and when",
     "fig_growth_loss": "loss of growing networks",
     "fig_lesion_blocks": "cost of each block",
     "fig_lesion_curves": "removed blocks",
@@ -52,6 +53,9 @@ SHOWN_IN = {
     "C18": ("fig_growth_loss",),
     "C19": ("fig_resolution",),
     "C20": ("fig1_accuracy_map",),
+    "N1": ("fig1_accuracy_map",),
+    "N2": ("fig_early_signals",),
+    "N7": ("fig_early_signals",),
 }
 IN_TABLE_1 = ("C15", "C16")  # auto-tuned networks have no figure
 

@@ -1,12 +1,22 @@
-"""What further readings say of networks that were kept: `readings.csv`, and the same for people."""
+"""What further readings, and other probe sets, say of networks that were kept: `readings.csv` and
+`probe_sizes.csv`, and the same for people."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from cbundles.records import OWN_READING, MeasuredRecord
 from cbundles.report.runs import Run
 from cbundles.report.summary import least_headroom
-from cbundles.report.sweep_tables import measured_rows
+from cbundles.report.sweep_tables import measured_layers, measured_rows
 from cbundles.report.table import Column, Row, Table, distinct_keys, formatted
+
+READINGS, PROBE_SIZES = "readings.csv", "probe_sizes.csv"
+
+
+def tables_of(folder: Path) -> list[Path]:
+    """The tables that `write_readings` has written there."""
+    return [folder / name for name in (READINGS, PROBE_SIZES) if (folder / name).exists()]
 
 
 def write_readings(run: Run) -> Table:
@@ -15,7 +25,10 @@ def write_readings(run: Run) -> Table:
     known = any(record.history.headroom is not None for record in run.measured)
     layers = [row for record in run.measured for row in _kept_layer_rows(record, known)]
     if layers:
-        Table(layers).write_csv(run.store.folder / "readings.csv")
+        Table(layers).write_csv(run.store.folder / READINGS)
+    sized = [row for record in run.measured for row in _sized_layer_rows(record)]
+    if sized:
+        Table(sized).write_csv(run.store.folder / PROBE_SIZES)
     rows = [row for record in run.measured for row in _network_rows(record)]
     return Table(rows, [_column(key) for key in distinct_keys(rows) if key != "cell"])
 
@@ -26,6 +39,17 @@ def _kept_layer_rows(record: MeasuredRecord, with_headroom: bool) -> list[Row]:
     for evaluation, epoch in enumerate(record.epochs_trained):
         when = {"epoch": epoch}
         rows += measured_rows(record, record.history, evaluation, when, with_headroom)
+    return rows
+
+
+def _sized_layer_rows(record: MeasuredRecord) -> list[Row]:
+    """One row for each size of the probe set, of each layer, or block, of each network that was
+    kept."""
+    rows = []
+    for size, layers in record.by_samples.items():
+        for evaluation, epoch in enumerate(record.epochs_trained):
+            when = {"epoch": epoch, "samples": size}
+            rows += measured_layers(record, layers, evaluation, when)
     return rows
 
 
@@ -46,6 +70,9 @@ def _network_rows(record: MeasuredRecord) -> list[Row]:
             layers = record.history.reading(reading)
             row[f"H^L {reading}"] = layers.entropy[evaluation][-1]
             row[f"c^L {reading}"] = layers.conflict_rate[evaluation][-1]
+        for size, layers in record.by_samples.items():
+            row[f"H^L {size} samples"] = layers.entropy[evaluation][-1]
+            row[f"c^L {size} samples"] = layers.conflict_rate[evaluation][-1]
         if record.history.headroom is not None:
             least = least_headroom(record.history, evaluation)
             row["least_headroom"] = None if least is None else least.bits

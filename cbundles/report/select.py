@@ -7,8 +7,7 @@ the named settings alone, and says in which of the others the groups differ from
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -63,11 +62,11 @@ def label_of(path: str) -> str:
 def groups(
     records: Sequence[Record],
     across: Collection[str],
-    also: Callable[[Record], object] | None = None,
+    also: Callable[[Record], Hashable] | None = None,
 ) -> list[Group[Record]]:
     """Records grouped by every setting except those in across (key paths), and by what `also`
     says of a record, in the order in which they come."""
-    members: dict[str, list[Record]] = {}
+    members: dict[Hashable, list[Record]] = {}
     common: list[dict[str, Any]] = []
     for record in records:
         settings = {
@@ -75,7 +74,7 @@ def groups(
             for path, value in settings_that_matter(record).items()
             if path not in across
         }
-        key = json.dumps([settings, also(record) if also else None], sort_keys=True)
+        key = (*settings.values(), also(record) if also else None)
         if key not in members:
             common.append(settings)
         members.setdefault(key, []).append(record)

@@ -20,7 +20,14 @@ import msgspec
 from cbundles.config import FOLDER_PREFIX, SECTIONS, layers_of_block
 from cbundles.criterion import CLEAR_RATE
 from cbundles.readings import POOLED
-from cbundles.records import NetworkRecord, Number, Record, SweepHistory, SweepRecord
+from cbundles.records import (
+    MeasuredRecord,
+    NetworkRecord,
+    Number,
+    Record,
+    SweepHistory,
+    SweepRecord,
+)
 from cbundles.report import select
 from cbundles.report.words import lowest_to_highest
 
@@ -35,7 +42,7 @@ def _settings_by_column() -> dict[str, str]:
         for field in dataclasses.fields(SECTIONS[section])
     ]
     # What these ask for has columns of its own.
-    further = ("probe.readings", "probe.steps", "probe.headroom")
+    further = ("probe.readings", "probe.steps", "probe.headroom", "probe.peers")
     for path in ("data.name", "training.epochs", "training.seed", *further):
         paths.remove(path)
     built = ("model.block", "model.normalisation", "model.gain")
@@ -227,7 +234,7 @@ def place_in_words(place: float, record: SweepRecord) -> str:
     return f"{'layer' if record.family == 'fc' else 'block'} {place:g}"
 
 
-def is_pooled(place: float | None, record: SweepRecord) -> bool:
+def is_pooled(place: float | None, record: SweepRecord | MeasuredRecord) -> bool:
     """Whether a measured place, counted from 1, is that of the features behind the last block."""
     return place is not None and record.family != "fc" and place > select.blocks_of(record)
 

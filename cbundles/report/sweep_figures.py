@@ -19,6 +19,7 @@ from cbundles.report import drawing, layer_maps, resolution_figures, select, sum
 from cbundles.report.cell_maps import CellMap
 from cbundles.report.drawing import DrawnPicture, Picture
 from cbundles.report.headroom_figures import headroom_profiles
+from cbundles.report.signal_figures import early_signals
 from cbundles.report.statistics import finite, spearman
 from cbundles.report.table import Row
 from cbundles.report.words import counted
@@ -66,7 +67,7 @@ def _pictures_of(group: select.Group[SweepRecord], known: bool = False) -> list[
     """
     records = group.records
     caption = "; ".join(filter(None, (_caption_of(records), group.name)))
-    further = headroom_profiles(records, caption)
+    further = [*headroom_profiles(records, caption), *early_signals(records, caption)]
     sizes = len(select.widths(records)), len(select.depths(records))
     maps = []
     if layer_maps.entropy_differs(layer_maps.shown_in_maps(records)):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 from cbundles import bits
 from cbundles.config import layers_of_block
-from cbundles.records import OWN_READING, MeasuredRecord, Number, SweepHistory, SweepRecord
-from cbundles.report import select, summary
+from cbundles.records import OWN_READING, Layers, MeasuredRecord, Number, SweepHistory, SweepRecord
+from cbundles.report import summary
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
 
 
@@ -152,6 +151,23 @@ def measured_rows(
 ) -> list[Row]:
     """What one measurement of a network says of each of its layers. when: the columns that tell
     when it was made. with_headroom: see `layer_rows`."""
+    rows = []
+    headroom = _headroom_by_layer(history, evaluation)
+    for reading in (OWN_READING, *history.readings):
+        layers = history.reading(reading)
+        of_reading = measured_layers(record, layers, evaluation, {**when, "reading": reading})
+        if with_headroom:
+            for place, row in enumerate(of_reading):
+                row["headroom"] = headroom[place] if reading == OWN_READING else None
+        rows += of_reading
+    return rows
+
+
+def measured_layers(
+    record: SweepRecord | MeasuredRecord, layers: Layers, evaluation: int, when: Row
+) -> list[Row]:
+    """What one measurement of a network says of each layer. when: the columns that tell when it was
+    made, and how."""
     network = {
         "cell": record.id,
         "width": record.width,
@@ -159,24 +175,15 @@ def measured_rows(
         "seed": record.seed,
         **when,
     }
-    rows, family = [], record.family
-    blocks = math.inf if family == "fc" else select.blocks_of(record)
-    headroom = _headroom_by_layer(history, evaluation)
-    for reading in (OWN_READING, *history.readings):
-        layers = history.reading(reading)
-        measured = [getattr(layers, quantity)[evaluation] for quantity in MEASURED]
-        for place, values in enumerate(zip(*measured, strict=True), start=1):
-            pooled = place > blocks  # what is behind the last block
-            row = {
-                **network,
-                "reading": reading,
-                **(POOLED_FEATURES if pooled else _layer_or_block(family, place)),
-                **dict(zip(MEASURED, values, strict=True)),
-            }
-            if with_headroom:
-                row["headroom"] = headroom[place - 1] if reading == OWN_READING else None
-            rows.append(row)
-    return rows
+    measured = [getattr(layers, quantity)[evaluation] for quantity in MEASURED]
+    return [
+        {
+            **network,
+            **_layer_or_block(record, place),
+            **dict(zip(MEASURED, values, strict=True)),
+        }
+        for place, values in enumerate(zip(*measured, strict=True), start=1)
+    ]
 
 
 def _headroom_by_layer(history: SweepHistory, evaluation: int) -> list[Number]:
@@ -189,7 +196,9 @@ MEASURED = ("entropy", "conflict_rate", "num_bundles")
 POOLED_FEATURES = {"block": None, "layer": "pooled"}
 
 
-def _layer_or_block(family: str, place: int) -> Row:
-    if family == "fc":
+def _layer_or_block(record: SweepRecord | MeasuredRecord, place: int) -> Row:
+    if summary.is_pooled(place, record):
+        return POOLED_FEATURES
+    if record.family == "fc":
         return {"block": None, "layer": place}
     return {"block": place, "layer": "-".join(map(str, layers_of_block(place)))}

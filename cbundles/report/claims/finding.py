@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from cbundles.records import NetworkRecord
 from cbundles.report import evidence
@@ -15,11 +15,28 @@ from cbundles.report.words import counted
 Record = TypeVar("Record", bound=NetworkRecord)
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
 MIXED = "depends on the scale"
+HOLDS, DOES_NOT_HOLD, MEASURED = "holds", "does not hold", "measured"
 # What "not reproduced" may be.
 CONTRADICTED, UNSTABLE = "contradicted", "unstable"
 NOT_TESTABLE = "not testable at this scale"
 # From this share of the parts on in which it holds a claim is unstable, below it contradicted.
 UNSTABLE_FROM = 0.2
+
+
+class Words(NamedTuple):
+    """What the verdicts on a claim are called; both alike where no direction is claimed."""
+
+    yes: str
+    no: str
+
+    @property
+    def decide(self) -> bool:
+        return self.yes != self.no
+
+
+OF_THE_PAPER = Words(REPRODUCED, NOT_REPRODUCED)
+OF_OUR_OWN = Words(HOLDS, DOES_NOT_HOLD)
+OF_A_QUESTION = Words(MEASURED, MEASURED)
 
 
 class Seeded(Protocol):
@@ -88,6 +105,7 @@ class Finding:
     details: sentences beside the outcome: its parts, what trivial comparisons say, how to read it,
         and, where it is not reproduced, why that is fair
     why: the last of these for itself; "" of what is reproduced
+    words: what its verdict is called
     """
 
     scale: str
@@ -98,6 +116,7 @@ class Finding:
     trial: Trial
     details: tuple[str, ...] = ()
     why: str = ""
+    words: Words = OF_THE_PAPER
 
     @property
     def text(self) -> str:
@@ -116,17 +135,17 @@ class Finding:
 
     @property
     def verdict(self) -> str:
-        return REPRODUCED if self.reproduced else NOT_REPRODUCED
+        return self.words.yes if self.reproduced else self.words.no
 
     @property
     def kind(self) -> str:
-        """Which kind of "not reproduced"; "" of what is reproduced."""
-        return "" if self.reproduced else self.trial.kind
+        """Which kind of "not reproduced"; "" of what is reproduced, or was no claim."""
+        return "" if self.reproduced or not self.words.decide else self.trial.kind
 
     @property
     def verdict_in_full(self) -> str:
         """``not reproduced: unstable, holds for 2 of 3 seeds``."""
-        if self.reproduced:
+        if not self.kind:
             return self.verdict
         share = f", holds for {self.trial.text}" if self.kind == UNSTABLE else ""
         return f"{self.verdict}: {self.kind}{share}"
@@ -137,6 +156,7 @@ class Claim:
     """What all records say about a claim; without findings it was not run.
 
     id, claim, paper (the paper's value), criterion: as in criteria.yaml
+    known: of a claim of our own, which pilots were known when it was written, as in plans.yaml
     """
 
     id: str
@@ -144,6 +164,12 @@ class Claim:
     paper: str
     criterion: str
     findings: tuple[Finding, ...]
+    known: str = ""
+
+    @property
+    def background(self) -> str:
+        """What was known before: what the paper says, or which pilots there were."""
+        return f"Known before: {self.known}" if self.known else f"Paper: {self.paper}"
 
     @property
     def verdict(self) -> str:

@@ -14,12 +14,13 @@ from typing import NamedTuple
 from cbundles.criterion import CLEAR_RATE
 from cbundles.records import SweepRecord
 from cbundles.report import select
+from cbundles.report.claims.boundaries import FREE, beside_what_is_free, predicted_by_boundary
 from cbundles.report.claims.fc import BY_RATE, NO_RATES, fully_connected
 from cbundles.report.claims.finding import Finding, Trial, finding_on, trial_by_seed, trial_of
 from cbundles.report.evidence import Evidence, last_entropies, last_entropy
 from cbundles.report.runs import Run
+from cbundles.report.signals import are_near_the_best
 from cbundles.report.statistics import (
-    area_difference,
     area_under_curve,
     balanced_accuracy,
     finite,
@@ -31,16 +32,11 @@ from cbundles.report.summary import (
     FirstLayers,
     accuracy_epochs_text,
     accuracy_of,
-    boundary,
     entropy_of,
-    first_above,
     first_clear_layers,
     first_conflicting_layers,
     has_rates,
 )
-
-NEAR_THE_BEST = 0.03  # accuracy below the best of a width
-SEVERAL_PAIRS = 0.02  # nats; a single pair among 2,048 samples makes 0.0007
 
 
 def grids(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
@@ -51,14 +47,6 @@ def grids(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
 def _is_grid(group: Evidence[SweepRecord]) -> bool:
     is_large = len(group.records) >= 20 and group.records[0].epochs_trained > 1
     return is_large and len(group.widths) >= 3 and len(group.depths) >= 3
-
-
-def _depth(record: SweepRecord) -> float:
-    return record.depth
-
-
-def _depth_by_width(record: SweepRecord) -> float:
-    return record.depth / record.width
 
 
 def _accuracy_after_epoch_1(record: SweepRecord) -> float:
@@ -74,8 +62,6 @@ def _entropy_after_epoch_1(record: SweepRecord) -> float:
 
 
 Score = Callable[[SweepRecord], float]
-# What costs nothing.
-FREE: dict[str, Score] = {"depth": _depth, "depth / width": _depth_by_width}
 # What is known after the first epoch, as H is.
 EARLY: dict[str, Score] = {
     "H^L after epoch 1": _entropy_after_epoch_1,
@@ -85,7 +71,7 @@ EARLY: dict[str, Score] = {
 }
 
 
-def _trial_on_grid(
+def trial_on_grid(
     group: Evidence[SweepRecord],
     holds: Callable[[list[SweepRecord]], bool | None],
     lacking: str,
@@ -141,47 +127,16 @@ def _conflicts_clearly(record: SweepRecord) -> bool:
 def _prediction(
     records: Sequence[SweepRecord], first_layers: FirstLayers, conflicts: Callable[..., bool]
 ) -> Prediction:
-    limits = _limits(records, first_layers)
-    predicted = [record.depth >= limits[record.width] for record in records]
+    predicted = predicted_by_boundary("boundary", records, first_layers)
     actual = [conflicts(record) for record in records]
-    margins = _margins(records, limits)
     deepest = select.only(records, depth=max(select.depths(records)))
     spent = sum(record.flops for record in deepest)  # one epoch
-    whole = sum(record.flops * record.epochs_trained for record in records)
     return Prediction(
-        balanced=balanced_accuracy(predicted, actual),
-        right=fmean(a == b for a, b in zip(predicted, actual, strict=True)),
-        area=area_under_curve(margins, _are_near_the_best(records)),
-        cost=spent / whole,
+        balanced=balanced_accuracy(predicted.conflicts, actual),
+        right=fmean(a == b for a, b in zip(predicted.conflicts, actual, strict=True)),
+        area=area_under_curve(predicted.margins, are_near_the_best(records)),
+        cost=spent / sum(map(whole_flops, records)),
     )
-
-
-def _first_layers_with_several_pairs(records: Sequence[SweepRecord]) -> list[float]:
-    """First layers with more entropy than a few pairs of samples make, after the first epoch."""
-    layers = [record.history.entropy[1] for record in records]
-    return [first_above(SEVERAL_PAIRS, entropies) or math.inf for entropies in layers]
-
-
-def _limits(records: Sequence[SweepRecord], first_layers: FirstLayers) -> dict[int, float]:
-    """The depth from which networks of each width conflict; infinite where none do."""
-    return {
-        width: math.inf if depth is None else depth
-        for width, depth in boundary(records, first_layers).items()
-    }
-
-
-def _margins(records: Sequence[SweepRecord], limits: dict[int, float]) -> list[float]:
-    """By how many layers each network stays below the boundary."""
-    return [limits[record.width] - record.depth for record in records]
-
-
-def _are_near_the_best(records: Sequence[SweepRecord]) -> list[bool]:
-    """Whether each network ends near the best of its width."""
-    best = {
-        width: max(map(accuracy_of, select.only(records, width=width)))
-        for width in select.widths(records)
-    }
-    return [accuracy_of(record) >= best[record.width] - NEAR_THE_BEST for record in records]
 
 
 def _prediction_by_any_pair(records: Sequence[SweepRecord]) -> Prediction:
@@ -197,10 +152,8 @@ def boundary_predicts(group: Evidence[SweepRecord]) -> Finding:
         lacking = "these are all alike in one of the two"
     details = [_prediction_by_rate(records), _early_signals(records)]
     if found.is_defined:
-        coarser = _prediction(records, _first_layers_with_several_pairs, _conflicts_ever)
-        details.append(f"with a boundary of H > {SEVERAL_PAIRS:g} instead: {coarser.text}")
-        details.append(_beside_what_costs_nothing(records))
-    trial = _trial_on_grid(group, _is_predicted, lacking)
+        details += beside_what_is_free(records, list(map(_conflicts_ever, records)))
+    trial = trial_on_grid(group, _is_predicted, lacking)
     return finding_on(group, ours, found.reached, trial, details=details)
 
 
@@ -213,22 +166,6 @@ def _prediction_by_rate(records: Sequence[SweepRecord]) -> str:
     if not all(map(has_rates, records)):
         return f"{BY_RATE}: {NO_RATES}"
     return f"{BY_RATE}: {_prediction(records, first_clear_layers, _conflicts_clearly).text}"
-
-
-def _beside_what_costs_nothing(records: Sequence[SweepRecord]) -> str:
-    """The boundary beside depth and depth / width, as predictors of the networks near the best of
-    their width."""
-    near = _are_near_the_best(records)
-    margins = _margins(records, _limits(records, first_conflicting_layers))
-    texts = []
-    for name, value_of in FREE.items():
-        scores = [-value_of(record) for record in records]
-        difference = area_difference(margins, scores, near)
-        texts.append(
-            f"{name} {area_under_curve(scores, near):.3f} (boundary - {name}: "
-            f"{difference.text(signed=True)})"
-        )
-    return f"AUC of what costs nothing, and differences with 95 % interval: {', '.join(texts)}"
 
 
 def _early_signals(records: Sequence[SweepRecord]) -> str:
@@ -248,7 +185,7 @@ def entropy_predicts_accuracy(group: Evidence[SweepRecord]) -> Finding:
     entropy, accuracy = _entropies_and_accuracies(group.records)
     rank = spearman(entropy, accuracy)
     lacking = "these all have the same" if math.isnan(rank) else ""
-    trial = _trial_on_grid(group, _are_correlated, lacking)
+    trial = trial_on_grid(group, _are_correlated, lacking)
     if lacking:
         return finding_on(group, "H^L is the same everywhere", False, trial)
     low, high = spearman_interval(entropy, accuracy)
@@ -304,14 +241,23 @@ def stopped_networks_are_not_the_best(group: Evidence[SweepRecord]) -> Finding |
 
 def _saved_share(stopped: Sequence[SweepRecord], records: Sequence[SweepRecord]) -> float:
     """Of the grid's FLOPs, by stopping these after their first epoch."""
-    whole = sum(record.flops * record.epochs_trained for record in records)
-    return sum(record.flops * (record.epochs_trained - 1) for record in stopped) / whole
+    return sum(map(stopped_flops, stopped)) / sum(map(whole_flops, records))
+
+
+def whole_flops(record: SweepRecord) -> float:
+    """Of the whole training, up to a factor that is the same for all networks."""
+    return record.flops * record.epochs_trained
+
+
+def stopped_flops(record: SweepRecord) -> float:
+    """Of these, what is saved by stopping after the first epoch."""
+    return record.flops * (record.epochs_trained - 1)
 
 
 def _stopped_otherwise(records: Sequence[SweepRecord], number: int) -> str:
     """What as many networks would be, stopped by what costs nothing more."""
     rules: dict[str, Score] = {
-        "of the largest depth / width": lambda record: -_depth_by_width(record),
+        "of the largest depth / width": lambda record: -record.depth / record.width,
         "of the lowest accuracy after epoch 1": _accuracy_after_epoch_1,
     }
     texts = []

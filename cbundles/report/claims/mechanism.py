@@ -14,6 +14,7 @@ from typing import NamedTuple
 from cbundles.config import AS_COMPUTED, FLOAT32, FLOAT64
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
+from cbundles.report.claims import plans
 from cbundles.report.claims.fc import fully_connected_among
 from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed, trial_of
 from cbundles.report.claims.grid import EARLY
@@ -65,7 +66,8 @@ Network = Mapping[Format, SweepRecord]  # one network, trained in several format
 def in_several_number_formats(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
     """Fully connected networks, those trained in another number format in one group with the same
     in float32."""
-    return fully_connected_among(evidence.collect(runs, free=NUMBER_FORMATS))
+    groups = fully_connected_among(evidence.collect(runs, free=NUMBER_FORMATS))
+    return [group for group in groups if plans.are_on_new_seeds(group.records)]
 
 
 def number_formats_end_alike(group: Evidence[SweepRecord]) -> Finding | None:
@@ -194,7 +196,11 @@ def _other_formats(networks: Sequence[Network]) -> list[str]:
 def of_fixed_shape(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
     """Fully connected networks of one depth and one width that differ in much else."""
     groups = fully_connected_among(evidence.collect(runs, free=BESIDE_SHAPE))
-    return [group for group in groups if _is_of_fixed_shape(group)]
+    return [
+        group
+        for group in groups
+        if _is_of_fixed_shape(group) and plans.are_on_new_seeds(group.records)
+    ]
 
 
 def _is_of_fixed_shape(group: Evidence[SweepRecord]) -> bool:
@@ -210,14 +216,26 @@ def _headroom_after_epoch_1(record: SweepRecord) -> float | None:
     return None if headroom is None or headroom[1] is None else headroom[1][-1]
 
 
+def _peer(name: str, sign: int = 1) -> Callable[[SweepRecord], float | None]:
+    """A peer after the first epoch, of records that hold it; NaN where it was not finite."""
+
+    def of_record(record: SweepRecord) -> float | None:
+        peers = record.history.peers
+        return None if peers is None else sign * finite(getattr(peers, name)[1])
+
+    return of_record
+
+
 # What is known after the first epoch, the larger the better a network is expected to end; None
-# where a record does not hold it. The peers of a record (effective rank, cosine between classes,
-# norm of the gradient) belong here, a line for each.
+# where a record does not hold it.
 SIGNALS: dict[str, Callable[[SweepRecord], float | None]] = {
     "H^L": lambda record: -EARLY["H^L after epoch 1"](record),
     "training loss": lambda record: -EARLY["training loss of epoch 1"](record),
     "test accuracy": EARLY["test accuracy after epoch 1"],
     "headroom": _headroom_after_epoch_1,
+    "effective rank": _peer("effective_rank"),
+    "cosine between classes": _peer("class_cosine", -1),
+    "gradient norm": _peer("gradient_norm"),
 }
 
 

@@ -21,8 +21,9 @@ def needs() -> dict[str, Mapping[str, str]]:
 
 
 def explained(finding: Finding, needed: str) -> Finding:
-    """The finding with the sentence that says why its verdict is fair; as it is when reproduced."""
-    if finding.reproduced:
+    """The finding with the sentence that says why its verdict is fair; as it is when reproduced, or
+    where nothing was claimed."""
+    if not finding.kind:
         return finding
     why = _sentence(finding, needed)
     return dataclasses.replace(finding, why=why, details=(*finding.details, why))
