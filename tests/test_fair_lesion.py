@@ -17,9 +17,8 @@ from scipy import stats
 from test_claims import sweep
 from test_lesion import trained
 
-from cbundles import config
+from cbundles import config, peer_measures
 from cbundles import data as data_sets
-from cbundles.auditing import peer_measures
 from cbundles.bundles import evenly_spread
 from cbundles.data import augment, device
 from cbundles.decisions import orders, removal
