@@ -125,8 +125,9 @@ def scale(records: Sequence[NetworkRecord]) -> str:
     if cell.model.family != "fc":
         parts.append(f"{cell.model.base_filters} filters")
     for path, value in cell.unusual.items():
-        is_common = all(record.settings_by_path[path] == value for record in records)
-        if path not in UNNAMED and is_common:
+        if path in UNNAMED:
+            continue
+        if all(record.settings_by_path[path] == value for record in records):
             parts.append(f"{path.split('.')[1]}={value}")
     parts += [
         counted(cell.training.epochs, "epoch"),
