@@ -31,6 +31,7 @@ from cbundles.records import (
 from cbundles.report import select
 from cbundles.report.words import lowest_to_highest
 
+MOST_SETTINGS = 5  # whose figures stand beside one another; of 48 they would fill an album
 TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
 
 

@@ -32,12 +32,15 @@ NAMES = {"vgg": "VGG", "resnet": "ResNet"}
 
 
 def draw_sweep(records: Sequence[SweepRecord], folder: Path) -> list[DrawnPicture]:
-    """Draw every figure of a sweep that shows something into `folder`."""
+    """Draw every figure of a sweep that shows something into `folder`; of more settings than
+    `summary.MOST_SETTINGS` only those that compare them."""
     first, *others = summary.variants(records)
-    groups = [
-        _pictures_of(first),
-        *(_pictures_of(group, _is_measured_anew(group)) for group in others),
-    ]
+    groups = []
+    if len(others) < summary.MOST_SETTINGS:
+        groups = [
+            _pictures_of(first),
+            *(_pictures_of(group, _is_measured_anew(group)) for group in others),
+        ]
     compared = resolution_figures.pictures_of(records)
     return [
         *drawing.draw_groups(groups, folder),

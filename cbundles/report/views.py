@@ -122,6 +122,14 @@ def _write_lesions(run: Run) -> None:
         Table(fair_rows).write_csv(folder / "lesion_fair.csv")
 
 
+def _missing_figures(run: Run) -> list[str]:
+    """That a sweep has too many settings for figures of each."""
+    settings = len(summary.variants(run.sweeps))
+    if settings <= summary.MOST_SETTINGS:
+        return []
+    return [f"{settings} settings: figures of each are drawn for {summary.MOST_SETTINGS} at most"]
+
+
 def write_pruned(records: Sequence[PrunedRecord], folder: Path) -> None:
     """The table of a run's pruned networks, when there are any."""
     if records:
@@ -138,6 +146,7 @@ def _write_networks(run: Run) -> None:
         f"{len(rows)} networks; data {data}",
         *summary.origin_lines(run.records),
         *sorted({summary.probe_of(record) for record in run.sweeps}),
+        *_missing_figures(run),
     ]
     folder, name = run.store.folder, run.description.get("name", run.name)
     Table(rows).write_csv(folder / "table.csv")

@@ -14,7 +14,7 @@ from cbundles.report.words import counted
 
 Record = TypeVar("Record", bound=NetworkRecord)
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"
-MIXED = "depends on the scale"
+MIXED = "depends on scale or reading"
 HOLDS, DOES_NOT_HOLD, MEASURED = "holds", "does not hold", "measured"
 # What "not reproduced" may be.
 CONTRADICTED, UNSTABLE = "contradicted", "unstable"
