@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from records import changed, record
+from records import changed, record, with_settings
 
 from cbundles.report import answer, drawing, layer_maps
 
@@ -81,6 +81,28 @@ def test_chance_depends_on_the_classes():
     three = changed(record(5, 10, accuracy=0.34), num_classes=3)
     assert "at chance with 5" in only([three]).evidence[-1]
     assert "at chance" not in str(only([record(5, 10, accuracy=0.34)]))
+
+
+def checked(depth, trained, **measured):
+    """A network that was to be trained for 10 epochs, unless it conflicts after the first."""
+    made = record(depth, 10, epochs=trained, **measured)
+    checks = {"stop_conflicting": "entropy", "conflict_checks": 1}
+    return with_settings(made, training={"epochs": 10, **checks})
+
+
+def test_networks_that_were_stopped_are_counted_and_not_compared():
+    stopped = checked(45, trained=1, accuracy=0.2, first=2)
+    told = only([checked(5, trained=10, accuracy=0.9), stopped])
+    assert told.evidence[0].startswith("5 layers, trained: conflicts in none")
+    assert told.evidence[1].startswith("45 layers, after epoch 1: conflicts from layer 2")
+    assert "best 90.0 % with 5 layers" in told.evidence[-2] and "45" not in told.evidence[-2]
+    assert told.evidence[-1] == (
+        "1 of 2 networks stopped, as H > 0 in the last layer: saves 81 % of the FLOPs; "
+        "how good they would have become is not known"
+    )
+    nothing_left = only([stopped])
+    assert nothing_left.advice.endswith("every network was stopped")
+    assert "saves 90 % of the FLOPs" in nothing_left.evidence[-1]
 
 
 @pytest.mark.parametrize("first", [1])

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median_low
 
+from cbundles import criterion
 from cbundles.bits import HIGHEST, Headroom, in_short
 from cbundles.config import layers_of_block
 from cbundles.criterion import CLEAR_RATE
@@ -31,6 +32,10 @@ FOOTNOTE = (
 )
 FOOTNOTE_WITHOUT_RATES = "A layer conflicts when H > 0, which a single pair of samples can cause."
 
+CONFLICTS_WHEN = {
+    criterion.ENTROPY: "H > 0",
+    criterion.CONFLICT_RATE: f"the conflict rate exceeds {CLEAR_RATE:g}",
+}
 DEPTH_AND_SEED = ("model.depth", "model.blocks", "training.seed")
 
 
@@ -143,17 +148,49 @@ def places(records: Sequence[SweepRecord], evaluation: int) -> Places:
 
 
 def _answer(name: str, records: Sequence[SweepRecord]) -> Answer:
-    deepest = select.only(records, depth=max(record.depth for record in records))
-    early, trained = places(deepest, 1), places(deepest, -1)
+    whole = [record for record in records if not is_stopped(record)]
+    deepest = _of_the_largest_depth(records)
+    early = places(deepest, 1)
+    after_epoch_1 = f"{_deepest(deepest)}, after epoch 1: {_where(early, deepest)}"
+    if not whole:
+        advice = f"{name}: fewer layers; every network was stopped"
+        return Answer(advice, (after_epoch_1, *_stopped_told(records)))
+    kept = _of_the_largest_depth(whole)
+    trained = places(kept, -1)
     return Answer(
-        f"{name}: {_advice(records, early, trained)}",
+        f"{name}: {_advice(whole, early, trained)}",
         (
-            f"{_deepest(deepest)}, trained: {_where(trained, deepest)}",
-            f"{_deepest(deepest)}, after epoch 1: {_where(early, deepest)}",
-            *(f"{_deepest(deepest)}, trained: {each}" for each in _headroom_told(deepest)),
-            _accuracies(records),
+            f"{_deepest(kept)}, trained: {_where(trained, kept)}",
+            after_epoch_1,
+            *(f"{_deepest(kept)}, trained: {each}" for each in _headroom_told(kept)),
+            _accuracies(whole),
+            *_stopped_told(records),
         ),
     )
+
+
+def _of_the_largest_depth(records: Sequence[SweepRecord]) -> list[SweepRecord]:
+    return select.only(records, depth=max(record.depth for record in records))
+
+
+def is_stopped(record: SweepRecord) -> bool:
+    """Whether training ended early since the last layer conflicted: `training.stop_conflicting`."""
+    return record.epochs_trained < record.epochs
+
+
+def _stopped_told(records: Sequence[SweepRecord]) -> list[str]:
+    """How many networks were stopped, and what that saved. Nothing where none was."""
+    stopped = [record for record in records if is_stopped(record)]
+    if not stopped:
+        return []
+    left_out = sum(record.flops * (record.epochs - record.epochs_trained) for record in stopped)
+    share = left_out / sum(record.flops * record.epochs for record in records)
+    rule = CONFLICTS_WHEN[stopped[0].cell.training.stop_conflicting]
+    networks = counted(len(records), "network")
+    return [
+        f"{len(stopped)} of {networks} stopped, as {rule} in the last layer: saves "
+        f"{100 * share:.0f} % of the FLOPs; how good they would have become is not known"
+    ]
 
 
 def _advice(records: Sequence[SweepRecord], early: Places, trained: Places) -> str:

@@ -19,7 +19,7 @@ import msgspec
 
 from cbundles.config import FOLDER_PREFIX, SECTIONS, layers_of_block
 from cbundles.criterion import CLEAR_RATE
-from cbundles.readings import POOLED
+from cbundles.readings import HIDDEN, POOLED
 from cbundles.records import (
     MeasuredRecord,
     NetworkRecord,
@@ -330,6 +330,9 @@ def probe_of(record: NetworkRecord) -> str:
     equality = f"within gamma {probe.gamma:g}"
     if probe.equality == "weight_amplitude":
         equality = f"by {probe.resolution} weight update"
+        if probe.amplitude == HIDDEN:
+            where = "output layer" if record.family == "fc" else "stem's normalisation"
+            equality += f" of the largest weight outside the {where}"
     if record.family != "fc":
         equality += f", {probe.batch_norm} statistics in batch normalisation"
         if probe.last == POOLED:
