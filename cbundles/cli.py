@@ -85,7 +85,10 @@ def autotune(
     ] = None,
     rule: Annotated[
         str,
-        typer.Option(help="What goes: stage (as the paper says), or conflicting (original code)."),
+        typer.Option(
+            help="What goes: stage (as the paper says), next (as its code does: a block goes by the "
+            "one behind it), or conflicting (a later revision)."
+        ),
     ] = "stage",
     paper: Annotated[
         bool, typer.Option("--paper", help="Set the rows of the paper's Table 1 beside yours.")
