@@ -86,8 +86,8 @@ def autotune(
     rule: Annotated[
         str,
         typer.Option(
-            help="What goes: stage (as the paper says), next (as its code does: a block goes by the "
-            "one behind it), or conflicting (a later revision)."
+            help="What goes: stage (as the paper says), next (as its code does: a block goes by "
+            "the one behind it), or conflicting (a later revision)."
         ),
     ] = "stage",
     paper: Annotated[

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from cbundles.decisions import orders, removal
 from cbundles.records import LesionRecord
-from cbundles.report import drawing, evidence, fair_lesions, lesion_figures, lesions
+from cbundles.report import drawing, fair_lesions, lesion_figures, lesions
 from cbundles.report.drawing import DrawnPicture, Panels, Picture
 from cbundles.report.fair_lesions import NAMES, SCORES, Changes, FairLesion
 from cbundles.report.words import with_signs
@@ -38,11 +38,7 @@ def draw_fair_lesions(records: Sequence[LesionRecord], folder: Path) -> list[Dra
     for group in lesions.alike(records):
         studies = fair_lesions.fair_lesions(group)
         if studies:
-            caption = (
-                f"{evidence.scale(group)}, {group[0].images:,} test images, "
-                f"{group[0].settings.draws} draws"
-            )
-            groups.append([curves_as_it_is_and_anew(studies, caption)])
+            groups.append([curves_as_it_is_and_anew(studies, caption_of(group))])
     return drawing.draw_groups(groups, folder)
 
 

@@ -45,13 +45,16 @@ def draw_lesions(records: Sequence[LesionRecord], folder: Path) -> list[DrawnPic
     """Draw the figures of studies, for each scale its own."""
     groups = []
     for group in lesions.alike(records):
-        caption = (
-            f"{evidence.scale(group)}, {group[0].images:,} test images, "
-            f"{group[0].settings.draws} draws"
-        )
+        caption = caption_of(group)
         pictures = [curves(group, caption), blocks(group, caption), predictors(group, caption)]
         groups.append(pictures)
     return drawing.draw_groups(groups, folder)
+
+
+def caption_of(group: Sequence[LesionRecord]) -> str:
+    """At what scale networks were studied."""
+    images, draws = group[0].images, group[0].settings.draws
+    return f"{evidence.scale(group)}, {images:,} test images, {draws} draws"
 
 
 def curves(records: Sequence[LesionRecord], caption: str) -> Picture:
