@@ -47,6 +47,7 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "data"
 SHARED = ROOT.parent / "shared"
 PROGRAMS = ROOT / ".programs"  # compiled; git-ignored
+MEMORY_MAPS, MANY_MAPS = Path("/proc/self/maps"), 20_000
 
 # Scripts of their own: TensorFlow stays out of JAX, and a process that freezes is not this one.
 collect_ignore = ["tensorflow_pixels.py", "freezing"]
@@ -86,6 +87,17 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_default_matmul_precision", "highest")  # as workers have it
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs() -> Iterator[None]:
+    """Forget compiled programs behind a file of tests that leaves many. Each takes memory maps, of
+    which Linux allows a process 65,530; with none left, compiling ends in a segmentation fault."""
+    yield
+    if MEMORY_MAPS.exists() and len(MEMORY_MAPS.read_bytes().splitlines()) > MANY_MAPS:
+        import jax
+
+        jax.clear_caches()
 
 
 @pytest.fixture
