@@ -33,6 +33,7 @@ from cbundles.records import (
 
 # A value for each layer or block, and none behind them.
 OLDEST_READING = {"last": "block", "amplitude": "all", "batch_norm": "batch"}
+NEVER_STOPPED = {"stop_conflicting": "entropy", "conflict_checks": 0}  # as `config` says it
 ORIGIN = Origin(
     platform="cpu",
     device="cpu",
@@ -86,8 +87,7 @@ def record(
             epochs=epochs,
             seed=seed,
             accuracy_epochs=accuracy_epochs,
-            stop_conflicting="entropy",
-            conflict_checks=0,
+            **NEVER_STOPPED,
         ),
         config.Probe(**{**OLDEST_READING, **probe}),
     )
@@ -181,8 +181,8 @@ def growth_record(
     cell = config.Cell(
         config.Data(name=data),
         config.Model(depth=depth, width=width, block=block),
-        config.Training(epochs=epochs, seed=seed, batch_size=batch_size),
-        config.Probe(),
+        config.Training(epochs=epochs, seed=seed, batch_size=batch_size, **NEVER_STOPPED),
+        config.Probe(**OLDEST_READING),
         config.Growth(arm=arm, **growth),
     )
     final = depth + growth["insertions"]
@@ -217,8 +217,8 @@ def tuning_record(
     cell = config.Cell(
         config.Data(name="spirals"),
         config.Model(depth=start, width=5),
-        config.Training(epochs=epochs, seed=seed),
-        config.Probe(),
+        config.Training(epochs=epochs, seed=seed, **NEVER_STOPPED),
+        config.Probe(**OLDEST_READING),
         config.Growth(),
         config.Tuning(arm=arm, **tuning),
     )

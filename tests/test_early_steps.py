@@ -182,7 +182,7 @@ def without_cell(row: dict[str, str]) -> dict[str, str]:
             {"step": 50, "test_accuracy": [0.114], "bundle_entropy": [2.303]},
             "step 50 of epoch 1/50, accuracy 11.4 %, H 2.303",
         ),
-        ({}, "steps=50 reading=hidden: 1 of 9 steps"),
+        ({}, "steps=50: 1 of 9 steps"),
     ],
 )
 def test_what_people_see_of_an_early_step(capsys, told, expected):

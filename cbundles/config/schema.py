@@ -378,6 +378,9 @@ class Tuning:
     )
 
 
+# What `Cell.unusual` says of the reading of every network that was not asked for another.
+DEFAULT_READINGS = (("probe.reading", readings.PAPER), ("probe.reading", readings.HIDDEN))
+
 SECTIONS: dict[str, type] = {
     "data": Data,
     "model": Model,
@@ -437,14 +440,15 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """How people call it: its shape and seed, and whatever else is unusual, but for how a
-        network is edited while it is trained."""
+        """How people call it: its shape and seed, and whatever else is unusual, but for the default
+        reading, and for how a network is edited while it is trained."""
         m = self.model
         size = f"width={m.width}" if m.family == "fc" else f"filters={m.base_filters}"
         label = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
         for path, value in self.unusual.items():
             section, key = path.split(".")
-            if section not in ("growth", "tuning") or key == "arm":
+            is_edit = section in ("growth", "tuning") and key != "arm"
+            if not is_edit and (path, value) not in DEFAULT_READINGS:
                 label += f" {key}={value}"
         return label
 
@@ -478,8 +482,10 @@ class Cell:
 
     @property
     def own_reading(self) -> Reading:
-        """The one that the run judges by."""
+        """The one that the run judges by. A fully connected network has nothing but layers."""
         probe = self.probe
+        if self.model.family == "fc":
+            return readings.own_reading(readings.BLOCK, probe.amplitude, readings.BATCH)
         return readings.own_reading(probe.last, probe.amplitude, probe.batch_norm)
 
     @property

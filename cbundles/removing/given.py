@@ -11,7 +11,8 @@ import numpy as np
 from jaxtyping import Int32, Integer, PyTree
 
 from cbundles.arrays import Numbers
-from cbundles.auditing.batches import AT_ONCE, CutArrays, checked_labels, length_of
+from cbundles.auditing import batches
+from cbundles.auditing.batches import CutArrays, checked_labels, length_of
 from cbundles.auditing.output import scores_in
 from cbundles.auditing.subject import Scores
 from cbundles.auditing.tensors import as_array
@@ -54,20 +55,18 @@ def checked(
     recalibrate: bool | PyTree,
 ) -> Given:
     """See `cbundles.remove`. Raises ValueError for what does not fit together."""
-    batches = _in_batches("inputs", inputs)
+    cut = _in_batches("inputs", inputs)
     for_statistics = None
     if recalibrate is True:
-        for_statistics = batches
+        for_statistics = cut
     elif recalibrate is not False:
         for_statistics = _in_batches("recalibrate", recalibrate)
     if labels is None:
-        return Given(batches, None, for_statistics)
+        return Given(cut, None, for_statistics)
     classes, number = checked_labels(as_array(labels), None)
-    if len(classes) != batches.samples:
-        raise ValueError(
-            f"inputs have {batches.samples} samples, but there are {len(classes)} labels"
-        )
-    return Given(batches, Labels(classes, scores_in(output, number, classes.shape)), for_statistics)
+    if len(classes) != cut.samples:
+        raise ValueError(f"inputs have {cut.samples} samples, but there are {len(classes)} labels")
+    return Given(cut, Labels(classes, scores_in(output, number, classes.shape)), for_statistics)
 
 
 def _in_batches(name: str, inputs: PyTree) -> CutArrays:
@@ -79,4 +78,4 @@ def _in_batches(name: str, inputs: PyTree) -> CutArrays:
     if len(lengths) > 1 or lengths == {0}:
         raise ValueError(f"{name} must share their first axis, that of the samples, and have some")
     samples = length_of(arrays)
-    return CutArrays(arrays, samples, AT_ONCE)
+    return CutArrays(arrays, samples, batches.AT_ONCE)

@@ -38,7 +38,7 @@ def draw_fair_lesions(records: Sequence[LesionRecord], folder: Path) -> list[Dra
     for group in lesions.alike(records):
         studies = fair_lesions.fair_lesions(group)
         if studies:
-            groups.append([curves_as_it_is_and_anew(studies, caption_of(group))])
+            groups.append([curves_as_it_is_and_anew(studies, lesion_figures.caption_of(group))])
     return drawing.draw_groups(groups, folder)
 
 
