@@ -279,7 +279,7 @@ def measure(
     *,
     flags: Flags,
 ) -> None:
-    """Measure kept networks in other readings, or on other probe sets."""
+    """Measure kept networks in other readings or on more samples."""
     from cbundles.commands.measure import Measure
 
     _plan_or_execute(Measure.of_run(run, readings, headroom, samples), flags, folder=run)
