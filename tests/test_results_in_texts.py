@@ -24,7 +24,8 @@ def published() -> dict[str, Run]:
 @functools.cache
 def said_of(claim: str, run: str) -> str:
     """All that is said of a claim on one run."""
-    (judged,) = [each for each in claims.judge(list(published().values())) if each.id == claim]
+    judge = claims.judge_plans if claim.startswith("N") else claims.judge
+    (judged,) = [each for each in judge(list(published().values())) if each.id == claim]
     (found,) = [finding for finding in judged.findings if finding.runs == (run,)]
     return f"{found.text}; {found.verdict_in_full}"
 
@@ -59,6 +60,12 @@ README = [
     ("no branch conflicts (C17)", "C17", "cpu_mnist_resnet_lesion",
      ["no branch conflicts in any of 3", "not testable"]),
     ("comparator is not shattered (C5)", "C5", "toy", ["not testable"]),
+    ("in float64, too (C1 to C4, 5 seeds)", "C3", "toy_float64", ["; reproduced"]),
+    ("saves 47 % of the FLOPs and loses 1 of 34 good ones", "N1", "cpu_mnist_fc_signals",
+     ["saves 46.8 (", "loses 1 of 34", "as much saved by stopping the largest depth / width: saves "
+      "48.5 (36.4 to 59.5) % of the grid's FLOPs and loses 0 of 34", "; holds"]),
+    ("(Spearman 0.86, 0.71), depth / width most (0.92)", "N2", "cpu_mnist_fc_signals",
+     ["H 0.86 (", "test accuracy 0.71 (", "depth / width 0.92 (", "; holds"]),
 ]  # fmt: skip
 
 
