@@ -17,7 +17,7 @@ from cbundles.store import CELLS, LESIONS, Store
 STORES = [
     Store(path.parent)
     for path in sorted(ROOT.glob("results/*/run.json"))
-    if path.parent.name != "toy"
+    if not path.parent.name.startswith("toy")
 ]
 
 
