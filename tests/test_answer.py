@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from records import changed, record, with_settings
 
-from cbundles.report import answer, drawing, layer_maps
+from cbundles.report import answer, drawing, layer_maps, summary, sweep_tables
 
 
 def rated(made, after_epoch_1, trained):
@@ -103,6 +103,23 @@ def test_networks_that_were_stopped_are_counted_and_not_compared():
     nothing_left = only([stopped])
     assert nothing_left.advice.endswith("every network was stopped")
     assert "saves 90 % of the FLOPs" in nothing_left.evidence[-1]
+
+
+def test_where_stopped_and_kept_networks_begin_to_conflict_is_told_of_each():
+    """Their places are counted in networks of two depths."""
+    pooled = {"family": "vgg", "blocks": "2,2,2,2", "last": "pooled"}
+    kept = record(18, 8, epochs=10, entropy=[0.0] * 8 + [0.5], **pooled)
+    deeper = record(
+        22, 8, epochs=1, entropy=[0.0] * 8 + [0.5] * 3, **{**pooled, "blocks": "2,4,2,2"}
+    )
+    checks = {"epochs": 10, "stop_conflicting": "entropy", "conflict_checks": 1}
+    told = only([with_settings(one, training=checks) for one in (kept, deeper)])
+    assert told.advice.endswith(
+        "conflicts begin in the pooled features when trained, in layer 18 after epoch 1"
+    )
+    row = summary.summary_of(kept)
+    assert (row["first_conflicting_layer"], row["first_conflicting_block"]) == ("pooled", None)
+    assert "pooled features" in sweep_tables.network_table([row]).texts[0]
 
 
 @pytest.mark.parametrize("first", [1])

@@ -103,7 +103,9 @@ def test_the_papers_revision_judges_a_block_by_the_next_one():
     pooled = cell(last="pooled")
     measured = [0.0, 0.0, 0.4, 0.4, 0.4, 0.4, 0.4]
     assert autotune.decide(pooled, 1, measured, "stage").left == (1, 1, 2, 1)
-    assert autotune.decide(pooled, 1, measured, "next").left == (1, 0, 2, 1)
+    by_next = autotune.decide(pooled, 1, measured, "next")
+    assert by_next.left == (1, 0, 2, 1)
+    assert "first block to go, as what is behind it conflicts, 2" in str(by_next)
     assert autotune.decide(pooled, 1, [0.0] * 6 + [0.1], "next").left == (1, 2, 2, 0)
     with pytest.raises(ValueError, match="pooled features are not among"):
         autotune.decide(cell(), 1, measured[:6], "next")
@@ -122,8 +124,12 @@ def test_a_single_pair_restarts_by_entropy_and_not_by_the_rate():
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--set", "training.stop_conflicting=off"], "unless training.stop_conflicting is entropy"),
+        (
+            ["--set", "training.stop_conflicting=off"],
+            "training.stop_conflicting is off; nearest valid: entropy",
+        ),
         (["--rule", "next", "--set", "probe.last=block"], "nearest valid: stage"),
+        (["--set", "training.stop_conflicting=[entropy,conflict_rate]"], "a command for each"),
     ],
 )
 def test_what_auto_tuning_cannot_follow_is_refused(cli, flags, said):

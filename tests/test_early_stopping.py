@@ -49,7 +49,7 @@ def test_off_is_the_default_and_leaves_identities_alone():
 
 
 def test_checks_without_a_rule_are_refused():
-    with pytest.raises(InputError, match=r"no effect unless training\.stop_conflicting is entropy"):
+    with pytest.raises(InputError, match=r"no effect while training\.stop_conflicting is off"):
         cells(conflict_checks=3)
     grid = ROOT / "configs" / "quickstart.yaml"
     with pytest.raises(InputError, match=r"training\.stop_conflicting = 'rate'.*conflict_rate"):

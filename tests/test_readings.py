@@ -80,10 +80,10 @@ def test_what_a_name_means_for_each_family():
 def test_the_oldest_reading_is_named_by_what_it_is():
     oldest = {"probe": {"last": "block", "amplitude": "all", "batch_norm": "batch"}}
     (old,), (new,) = cells("vgg", None, **oldest), cells("vgg", None)
-    assert "probe.reading" not in old.unusual
+    assert "probe.reading" not in old.unusual and old.label.endswith("reading=block+batch+all")
     assert new.unusual["probe.reading"] == "paper" and "reading" not in new.label
     (dense,) = cells("fc", None)
-    assert dense.unusual["probe.reading"] == "hidden"
+    assert dense.unusual["probe.reading"] == "hidden" and "reading" not in dense.label
 
 
 @pytest.mark.parametrize(

@@ -94,16 +94,26 @@ class Autotune:
         }
         name = f"autotune_{config.short_name(dataset)}"
         experiment = config.override(content, overrides, default_name=name, file="autotune")
-        cls._check_rule(experiment, rule)
         families = {cell.model.family for cell in experiment.cells}
         if families != {"vgg"}:
             given = ", ".join(sorted(families))
             raise InputError(f"model.family = {given}: auto-tuning starts from vgg")
+        cls._check_rule(experiment, rule)
         baselines = _baseline_cells(baseline, experiment.cells)
         return cls(experiment, baselines, rule, paper_rows)
 
     @staticmethod
     def _check_rule(experiment: Experiment, rule: str) -> None:
+        followed = {
+            (cell.training.stop_conflicting, cell.training.checks, cell.own_reading)
+            for cell in experiment.cells
+        }
+        if len(followed) > 1:
+            raise InputError(
+                "training.stop_conflicting, conflict_checks and the reading: one each for an "
+                "auto-tuning, since its table is about networks that followed the same; nearest "
+                "valid: a command for each"
+            )
         without_pooled = any(cell.probe.last != readings.POOLED for cell in experiment.cells)
         if rule == autotune.NEXT and without_pooled:
             raise InputError(

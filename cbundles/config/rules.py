@@ -467,10 +467,13 @@ def reject_settings_without_effect(
 ) -> None:
     """A setting that was written down and has no effect in any cell is a misunderstanding."""
     _check_probe(content.get("probe") or {}, {cell.probe.equality for cell in cells}, origins)
-    _check_reading(content.get("probe") or {}, {cell.model.family for cell in cells}, origins)
+    _check_reading(content.get("probe") or {}, cells, origins)
     training = content.get("training") or {}
     if "conflict_checks" in training and not any(cell.training.checks for cell in cells):
-        problem = "has no effect unless training.stop_conflicting is entropy or conflict_rate"
+        problem = (
+            "has no effect while training.stop_conflicting is off; nearest valid: entropy, or "
+            "conflict_rate"
+        )
         raise origins.error("training.conflict_checks", training["conflict_checks"], problem)
     _check_activation(content.get("model") or {}, origins)
     for section in ("growth", "tuning"):
@@ -483,11 +486,14 @@ def reject_settings_without_effect(
                 raise origins.error(f"{section}.{key}", value, problem)
 
 
-def _check_reading(probe: Section, families: set[str], origins: Origins) -> None:
+def _check_reading(probe: Section, cells: Collection[Cell], origins: Origins) -> None:
     for key in ("last", "batch_norm"):
-        if key in probe and families == {"fc"}:
+        if key in probe and all(cell.model.family == "fc" for cell in cells):
             problem = "has no effect for model.family = fc"
             raise origins.error(f"probe.{key}", probe[key], problem)
+    if "amplitude" in probe and all(cell.probe.equality == "gamma" for cell in cells):
+        problem = "has no effect unless probe.equality is weight_amplitude"
+        raise origins.error("probe.amplitude", probe["amplitude"], problem)
 
 
 def _check_activation(model: Section, origins: Origins) -> None:

@@ -378,9 +378,6 @@ class Tuning:
     )
 
 
-# What `Cell.unusual` says of the reading of every network that was not asked for another.
-DEFAULT_READINGS = (("probe.reading", readings.PAPER), ("probe.reading", readings.HIDDEN))
-
 SECTIONS: dict[str, type] = {
     "data": Data,
     "model": Model,
@@ -448,9 +445,19 @@ class Cell:
         for path, value in self.unusual.items():
             section, key = path.split(".")
             is_edit = section in ("growth", "tuning") and key != "arm"
-            if not is_edit and (path, value) not in DEFAULT_READINGS:
+            if not is_edit and path != "probe.reading":
                 label += f" {key}={value}"
-        return label
+        return label + self._label_of_reading
+
+    @property
+    def _label_of_reading(self) -> str:
+        """`` reading=block+batch``: what differs from the default."""
+        own = self.own_reading
+        said = [] if self.model.family == "fc" else [own.last, own.batch_norm]
+        if self.probe.equality != "gamma":
+            said.append(own.amplitude)
+        words = [word for word in said if word not in readings.PAPER_WORDS]
+        return f" reading={'+'.join(words)}" if words and self.kind != GROW else ""
 
     @property
     def unusual(self) -> dict[str, Any]:

@@ -90,6 +90,8 @@ class Decision:
     conflict: the first conflicting block, counted from 1, or None when the network was trained to
         the end
     only_pooled: no block conflicts, but the features behind them do
+    rule: by which blocks go, see `prune`; by NEXT `conflict` is the block before the first
+        conflicting one
     before, left: the blocks of each stage then, and those that remain
     """
 
@@ -100,6 +102,7 @@ class Decision:
     has_pooled: bool
     conflict: int | None
     only_pooled: bool
+    rule: str
     before: tuple[int, ...]
     left: tuple[int, ...]
 
@@ -113,6 +116,8 @@ class Decision:
         gone = sum(self.before) - sum(self.left)
         first, second = layers_of_block(self.conflict)
         which = f"first conflicting block {self.conflict} of {sum(self.before)}"
+        if self.rule == NEXT:
+            which = f"first block to go, as what is behind it conflicts, {self.conflict}"
         if self.only_pooled:
             which = f"only the pooled features conflict, so the last block, {self.conflict}, goes"
         return (
@@ -151,6 +156,7 @@ def decide(cell: Cell, epoch: int, measured: Sequence[float | None], rule: str) 
         has_pooled=has_pooled,
         conflict=None,
         only_pooled=False,
+        rule=rule,
         before=blocks,
         left=blocks,
     )

@@ -117,11 +117,13 @@ class Places:
     clear: the first layer (or block) of each whose conflict rate exceeds `CLEAR_RATE`; infinite
         where there is none. None where rates were not measured, in records of earlier versions.
     any_pair: the same for H > 0
+    network: one of them, for the names of its places
     """
 
     sound: int
     clear: list[float] | None
     any_pair: list[float]
+    network: SweepRecord
 
     @property
     def judged(self) -> list[float]:
@@ -144,6 +146,7 @@ def places(records: Sequence[SweepRecord], evaluation: int) -> Places:
         sound=len(sound),
         clear=[first_above(CLEAR_RATE, rate) or math.inf for rate in rates] if known else None,
         any_pair=[first_above(0.0, entropy) or math.inf for entropy in entropies],
+        network=records[0],
     )
 
 
@@ -195,34 +198,39 @@ def _stopped_told(records: Sequence[SweepRecord]) -> list[str]:
 
 def _advice(records: Sequence[SweepRecord], early: Places, trained: Places) -> str:
     first = min(early.first, trained.first)
-    deepest = max(records, key=lambda record: record.depth)
     if not early.sound and not trained.sound:
         return "the deepest networks diverged, so their layers say nothing"
     if first == 1:
         return "layers conflict from the first one on, so the depth is not what limits it"
     if not math.isinf(first):
-        return _fewer_layers(early.first, trained.first, deepest)
+        return _fewer_layers(early, trained)
     what_is_bad = _loss_without_conflict(records)
     if what_is_bad:
         return f"H says nothing here: most networks have no conflicting layer, yet {what_is_bad}"
     return f"most networks have no conflicting layer up to {_deepest(records)}"
 
 
-def _fewer_layers(early: float, trained: float, deepest: SweepRecord) -> str:
-    """The advice where conflicts begin: by the trained networks, and by their first epoch. deepest:
-    one of the deepest networks, in which that is."""
-    told = []
-    for when, first in (("when trained", trained), ("after epoch 1", early)):
-        if math.isinf(first):
-            told.append(f"nowhere in most networks {when}")
-        elif is_pooled(first, deepest):
-            told.append(f"in the pooled features {when}")
-        else:
-            layer = first if deepest.family == "fc" else layers_of_block(int(first))[0]
-            told.append(f"in layer {layer:g} {when}")
-    if early == trained:
-        return f"use fewer layers: conflicts begin {told[0].removesuffix(' when trained')}"
-    return f"use fewer layers: conflicts begin {', '.join(told)}"
+def _fewer_layers(early: Places, trained: Places) -> str:
+    """The advice where conflicts begin: by the trained networks, and by their first epoch. These
+    need not be the same: those that were stopped had only that."""
+    where_trained, where_early = _begin(trained), _begin(early)
+    if where_early == where_trained:
+        return f"use fewer layers: conflicts begin {where_trained}"
+    return (
+        f"use fewer layers: conflicts begin {where_trained} when trained, {where_early} after "
+        "epoch 1"
+    )
+
+
+def _begin(found: Places) -> str:
+    """``in layer 34``, ``in the pooled features``, ``nowhere in most networks``."""
+    first, network = found.first, found.network
+    if math.isinf(first):
+        return "nowhere in most networks"
+    if is_pooled(first, network):
+        return "in the pooled features"
+    layer = first if network.family == "fc" else layers_of_block(int(first))[0]
+    return f"in layer {layer:g}"
 
 
 def _deepest(records: Sequence[SweepRecord]) -> str:

@@ -159,14 +159,14 @@ def in_every_reading(group: Evidence[SweepRecord]) -> list[Evidence[SweepRecord]
     common = [select.readings_of(record).keys() for record in group.records]
     shared = set.intersection(*map(set, common))
     in_order = sorted(shared, key=lambda settings: tuple(map(readings.RANK.get, settings)))
-    return [
-        Evidence(
-            group.run,
-            [select.in_reading(record, settings) for record in group.records],
-            group.diverged,
-        )
-        for settings in in_order
-    ]
+    found = []
+    for settings in in_order:
+        seen = [select.in_reading(record, settings) for record in group.records]
+        sound = [record for record in seen if _is_sound(record)]
+        if sound:
+            diverged = group.diverged + len(seen) - len(sound)
+            found.append(Evidence(group.run, sound, diverged))
+    return found
 
 
 def tunings(runs: Sequence[Run]) -> list[Run]:
@@ -207,9 +207,11 @@ def collect(runs: Sequence[Run], *, free: Collection[str] = ()) -> list[Evidence
 
 
 def _is_whole(record: SweepRecord, settings: Mapping[str, Any]) -> bool:
-    """Whether a network was trained to the end, with these settings."""
+    """Whether a network was trained to the end, with these settings. Where those that conflict are
+    stopped, the others are no sample of a grid."""
     cell = record.cell
-    return record.epochs_trained == record.epochs and has(cell, settings)
+    is_finished = record.epochs_trained == record.epochs and not cell.training.checks
+    return is_finished and has(cell, settings)
 
 
 def _is_sound(record: SweepRecord) -> bool:

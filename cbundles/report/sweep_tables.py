@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from cbundles import bits
 from cbundles.config import layers_of_block
+from cbundles.readings import POOLED
 from cbundles.records import OWN_READING, Layers, MeasuredRecord, Number, SweepHistory, SweepRecord
 from cbundles.report import summary
 from cbundles.report.table import MISSING, Column, Row, Table, distinct_keys, formatted
@@ -69,6 +70,8 @@ def _show_entropy(row: Row) -> str:
 
 def _show_first_block(row: Row) -> str:
     block = row["first_conflicting_block"]
+    if row["first_conflicting_layer"] == POOLED:
+        return "pooled features"
     if block is None:
         return MISSING
     first, second = layers_of_block(block)

@@ -20,7 +20,14 @@ from cbundles.report.words import counted, listed
 
 TOLERANCE = 0.03  # within which the accuracies of claim C14 have to be
 # Networks that are alike in all else are set beside each other: they need not be of one run.
-ACROSS = ("model.depth", "model.blocks", "training.seed")
+ACROSS = (
+    "model.depth",
+    "model.blocks",
+    "training.seed",
+    "probe.readings",
+    "probe.steps",
+    "probe.headroom",
+)
 
 
 @dataclass(frozen=True)
