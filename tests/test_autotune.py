@@ -145,7 +145,8 @@ def test_nothing_left_ends_the_chain():
 SMALL = (
     "autotune", "--dataset", "mnist_mini", "--blocks", "1,30,0,0", "--seeds", "2",
     "--set", "model.base_filters=2", "--set", "training.epochs=1", "--set", "probe.samples=256",
-    "--set", "training.batch_size=250", "--set", "probe.batch_norm=running",
+    "--set", "training.batch_size=250", "--set", "probe.last=block",
+    "--set", "probe.amplitude=all",
 )  # fmt: skip
 
 
@@ -189,7 +190,7 @@ def test_autotune_for_real(process, tmp_path):
         for name in chain:
             content = Store(tmp_path / "out").record(name)
             depths.append(content.depth)
-            assert len(content.history.entropy[-1]) == (depths[-1] - 2) // 2 + 1  # and pooled
+            assert len(content.history.entropy[-1]) == (depths[-1] - 2) // 2
         assert depths == sorted(depths, reverse=True) and len(set(depths)) == len(depths)
         assert content.history.entropy[-1][-1] == 0 and content.latency_seconds > 0
     assert "removes" in done.stdout and "no conflict, trained to the end" in done.stdout
