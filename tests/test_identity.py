@@ -152,4 +152,5 @@ def test_names_of_networks_do_not_follow_the_defaults(schema):
     settings = {"model": {"width": 4, "depth": 2}, "probe": {"samples": 64}}
     before = config.Cell.fromdict(settings).label
     schema(probe=redefined(config.Probe, {"samples": 64}))
-    assert config.Cell.fromdict(settings).label == before == "fc width=4 depth=2 seed=0 samples=64"
+    named = "fc width=4 depth=2 seed=0 samples=64 reading=all"  # which the first ones were
+    assert config.Cell.fromdict(settings).label == before == named
