@@ -378,6 +378,8 @@ class Tuning:
     )
 
 
+READING_PATHS = tuple(f"probe.{key}" for key in readings.SETTINGS)
+
 SECTIONS: dict[str, type] = {
     "data": Data,
     "model": Model,
@@ -418,6 +420,15 @@ def parse_blocks(text: str) -> tuple[int, int, int, int]:
     return first, second, third, fourth
 
 
+@functools.cache  # a grid has many cells of one reading
+def _label_of_reading(own: Reading, convolutional: bool, has_amplitude: bool) -> str:
+    said = [own.last, own.batch_norm] if convolutional else []
+    if has_amplitude:
+        said.append(own.amplitude)
+    words = [word for word in said if word not in readings.PAPER_WORDS]
+    return f" reading={'+'.join(words)}" if words else ""
+
+
 @dataclass(frozen=True)
 class Cell:
     """One network, trained and measured once."""
@@ -452,12 +463,10 @@ class Cell:
     @property
     def _label_of_reading(self) -> str:
         """`` reading=block+batch``: what differs from the default."""
-        own = self.own_reading
-        said = [] if self.model.family == "fc" else [own.last, own.batch_norm]
-        if self.probe.equality != "gamma":
-            said.append(own.amplitude)
-        words = [word for word in said if word not in readings.PAPER_WORDS]
-        return f" reading={'+'.join(words)}" if words and self.kind != GROW else ""
+        if self.kind == GROW:
+            return ""
+        has_amplitude = self.probe.equality != "gamma"
+        return _label_of_reading(self.own_reading, self.model.family != "fc", has_amplitude)
 
     @property
     def unusual(self) -> dict[str, Any]:
@@ -476,7 +485,7 @@ class Cell:
                 found[path] = differing[path]
         if self.model.family != "fc" and self.blocks != PAPER_BLOCKS.get(self.model.depth):
             found["model.blocks"] = self.model.blocks
-        words = [found.pop(f"probe.{key}", None) for key in readings.SETTINGS]
+        words = [found.pop(path, None) for path in READING_PATHS]
         differing_words = [word for word in words if word is not None]
         if differing_words:
             found["probe.reading"] = readings.name_of_words(differing_words)
