@@ -32,8 +32,13 @@ from cbundles.readings import BATCH, POOLED
 
 def scanned_samples(probe: Examples) -> Examples:
     """The part of the probe set in which conflicts are counted."""
-    part = bundles.evenly_spread(len(probe.labels), SCANNED_ROWS)
-    return Examples(probe.images[part], probe.labels[part])
+    return some_of(probe, SCANNED_ROWS)
+
+
+def some_of(examples: Examples, count: int) -> Examples:
+    """So many of the examples, or all, evenly spread."""
+    rows = bundles.evenly_spread(len(examples.labels), count)
+    return Examples(examples.images[rows], examples.labels[rows])
 
 
 def conflict_rate_of_inputs(probe: Examples, shape: Shape, measurement: Measurement) -> float:

@@ -30,7 +30,7 @@ def said_of(claim: str, run: str) -> str:
     return f"{found.text}; {found.verdict_in_full}"
 
 
-def text_of(name: str) -> str:
+def in_one_line(name: str) -> str:
     """A document in one line, without emphasis."""
     return re.sub(r"\s+", " ", (ROOT / name).read_text(encoding="utf-8").replace("*", ""))
 
@@ -76,7 +76,7 @@ README = [
 
 @pytest.mark.parametrize(("sentence", "claim", "run", "said"), README)
 def test_readme(sentence, claim, run, said):
-    assert sentence in text_of("README.md")
+    assert sentence in in_one_line("README.md")
     for part in said:
         assert part in said_of(claim, run)
 
@@ -95,11 +95,11 @@ def test_auto_tuned_networks_beside_one_of_ten_layers():
     assert "accuracy after epoch 5" in page
     for row, number in (("| auto-tune | 26 to 34 |", "32.3 ± 6.8"),
                         ("| VGG, hand-picked | 10 |", "87.7 ± 1.1")):  # fmt: skip
-        assert f"{row} {number} |" in page and f"{number} %" in text_of("docs/depth.md")
+        assert f"{row} {number} |" in page and f"{number} %" in in_one_line("docs/depth.md")
 
 
 def test_positions_on_mnist():
-    text, said = text_of("docs/changing-depth.md"), said_of("C18", "mnist_grow")
+    text, said = in_one_line("docs/changing-depth.md"), said_of("C18", "mnist_grow")
     for number, exact in (
         ("by 0.0031, 95 % interval 0.0001 to 0.0061", "random (train loss +0.00306 (8.26e-05 to"),
         ("0.0047, 0.0019 to 0.0075", "random (train loss +0.00471 (0.00188 to 0.00753)"),
@@ -113,7 +113,7 @@ def test_positions_on_mnist():
 
 
 def test_the_tuner_beside_the_best_fixed_depth():
-    text = text_of("docs/changing-depth.md")
+    text = in_one_line("docs/changing-depth.md")
     (setting,) = arms.settings_of(published()["tune_mnist_mini"].edited)
     rows = {(row["start"], row["arm"]): row for row in arm_tables.arms_table(setting).rows}
     for start, number in ((6, "-2.6 (-4.2 to -1.1)"), (40, "-3.7 (-6.6 to -0.8)")):
@@ -124,7 +124,7 @@ def test_the_tuner_beside_the_best_fixed_depth():
 
 
 def test_what_the_lesion_test_could_have_seen():
-    said, text = said_of("C17", "cpu_mnist_resnet_lesion"), text_of("docs/depth.md")
+    said, text = said_of("C17", "cpu_mnist_resnet_lesion"), in_one_line("docs/depth.md")
     assert "0.3 points at best (6 images lost" in said and "0.3 points at best (six images" in text
     assert "of 0.45 when 15 images change" in said and "0.45 when 15 images change" in text
     assert "worst of these is: smallest scaled branch first" in said

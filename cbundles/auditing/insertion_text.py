@@ -11,7 +11,7 @@ HEADS: tuple[str, ...] = ("one more layer behind", "kind", "weights", "sensitivi
 SHOWN = 8  # places
 
 
-def text_of(insertions: Insertions, width: int) -> str:
+def text_of_insertions(insertions: Insertions, width: int) -> str:
     """A table of the places with the largest sensitivities, no wider than that if it can be."""
     median = _median_per_weight(insertions)
     table = [HEADS]

@@ -12,7 +12,7 @@ SHOWN = 10  # branches
 COUNTS_SHOWN = 7  # of branches that go at once
 
 
-def text_of(lesions: Lesions, width: int) -> str:
+def text_of_lesions(lesions: Lesions, width: int) -> str:
     """A table of branches and one of removal curves, no wider than that if they can be."""
     cheapest = sorted(lesions.branches, key=lambda one: one.cost)[:SHOWN]
     heads = ["branch", "points", "lost", "gained", "p", "could see"]

@@ -20,7 +20,7 @@ from cbundles.auditing.insertion_findings import Insertions
 from cbundles.auditing.layer_peers import LayerPeers
 from cbundles.auditing.lesion_findings import Lesions
 from cbundles.auditing.peer_table import text_of_peers
-from cbundles.auditing.table import finite_or_none, row_of, text_of
+from cbundles.auditing.table import finite_or_none, row_of, text_of_layers
 from cbundles.auditing.verdict import verdict
 from cbundles.auditing.weights import Amplitude, resolution_of
 from cbundles.errors import did_you_mean
@@ -112,7 +112,7 @@ class Audit:
         width = min(max(width, NARROWEST), WIDEST)
         said = [textwrap.fill(sentence, width) for sentence in self.verdict]
         peers = ["", text_of_peers(self.peers, width)] if self.peers else []
-        text = "\n".join([text_of(self.findings, width), *peers, "", *said])
+        text = "\n".join([text_of_layers(self.findings, width), *peers, "", *said])
         return "\n\n".join([text, *self._sections(width)])
 
     def _sections(self, width: int) -> list[str]:
@@ -120,10 +120,12 @@ class Audit:
         found = []
         lesions, insertions = self.findings.lesions, self.findings.insertions
         if lesions is not None:
-            found.append((lesion_text.text_of(lesions, width), lesion_text.sentences(lesions)))
+            found.append(
+                (lesion_text.text_of_lesions(lesions, width), lesion_text.sentences(lesions))
+            )
         if insertions is not None:
             told = insertion_text.sentences(insertions)
-            found.append((insertion_text.text_of(insertions, width), told))
+            found.append((insertion_text.text_of_insertions(insertions, width), told))
         return [
             "\n".join([table, "", *(textwrap.fill(one, width) for one in sentences)])
             for table, sentences in found

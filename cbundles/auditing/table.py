@@ -14,7 +14,7 @@ WORDS = ("kind", "")  # columns under these heads, and the first one, hold no nu
 NAME_AT_LEAST = 12  # letters
 
 
-def text_of(findings: Findings, width: int) -> str:
+def text_of_layers(findings: Findings, width: int) -> str:
     """A line for the inputs and for each layer, no wider than that if it can be."""
     lines = [HEADS, *(_cells(layer) for layer in (findings.input, *findings.layers))]
     if all(layer.headroom is None for layer in findings.layers):

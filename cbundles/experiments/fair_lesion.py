@@ -34,7 +34,7 @@ from cbundles.auditing.lesions import branches_in
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.output import scores_in
 from cbundles.auditing.trials import Trials, difference_of
-from cbundles.bundles import Scale, evenly_spread
+from cbundles.bundles import Scale
 from cbundles.config import Cell
 from cbundles.data.device import DeviceData, Examples
 from cbundles.data.pipelines import Augmentation
@@ -55,6 +55,7 @@ from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
 from cbundles.population import measurement_of
 from cbundles.records.fair import AtBatchSize, Controls, FairBlocks, FairStudy, Greedy
+from cbundles.scan import some_of
 
 AT_ONCE = 4  # networks between two checkpoints
 BATCH_SIZES = (64, 128, 256, 512, 1024, 2048, 4096)
@@ -224,12 +225,6 @@ class AuditedNetwork:
         branches = branches_in(subject.sites(test.first))
         scores = scores_in(None, self.outputs, labels.shape)
         return Trials(subject, branches, test, labels, scores, fitting)
-
-
-def some_of(examples: Examples, count: int) -> Examples:
-    """So many of the examples, or all, evenly spread."""
-    rows = evenly_spread(len(examples.labels), count)
-    return Examples(examples.images[rows], examples.labels[rows])
 
 
 def _is_at(layer: str, sites: str) -> bool:

@@ -136,6 +136,12 @@ def _less_cosine(record: SweepRecord, place: Place) -> float | None:
     return None if peers is None else -_or(peers.class_cosine[place.evaluation], NO_CLASSES_APART)
 
 
+def _gradient(record: SweepRecord, place: Place) -> float | None:
+    """Without any gradient nothing is learned; one that is not finite is as bad."""
+    peers = place.history_of(record).peers
+    return None if peers is None else _or(peers.gradient_norm[place.evaluation], 0.0)
+
+
 def _or(value: Number, otherwise: float) -> float:
     return otherwise if value is None else value
 
@@ -155,6 +161,7 @@ ACCURACY = Signal("test accuracy", _test_accuracy)
 LOSS = Signal("training loss", _less_loss)
 RANK = Signal("effective rank", _effective_rank)
 COSINE = Signal("cosine between classes", _less_cosine)
+GRADIENT = Signal("gradient norm", _gradient)
 DEPTH = Signal("depth", _less_depth)
 DEPTH_BY_WIDTH = Signal("depth / width", _less_depth_by_width)
 MEASURED_SIGNALS = (ENTROPY, RATE, HEADROOM, ACCURACY, LOSS, RANK, COSINE)

@@ -113,9 +113,7 @@ def spearman_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, fl
     most entropies are zero: those resamples are left out here.
     """
     blocks = [_rank_correlations(x, y, draws) for draws in _resamples(len(x))]
-    values = np.concatenate(blocks)
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    return _interval_of(blocks)
 
 
 def spearman_text(x: Sequence[float], y: Sequence[float]) -> str:
@@ -146,19 +144,17 @@ def spearman_difference(
         _rank_correlations(ours, y, draws) - _rank_correlations(theirs, y, draws)
         for draws in _resamples(len(y))
     ]
-    low, high = np.nanpercentile(np.concatenate(blocks), [2.5, 97.5])
-    return Estimate(difference, float(low), float(high), len(y))
+    low, high = _interval_of(blocks)
+    return Estimate(difference, low, high, len(y))
 
 
 def ratio_estimate(parts: Sequence[float], wholes: Sequence[float]) -> Estimate:
     """The sum of parts in the sum of wholes, with the 95 % bootstrap interval over examples, each
     of which has a part and a whole."""
     part, whole = np.array(parts, float), np.array(wholes, float)
-    ratios = np.concatenate(
-        [part[draws].sum(1) / whole[draws].sum(1) for draws in _resamples(len(part))]
-    )
-    low, high = np.percentile(ratios, [2.5, 97.5])
-    return Estimate(float(part.sum() / whole.sum()), float(low), float(high), len(part))
+    blocks = [part[draws].sum(1) / whole[draws].sum(1) for draws in _resamples(len(part))]
+    low, high = _interval_of(blocks)
+    return Estimate(float(part.sum() / whole.sum()), low, high, len(part))
 
 
 def median_estimate(values: Sequence[float]) -> Estimate:
@@ -184,6 +180,12 @@ def _resamples(examples: int) -> Iterator[NDArray[np.int64]]:
     for start in range(0, RESAMPLES, at_once):
         rows = min(at_once, RESAMPLES - start)
         yield generator.integers(0, examples, (rows, examples))
+
+
+def _interval_of(blocks: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """The 95 % interval of what was found in each resample; NaN where it was not defined."""
+    low, high = np.nanpercentile(np.concatenate(blocks), [2.5, 97.5])
+    return float(low), float(high)
 
 
 def _ranks_of_resamples(values: Sequence[float], draws: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -239,8 +241,8 @@ def area_estimate(scores: Sequence[float], labels: Sequence[bool]) -> Estimate:
     positive = np.array(labels, bool)
     with np.errstate(invalid="ignore"):
         blocks = [_areas(scores, positive, draws) for draws in _resamples(len(labels))]
-    low, high = np.nanpercentile(np.concatenate(blocks), [2.5, 97.5])
-    return Estimate(area, float(low), float(high), len(labels))
+    low, high = _interval_of(blocks)
+    return Estimate(area, low, high, len(labels))
 
 
 def area_difference(
@@ -255,9 +257,9 @@ def area_difference(
             _areas(ours, positive, draws) - _areas(theirs, positive, draws)
             for draws in _resamples(len(labels))
         ]
-    low, high = np.nanpercentile(np.concatenate(blocks), [2.5, 97.5])
+    low, high = _interval_of(blocks)
     difference = area_under_curve(ours, labels) - area_under_curve(theirs, labels)
-    return Estimate(difference, float(low), float(high), len(labels))
+    return Estimate(difference, low, high, len(labels))
 
 
 def _areas(
@@ -292,9 +294,9 @@ def balanced_accuracy_difference(
             _balanced(right[0], truth, draws) - _balanced(right[1], truth, draws)
             for draws in _resamples(len(truth))
         ]
-    low, high = np.nanpercentile(np.concatenate(blocks), [2.5, 97.5])
+    low, high = _interval_of(blocks)
     difference = balanced_accuracy(ours, actual) - balanced_accuracy(theirs, actual)
-    return Estimate(difference, float(low), float(high), len(truth))
+    return Estimate(difference, low, high, len(truth))
 
 
 def _balanced(

@@ -1,9 +1,9 @@
 """Plans N5 and N6, and the second reading of claim C17: which score predicts what a block costs,
 and how many can go, once statistics of batch normalisation are taken anew without them.
 
-The plans name questions, not thresholds. N5 counts as holding where the best score predicts better
-than depth alone, N6 where the best score lets more blocks go than chance does: both by the 95 %
-interval of the difference over seeds. The best score is chosen on the networks that it is judged
+The plans name questions, not thresholds, so both are told as measured. What stands beside them are
+differences with 95 % intervals over seeds: how much better than depth alone the best score predicts
+(N5), and how many more blocks it lets go than chance does (N6). The best score is chosen on the networks that it is judged
 on, which flatters it; the text says so.
 """
 

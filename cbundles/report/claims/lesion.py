@@ -10,14 +10,13 @@ from cbundles.decisions import removal
 from cbundles.decisions.paired import rises
 from cbundles.records import LesionRecord
 from cbundles.report import evidence, lesions, select
-from cbundles.report.claims import blocks
+from cbundles.report.claims import blocks, plans
 from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed
 from cbundles.report.evidence import Evidence
 from cbundles.report.runs import Run
 from cbundles.report.words import listed
 
 DEPTH, HALF, SIZES = 120, 0.5, (5, 10, 15)
-SEEDS_OF_PILOTS = {*range(12), 20, 21, 22, 30, 31}
 ABOUT_SCALE = (
     "which branches conflict depends on how they are scaled, and that scale is not invariant: "
     "multiplying both kernels of a branch by c leaves the function as it is, since a normalisation "
@@ -42,7 +41,8 @@ def judged_fairly(runs: Sequence[Run]) -> list[Evidence[LesionRecord]]:
     return [
         group
         for group in studied_resnets(runs)
-        if all(r.fair is not None and r.seed not in SEEDS_OF_PILOTS for r in group.records)
+        if plans.are_on_new_seeds(group.records)
+        and all(record.fair is not None for record in group.records)
     ]
 
 

@@ -8,24 +8,23 @@ one width, where everything that is known of the shape alone is the same for all
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from cbundles.config import AS_COMPUTED, FLOAT32, FLOAT64
 from cbundles.records import SweepRecord
-from cbundles.report import evidence, select
+from cbundles.report import evidence, select, signals
 from cbundles.report.claims import plans
 from cbundles.report.claims.fc import fully_connected_among
 from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed, trial_of
-from cbundles.report.claims.grid import EARLY
 from cbundles.report.evidence import Evidence, last_entropy
 from cbundles.report.runs import Run
+from cbundles.report.signals import Place
 from cbundles.report.statistics import (
     Estimate,
     area_difference,
-    area_under_curve,
+    area_estimate,
     estimate,
-    finite,
 )
 from cbundles.report.summary import accuracy_epochs_text, accuracy_of
 from cbundles.report.words import counted
@@ -43,6 +42,15 @@ BESIDE_SHAPE = (
 )
 LEAST_NETWORKS = 20  # of claim N4
 LEARNED = 0.5  # accuracy at the end
+KNOWING_NOTHING = 0.5  # area under the curve
+BESIDE_ENTROPY = (
+    signals.LOSS,
+    signals.ACCURACY,
+    signals.HEADROOM,
+    signals.RANK,
+    signals.COSINE,
+    signals.GRADIENT,
+)
 
 
 class Format(NamedTuple):
@@ -211,103 +219,62 @@ def _is_of_fixed_shape(group: Evidence[SweepRecord]) -> bool:
     return varying > 1
 
 
-def _headroom_after_epoch_1(record: SweepRecord) -> float | None:
-    headroom = record.history.headroom
-    return None if headroom is None or headroom[1] is None else headroom[1][-1]
-
-
-def _peer(name: str, sign: int = 1) -> Callable[[SweepRecord], float | None]:
-    """A peer after the first epoch, of records that hold it; NaN where it was not finite."""
-
-    def of_record(record: SweepRecord) -> float | None:
-        peers = record.history.peers
-        return None if peers is None else sign * finite(getattr(peers, name)[1])
-
-    return of_record
-
-
-# What is known after the first epoch, the larger the better a network is expected to end; None
-# where a record does not hold it.
-SIGNALS: dict[str, Callable[[SweepRecord], float | None]] = {
-    "H^L": lambda record: -EARLY["H^L after epoch 1"](record),
-    "training loss": lambda record: -EARLY["training loss of epoch 1"](record),
-    "test accuracy": EARLY["test accuracy after epoch 1"],
-    "headroom": _headroom_after_epoch_1,
-    "effective rank": _peer("effective_rank"),
-    "cosine between classes": _peer("class_cosine", -1),
-    "gradient norm": _peer("gradient_norm"),
-}
-
-
-def entropy_tells_what_shape_does_not(group: Evidence[SweepRecord]) -> Finding:
+def entropy_tells_what_shape_does_not(group: Evidence[SweepRecord]) -> Finding | None:
     """Depth and width are the same for all of these, so by them the area is one half."""
     records, labels = group.records, _have_learned(group.records)
-    scores = {name: _scores(records, of_record) for name, of_record in SIGNALS.items()}
-    entropies = scores.pop("H^L")
-    assert entropies is not None  # every record has it
-    above_half = _above_half(entropies, labels)
+    place = signals.place_after_epoch(signals.places_measured(records), 1)
+    if place is None:
+        return None
+    entropies = _entropies(records, place)
+    area = area_estimate(entropies, labels)
     lacking = ""
-    if math.isnan(above_half.mean):
+    if math.isnan(area.mean):
         lacking = f"these all end above {100 * LEARNED:.0f} %, or none does"
-    trial = trial_by_seed(records, _tells_something, lacking)
+    trial = trial_by_seed(records, lambda some: _tells_something(some, place), lacking)
     if lacking:
         return finding_on(group, "AUC not defined", False, trial)
     ours = (
-        f"AUC of H^L after epoch 1 for ending above {100 * LEARNED:.0f} %: "
-        f"{_area_text(entropies, labels)}, 95 % interval, n = {len(records)}, of which "
-        f"{sum(labels)} do ({accuracy_epochs_text(records)})"
+        f"AUC of H^L after epoch 1 for ending above {100 * LEARNED:.0f} %: {_area_text(area)}, "
+        f"95 % interval, n = {len(records)}, of which {sum(labels)} do "
+        f"({accuracy_epochs_text(records)})"
     )
     beside = [
-        f"{name} {_beside(entropies, others, labels)}"
-        for name, others in scores.items()
-        if others is not None
+        f"{signal.name} {_beside(entropies, values, labels)}"
+        for signal in BESIDE_ENTROPY
+        if (values := signal.values(records, place)) is not None
     ]
     details = [
         f"AUC of what else is known after epoch 1, and H^L - it: {'; '.join(beside)}",
         _by_conflict(records),
     ]
-    return finding_on(group, ours, above_half.low > 0, trial, details=details)
+    return finding_on(group, ours, area.low > KNOWING_NOTHING, trial, details=details)
+
+
+def _entropies(records: Sequence[SweepRecord], place: Place) -> list[float]:
+    """Of the last layer, so that more is better."""
+    values = signals.ENTROPY.values(records, place)
+    assert values is not None  # every record has it
+    return values
 
 
 def _have_learned(records: Sequence[SweepRecord]) -> list[bool]:
     return [accuracy_of(record) > LEARNED for record in records]
 
 
-def _scores(
-    records: Sequence[SweepRecord], of_record: Callable[[SweepRecord], float | None]
-) -> list[float] | None:
-    """Of a signal; None where a record lacks it. What is not a number is the worst there is."""
-    values = [of_record(record) for record in records]
-    if None in values:
-        return None
-    numbers = map(finite, values)
-    return [-math.inf if math.isnan(number) else number for number in numbers]
-
-
-def _above_half(scores: Sequence[float], labels: Sequence[bool]) -> Estimate:
-    """By how much the area under the curve is larger than that of knowing nothing."""
-    if len(set(labels)) < 2:
-        return estimate([])
-    return area_difference(scores, [0.0] * len(scores), labels)
-
-
-def _tells_something(records: Sequence[SweepRecord]) -> bool | None:
+def _tells_something(records: Sequence[SweepRecord], place: Place) -> bool | None:
     """The criterion of N4; None where it is not defined."""
-    scores = _scores(records, SIGNALS["H^L"])
-    above_half = _above_half(scores or [], _have_learned(records))
-    return None if math.isnan(above_half.mean) else above_half.low > 0
+    area = area_estimate(_entropies(records, place), _have_learned(records))
+    return None if math.isnan(area.mean) else area.low > KNOWING_NOTHING
 
 
-def _area_text(scores: Sequence[float], labels: Sequence[bool]) -> str:
-    """``0.912 (0.85 to 0.96)``."""
-    above_half = _above_half(scores, labels)
-    low, high = above_half.low + 0.5, above_half.high + 0.5
-    return f"{area_under_curve(scores, labels):.3f} ({low:.3f} to {high:.3f})"
+def _area_text(area: Estimate) -> str:
+    """``0.912 (0.850 to 0.960)``."""
+    return f"{area.mean:.3f} ({area.low:.3f} to {area.high:.3f})"
 
 
 def _beside(ours: Sequence[float], others: Sequence[float], labels: Sequence[bool]) -> str:
     difference = area_difference(ours, others, labels)
-    return f"{_area_text(others, labels)}, {difference.text(signed=True)}"
+    return f"{_area_text(area_estimate(others, labels))}, {difference.text(signed=True)}"
 
 
 def _by_conflict(records: Sequence[SweepRecord]) -> str:
