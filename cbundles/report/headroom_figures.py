@@ -57,6 +57,9 @@ def _message(lines: Lines) -> str:
     """What the networks with the least headroom say."""
     least_of = {name: float(_headroom_of(some).min()) for name, some in lines.items()}
     conflicting = [name for name, least in least_of.items() if least < 0]
+    if len(conflicting) == len(lines) > 1:
+        quantity = conflicting[0].partition(" ")[0]
+        return f"layers conflict at every {quantity}"
     if conflicting:
         return f"layers conflict with {', '.join(conflicting)}"
     name = min(least_of, key=lambda name: least_of[name])

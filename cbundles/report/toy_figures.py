@@ -29,7 +29,8 @@ def draw_toy(records: Sequence[ToyRecord], folder: Path) -> list[DrawnPicture]:
     """Draw figures 2 and 3 from the toy's records."""
     trained = [record for record in records if record.case in TRAINED_CASES]
     seeds = len({record.seed for record in trained})
-    caption = f"1,000 points, {seeds} seeds; {summary.devices(records)}"
+    precision = trained[0].training.precision
+    caption = f"1,000 points, {seeds} seeds, trained in {precision}; {summary.devices(records)}"
     return drawing.draw_groups([[training(trained, caption), gradients(records, caption)]], folder)
 
 

@@ -1,10 +1,10 @@
 """Plans N5 and N6, and the second reading of claim C17: which score predicts what a block costs,
 and how many can go, once statistics of batch normalisation are taken anew without them.
 
-The plans name questions, not thresholds, so both are told as measured. What stands beside them are
+The plans name questions, not thresholds, so both are told as measured. Beside them stand two
 differences with 95 % intervals over seeds: how much better than depth alone the best score predicts
-(N5), and how many more blocks it lets go than chance does (N6). The best score is chosen on the networks that it is judged
-on, which flatters it; the text says so.
+(N5), and how many more blocks it lets go than chance does (N6). The best score is chosen on the
+networks that it is judged on, which flatters it; the text says so.
 """
 
 from __future__ import annotations
