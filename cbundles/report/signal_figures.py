@@ -135,18 +135,29 @@ def _draw_signals(figure: Figure, panels: Panels, known: Sequence[Place], told: 
 
 
 def _draw_signal(axes: Axes, panel: str, signal: Signal, number: int, told: Told) -> None:
-    """A line over the places where it was measured. number: of the signal, by which it is moved to
-    the side: bars would cover each other."""
+    """A line over the places where it was measured, if anywhere. number: of the signal, by which it
+    has its colour and is moved to the side: bars would cover each other."""
     at = {
         place: estimate
         for (of_panel, name, place), estimate in told.items()
         if (of_panel, name) == (panel, signal.name)
     }
+    if not at:
+        return
     where = [place + SIDEWAYS * (number - len(signals.MEASURED_SIGNALS) / 2) for place in at]
     middle = [estimate.mean for estimate in at.values()]
-    (line,) = axes.plot(where, middle, label=signal.name, linewidth=1.2, marker="o", markersize=3)
+    colour = f"C{number}"
+    axes.plot(
+        where,
+        middle,
+        label=signal.name,
+        color=colour,
+        linewidth=1.2,
+        marker="o",
+        markersize=3,
+    )
     low, high = ([getattr(one, end) for one in at.values()] for end in ("low", "high"))
-    axes.vlines(where, low, high, colors=line.get_color(), linewidth=0.8)
+    axes.vlines(where, low, high, colors=colour, linewidth=0.8)
 
 
 def _scale_of_places(axes: Axes, known: Sequence[Place]) -> None:
