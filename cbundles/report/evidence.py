@@ -6,13 +6,14 @@ depth, width and seed.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cbundles import identity, readings
 from cbundles.config import AUTOTUNE, PAPER_BLOCKS, SWEEP, Cell
-from cbundles.records import NetworkRecord, SweepRecord
+from cbundles.records import MeasuredRecord, NetworkRecord, SweepRecord
 from cbundles.report import select
 from cbundles.report.runs import Run
 from cbundles.report.statistics import finite
@@ -89,11 +90,13 @@ class Evidence(Generic[Record]):
 
     run: its name
     diverged: how many had a NaN or infinity in a layer; they are not among the records
+    measured: those of its networks that were kept and measured again, by the identity of their cell
     """
 
     run: str
     records: list[Record]
     diverged: int = 0
+    measured: Mapping[str, MeasuredRecord] = dataclasses.field(default_factory=dict)
 
     @property
     def family(self) -> str:
@@ -198,11 +201,13 @@ def collect(runs: Sequence[Run], *, free: Collection[str] = ()) -> list[Evidence
     for run in runs:
         if run.kind != SWEEP or run.unfinished:
             continue
+        again = {record.id: record for record in run.measured}
         whole = [record for record in run.sweeps if _is_whole(record, settings)]
         for group in select.groups(whole, across=(*WITHIN_A_SCALE, *free)):
             sound = [record for record in group.records if _is_sound(record)]
             if sound:
-                evidence.append(Evidence(run.name, sound, len(group.records) - len(sound)))
+                diverged = len(group.records) - len(sound)
+                evidence.append(Evidence(run.name, sound, diverged, again))
     return evidence
 
 

@@ -36,6 +36,7 @@ from cbundles.report.claims import (
     plans,
     probe_sets,
     resolution,
+    rules,
     shortfall,
     stopping,
     toy,
@@ -95,6 +96,7 @@ JUDGES: list[tuple[Collect, dict[str, Judge]]] = [
     ),
     (plans.grids_on_new_seeds, {"N7": healthy.headroom_ranks_healthy_networks}),
     (probe_sets.measured_with_several, {"N8": probe_sets.only_the_rate_is_independent}),
+    (rules.tuned_by_both_rules, {"N9": rules.the_rules_differ}),
 ]
 
 

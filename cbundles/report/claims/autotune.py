@@ -94,6 +94,8 @@ def three_restarts_at_most(run: Run) -> Finding | None:
     )
     group = Evidence(run.name, firsts)
     details = [_rule_of(run, firsts[0]), reading_of(firsts[0]), _restarts_by_rate(chains)]
+    if firsts[0].epochs == 1:
+        details.append("each attempt is one epoch: a restart after a later one cannot be seen here")
     trial = trial_of(good, "seed")
     return finding_on(group, ours, sum(good) >= 0.8 * len(good), trial, details=details)
 

@@ -15,6 +15,7 @@ from cbundles.criterion import CLEAR_RATE
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
 from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed, trial_of
+from cbundles.report.claims.sizes import over_probe_sizes
 from cbundles.report.evidence import Evidence, last_entropies, last_entropy
 from cbundles.report.runs import Run
 from cbundles.report.statistics import finite, spearman
@@ -50,25 +51,36 @@ def conflicts_earlier_when_narrow(group: Evidence[SweepRecord]) -> Finding | Non
     if min(map(select.seeds, columns.values())) < 3:
         return None
     records = [record for column in columns.values() for record in column]
-    parts, by_rate = [], []
+    parts = []
     for width, column in columns.items():
         part = f"width {width}: {_median_layer(column, first_conflicting_layers)}"
         if not math.isinf(median(first_conflicting_layers(column))):
             part += f", Spearman(layer, H) {_median_rank(column):.2f}"
         parts.append(part)
-        by_rate.append(f"width {width}: {_median_layer(column, first_clear_layers)}")
     ours = "first conflicting layer at L = 150 after epoch 1 (medians): " + "; ".join(parts)
     lacking = ""
     if all(math.isinf(median(first_conflicting_layers(column))) for column in columns.values()):
         lacking = "most networks of every width have none"
-    detail = "; ".join(by_rate) if all(map(has_rates, records)) else NO_RATES
+    by_rate = NO_RATES
+    if all(map(has_rates, records)):
+        by_rate = _layers_of_widths(records, first_clear_layers)
     return finding_on(
         group,
         ours,
         bool(_conflict_earlier_when_narrow(records)),
         trial_by_seed(records, _conflict_earlier_when_narrow, lacking),
         records,
-        [f"{BY_RATE}: {detail}"],
+        [f"{BY_RATE}: {by_rate}", *over_probe_sizes(group, records, _layers_of_widths)],
+    )
+
+
+def _layers_of_widths(
+    records: Sequence[SweepRecord], first_layers: FirstLayers = first_conflicting_layers
+) -> str:
+    """Medians of the first conflicting layers at L = 150."""
+    return ", ".join(
+        f"width {width}: {_median_layer(column, first_layers)}"
+        for width, column in _columns_of(records).items()
     )
 
 
@@ -131,8 +143,13 @@ def conflicts_in_the_same_layer(group: Evidence[SweepRecord]) -> Finding | None:
         bool(_conflict_in_the_same_layer(records)),
         trial_by_seed(records, _conflict_in_the_same_layer, lacking),
         records,
-        [f"{BY_RATE}: {by_rate}"],
+        [f"{BY_RATE}: {by_rate}", *over_probe_sizes(group, records, _layers_of_depths)],
     )
+
+
+def _layers_of_depths(records: Sequence[SweepRecord]) -> str:
+    short, long = (select.only(records, width=25, depth=depth) for depth in (SHORT, DEEP))
+    return _layers_of_both(short, long, first_conflicting_layers)
 
 
 def _layers_of_both(

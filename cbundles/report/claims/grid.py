@@ -17,6 +17,7 @@ from cbundles.report import select
 from cbundles.report.claims.boundaries import FREE, beside_what_is_free, predicted_by_boundary
 from cbundles.report.claims.fc import BY_RATE, NO_RATES, fully_connected
 from cbundles.report.claims.finding import Finding, Trial, finding_on, trial_by_seed, trial_of
+from cbundles.report.claims.sizes import over_probe_sizes
 from cbundles.report.evidence import Evidence, last_entropies, last_entropy
 from cbundles.report.runs import Run
 from cbundles.report.signals import are_near_the_best
@@ -32,6 +33,7 @@ from cbundles.report.summary import (
     FirstLayers,
     accuracy_epochs_text,
     accuracy_of,
+    boundary,
     entropy_of,
     first_clear_layers,
     first_conflicting_layers,
@@ -153,8 +155,18 @@ def boundary_predicts(group: Evidence[SweepRecord]) -> Finding:
     details = [_prediction_by_rate(records), _early_signals(records)]
     if found.is_defined:
         details += beside_what_is_free(records, list(map(_conflicts_ever, records)))
+        details += over_probe_sizes(group, records, _boundary_in_words)
     trial = trial_on_grid(group, _is_predicted, lacking)
     return finding_on(group, ours, found.reached, trial, details=details)
+
+
+def _boundary_in_words(records: Sequence[SweepRecord]) -> str:
+    """The depth from which networks of each width conflict, and how well it predicts."""
+    depths = ", ".join(
+        f"{width}: {'none' if depth is None else f'{depth:g}'}"
+        for width, depth in boundary(records).items()
+    )
+    return f"boundary by width {depths}, {_prediction_by_any_pair(records).text}"
 
 
 def _is_predicted(records: Sequence[SweepRecord]) -> bool | None:

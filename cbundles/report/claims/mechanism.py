@@ -14,7 +14,7 @@ from typing import NamedTuple
 from cbundles.config import AS_COMPUTED, FLOAT32, FLOAT64
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select, signals
-from cbundles.report.claims import plans
+from cbundles.report.claims import healthy, plans
 from cbundles.report.claims.fc import fully_connected_among
 from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed, trial_of
 from cbundles.report.evidence import Evidence, last_entropy
@@ -246,8 +246,17 @@ def entropy_tells_what_shape_does_not(group: Evidence[SweepRecord]) -> Finding |
     details = [
         f"AUC of what else is known after epoch 1, and H^L - it: {'; '.join(beside)}",
         _by_conflict(records),
+        *_headroom_at_one_shape(records, place),
     ]
     return finding_on(group, ours, area.low > KNOWING_NOTHING, trial, details=details)
+
+
+def _headroom_at_one_shape(records: Sequence[SweepRecord], place: Place) -> list[str]:
+    """What claim N7 asks for beside its own grid, where headroom was measured."""
+    without = [record for record in records if last_entropy(record, 1) == 0]
+    if len(without) < 3 or signals.HEADROOM.values(without, place) is None:
+        return []
+    return [healthy.headroom_beside_others(without, place)]
 
 
 def _entropies(records: Sequence[SweepRecord], place: Place) -> list[float]:

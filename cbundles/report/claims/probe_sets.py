@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from statistics import median
 
 from cbundles.criterion import CLEAR_RATE
-from cbundles.records import Layers, MeasuredRecord
+from cbundles.records import MeasuredRecord
 from cbundles.report.claims import plans
 from cbundles.report.claims.finding import Finding, finding_on, trial_of
+from cbundles.report.claims.sizes import EPOCH, layers_with
 from cbundles.report.evidence import Evidence
 from cbundles.report.runs import Run
 from cbundles.report.statistics import binomial_interval, finite, median_estimate
 
 FEW, USUAL, MANY = "512", "2048", "8192"  # samples
-EPOCH = 1
 FEWEST = 40  # networks that conflict
 LOW, HIGH = 0.8, 1.25  # a ratio between these counts as independent
 FEW_CHANGE = 0.05  # of networks
@@ -37,19 +37,12 @@ def measured_with_several(runs: Sequence[Run]) -> list[Evidence[MeasuredRecord]]
 def _has_all_sizes(record: MeasuredRecord) -> bool:
     if EPOCH not in record.epochs_trained:
         return False
-    return all(_with_samples(record, size) is not None for size in (FEW, USUAL, MANY))
-
-
-def _with_samples(record: MeasuredRecord, size: str) -> Layers | None:
-    """What a probe set of this size says, be it the network's own."""
-    if size in record.by_samples:
-        return record.by_samples[size]
-    return record.history if str(record.cell.probe.samples) == size else None
+    return all(layers_with(record, size) is not None for size in (FEW, USUAL, MANY))
 
 
 def _last_layer_with(record: MeasuredRecord, size: str, quantity: str) -> float:
     """A quantity of the last layer after the first epoch."""
-    layers = _with_samples(record, size)
+    layers = layers_with(record, size)
     assert layers is not None  # `_has_all_sizes` looks
     return finite(layers.last(quantity)[record.epochs_trained.index(EPOCH)])
 

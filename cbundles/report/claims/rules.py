@@ -1,0 +1,185 @@
+"""Claim N9: which rule should auto-tuning follow, the paper's H > 0 or a conflict rate?
+
+The same networks are tuned twice, from the same initial weights and with the same batches; only
+what counts as a conflict differs. So everything is compared by pairs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, stdev
+
+from cbundles import criterion
+from cbundles.config import AUTOTUNE, Cell
+from cbundles.records import SweepRecord
+from cbundles.report.claims import plans
+from cbundles.report.claims.finding import Finding, finding_on, trial_of
+from cbundles.report.evidence import Evidence
+from cbundles.report.runs import Run
+from cbundles.report.statistics import estimate, finite
+from cbundles.report.summary import accuracy_epochs_text, accuracy_of
+from cbundles.report.words import counted
+
+NAMES = {
+    criterion.ENTROPY: "by H > 0",
+    criterion.CONFLICT_RATE: f"by a conflict rate above {criterion.CLEAR_RATE:g}",
+}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What auto-tuning made of one seed: the networks it began, the last of which it ended at."""
+
+    attempts: Sequence[SweepRecord]
+
+    @property
+    def last(self) -> SweepRecord:
+        return self.attempts[-1]
+
+    @property
+    def restarts(self) -> int:
+        return len(self.attempts) - 1
+
+
+@dataclass(frozen=True)
+class TunedByBoth:
+    """The same seeds, tuned by either rule.
+
+    runs: names of the two, that by H first
+    pairs: of each seed that both tuned to an end, the chain by H and that by the rate
+    given_up: how many seeds are not among them because nothing was left of a network
+    """
+
+    runs: tuple[str, str]
+    pairs: Sequence[tuple[Chain, Chain]]
+    given_up: int
+
+
+def tuned_by_both_rules(runs: Sequence[Run]) -> list[TunedByBoth]:
+    """Complete auto-tunings on new seeds, of which two differ in nothing but the rule."""
+    by_start: dict[frozenset[Cell], dict[str, Run]] = {}
+    for run in runs:
+        if run.kind != AUTOTUNE or run.unfinished or not plans.are_on_new_seeds(_starts(run)):
+            continue
+        rules = {start.cell.training.stop_conflicting for start in _starts(run)}
+        if rules <= NAMES.keys() and len(rules) == 1:
+            starts = frozenset(_without_rule(start.cell) for start in _starts(run))
+            by_start.setdefault(starts, {})[rules.pop()] = run
+    return [
+        _paired(tuned[criterion.ENTROPY], tuned[criterion.CONFLICT_RATE])
+        for tuned in by_start.values()
+        if len(tuned) == len(NAMES)
+    ]
+
+
+def _starts(run: Run) -> list[SweepRecord]:
+    known = run.by_cell
+    return [known[chain[0]] for chain in run.description["attempts"]]
+
+
+def _without_rule(cell: Cell) -> Cell:
+    training = dataclasses.replace(cell.training, stop_conflicting=criterion.ENTROPY)
+    return dataclasses.replace(cell, training=training)
+
+
+def _paired(by_entropy: Run, by_rate: Run) -> TunedByBoth:
+    ours, theirs = _ended(by_entropy), _ended(by_rate)
+    shared = sorted(ours.keys() & theirs.keys())
+    seeds = {start.seed for start in _starts(by_entropy)}
+    return TunedByBoth(
+        (by_entropy.name, by_rate.name),
+        [(ours[seed], theirs[seed]) for seed in shared],
+        len(seeds) - len(shared),
+    )
+
+
+def _ended(run: Run) -> dict[int, Chain]:
+    """The chain of each seed of which something was left, by seed."""
+    known, tuned = run.by_cell, set(run.description["tuned"])
+    chains = [
+        Chain([known[cell] for cell in chain])
+        for chain in run.description["attempts"]
+        if chain[-1] in tuned
+    ]
+    return {chain.last.seed: chain for chain in chains}
+
+
+def the_rules_differ(tuned: TunedByBoth) -> Finding | None:
+    """What follows from either rule; no direction is claimed."""
+    pairs = tuned.pairs
+    if len(pairs) < 2:
+        return None
+    by_entropy, by_rate = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    alike = [ours.last.cell.blocks == theirs.last.cell.blocks for ours, theirs in pairs]
+    ours = (
+        f"layers at the end, mean and standard deviation: {NAMES[criterion.ENTROPY]} "
+        f"{_mean_and_spread(by_entropy, _layers)}, {NAMES[criterion.CONFLICT_RATE]} "
+        f"{_mean_and_spread(by_rate, _layers)}; rate - H "
+        f"{_difference(pairs, _layers)}, {counted(len(pairs), 'pair')} and 95 % interval"
+    )
+    details = [
+        f"restarts: {NAMES[criterion.ENTROPY]} {_mean_and_spread(by_entropy, _restarts)}, "
+        f"{NAMES[criterion.CONFLICT_RATE]} {_mean_and_spread(by_rate, _restarts)}; "
+        f"{sum(alike)} of {len(pairs)} seeds end at the same network by both",
+    ]
+    if tuned.given_up:
+        details.append(f"{counted(tuned.given_up, 'seed')} left out: nothing was left of a network")
+    lasts = [chain.last for chain in (*by_entropy, *by_rate)]
+    if lasts[0].epochs > 1:
+        details.append(_of_trained_networks(pairs, lasts))
+    else:
+        details.append("each attempt is one epoch, so what the networks become is not told here")
+    group = Evidence(tuned.runs[0], lasts)
+    finding = finding_on(group, ours, True, trial_of(alike, "seed"), details=details)
+    return dataclasses.replace(finding, runs=tuned.runs)
+
+
+Pairs = Sequence[tuple[Chain, Chain]]
+Quantity = Callable[[Chain], float]
+
+
+def _layers(chain: Chain) -> float:
+    return chain.last.depth
+
+
+def _restarts(chain: Chain) -> float:
+    return chain.restarts
+
+
+def _accuracy_in_percent(chain: Chain) -> float:
+    return 100 * accuracy_of(chain.last)
+
+
+def _megabytes(chain: Chain) -> float:
+    return chain.last.bytes / 1e6
+
+
+def _milliseconds(chain: Chain) -> float:
+    return 1000 * finite(chain.last.latency_seconds)
+
+
+def _mean_and_spread(chains: Sequence[Chain], quantity: Quantity) -> str:
+    values = [quantity(chain) for chain in chains]
+    return f"{fmean(values):.1f} +- {stdev(values):.1f}"
+
+
+def _difference(pairs: Pairs, quantity: Quantity) -> str:
+    """Of the rate's network from that of H."""
+    differences = [quantity(theirs) - quantity(ours) for ours, theirs in pairs]
+    return estimate(differences).text(signed=True)
+
+
+def _of_trained_networks(pairs: Pairs, lasts: Sequence[SweepRecord]) -> str:
+    return (
+        f"the networks at the end, trained for {counted(lasts[0].epochs, 'epoch')}, rate - H: "
+        f"accuracy {_difference(pairs, _accuracy_in_percent)} points "
+        f"({accuracy_epochs_text(lasts)}; by H {_mean_of(pairs, 0)} %, by the rate "
+        f"{_mean_of(pairs, 1)} %), {_difference(pairs, _megabytes)} MB, "
+        f"{_difference(pairs, _milliseconds)} ms for 64 images"
+    )
+
+
+def _mean_of(pairs: Pairs, side: int) -> str:
+    return f"{fmean(_accuracy_in_percent(pair[side]) for pair in pairs):.1f}"
