@@ -1,4 +1,4 @@
-"""What claims say beside H > 0 of one probe set: tuning by the conflict rate (N9), and of probe sets
+"""What claims say beside H > 0 and one probe set: tuning by the conflict rate (N9), and probe sets
 of other sizes."""
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ BY_RATE = {500: (120, 30), 501: (120, 30), 502: (120, 50, 36)}
 def test_n9_compares_pairs_of_the_same_start():
     (found,) = of_n9(tuning("entropy", BY_ENTROPY), tuning("conflict_rate", BY_RATE))
     assert found.verdict == "measured" and found.runs == ("entropy", "conflict_rate")
-    assert "by H > 0 26.7 +- 5.8" in found.ours and "above 0.001 32.0 +- 3.5" in found.ours
+    assert "by H > 0 26.7 ± 5.8" in found.ours and "above 0.001 32.0 ± 3.5" in found.ours
     assert "rate - H +5.33" in found.ours and "3 pairs" in found.ours
     assert "1 of 3 seeds end at the same network" in found.text
     assert "each attempt is one epoch" in found.text and "accuracy" not in found.text

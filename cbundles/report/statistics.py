@@ -10,7 +10,7 @@ import functools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -323,3 +323,9 @@ def six_digits(value: float) -> float | None:
 def mean_or_none(values: Sequence[float]) -> float | None:
     """The mean; None of no values."""
     return fmean(values) if values else None
+
+
+def mean_and_spread(values: Sequence[float], digits: int) -> str:
+    """Mean and sample standard deviation; a single value stands alone."""
+    mean = f"{fmean(values):.{digits}f}"
+    return mean if len(values) == 1 else f"{mean} ± {stdev(values):.{digits}f}"

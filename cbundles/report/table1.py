@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean, stdev
 
 from cbundles.files import write_atomically
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, summary
 from cbundles.report.runs import Run
+from cbundles.report.statistics import mean_and_spread
 from cbundles.report.table import Column, Row, Table
 
 PAPER_EPOCHS, PAPER_FILTERS = 120, 64
@@ -77,12 +77,12 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
         "data set": cell.data.name,
         "network": NETWORKS[cell.model.family],
         "source": "ours",
-        "layers": _mean_and_spread([record.depth for record in records], 1),
-        "accuracy [%]": _mean_and_spread([100 * summary.accuracy_of(r) for r in records], 1),
-        "MB": _mean_and_spread([r.bytes / 1e6 for r in records], digits),
-        "ms/step": _mean_and_spread(milliseconds, 1) if milliseconds else "not measured",
-        "parameters": _mean_and_spread([r.parameters / 1e6 for r in records], 2) + " M",
-        "GFLOP/image": _mean_and_spread([r.flops / 1e9 for r in records], 3),
+        "layers": mean_and_spread([record.depth for record in records], 1),
+        "accuracy [%]": mean_and_spread([100 * summary.accuracy_of(r) for r in records], 1),
+        "MB": mean_and_spread([r.bytes / 1e6 for r in records], digits),
+        "ms/step": mean_and_spread(milliseconds, 1) if milliseconds else "not measured",
+        "parameters": mean_and_spread([r.parameters / 1e6 for r in records], 2) + " M",
+        "GFLOP/image": mean_and_spread([r.flops / 1e9 for r in records], 3),
         "n": str(len(records)),
         "how": (
             f"{cell.data.name}, {cell.model.base_filters} filters, {cell.training.epochs} epochs "
@@ -90,12 +90,6 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
             f"{first.origin.device} ({first.origin.processor})"
         ),
     }
-
-
-def _mean_and_spread(values: Sequence[float], digits: int) -> str:
-    """Mean and sample standard deviation; a single value stands alone."""
-    mean = f"{fmean(values):.{digits}f}"
-    return mean if len(values) == 1 else f"{mean} ± {stdev(values):.{digits}f}"
 
 
 def _papers_row(paper: Published) -> Row:

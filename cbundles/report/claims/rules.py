@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
+from statistics import fmean
 
 from cbundles import criterion
 from cbundles.config import AUTOTUNE, Cell
@@ -18,7 +18,7 @@ from cbundles.report.claims import plans
 from cbundles.report.claims.finding import Finding, finding_on, trial_of
 from cbundles.report.evidence import Evidence
 from cbundles.report.runs import Run
-from cbundles.report.statistics import estimate, finite
+from cbundles.report.statistics import estimate, finite, mean_and_spread
 from cbundles.report.summary import accuracy_epochs_text, accuracy_of
 from cbundles.report.words import counted
 
@@ -111,22 +111,18 @@ def the_rules_differ(tuned: TunedByBoth) -> Finding | None:
     pairs = tuned.pairs
     if len(pairs) < 2:
         return None
-    by_entropy, by_rate = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     alike = [ours.last.cell.blocks == theirs.last.cell.blocks for ours, theirs in pairs]
     ours = (
-        f"layers at the end, mean and standard deviation: {NAMES[criterion.ENTROPY]} "
-        f"{_mean_and_spread(by_entropy, _layers)}, {NAMES[criterion.CONFLICT_RATE]} "
-        f"{_mean_and_spread(by_rate, _layers)}; rate - H "
-        f"{_difference(pairs, _layers)}, {counted(len(pairs), 'pair')} and 95 % interval"
+        f"layers at the end, mean and standard deviation: {_by_both_rules(pairs, _layers)}; "
+        f"rate - H {_difference(pairs, _layers)}, {counted(len(pairs), 'pair')} and 95 % interval"
     )
     details = [
-        f"restarts: {NAMES[criterion.ENTROPY]} {_mean_and_spread(by_entropy, _restarts)}, "
-        f"{NAMES[criterion.CONFLICT_RATE]} {_mean_and_spread(by_rate, _restarts)}; "
-        f"{sum(alike)} of {len(pairs)} seeds end at the same network by both",
+        f"restarts: {_by_both_rules(pairs, _restarts)}; {sum(alike)} of {len(pairs)} seeds end at "
+        "the same network by both",
     ]
     if tuned.given_up:
         details.append(f"{counted(tuned.given_up, 'seed')} left out: nothing was left of a network")
-    lasts = [chain.last for chain in (*by_entropy, *by_rate)]
+    lasts = [chain.last for pair in pairs for chain in pair]
     if lasts[0].epochs > 1:
         details.append(_of_trained_networks(pairs, lasts))
     else:
@@ -160,13 +156,17 @@ def _milliseconds(chain: Chain) -> float:
     return 1000 * finite(chain.last.latency_seconds)
 
 
-def _mean_and_spread(chains: Sequence[Chain], quantity: Quantity) -> str:
-    values = [quantity(chain) for chain in chains]
-    return f"{fmean(values):.1f} +- {stdev(values):.1f}"
+def _by_both_rules(pairs: Pairs, quantity: Quantity) -> str:
+    """``by H > 0 26.7 ± 5.8, by a conflict rate above 0.001 32.0 ± 3.5``."""
+    texts = [
+        f"{name} {mean_and_spread([quantity(pair[side]) for pair in pairs], 1)}"
+        for side, name in enumerate(NAMES.values())
+    ]
+    return ", ".join(texts)
 
 
 def _difference(pairs: Pairs, quantity: Quantity) -> str:
-    """Of the rate's network from that of H."""
+    """Of the network by the rate from that by H."""
     differences = [quantity(theirs) - quantity(ours) for ours, theirs in pairs]
     return estimate(differences).text(signed=True)
 
