@@ -95,6 +95,7 @@ def _draw_profiles_of_headroom(axes: Axes, lines: Lines) -> None:
     axes.set_ylim(lowest - 1, highest + 1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     (first, *_), *_ = lines.values()
-    axes.set_xlabel("layer (of the deepest networks)" if first.family == "fc" else "block")
+    along = summary.axis_of_places(first)
+    axes.set_xlabel(f"{along} (of the deepest networks)" if first.family == "fc" else along)
     axes.set_ylabel("headroom [bits of the learning rate]")
     drawing.legend_beside(axes)

@@ -144,10 +144,9 @@ def entropy_differs(records: Iterable[SweepRecord], first_epoch: bool = False) -
 
 def cells_of_layers(record: SweepRecord) -> CellMap:
     """What a cell tells of a layer, or block, after an epoch."""
-    unit = _unit(record)
     return CellMap(
-        f"H by {unit} and epoch, width {record.width}, {record.depth} layers",
-        unit,
+        f"H by {_unit(record)} and epoch, width {record.width}, {record.depth} layers",
+        summary.axis_of_places(record),
         "epoch",
         range(1, len(record.history.entropy[0]) + 1),
         range(record.epochs_trained + 1),
@@ -198,8 +197,7 @@ def _describe_panel(axes: Axes, record: SweepRecord) -> None:
     axes.spines[:].set(visible=True, linewidth=0.5)  # white cells end somewhere, too
     where = _where_conflicts_begin(record)
     axes.set_title(f"{size}\n{where} (epoch 1)", fontsize=8)
-    has_pooled = summary.is_pooled(len(record.history.entropy[0]), record)
-    axes.set_xlabel(f"{unit} (last: pooled features)" if has_pooled else unit)
+    axes.set_xlabel(summary.axis_of_places(record))
     axes.set_ylabel("epoch")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(TICKS, integer=True, min_n_ticks=1))

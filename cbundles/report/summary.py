@@ -235,6 +235,14 @@ def place_in_words(place: float, record: SweepRecord) -> str:
     return f"{'layer' if record.family == 'fc' else 'block'} {place:g}"
 
 
+def axis_of_places(record: SweepRecord) -> str:
+    """What an axis along all that is measured of a network is called."""
+    if record.family == "fc":
+        return "layer"
+    last = len(record.history.entropy[0])
+    return "block (last: pooled features)" if is_pooled(last, record) else "block"
+
+
 def is_pooled(place: float | None, record: SweepRecord | MeasuredRecord) -> bool:
     """Whether a measured place, counted from 1, is that of the features behind the last block."""
     return place is not None and record.family != "fc" and place > select.blocks_of(record)
