@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 READY_TO_TEST := $(VENV)/.ready-to-test
+READY_FOR_DOCS := $(VENV)/.ready-for-docs
 WITH_TORCH := .venv-torch
 READY_WITH_TORCH := $(WITH_TORCH)/.ready
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 INSTALL := $(BIN)/python $(PIP_INSTALL)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev torch-env wheel quickstart test test-slow test-faults test-torch test-all lint bench reproduce report clean
+.PHONY: help setup setup-dev torch-env docs wheel quickstart test test-slow test-faults test-torch test-all lint bench reproduce report clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -38,6 +39,15 @@ torch-env: $(READY_WITH_TORCH) ## Make .venv-torch, in which modules of PyTorch 
 $(READY_WITH_TORCH): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(WITH_TORCH)
 	$(WITH_TORCH)/bin/python $(PIP_INSTALL) -e '.[torch,dev]'
+	@touch $@
+
+# Warnings are errors, and examples are run.
+docs: $(READY_FOR_DOCS) ## Build the documentation: docs/_build/html/index.html
+	$(BIN)/python -m sphinx -q -W --keep-going -E -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+$(READY_FOR_DOCS): $(READY)
+	$(INSTALL) -e '.[docs]'
 	@touch $@
 
 wheel: $(READY) ## Build the package into dist/
@@ -77,5 +87,5 @@ report: $(READY) ## Tables, figures and claims again, from the records in result
 	$(BIN)/cbundles report
 
 clean: ## Remove the environment and everything generated, except results and reproduction
-	rm -rf $(VENV) $(WITH_TORCH) .programs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
+	rm -rf $(VENV) $(WITH_TORCH) docs/_build docs/generated .programs build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,14 +19,19 @@ CHOICES = (OFF, LAST, ALL)
 
 @dataclass(frozen=True)
 class Headroom:
-    """How far a layer is from conflicting.
+    """How far a layer is from conflicting (a measure of our own).
+
+    Attributes:
+        bits: how often the learning rate can be halved before the layer conflicts, from -10 to 14
+            in steps of a half; 14 is so much or more, and what is below -10 is less than that.
+        learning_rate: with which the network is trained.
 
     >>> print(Headroom(bits=5.0, learning_rate=1e-3))
     conflicts below a learning rate of 3.1e-05: 5 bits of headroom
     """
 
-    bits: float  # `HIGHEST`: so much or more; below `LOWEST`: less than that
-    learning_rate: float  # with which the network is trained
+    bits: float
+    learning_rate: float
 
     @property
     def lowest_learning_rate(self) -> float:

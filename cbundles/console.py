@@ -246,4 +246,6 @@ def display_for(console: Console, total: int, as_json: bool, log: Path) -> Displ
     logged = PlainDisplay(log.open("a"))
     if as_json:
         return Displays(JsonDisplay(), logged)
-    return Displays(RichDisplay(console, total) if console.is_terminal else PlainDisplay(), logged)
+    # A notebook, for one, asks for colours where nothing can be drawn over.
+    can_redraw = console.is_terminal and console.file.isatty()
+    return Displays(RichDisplay(console, total) if can_redraw else PlainDisplay(), logged)

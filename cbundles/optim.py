@@ -27,6 +27,13 @@ def ranger(
 ) -> optax.GradientTransformation:
     """An optax transformation whose parameters are `optax.LookaheadParams` (fast and slow).
 
+    Args:
+        learning_rate: a number, or a float32 scalar where it differs between stacked networks.
+        weight_decay: times the learning rate; for every variable.
+        b1, b2, eps, threshold: those of RAdam; from more than `threshold` degrees of freedom on its
+            step is rectified.
+        sync_period, slow_step_size: those of Lookahead.
+
     >>> import jax.numpy as jnp, optax
     >>> params = optax.LookaheadParams.init_synced({"w": jnp.ones(3)})
     >>> optimizer = ranger(learning_rate=1e-3)

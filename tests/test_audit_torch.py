@@ -491,6 +491,15 @@ def test_examples_of_the_page(tmp_path, monkeypatch):
         exec(compile(example, "docs/audit.md", "exec"), names)
 
 
+def test_the_page_for_users_of_torch(capsys):
+    page = (ROOT / "docs" / "torch.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "docs/torch.md", "exec"), {})
+    said = capsys.readouterr().out
+    shown = re.findall(r"^    (\S.*)$", page.partition("it says:")[2], re.MULTILINE)
+    assert len(shown) == 2 and all(sentence in said for sentence in shown)
+
+
 def test_the_example_ends_with_a_picture(tmp_path, monkeypatch, capsys):
     path = ROOT / "examples" / "torch_resnet.py"
     assert len(path.read_text().splitlines()) < 80

@@ -45,10 +45,15 @@ class ConflictingBundle(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Audit:
-    """What `audit` found. ``str()`` of it is a table and the verdict in words."""
+    """What `audit` found. ``str()`` of it is a table and the verdict in words.
+
+    Attributes:
+        findings: all that was measured; the properties below lead to its parts.
+        inputs: the samples, as arrays with the samples first; None where they came in batches.
+    """
 
     findings: Findings
-    inputs: PyTree | None  # where they were given as arrays
+    inputs: PyTree | None
 
     @property
     def input(self) -> Layer:

@@ -57,9 +57,19 @@ def headroom(
 ) -> Headroom | None:
     """How many bits the learning rate may fall before a layer conflicts; None if it diverged.
 
-    own_conflict_rate: of the inputs themselves, where equal ones have different labels: no layer
-    can do better, and a layer conflicts when its conflict rate is more than 1e-3 above that. The
-    other arguments are those of `bundle_entropy`, which raises the same ValueErrors.
+    A measure of our own, beside the paper's: the largest k, in steps of half a bit from -10 to 14,
+    up to which the conflict rate stays below 1e-3 at all learning rates down to
+    `learning_rate` / 2^k.
+
+    Args:
+        activations, labels, num_classes, amplitude, learning_rate, batch_size: as in
+            `bundle_entropy`; activations are (N, ...), labels (N,).
+        own_conflict_rate: of the inputs themselves, in [0, 1], where equal ones have different
+            labels: no layer can do better, and a layer conflicts when its conflict rate is more
+            than 1e-3 above that.
+
+    Raises:
+        ValueError: as `bundle_entropy` does.
 
     >>> import numpy as np
     >>> far_apart = np.array([[0.0], [1.0]], np.float32)

@@ -33,13 +33,16 @@ Occurring = tuple[
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Bundles:
-    """The bundles that a layer makes of N labelled samples.
+    """The bundles that a layer makes of N labelled samples (paper, sec. 2.3, eq. 1-3).
 
-    entropy: H^l in nats, in [0, `largest_entropy`]; None when `diverged`.
-    diverged: some activation is NaN or infinite, so that an entropy would mean nothing.
-    bundle_ids: 0-based in order of first occurrence; a row with a NaN is a bundle of its own.
-    labels: as given.
-    equality: when two rows counted as equal.
+    Attributes:
+        entropy: H^l in nats, in [0, `largest_entropy`]; None when `diverged`.
+        diverged: some activation is NaN or infinite, so that an entropy would mean nothing.
+        bundle_ids: int32 (N,), 0-based in order of first occurrence; a row with a NaN is a bundle
+            of its own.
+        labels: int32 (N,), as given.
+        num_classes: how many classes there could be.
+        equality: when two rows counted as equal.
     """
 
     entropy: float | None
@@ -168,13 +171,21 @@ def bundle_entropy(
 ) -> Bundles:
     """Bundle entropy of one layer (paper, section 2.3, eq. 1-3).
 
-    activations: one row a sample; computed with in float32. labels: in [0, num_classes), of at most
-    2^24 classes. amplitude: the largest absolute trainable weight of the whole model; the equality
-    "gamma" does without. learning_rate, batch_size: those the network is *trained* with;
-    they set what a weight update can see. equality, gamma, resolution: when two rows are equal, see
-    `Equality`.
+    Args:
+        activations: (N, ...) of any float type, one row for each sample; computed with in float32.
+        labels: (N,) of any integer type, in [0, num_classes).
+        num_classes: at most 2^24.
+        amplitude: the largest absolute trainable weight of the whole model; the equality "gamma"
+            does without.
+        learning_rate, batch_size: those the network is *trained* with; they set what a weight
+            update can see (eq. 1).
+        equality, gamma, resolution: when two rows are equal, see `Equality`.
 
-    Raises ValueError when shapes, labels or numbers make no sense.
+    Returns:
+        The bundles, their entropy in nats and their conflict rate.
+
+    Raises:
+        ValueError: shapes, labels or numbers make no sense.
 
     >>> import numpy as np
     >>> same = np.ones((4, 3), np.float32)

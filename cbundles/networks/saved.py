@@ -88,7 +88,13 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, PyTree]]:
     (N, H, W, C), prepared as the network was tested on them: multiplied by 1/255, and standardised
     where its data set's pipeline does that. The variables are NumPy arrays. A VGG or ResNet that is
     to be trained on is ``module.clone(norm="train")``, applied with ``mutable=["batch_stats"]``.
-    Raises InputError, which names the file, when it is no network of cbundles.
+
+    Args:
+        path: of a file in ``weights/``, which a run with ``--keep-weights`` has written, or in
+            ``pruned/``.
+
+    Raises:
+        InputError: the file is no network of cbundles; the message names it.
     """
     one = read(Path(path))
     return module_of(one.shape), variables_of(one.shape, one.network)

@@ -157,12 +157,12 @@ class Observed:
             read: ``reader(value)``, where value has `Site.shape`, returns any arrays. A key may
                 also be a tuple of sites of one loop body: ``reader(*values)`` of all of them, found
                 under the name of the one that is made last.
-            gate: factors; a number, or an array (*repeats, ...) whose further axes can be broadcast
-                to the site's shape.
-            keep: a bool, or bools (*repeats,). Where it is false the value is zero, for everyone
-                who uses it, and what only this value needs is not computed: it stands in a
+            gate: factors; a number, or an array ``(*repeats, ...)`` whose further axes can be
+                broadcast to the site's shape.
+            keep: a bool, or bools ``(*repeats,)``. Where it is false the value is zero, for
+                everyone who uses it, and what only this value needs is not computed: it stands in a
                 `lax.cond`. (A `vmap` over the bools computes both sides.) Sites in there read as 0.
-            perturb: arrays (*repeats, *shape) of the site's dtype, see `zeros`.
+            perturb: arrays ``(*repeats, *shape)`` of the site's dtype, see `zeros`.
 
         Returns:
             The function's result, and what was read by the names of sites, with leading axes

@@ -17,8 +17,12 @@ class Exported(NamedTuple):
 
 
 class Removed(Protocol):
-    """A model without some of its residual blocks. ``removed(inputs)`` runs it, for any number of
-    samples."""
+    """A model without some of its residual blocks: each sum in `blocks` is its skip.
+
+    ``removed(inputs)`` runs it, for any number of samples: arrays or tensors, in any pytree, whose
+    first axis is that of the samples; the result is shaped as the model's. What it cannot take
+    raises what the model itself would raise.
+    """
 
     @property
     def model(self) -> Callable[..., Any]:
