@@ -2,6 +2,7 @@
 
     python scripts/bench_metric.py [--json FILE] [--quick]
     python scripts/bench_metric.py --headroom [--json FILE]
+    python scripts/bench_metric.py --fingerprints [--json FILE]
 
 For activations of several shapes (N samples of d numbers), all rows distinct, every row twice, and
 all rows equal, in one run:
@@ -24,6 +25,17 @@ With --headroom instead: what `probe.headroom` costs in a sweep of fully connect
 and ResNets. Training steps, measuring all layers and looking for their headroom take turns, on one
 core, and medians are compared: of what the processor did for this process, which other work on the
 machine hardly changes.
+
+With --fingerprints: the fingerprint alone, beside what it was and what else it could be, in turns
+on one core; medians and quartiles of the processor's time:
+
+- ours: as it is;
+- with zeros: also bringing each -0.0 to 0.0, which in float32 never occurs (so it was before);
+- NH: the universal hash of UMAC (Black et al. 1999), two lanes of 64 bits, each of which collides
+  with a probability of at most 2^-32 over its keys, whatever two rows are given. Each lane sums
+  (x_c + k_c mod 2^32) (y_c + k'_c mod 2^32) mod 2^64 over the halves x and y of a row's bits;
+- NH-512: the same program compiled for vectors of 512 bits, which the product cannot ask for, since
+  it would change how the network itself is computed.
 """
 
 from __future__ import annotations
@@ -39,12 +51,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from cbundles import bundles, data, measure, provenance, train
+from cbundles.bundles import equality
 from cbundles.bundles.result import layer_bundles
 from cbundles.config import Cell, Data, Model, Probe, Training
 from cbundles.data import augment, device
@@ -77,6 +92,8 @@ SWEPT = [
     Model(family="resnet", depth=20, blocks="2,2,3,2", base_filters=8),
 ]
 HEADROOM_ROUNDS, HEADROOM_STEPS, SWEPT_EPOCHS = 9, 20, 10
+FINGERPRINT_SHAPES = [(2048, 16384), (4096, 4096), (8192, 1024), (8192, 784), (60_000, 100)]
+FINGERPRINT_ROUNDS = 31
 VGG50_BLOCKS = [(3, 16384), (6, 8192), (12, 4096), (3, 2048)]  # blocks, numbers in an activation
 
 SCALE = bundles.Scale.of(AMPLITUDE, LEARNING_RATE, BATCH_SIZE)
@@ -272,6 +289,84 @@ def print_headroom() -> list[dict[str, Any]]:
     return lines
 
 
+def with_zeros(q: jax.Array, resolution: str) -> jax.Array:
+    """The bits of q when -0.0 is taken for possible."""
+    del resolution
+    return equality._bits(jnp.where(q == 0, jnp.zeros_like(q), q))
+
+
+def nh(rows: jax.Array, scale: bundles.Scale, keys: jax.Array) -> Any:
+    """Two lanes of NH of each row, and its largest ``|q|`` as bits; keys: two for every column, of
+    which there is an even number."""
+    half = rows.shape[1] // 2
+    bits = equality._bits(equality.weight_update(rows, scale))
+    x, y = bits[:, :half], bits[:, half:]
+    largest = jnp.maximum(x & equality.ABSOLUTE, y & equality.ABSOLUTE)
+    with jax.enable_x64(True):
+
+        def wide(sums: jax.Array) -> jax.Array:
+            return lax.convert_element_type(sums, jnp.uint64)
+
+        lanes = [wide(x + one) * wide(y + other) for one, other in keys.reshape(2, 2, half)]
+        nothing = (np.uint64(0), np.uint64(0), np.uint32(0))
+        return lax.reduce((*lanes, largest), nothing, equality._combined, (1,))
+
+
+def fingerprints_of(n: int, d: int) -> dict[str, Callable[[], Any]]:
+    """Calls that fingerprint n rows of d numbers, compiled; and the row sum."""
+    activations = jnp.asarray(rows_of("distinct", n, d))
+    scale = jax.tree.map(jnp.asarray, SCALE)
+    odd = jnp.asarray(bundles.draw_keys(d, 0))
+    keys = jnp.asarray(np.random.default_rng(0).integers(2**32, size=2 * d, dtype=np.uint32))
+    sign = functools.partial(bundles.signature, equality=EQUALITY)
+    as_it_is = jax.jit(sign).lower(activations, scale, odd).compile()
+    with mock.patch.object(equality, "rounded_bits", with_zeros):
+        before = jax.jit(lambda a, s, k: sign(a, s, k)).lower(activations, scale, odd).compile()
+    row_sum = jax.jit(lambda a: a.sum(axis=-1))
+    calls: dict[str, Callable[[], Any]] = {
+        "row sum": lambda: row_sum(activations),
+        "ours": lambda: as_it_is(activations, scale, odd),
+        "with zeros": lambda: before(activations, scale, odd),
+    }
+    lowered = jax.jit(nh).lower(activations, scale, keys)
+    calls["NH"] = functools.partial(lowered.compile(), activations, scale, keys)
+    if jax.default_backend() == "cpu":
+        options: dict[str, bool | str] = {"xla_cpu_prefer_vector_width": "512"}
+        wider = lowered.compile(compiler_options=options)
+        calls["NH-512"] = functools.partial(wider, activations, scale, keys)
+    return calls
+
+
+def print_fingerprints() -> list[dict[str, Any]]:
+    """One line for each shape and way."""
+    print("Fingerprints of distinct rows, milliseconds of one core; ratio: to the row sum")
+    lines: list[dict[str, Any]] = []
+    for n, d in FINGERPRINT_SHAPES:
+        calls = fingerprints_of(n, d)
+        times: dict[str, list[float]] = {name: [] for name in calls}
+        for call in calls.values():
+            jax.block_until_ready(call())
+        for _ in range(FINGERPRINT_ROUNDS):
+            for name, call in calls.items():
+                started = time.process_time()
+                jax.block_until_ready(call())
+                times[name].append(time.process_time() - started)
+        row_sum = statistics.median(times["row sum"])
+        for name, seconds in times.items():
+            low, median, high = statistics.quantiles(seconds, n=4)
+            line: dict[str, Any] = {
+                "samples": n, "width": d, "way": name, "median_seconds": median,
+                "quartiles_seconds": [low, high], "ratio_to_row_sum": median / row_sum,
+            }  # fmt: skip
+            lines.append(line)
+            print(
+                f"{f'{n} x {d}':>16} {name:>11} {1000 * median:8.2f} "
+                f"({1000 * low:.2f} to {1000 * high:.2f}) {line['ratio_to_row_sum']:6.2f}",
+                flush=True,
+            )
+    return lines
+
+
 def bench_vgg50(samples: int) -> float:
     """Seconds for the activations of all 24 blocks of VGG-50 on 32x32 images."""
     total = 0.0
@@ -308,12 +403,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="leave out the slow other methods")
     parser.add_argument("--networks-on-core", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--headroom", action="store_true", help="measure what that costs, alone")
+    parser.add_argument(
+        "--fingerprints", action="store_true", help="compare ways of hashing rows, alone"
+    )
     options = parser.parse_args()
     if options.networks_on_core is not None:
         os.sched_setaffinity(0, [options.networks_on_core])  # before XLA counts the cores
         print(json.dumps([bench_network(depth, width) for depth, width in NETWORKS]))
         return
-    if options.headroom:
+    if options.headroom or options.fingerprints:
         os.sched_setaffinity(0, [usable_cores()[0]])
     where = jax.devices()[0]
     hardware = f"{where.platform}, {where.device_kind}, {provenance.processor()}"
@@ -327,6 +425,11 @@ def main() -> None:
     }
     if options.headroom:
         write_record(options.json, {**origin, "headroom": print_headroom()})
+        return
+    if options.fingerprints:
+        load = os.getloadavg()[0]
+        print(f"load {load:.1f}")
+        write_record(options.json, {**origin, "load": load, "fingerprints": print_fingerprints()})
         return
     print("\nOne layer, milliseconds (best of 25)")
     print(

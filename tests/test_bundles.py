@@ -238,6 +238,12 @@ def test_signatures_of_batches_are_the_signatures_of_the_whole(probe, cut):
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), sign(jnp.asarray(a)))
 
 
+@pytest.mark.parametrize("amplitude", [0.0, -0.0])
+def test_zeros_of_both_signs_are_equal_beside_a_weight_of_zero(amplitude):
+    a = np.array([[0.0, -0.0], [-0.0, 0.0], [0.0, 0.0], [1.0, 0.0]], np.float32)
+    assert entropy_of(a, np.arange(4), 4, amplitude).bundle_ids.tolist() == [0, 0, 0, 1]
+
+
 def test_extremes():
     y = np.arange(2000) % 10
     distinct = np.arange(2000, dtype=np.float32)[:, None]

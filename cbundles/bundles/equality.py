@@ -136,7 +136,8 @@ def weight_update(
     (xor with a zero that arrives at run time) rules that out.
     """
     step = rows * scale.learning_rate * scale.inverse_batch_size
-    w = rounded(jnp.asarray(scale.amplitude, jnp.float32), resolution, scale.opaque_zero)
+    amplitude = jnp.abs(jnp.asarray(scale.amplitude, jnp.float32))  # -0.0 would give a q of -0.0
+    w = rounded(amplitude, resolution, scale.opaque_zero)
     return w - _opaque(step, scale.opaque_zero)
 
 
@@ -154,8 +155,14 @@ def rounded(
 def rounded_bits(
     q: Float32[Array, "samples columns"], resolution: str
 ) -> UInt32[Array, "samples columns"]:
-    """The bits of q rounded to a float format. -0.0 equals 0.0, so it gets its bits."""
+    """The bits of q rounded to a float format. -0.0 equals 0.0, so it gets its bits.
+
+    In float32 q is never -0.0: a difference is that only of -0.0 and 0.0, and w, an absolute value,
+    is not -0.0. Of a narrower format q may be a number below 0 that rounds to it.
+    """
     stored = _stored(q, resolution)
+    if stored.dtype == jnp.float32:
+        return _bits(stored)
     return _bits(jnp.where(stored == 0, jnp.zeros_like(stored), stored))
 
 
