@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -24,7 +24,7 @@ from cbundles.auditing.peers import Watch
 from cbundles.auditing.signing import Signing
 from cbundles.auditing.subject import Sites, Subject
 from cbundles.auditing.weights import CONSUMER, GLOBAL
-from cbundles.bundles import Bundles, Scale
+from cbundles.bundles import Bundles, Headroom, Scale
 from cbundles.bundles.headroom import BITS
 from cbundles.observe import Site
 
@@ -76,7 +76,7 @@ class Measuring:
         watch: Watch | None = None,
     ) -> tuple[Layer, list[Layer]]:
         """The inputs and all layers, without headroom. watch: what takes part in the pass."""
-        scales = {name: self._scale(value) for name, value in self._amplitudes().items()}
+        scales = {name: self._scale(value) for name, value in self._own_amplitudes.items()}
         signed = _Signed(len(labels))
         reducer = signing.SIGN_ONCE[self.setting.rows]
         for start, batch in batches:
@@ -116,7 +116,7 @@ class Measuring:
             others = self._amplitudes(self.other_weight[0])
         scales = {
             name: self._scales_of_scan(value, others.get(name))
-            for name, value in self._amplitudes().items()
+            for name, value in self._own_amplitudes.items()
         }
         signed = _Signed(len(picked_rows))
         reducer = signing.SIGN_AT_SCALES[self.setting.rows]
@@ -132,6 +132,17 @@ class Measuring:
                 scans.append(Scan(rates[: len(BITS)], beside_other, own))
         return scans
 
+    def with_headroom(
+        self, batches: Batches, part: Picked, input_layer: Layer, layers: Sequence[Layer]
+    ) -> tuple[list[Layer], list[Scan]]:
+        """The layers with their headroom, and the scans that it was found in."""
+        scans = self.scan_learning_rates(batches, part, input_layer)
+        judged = [
+            _with_headroom(layer, scan, self.setting)
+            for layer, scan in zip(layers, scans, strict=True)
+        ]
+        return judged, scans
+
     def _batches_of_part(
         self, batches: Batches, part: Picked
     ) -> Iterable[tuple[int, PyTree, Picked | None]]:
@@ -142,8 +153,11 @@ class Measuring:
         cut = CutArrays(batches.kept(), len(part), length_of(batches.first))
         return ((start, batch, None) for start, batch in cut)
 
-    def _amplitudes(self, choice: str | float | None = None) -> dict[str, float]:
-        choice = self.setting.amplitude if choice is None else choice
+    @functools.cached_property
+    def _own_amplitudes(self) -> dict[str, float]:
+        return self._amplitudes(self.setting.amplitude)
+
+    def _amplitudes(self, choice: str | float) -> dict[str, float]:
         return weights.amplitudes_at(self.names, choice, self.largest, self.sites)
 
     def _scale(self, amplitude: float) -> Scale:
@@ -168,7 +182,7 @@ class Measuring:
 
     def _layer(self, name: str, site: Site, found: Bundles, input_layer: Layer) -> Layer:
         own, rate = input_layer.conflict_rate, found.conflict_rate
-        amplitude = self._amplitudes()[site.name]
+        amplitude = self._own_amplitudes[site.name]
         return Layer(
             name=name,
             kind=site.kind,
@@ -209,6 +223,13 @@ class _Signed:
 @functools.lru_cache(maxsize=1)
 def _drawn_keys(columns: int) -> UInt32[np.ndarray, " keys"]:
     return bundles.draw_keys(columns, SALT)
+
+
+def _with_headroom(layer: Layer, scan: Scan, setting: Setting) -> Layer:
+    if layer.diverged:
+        return layer
+    bits = bundles.bits_of_headroom(scan.rates, scan.rate_of_input)
+    return replace(layer, headroom=Headroom(bits, setting.learning_rate))
 
 
 def names_of(site: Site) -> list[str]:
