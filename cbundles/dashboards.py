@@ -10,6 +10,7 @@ import itertools
 import math
 import os
 import re
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class EventWriter:
         # The name has the time in seconds only, and two files must not have the same one.
         suffix = f".{os.getpid()}.{next(_numbers_of_files)}"
         self._file = EventsWriter(str(folder / "events"), suffix)
+        self._finalizer = weakref.finalize(self, self._file.close)
         start = self._events.SessionLog(status=self._events.SessionLog.START)
         self._put(self._events.Event(step=first_step, session_log=start))
 
@@ -61,8 +63,8 @@ class EventWriter:
         self._put(event)
 
     def close(self) -> None:
-        """Close the file, to which nothing can be added then."""
-        self._file.close()
+        """Close the file, as happens by itself when nobody has this writer any more."""
+        self._finalizer()
 
     def _put(self, event: Any) -> None:
         self._file.write_event(event)

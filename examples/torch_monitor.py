@@ -15,7 +15,7 @@ except ModuleNotFoundError:
 import cbundles
 from cbundles import data
 
-LEARNING_RATE, BATCH_SIZE, STEPS = 1e-3, 64, 1000
+LEARNING_RATE, BATCH_SIZE, STEPS = 1e-3, 64, 600
 
 
 def perceptron():

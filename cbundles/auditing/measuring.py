@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -92,15 +92,15 @@ class Measuring:
                     signatures = watch.sign(start, batch, how)
                 signed.put(first_row, signatures)
 
-        (own,) = signed.layers(INPUT)
-        input_bundles = counting.bundles_of(own, labels, classes)
+        of_rows = signed.of_layers([INPUT, *self.names])
+        of_input, *found = counting.bundles_of_layers(of_rows, labels, classes)
         shape = _shape_of_inputs(batches.first)
-        input_layer = Layer(INPUT, INPUT, shape, input_bundles, None, 0.0, 0.0)
-        layers = []
-        for site in self.chosen:
-            for name, signatures in zip(names_of(site), signed.layers(site.name), strict=True):
-                found = counting.bundles_of(signatures, labels, classes)
-                layers.append(self._layer(name, site, found, input_layer))
+        input_layer = Layer(INPUT, INPUT, shape, of_input, None, 0.0, 0.0)
+        named = [(name, site) for site in self.chosen for name in names_of(site)]
+        layers = [
+            self._layer(name, site, of_layer, input_layer)
+            for (name, site), of_layer in zip(named, found, strict=True)
+        ]
         return input_layer, layers
 
     def scan_learning_rates(self, batches: Batches, part: Picked, input_layer: Layer) -> list[Scan]:
@@ -211,9 +211,10 @@ class _Signed:
                 self._arrays[name] = np.zeros((len(flat), 4, self.rows), np.uint32)
             self._arrays[name][:, :, start : start + flat.shape[-1]] = flat
 
-    def layers(self, name: str) -> UInt32[np.ndarray, "layers 4 rows"]:
-        """Those of a site; they are forgotten here."""
-        return self._arrays.pop(name)
+    def of_layers(self, names: Sequence[str]) -> Iterator[UInt32[np.ndarray, "4 rows"]]:
+        """Those of each layer of these sites; what was taken is forgotten here."""
+        for name in names:
+            yield from self._arrays.pop(name)
 
     def scanned_layers(self, name: str, scales: int) -> UInt32[np.ndarray, "layers scales 4 rows"]:
         """Those of a site at several scales; they are forgotten here."""

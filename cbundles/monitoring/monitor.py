@@ -137,12 +137,6 @@ class Monitor:
             self._on_measure(measurement)
         return measurement
 
-    def close(self) -> None:
-        """Close the event file of TensorBoard. Nothing is lost without it."""
-        if self._dashboard is not None:
-            self._dashboard.close()
-            self._dashboard = None
-
     def _note(self, measurement: Measurement) -> None:
         """Write a measurement down, and tell what is new in it."""
         event = measurement.to_dict()
@@ -165,7 +159,6 @@ class Monitor:
             if event["step"] < step:
                 self._news.take(event)
         if self._tensorboard:
-            self.close()
             self._dashboard = EventWriter(self._folder, step)
 
 
