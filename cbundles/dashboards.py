@@ -35,7 +35,7 @@ def scalar_name(what: str, layer: str) -> str:
 
 
 class EventWriter:
-    """Writes one event file into a folder; each event is on the disk when `write` returns."""
+    """Writes one event file into a folder."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         """first_step: events of earlier files from this step on are not shown any more, since the
@@ -53,22 +53,22 @@ class EventWriter:
         self._file = EventsWriter(str(folder / "events"), suffix)
         self._finalizer = weakref.finalize(self, self._file.close)
         start = self._events.SessionLog(status=self._events.SessionLog.START)
-        self._put(self._events.Event(step=first_step, session_log=start))
+        self._file.write_event(self._events.Event(step=first_step, session_log=start))
 
     def write(self, step: int, time: float, scalars: Mapping[str, float]) -> None:
-        """One event. time: in seconds since 1970."""
+        """Add one event. time: in seconds since 1970."""
         event = self._events.Event(step=step, wall_time=time)
         for name, number in scalars.items():
             event.summary.value.add(tag=name, simple_value=number)
-        self._put(event)
+        self._file.write_event(event)
+
+    def flush(self) -> None:
+        """Put everything onto the disk, which takes some milliseconds."""
+        self._file.flush()
 
     def close(self) -> None:
         """Close the file, as happens by itself when nobody has this writer any more."""
         self._finalizer()
-
-    def _put(self, event: Any) -> None:
-        self._file.write_event(event)
-        self._file.flush()
 
 
 def check_installed() -> None:

@@ -149,6 +149,7 @@ class Monitor:
                 tell([_of_going_back(measurement.step, earlier, replaced, self._file.path)])
         if self._dashboard is not None:
             self._dashboard.write(measurement.step, measurement.time, measurement.scalars)
+            self._dashboard.flush()
         tell(self._news.take(event))
 
     def _go_on_at(self, step: int) -> None:
