@@ -54,14 +54,14 @@ def write_event_files(run: Run) -> Path | None:
     for record in run.records:
         points = _points_of(record)
         if points:
-            writer = EventWriter(folder / _name_of(record), first_step=0)
+            writer = EventWriter(folder / _folder_name(record), first_step=0)
             for point in points:
                 writer.write(point.step, point.seconds, known(point.scalars))
             writer.close()
     return folder if folder.is_dir() else None
 
 
-def _name_of(record: object) -> str:
+def _folder_name(record: object) -> str:
     """Of a network's folder: how people call it, and its identity."""
     if isinstance(record, SweepRecord | EditedRecord):
         return re.sub(r"[^\w.=+-]+", "-", f"{record.cell.label} {record.id}")
