@@ -484,6 +484,14 @@ def test_inside_of_jit_it_says_so(tmp_path):
         monitor(0, params)
         return params
 
+    of_nnx = monitor_in(tmp_path, Modules(nnx.Rngs(0)))
+
+    @nnx.jit
+    def module_inside(model):
+        of_nnx(0, model)
+
+    with pytest.raises(ValueError, match="called outside of jit"):
+        module_inside(Modules(nnx.Rngs(0)))
     with pytest.raises(ValueError, match="called outside of jit"):
         step_inside(0, variables())
     with pytest.raises(ValueError, match="called outside of jit"):

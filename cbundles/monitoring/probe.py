@@ -5,7 +5,7 @@ This is an audit whose model is traced and compiled once: later measurements onl
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -111,8 +111,7 @@ class Probe:
 
     def _subject(self, params: PyTree | None) -> tuple[Subject, _Traced]:
         """The model as it is now, and where its layers are."""
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
-            raise ValueError(INSIDE_JIT)
+        _refuse_tracers(jax.tree.leaves(params))
         model, numbers = self.model, params
         if isinstance(params, type(self.model)):
             model, numbers = params, None
@@ -125,6 +124,7 @@ class Probe:
             trainable=self.how.trainable,
             batch_norm="batch" if self.setting.whole else "running",
         )
+        _refuse_tracers(subject.parameters.values())
         if self._traced is not None and subject.take_traces(self._traced.traces):
             return subject, self._traced
         first = self.samples.batches.first
@@ -135,3 +135,9 @@ class Probe:
         if not chosen:
             raise ValueError(nothing_measured(skipped))
         return subject, _Traced(subject.traces, sites, chosen, skipped)
+
+
+def _refuse_tracers(leaves: Iterable[Any]) -> None:
+    """Raise ValueError where numbers are not known yet, since a program is being traced."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        raise ValueError(INSIDE_JIT)

@@ -112,7 +112,7 @@ def _scalars(record: SweepRecord, history: SweepHistory, evaluation: int) -> dic
     }
     for chart, numbers in charts.items():
         for place, number in enumerate(numbers or (), start=1):
-            scalars[scalar_name(chart, _layer(record, place))] = number
+            scalars[scalar_name(chart, _name_of_layer(record, place))] = number
     return scalars
 
 
@@ -120,7 +120,7 @@ def _is_conflicting(rate: Number) -> bool:
     return rate is not None and criterion.conflicts(criterion.CONFLICT_RATE, rate)
 
 
-def _layer(record: SweepRecord, place: int) -> str:
+def _name_of_layer(record: SweepRecord, place: int) -> str:
     """``layer 012``, so that their order is that of the network; ``pooled``."""
     if summary.is_pooled(place, record):
         return "pooled"
