@@ -2,6 +2,7 @@
 
 >>> from cbundles import bundle_entropy          # the metric, for your own activations
 >>> from cbundles import audit                   # the metric, for all layers of your own model
+>>> from cbundles import Monitor                 # the same while it trains, in your own loop
 >>> from cbundles import remove                  # your own model without blocks it does not need
 >>> from cbundles import load                    # a trained network, as a Flax module
 >>> from cbundles.observe import observe         # values inside any JAX function
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from cbundles import bundles, observe, optim
     from cbundles.auditing import Audit, audit
     from cbundles.bundles import Bundles, Headroom, bundle_entropy, headroom
+    from cbundles.monitoring import Monitor
     from cbundles.networks.saved import load
     from cbundles.removing import Removed, remove
 
@@ -25,6 +27,7 @@ __all__ = [
     "Audit",
     "Bundles",
     "Headroom",
+    "Monitor",
     "Removed",
     "__version__",
     "audit",
@@ -42,6 +45,7 @@ HOMES = {
     "Audit": "cbundles.auditing",
     "Bundles": "cbundles.bundles",
     "Headroom": "cbundles.bundles",
+    "Monitor": "cbundles.monitoring",
     "Removed": "cbundles.removing",
     "audit": "cbundles.auditing",
     "bundle_entropy": "cbundles.bundles",

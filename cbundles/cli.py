@@ -396,7 +396,7 @@ def tune(
 
 
 @app.command()
-@with_flags("out", "plan", "fresh", "device", "publish", "as_json")
+@with_flags("out", "plan", "fresh", "device", "publish", "tensorboard", "as_json")
 def toy(
     precision: Annotated[
         str, typer.Option(metavar="FORMAT", help="Train it in float32 or float64.")
@@ -411,7 +411,7 @@ def toy(
 
 
 @app.command()
-@with_flags("as_json")
+@with_flags("tensorboard", "as_json")
 def report(
     results: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with the runs.")] = RESULTS,
     *,
@@ -419,9 +419,13 @@ def report(
 ) -> None:
     """Tables, figures and the paper's claims, from records alone."""
     from cbundles.commands.profiles import runs_named_for
-    from cbundles.commands.report import write_report
+    from cbundles.commands.report import write_event_files, write_report
 
-    write_report(results, _console(), runs_named_for(results), as_json=flags.as_json)
+    flags.check_tensorboard()
+    gathered = write_report(results, _console(), runs_named_for(results), as_json=flags.as_json)
+    if flags.tensorboard:
+        found = [*gathered.presented, *gathered.own]
+        write_event_files(found, _console(), as_json=flags.as_json)
 
 
 @app.command()
@@ -528,7 +532,13 @@ def _execute(command: Command, flags: Flags, folder: Path | None = None) -> None
         from cbundles.commands.running import compute_for_first
 
         raise typer.Exit(compute_for_first(options))
-    raise typer.Exit(command.execute(options, _console()))
+    exit_code = command.execute(options, _console())
+    if flags.tensorboard:
+        from cbundles.commands.report import write_event_files
+        from cbundles.report import runs
+
+        write_event_files([runs.read(options.out)], _console(), as_json=flags.as_json)
+    raise typer.Exit(exit_code)
 
 
 def _options(command: Command, flags: Flags, folder: Path | None) -> Options:

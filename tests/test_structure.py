@@ -18,7 +18,7 @@ from cbundles import __version__
 
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
-    ["arrays", "errors", "files", "provenance", "stopping"],
+    ["arrays", "dashboards", "errors", "files", "provenance", "stopping"],
     ["spread"],
     ["formats", "chance", "keeping", "early_steps", "replacing"],
     ["identity", "readings", "bits", "criterion"],
@@ -36,7 +36,7 @@ LAYERS = [
     ["scan"],
     ["peers"],
     ["auditing"],
-    ["removing"],
+    ["removing", "monitoring"],
     ["surgery"],
     ["population"],
     ["experiments"],

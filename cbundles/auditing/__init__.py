@@ -3,6 +3,7 @@
 `audit` takes any model and labelled inputs. How the parts fit:
 
     any_model   the way of an audit, from a model to an `Audit`: begin here
+    asked       how layers are judged, and which label each row has
     models      models of every library as functions; `subject` says what an audit needs of one
     batches     inputs, a batch at a time; `tensors` those of PyTorch
     selection   which sites are measured, and why others are not

@@ -10,32 +10,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-from jaxtyping import Int32, Integer, PyTree
+from jaxtyping import Integer, PyTree
 
 from cbundles import bundles
 from cbundles.arrays import Numbers
 from cbundles.auditing import choices, signing, weights
+from cbundles.auditing.asked import checked_setting, labels_of_rows
 from cbundles.auditing.batches import CutArrays, at_hand, batches_of, checked_labels, length_of
 from cbundles.auditing.choices import Scan
-from cbundles.auditing.findings import Findings, Layer
+from cbundles.auditing.findings import Findings
 from cbundles.auditing.insertions import insertions_of
 from cbundles.auditing.lesions import branches_in, lesions_of
-from cbundles.auditing.measuring import Measuring, Setting
+from cbundles.auditing.measuring import Measuring
 from cbundles.auditing.models import Call, subject_of
 from cbundles.auditing.output import scores_in
 from cbundles.auditing.peers import Watch
 from cbundles.auditing.report import Audit
 from cbundles.auditing.selection import chosen_sites
-from cbundles.auditing.signing import ROWS, SAMPLES, TOKENS
+from cbundles.auditing.signing import SAMPLES, TOKENS
 from cbundles.auditing.tensors import as_array
 from cbundles.auditing.weights import GLOBAL
-from cbundles.bits import HIGHEST, SCANNED_ROWS
-from cbundles.bundles import Headroom
-from cbundles.bundles.result import MIN_NORMAL, checked_number, checked_whole
-from cbundles.errors import did_you_mean
-
-BATCH_NORMS = ("running", "batch")
+from cbundles.bits import SCANNED_ROWS
 
 
 def audit(
@@ -100,9 +95,7 @@ def audit(
     Raises:
         ValueError: what was given cannot work; the message says why, in a sentence.
     """
-    setting = _checked_setting(
-        learning_rate, batch_size, batch_norm, rows, weights.checked_choice(amplitude)
-    )
+    setting = checked_setting(learning_rate, batch_size, batch_norm, rows, amplitude)
     array, classes = checked_labels(as_array(labels), num_classes)
     subject = subject_of(
         model,
@@ -116,7 +109,7 @@ def audit(
     if lesion or insert:
         batches = at_hand(batches)
     tokens = signing.tokens_of(batches.first) if rows == TOKENS else None
-    given_labels, array = array, _labels_of_rows(array, tokens)
+    given_labels, array = array, labels_of_rows(array, tokens)
     part = bundles.evenly_spread(samples, max(2, SCANNED_ROWS // (tokens or 1)))
     batches.keep(part)
 
@@ -135,11 +128,7 @@ def audit(
     of_peers = () if watch is None else watch.measured(measured)
     scans: list[Scan] = []
     if headroom and measured and not input_layer.diverged:
-        scans = measuring.scan_learning_rates(batches, part, input_layer)
-        measured = [
-            _with_headroom(layer, scan, setting)
-            for layer, scan in zip(measured, scans, strict=True)
-        ]
+        measured, scans = measuring.with_headroom(batches, part, input_layer, measured)
     lesions = insertions = None
     if lesion:
         lesions = lesions_of(
@@ -163,38 +152,3 @@ def audit(
         peers=of_peers,
     )
     return Audit(findings, batches.inputs if isinstance(batches, CutArrays) else None)
-
-
-def _checked_setting(
-    learning_rate: float, batch_size: int, batch_norm: str, rows: str, amplitude: str | float
-) -> Setting:
-    for name, value, valid in (("batch_norm", batch_norm, BATCH_NORMS), ("rows", rows, ROWS)):
-        if value not in valid:
-            raise ValueError(f"{name} = {value!r}: {did_you_mean(value, valid)}")
-    if callable(learning_rate):
-        raise ValueError(
-            "learning_rate is a schedule: say which step is meant, learning_rate=schedule(step)"
-        )
-    rate = checked_number("learning_rate", learning_rate, at_least=MIN_NORMAL * 2**HIGHEST)
-    size = checked_whole("batch_size", batch_size)
-    return Setting(rate, size, batch_norm == "batch", rows, amplitude)
-
-
-def _labels_of_rows(
-    labels: Int32[np.ndarray, "samples ..."], tokens: int | None
-) -> Int32[np.ndarray, " rows"]:
-    """A label for each row. Raises ValueError where there is none."""
-    if labels.ndim == 1:
-        return labels if tokens is None else np.repeat(labels, tokens)
-    if tokens is None or labels.shape[1:] != (tokens,):
-        expected = "(samples,)" if tokens is None else f"(samples,) or (samples, {tokens})"
-        raise ValueError(f"labels must be {expected}, not {labels.shape}")
-    return labels.reshape(-1)
-
-
-def _with_headroom(layer: Layer, scan: Scan, setting: Setting) -> Layer:
-    if layer.diverged:
-        return layer
-    bits = bundles.bits_of_headroom(scan.rates, scan.rate_of_input)
-    found = Headroom(bits, setting.learning_rate)
-    return Layer(**(vars(layer) | {"headroom": found}))

@@ -1,12 +1,14 @@
-"""From signatures to bundles and conflict rates, a layer at a time."""
+"""From signatures to bundles and conflict rates."""
 
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int32, UInt32
+from jaxtyping import Array, Float, Int32, UInt32
 
 from cbundles import bundles
 from cbundles.bundles import Bundles, CollisionError, Equality
@@ -16,22 +18,36 @@ from cbundles.bundles import Bundles, CollisionError, Equality
 ORDERS = ([0, 1, 2, 3], [1, 2, 0, 3], [2, 0, 1, 3])
 
 _partition = functools.partial(jax.jit, static_argnums=2)(bundles.partition_layers)
+ROWS_AT_ONCE = 2**17  # of several layers, whose signatures are copied into one array
 
 
-def bundles_of(
-    signatures: UInt32[np.ndarray, "4 rows"], labels: Int32[np.ndarray, " rows"], num_classes: int
-) -> Bundles:
-    """The bundles of one layer."""
-    layer = _partitioned(signatures[None], labels, num_classes)
-    finite = bool(layer.finite[0])
-    return Bundles(
-        entropy=float(layer.entropy[0]) if finite else None,
-        diverged=not finite,
-        bundle_ids=np.asarray(layer.bundle_ids[0]),
-        labels=labels,
-        num_classes=num_classes,
-        equality=Equality(),
-    )
+def bundles_of_layers(
+    signatures: Iterable[UInt32[np.ndarray, "4 rows"]],
+    labels: Int32[np.ndarray, " rows"],
+    num_classes: int,
+) -> list[Bundles]:
+    """The bundles of each layer. Few programs are called: of 512 rows a call takes longer than what
+    is computed in it."""
+    coming = iter(signatures)
+    found: list[Bundles] = []
+    while group := list(itertools.islice(coming, max(1, ROWS_AT_ONCE // len(labels)))):
+        together = jax.device_get(
+            _without_collisions(_partition_one_by_one, np.stack(group), labels, num_classes)
+        )
+        for place, finite in enumerate(together.finite):
+            entropy = float(together.entropy[place]) if finite else None
+            ids = together.bundle_ids[place]
+            found.append(Bundles(entropy, not finite, ids, labels, num_classes, Equality()))
+    return found
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _partition_one_by_one(
+    signatures: UInt32[Array, "layers 4 rows"], labels: Int32[Array, " rows"], num_classes: int
+) -> bundles.Layer:
+    """What `partition_layers` does, with entropies that do not depend on how many layers there are:
+    when several are added up at once, the last bit may be another one."""
+    return jax.lax.map(lambda one: bundles.partition(one, labels, num_classes), signatures)
 
 
 def conflict_rates(
@@ -40,7 +56,8 @@ def conflict_rates(
     num_classes: int,
 ) -> Float[np.ndarray, " scales"]:
     """The conflict rates of one layer at several scales."""
-    return np.asarray(_partitioned(signatures, labels, num_classes).conflict_rate)
+    found = _without_collisions(_partition, signatures, labels, num_classes)
+    return np.asarray(found.conflict_rate)
 
 
 def conflict_rate_of_some(found: Bundles, some: slice | np.ndarray) -> float:
@@ -67,14 +84,15 @@ def pairs_in_conflict(found: Bundles) -> int:
     return round(found.conflict_rate * possible / 2)
 
 
-def _partitioned(
+def _without_collisions(
+    partition: Callable[..., bundles.Layer],
     signatures: UInt32[np.ndarray, "layers 4 rows"],
     labels: Int32[np.ndarray, " rows"],
     num_classes: int,
 ) -> bundles.Layer:
     """Raises CollisionError, which chance alone hardly ever does."""
     for order in ORDERS:
-        layer = _partition(signatures[:, order], labels, num_classes)
+        layer = partition(signatures[:, order], labels, num_classes)
         if not np.any(layer.collided):
             return layer
     raise CollisionError()

@@ -67,6 +67,18 @@ class ModelFunction:
     statistics: RunningStatistics | str = UNKNOWN_STATISTICS
 
 
+class JaxTraces(NamedTuple):
+    """What was traced and compiled of a model. The numbers of the model are arguments of it.
+
+    form: of the model's numbers.
+    """
+
+    form: Hashable
+    observed: dict[Hashable, Observed]
+    axes: dict[Hashable, dict[str, int]]
+    programs: dict[Hashable, Callable[..., Any]]
+
+
 class JaxSubject:
     """A `subject.Subject`: a model that JAX traces."""
 
@@ -75,6 +87,23 @@ class JaxSubject:
         self._observed: dict[Hashable, Observed] = {}
         self._axes: dict[Hashable, dict[str, int]] = {}
         self._programs: dict[Hashable, Callable[..., Any]] = {}
+
+    @property
+    def traces(self) -> JaxTraces:
+        return JaxTraces(self._form_of_model, self._observed, self._axes, self._programs)
+
+    def take_traces(self, traces: Any) -> bool:
+        if not isinstance(traces, JaxTraces) or traces.form != self._form_of_model:
+            return False
+        _, self._observed, self._axes, self._programs = traces
+        return True
+
+    @property
+    def _form_of_model(self) -> Hashable:
+        leaves, tree = jax.tree.flatten(self.model.variables)
+        types = [jax.typeof(leaf) for leaf in leaves]
+        shapes = tuple((one.shape, str(one.dtype)) for one in types)
+        return tree, shapes, tuple(self.model.trainable.items())
 
     @property
     def parameters(self) -> Mapping[str, Numbers]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -24,7 +24,7 @@ from cbundles.auditing.peers import Watch
 from cbundles.auditing.signing import Signing
 from cbundles.auditing.subject import Sites, Subject
 from cbundles.auditing.weights import CONSUMER, GLOBAL
-from cbundles.bundles import Bundles, Scale
+from cbundles.bundles import Bundles, Headroom, Scale
 from cbundles.bundles.headroom import BITS
 from cbundles.observe import Site
 
@@ -76,7 +76,7 @@ class Measuring:
         watch: Watch | None = None,
     ) -> tuple[Layer, list[Layer]]:
         """The inputs and all layers, without headroom. watch: what takes part in the pass."""
-        scales = {name: self._scale(value) for name, value in self._amplitudes().items()}
+        scales = {name: self._scale(value) for name, value in self._own_amplitudes.items()}
         signed = _Signed(len(labels))
         reducer = signing.SIGN_ONCE[self.setting.rows]
         for start, batch in batches:
@@ -92,15 +92,15 @@ class Measuring:
                     signatures = watch.sign(start, batch, how)
                 signed.put(first_row, signatures)
 
-        (own,) = signed.layers(INPUT)
-        input_bundles = counting.bundles_of(own, labels, classes)
+        of_rows = signed.of_layers([INPUT, *self.names])
+        of_input, *found = counting.bundles_of_layers(of_rows, labels, classes)
         shape = _shape_of_inputs(batches.first)
-        input_layer = Layer(INPUT, INPUT, shape, input_bundles, None, 0.0, 0.0)
-        layers = []
-        for site in self.chosen:
-            for name, signatures in zip(names_of(site), signed.layers(site.name), strict=True):
-                found = counting.bundles_of(signatures, labels, classes)
-                layers.append(self._layer(name, site, found, input_layer))
+        input_layer = Layer(INPUT, INPUT, shape, of_input, None, 0.0, 0.0)
+        named = [(name, site) for site in self.chosen for name in names_of(site)]
+        layers = [
+            self._layer(name, site, of_layer, input_layer)
+            for (name, site), of_layer in zip(named, found, strict=True)
+        ]
         return input_layer, layers
 
     def scan_learning_rates(self, batches: Batches, part: Picked, input_layer: Layer) -> list[Scan]:
@@ -116,7 +116,7 @@ class Measuring:
             others = self._amplitudes(self.other_weight[0])
         scales = {
             name: self._scales_of_scan(value, others.get(name))
-            for name, value in self._amplitudes().items()
+            for name, value in self._own_amplitudes.items()
         }
         signed = _Signed(len(picked_rows))
         reducer = signing.SIGN_AT_SCALES[self.setting.rows]
@@ -132,6 +132,17 @@ class Measuring:
                 scans.append(Scan(rates[: len(BITS)], beside_other, own))
         return scans
 
+    def with_headroom(
+        self, batches: Batches, part: Picked, input_layer: Layer, layers: Sequence[Layer]
+    ) -> tuple[list[Layer], list[Scan]]:
+        """The layers with their headroom, and the scans that it was found in."""
+        scans = self.scan_learning_rates(batches, part, input_layer)
+        judged = [
+            _with_headroom(layer, scan, self.setting)
+            for layer, scan in zip(layers, scans, strict=True)
+        ]
+        return judged, scans
+
     def _batches_of_part(
         self, batches: Batches, part: Picked
     ) -> Iterable[tuple[int, PyTree, Picked | None]]:
@@ -142,8 +153,11 @@ class Measuring:
         cut = CutArrays(batches.kept(), len(part), length_of(batches.first))
         return ((start, batch, None) for start, batch in cut)
 
-    def _amplitudes(self, choice: str | float | None = None) -> dict[str, float]:
-        choice = self.setting.amplitude if choice is None else choice
+    @functools.cached_property
+    def _own_amplitudes(self) -> dict[str, float]:
+        return self._amplitudes(self.setting.amplitude)
+
+    def _amplitudes(self, choice: str | float) -> dict[str, float]:
         return weights.amplitudes_at(self.names, choice, self.largest, self.sites)
 
     def _scale(self, amplitude: float) -> Scale:
@@ -168,7 +182,7 @@ class Measuring:
 
     def _layer(self, name: str, site: Site, found: Bundles, input_layer: Layer) -> Layer:
         own, rate = input_layer.conflict_rate, found.conflict_rate
-        amplitude = self._amplitudes()[site.name]
+        amplitude = self._own_amplitudes[site.name]
         return Layer(
             name=name,
             kind=site.kind,
@@ -197,9 +211,10 @@ class _Signed:
                 self._arrays[name] = np.zeros((len(flat), 4, self.rows), np.uint32)
             self._arrays[name][:, :, start : start + flat.shape[-1]] = flat
 
-    def layers(self, name: str) -> UInt32[np.ndarray, "layers 4 rows"]:
-        """Those of a site; they are forgotten here."""
-        return self._arrays.pop(name)
+    def of_layers(self, names: Sequence[str]) -> Iterator[UInt32[np.ndarray, "4 rows"]]:
+        """Those of each layer of these sites; what was taken is forgotten here."""
+        for name in names:
+            yield from self._arrays.pop(name)
 
     def scanned_layers(self, name: str, scales: int) -> UInt32[np.ndarray, "layers scales 4 rows"]:
         """Those of a site at several scales; they are forgotten here."""
@@ -209,6 +224,13 @@ class _Signed:
 @functools.lru_cache(maxsize=1)
 def _drawn_keys(columns: int) -> UInt32[np.ndarray, " keys"]:
     return bundles.draw_keys(columns, SALT)
+
+
+def _with_headroom(layer: Layer, scan: Scan, setting: Setting) -> Layer:
+    if layer.diverged:
+        return layer
+    bits = bundles.bits_of_headroom(scan.rates, scan.rate_of_input)
+    return replace(layer, headroom=Headroom(bits, setting.learning_rate))
 
 
 def names_of(site: Site) -> list[str]:

@@ -117,9 +117,12 @@ def sign_inputs(
 
 def columns_of_inputs(batch: PyTree, tokens: int | None) -> int:
     """How many numbers `sign_inputs` compares in each row."""
-    leaves = [leaf for leaf in jax.tree.leaves(batch) if _has_rows(leaf, tokens)]
-    shapes = [jax.eval_shape(lambda leaf: _exact(leaf, tokens), leaf).shape for leaf in leaves]
-    return sum(columns for _, columns in shapes)
+    columns = 0
+    for leaf in jax.tree.leaves(batch):
+        if _has_rows(leaf, tokens):
+            numbers = math.prod(leaf.shape[1 if tokens is None else 2 :])
+            columns += 2 * numbers if _takes_two_floats(leaf.dtype) else numbers
+    return columns
 
 
 def tokens_of(batch: PyTree) -> int:
@@ -141,7 +144,11 @@ def _exact(
     array = jnp.asarray(leaf)
     rows = array.shape[0] * (tokens or 1)
     array = array.reshape(rows, -1)
-    if jnp.issubdtype(array.dtype, jnp.integer) and array.dtype.itemsize > 2:
-        # A float holds 24 bits, so 32 of them become two.
+    if _takes_two_floats(array.dtype):
         array = jnp.concatenate([array >> 16, array & 0xFFFF], axis=1)
     return array.astype(jnp.float32)
+
+
+def _takes_two_floats(dtype: jnp.dtype) -> bool:
+    """Whether numbers have 32 bits that count: a float holds 24 of them."""
+    return jnp.issubdtype(dtype, jnp.integer) and dtype.itemsize > 2

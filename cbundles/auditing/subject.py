@@ -74,6 +74,14 @@ class Subject(Protocol):
     """A model that is audited. Nothing here changes it, its state or its mode."""
 
     @property
+    def traces(self) -> Any:
+        """What was traced, compiled or recorded of the model so far, without any of its numbers."""
+
+    def take_traces(self, traces: Any) -> bool:
+        """Spare the work that an earlier subject of the same model has done: take its `traces`.
+        Returns whether they fit; the model may have got another form since."""
+
+    @property
     def parameters(self) -> Mapping[str, Numbers]:
         """The trainable parameters by their names, ``layer/weight``; empty if they are unknown."""
 

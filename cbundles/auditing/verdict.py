@@ -10,6 +10,7 @@ import numpy as np
 from cbundles.auditing.counting import pairs_in_conflict
 from cbundles.auditing.findings import BRANCH, Findings, Layer
 from cbundles.auditing.weights import CONSUMER
+from cbundles.observe import Skipped
 
 OUTLIER = 5.0  # times the median layer's largest weight
 
@@ -17,7 +18,7 @@ OUTLIER = 5.0  # times the median layer's largest weight
 def verdict(findings: Findings) -> list[str]:
     """Sentences, the most important one first."""
     if not findings.layers:
-        return [_nothing_measured(findings), *_inputs(findings)]
+        return [nothing_measured(findings.skipped), *_inputs(findings)]
     return [
         *_layers(findings),
         *_inputs(findings),
@@ -27,13 +28,14 @@ def verdict(findings: Findings) -> list[str]:
     ]
 
 
-def _nothing_measured(findings: Findings) -> str:
-    if not findings.skipped:
+def nothing_measured(skipped: Sequence[Skipped]) -> str:
+    """Why there is no layer to speak of."""
+    if not skipped:
         return (
             "Nothing could be measured: the model has no activation, residual sum, linear map or "
             "convolution that can be recognised; name its values with checkpoint_name."
         )
-    reasons = collections.Counter(one.reason for one in findings.skipped)
+    reasons = collections.Counter(one.reason for one in skipped)
     told = "; ".join(f"{number}: {reason}" for reason, number in reasons.most_common())
     return f"Nothing could be measured. What was left out, by its reason: {told}."
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
+from cbundles import dashboards
 from cbundles.errors import InputError, did_you_mean
 from cbundles.keeping import LAST, parse_epochs
 
@@ -126,6 +127,12 @@ class Flags:
             help="Write to results/ and mark the run as published: for the repository's own runs.",
         ),
     ] = False
+    tensorboard: Annotated[
+        bool,
+        typer.Option(
+            "--tensorboard", help="Also write event files for TensorBoard, a run a network."
+        ),
+    ] = False
     as_json: Annotated[
         bool,
         typer.Option("--json", help="One JSON object a line, for machines."),
@@ -142,6 +149,7 @@ class Flags:
         from cbundles.executor.cluster import cluster_of
         from cbundles.executor.shards import Shard
 
+        self.check_tensorboard()
         shard = None if self.shard is None else Shard.of_text(self.shard)
         if shard is not None and self.fresh:
             raise InputError(
@@ -174,6 +182,21 @@ class Flags:
             ray=self._ray_cluster(),
             shard=shard,
         )
+
+    def check_tensorboard(self) -> None:
+        """Raises InputError where event files are wanted that cannot be written."""
+        if not self.tensorboard:
+            return
+        for flag, given in (("--shard", self.shard), ("--print-sbatch", self.print_sbatch)):
+            if given:
+                raise InputError(
+                    f"--tensorboard with {flag}: shards only train; when all are done, "
+                    "cbundles report --tensorboard"
+                )
+        try:
+            dashboards.check_installed()
+        except ValueError as error:
+            raise InputError(f"--tensorboard: {error}") from None
 
     def _ray_cluster(self) -> RayCluster | None:
         """Where workers are, None for this machine. Ray itself is not imported yet."""
@@ -239,6 +262,7 @@ TRAINING = (
     "shard",
     "print_sbatch",
     "publish",
+    "tensorboard",
     "as_json",
 )
 

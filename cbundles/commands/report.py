@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cbundles.commands.output import list_files, say, warn
 from cbundles.errors import InputError
-from cbundles.report import claims, claims_table, gathering, page, table1, views
+from cbundles.report import claims, claims_table, event_files, gathering, page, table1, views
 from cbundles.report.claims.finding import Claim
 from cbundles.report.fixed_depths import page_beside_fixed_depths
 from cbundles.report.gathering import Gathered
@@ -83,6 +83,19 @@ def write_report(
     for text in gathered.damaged:
         warn(console, f"left out: {text}")
     return gathered
+
+
+def write_event_files(found: Sequence[Run], console: Console, *, as_json: bool) -> None:
+    """Write event files for TensorBoard of runs, and say where."""
+    for run in found:
+        folder = event_files.write_event_files(run)
+        text = f"{run.name}: no network has a record, and so no events"
+        if folder is not None:
+            text = f"events for TensorBoard: {folder}"
+        if as_json:
+            print(text, file=sys.stderr)
+        else:
+            say(console, text)
 
 
 def _seal(run: Run) -> None:

@@ -16,7 +16,7 @@ from cbundles.auditing.models.functions import Call
 from cbundles.auditing.models.patterns import matching
 from cbundles.auditing.subject import Subject
 
-__all__ = ["Call", "subject_of"]
+__all__ = ["Call", "is_changed_in_place", "subject_of"]
 
 TELL_IT = (
     'batch_norm="batch": {what} is told so by its own arguments; pass call=lambda model, batch: '
@@ -41,6 +41,11 @@ def subject_of(
     if trainable is not None:
         function = _only_trainable(function, trainable)
     return JaxSubject(function)
+
+
+def is_changed_in_place(model: Any) -> bool:
+    """Whether training changes the model itself, which holds its own weights."""
+    return isinstance(model, nnx.Module) or pytorch.is_module(model) or keras.is_model(model)
 
 
 def _model_function(

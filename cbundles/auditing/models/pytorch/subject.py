@@ -58,6 +58,18 @@ class _Home(NamedTuple):
     axis: int
 
 
+class TorchTraces(NamedTuple):
+    """What was recorded of a module, and where its sites are.
+
+    trained: the names and shapes of its trainable parameters.
+    """
+
+    trained: Mapping[str, tuple[int, ...]]
+    program: TorchProgram | None
+    numbers: dict[str, int]
+    homes: dict[str, _Home]
+
+
 class TorchSubject:
     """A `subject.Subject`: a module of PyTorch.
 
@@ -76,6 +88,20 @@ class TorchSubject:
         self._program: TorchProgram | None = None
         self._numbers: dict[str, int] = {}  # of the values of sites in that program
         self._homes: dict[str, _Home] = {}
+
+    @property
+    def traces(self) -> TorchTraces:
+        return TorchTraces(self._shapes, self._program, self._numbers, self._homes)
+
+    def take_traces(self, traces: Any) -> bool:
+        if not isinstance(traces, TorchTraces) or traces.trained != self._shapes:
+            return False
+        _, self._program, self._numbers, self._homes = traces
+        return True
+
+    @property
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(parameter.shape) for name, parameter in self.trained.items()}
 
     @property
     def parameters(self) -> Mapping[str, Numbers]:

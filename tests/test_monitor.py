@@ -1,0 +1,553 @@
+"""Monitors in training loops: events are what audits say, files survive kills and restarts."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import re
+import runpy
+import signal
+import subprocess
+import sys
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import ROOT
+from flax import nnx
+
+import cbundles
+from cbundles import bundles
+
+SAMPLES, CLASSES = 60, 3
+LABELS = np.arange(SAMPLES) % CLASSES
+VECTORS = np.random.default_rng(1).standard_normal((SAMPLES, 6)).astype(np.float32)
+RATE = 1e-5  # so low that some samples meet
+KEPT = ("samples", "amplitude", "resolution", "first_conflict", "input", "layers")
+
+
+class Model(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        TRACES.append(type(x))
+        for number in range(4):
+            x = nn.relu(nn.Dense(8, name=f"layer{number + 1}")(x))
+        return nn.Dense(CLASSES, name="head")(x)
+
+
+TRACES: list[type] = []  # of each call of the model in Python
+
+
+class Modules(nnx.Module):
+    def __init__(self, rngs):
+        self.first, self.second = nnx.Linear(6, 8, rngs=rngs), nnx.Linear(8, CLASSES, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.second(self.dropout(nnx.relu(self.first(x))))
+
+
+def variables(seed=0):
+    return Model().init(jax.random.key(seed), VECTORS[:1])
+
+
+def collapsed(params):
+    """Behind its second layer no sample is unlike another."""
+    kernel = params["params"]["layer2"]["kernel"]
+    others = params["params"] | {"layer2": {"kernel": 0 * kernel, "bias": jnp.ones(8)}}
+    return {"params": others}
+
+
+def with_nan(params):
+    others = params["params"] | {
+        "layer3": {"kernel": jnp.full((8, 8), jnp.nan), "bias": jnp.ones(8)}
+    }
+    return {"params": others}
+
+
+def events_in(folder):
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def assert_as_audited(event, audit):
+    expected = json.loads(json.dumps(audit.to_dict()))
+    assert {key: event[key] for key in KEPT} == {key: expected[key] for key in KEPT}
+
+
+def monitor_in(folder, model=None, **how):
+    return cbundles.Monitor(
+        Model() if model is None else model, VECTORS, LABELS, folder=folder, **how
+    )
+
+
+# What is measured
+
+
+def test_events_are_what_an_audit_says(tmp_path):
+    how = {"learning_rate": RATE, "batch_size": 16}
+    monitor = monitor_in(tmp_path, every=2, headroom=True, **how)
+    trained = [variables(seed) for seed in range(5)]
+    measured = [monitor(step, params) for step, params in enumerate(trained)]
+    assert [one is not None for one in measured] == [True, False, True, False, True]
+    for event in events_in(tmp_path):
+        audit = cbundles.audit(Model(), VECTORS, LABELS, params=trained[event["step"]], **how)
+        assert_as_audited(event, audit)
+        assert event["layers"][-1]["headroom"] is not None
+    entropies = [layer["entropy"] for event in events_in(tmp_path) for layer in event["layers"]]
+    assert min(entropies) == 0 < max(entropies)  # some layers conflict and some do not
+    assert monitor.last is measured[4] and str(monitor.last.audit).startswith("layer ")
+
+
+def test_a_part_of_the_samples_is_measured(tmp_path):
+    picked = bundles.evenly_spread(SAMPLES, 20)
+    event = monitor_in(tmp_path, samples=20)(0, variables()).to_dict()
+    audit = cbundles.audit(
+        Model(), VECTORS[picked], LABELS[picked], params=variables(), headroom=False
+    )
+    assert_as_audited(event, audit)
+    assert event["samples"] == 20
+
+
+def test_the_model_is_traced_once(tmp_path):
+    monitor, trained = monitor_in(tmp_path, every=1), [variables(seed) for seed in range(4)]
+    monitor(0, trained[0])
+    before = len(TRACES)
+    for step in range(1, 4):
+        monitor(step, trained[step])
+    assert len(TRACES) == before
+
+
+def test_another_form_of_the_parameters_is_traced_anew(tmp_path):
+    monitor = monitor_in(tmp_path, lambda params, x: jnp.tanh(x @ params["w"]), every=1)
+    names = []
+    for step, width in enumerate((3, 5)):
+        measured = monitor(step, {"w": jnp.ones((6, width))})
+        names.append(measured.audit.layers[0].shape)
+    assert names == [(3,), (5,)]
+
+
+def test_modules_that_train_in_place_are_looked_at_themselves(tmp_path):
+    model = Modules(nnx.Rngs(0))
+    monitor = monitor_in(tmp_path, model, every=1, learning_rate=RATE)
+    for step in range(3):
+        measured = monitor(step)
+        audit = cbundles.audit(model, VECTORS, LABELS, learning_rate=RATE, headroom=False)
+        assert_as_audited(measured.to_dict(), audit)
+        assert not model.dropout.deterministic
+        model.first.kernel[...] = 0.1 * model.first.kernel[...]
+    values = [event["amplitude"]["value"] for event in events_in(tmp_path)]
+    assert values[0] > values[2]
+    assert monitor(3, model) is not None  # it may be named, too
+
+
+def test_functions_and_parameters_alone(tmp_path):
+    params = variables()
+    by_apply = monitor_in(tmp_path / "a", Model().apply)(0, params).to_dict()
+    alone = monitor_in(tmp_path / "b")(0, params["params"]).to_dict()
+    for event in (by_apply, alone):
+        audit = cbundles.audit(Model(), VECTORS, LABELS, params=params, headroom=False)
+        numbers = [
+            [layer["entropy"] for layer in one["layers"]] for one in (event, audit.to_dict())
+        ]
+        assert numbers[0] == numbers[1]
+
+
+def test_a_module_that_is_a_pytree_is_given_as_it_is_now(tmp_path):
+    equinox = pytest.importorskip("equinox")
+    first, second = (
+        equinox.nn.MLP(6, CLASSES, 8, 2, key=jax.random.key(seed)) for seed in range(2)
+    )
+
+    def call(module, batch):
+        return jax.vmap(module)(batch)
+
+    monitor = monitor_in(tmp_path, first, every=1, call=call)
+    for step, module in enumerate((first, second)):
+        audit = cbundles.audit(module, VECTORS, LABELS, call=call, headroom=False)
+        assert_as_audited(monitor(step, module).to_dict(), audit)
+
+
+def test_parameters_may_be_donated(tmp_path):
+    @jax.jit
+    def step_in_place(params):
+        return jax.tree.map(lambda leaf: 0.9 * leaf, params)
+
+    donating = jax.jit(step_in_place, donate_argnums=0)
+    monitor, params = monitor_in(tmp_path, every=1), variables()
+    for step in range(3):
+        assert monitor(step, params) is not None
+        params = donating(params)
+
+
+def test_all_samples_as_one_batch(tmp_path):
+    class Normalised(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = nn.BatchNorm(use_running_average=not train, name="norm")(nn.Dense(8)(x))
+            return nn.Dense(CLASSES)(nn.relu(x))
+
+    how = {"batch_norm": "batch", "call": lambda model, x: model(x, train=True)}
+    params = Normalised().init(jax.random.key(0), VECTORS[:1])
+    measured = monitor_in(tmp_path, Normalised(), **how)(0, params)
+    audit = cbundles.audit(Normalised(), VECTORS, LABELS, params=params, headroom=False, **how)
+    assert_as_audited(measured.to_dict(), audit)
+
+
+# Files
+
+
+def test_a_restart_goes_on_with_the_file(tmp_path):
+    for steps in ((0, 200, 400), (600, 800)):
+        monitor = monitor_in(tmp_path)
+        for step in steps:
+            monitor(step, variables())
+    assert [event["step"] for event in events_in(tmp_path)] == [0, 200, 400, 600, 800]
+    assert not (tmp_path / "replaced.jsonl").exists()
+
+
+def test_steps_that_come_again_are_not_doubled(tmp_path, caplog):
+    first = monitor_in(tmp_path)
+    for step in (0, 200, 400, 600):
+        first(step, variables())
+    first(600, variables())
+    assert not caplog.messages
+    again = monitor_in(tmp_path)
+    for step in (350, 400):
+        again(step, variables(1))
+    events = events_in(tmp_path)
+    assert [event["step"] for event in events] == [0, 200, 350, 400]
+    assert events[-1]["amplitude"] != events[0]["amplitude"]
+    replaced = (tmp_path / "replaced.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in replaced] == [600, 400, 600]
+    (said,) = caplog.messages
+    assert "step 350 comes after step 600" in said and "2 measurements move" in said
+
+
+def test_half_a_line_is_what_a_kill_leaves(tmp_path):
+    monitor = monitor_in(tmp_path)
+    for step in (0, 200):
+        monitor(step, variables())
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(path.read_bytes()[:-100])
+    monitor_in(tmp_path)(200, variables())
+    assert [event["step"] for event in events_in(tmp_path)] == [0, 200]
+
+
+LOOP = """
+import os, signal, sys
+import flax.linen as nn, jax, numpy as np
+import cbundles
+
+class Model(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(nn.relu(nn.Dense(8)(0 * x)))
+
+def die(found):
+    if found.step == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+x = np.random.default_rng(0).standard_normal((60, 6)).astype(np.float32)
+params = Model().init(jax.random.key(0), x[:1])
+monitor = cbundles.Monitor(
+    Model(), x, np.arange(60) % 3, every=10, tensorboard=sys.argv[3] == "yes", on_measure=die
+)
+for step in range(int(sys.argv[2]), 100):
+    monitor(step, params)
+"""
+
+
+def test_a_killed_process_leaves_all_that_it_measured(tmp_path):
+    installed = importlib.util.find_spec("tensorboardX") is not None
+
+    def train(dies_at, begins_at):
+        arguments = [str(dies_at), str(begins_at), "yes" if installed else "no"]
+        return subprocess.run(
+            [sys.executable, "-c", LOOP, *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    killed = train(50, 0)
+    assert killed.returncode == -signal.SIGKILL
+    folder = tmp_path / "runs" / "monitor"
+    assert [event["step"] for event in events_in(folder)] == [0, 10, 20, 30, 40, 50]
+    # All samples are the same behind the inputs. It is said on stderr, without any set-up, once.
+    (said,) = [line for line in killed.stderr.splitlines() if "conflict" in line]
+    assert said.startswith(
+        "cbundles, step 0: Model/relu (layer 1 of 1) begins to conflict: H = 1.0"
+    )
+
+    finished = train(-1, 45)
+    assert finished.returncode == 0, finished.stderr
+    steps = [event["step"] for event in events_in(folder)]
+    assert steps == [0, 10, 20, 30, 40, 45, 50, 60, 70, 80, 90]
+    assert "begins to conflict" not in finished.stderr  # which was said before
+
+
+def test_no_folder_no_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = []
+    cbundles.Monitor(Model(), VECTORS, LABELS, folder=None, on_measure=found.append)(3, variables())
+    assert [one.step for one in found] == [3]
+    assert not list(tmp_path.iterdir())
+
+
+# TensorBoard
+
+READ = """
+import json, sys
+import tensorflow as tf
+
+found = []
+for path in sorted(sys.argv[1:]):
+    for event in tf.compat.v1.train.summary_iterator(path):
+        if event.HasField("summary"):
+            numbers = {value.tag: value.simple_value for value in event.summary.value}
+            found.append([event.step, event.wall_time, numbers])
+        elif event.HasField("session_log"):
+            found.append([event.step, "start", event.session_log.status])
+print(json.dumps(found))
+"""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorboardX") is None, reason="tensorboardX is not installed"
+)
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="TensorFlow is not installed"
+)
+def test_tensorflow_reads_what_was_written(tmp_path):
+    monitor = monitor_in(tmp_path, every=1, tensorboard=True, learning_rate=RATE, headroom=True)
+    for step, params in enumerate((variables(), with_nan(variables()), variables(2))):
+        monitor(step, params)
+    files = list(map(str, tmp_path.glob("events.out.tfevents.*")))
+    assert len(files) == 1
+    done = subprocess.run(
+        [sys.executable, "-c", READ, *files], capture_output=True, text=True, check=True
+    )
+    start, *read = json.loads(done.stdout.splitlines()[-1])
+    assert start == [0, "start", 1]  # so that TensorBoard forgets what was replaced
+    assert len(read) == 3
+    for (step, time, numbers), event in zip(read, events_in(tmp_path), strict=True):
+        assert (step, time) == (event["step"], event["time"])
+        for place, layer in enumerate(event["layers"]):
+            name = "Model/relu" + (f".{place + 1}" if place else "")
+            for chart, key in (
+                ("bundle_entropy", "entropy"),
+                ("conflict_rate", "conflict_rate"),
+                ("bundles", "num_bundles"),
+                ("headroom", "headroom"),
+            ):
+                expected = None if layer[key] is None else np.float32(layer[key])
+                assert numbers.get(f"{chart}/{name}") == expected
+        assert numbers["diverged_layers"] == sum(layer["diverged"] for layer in event["layers"])
+        conflicting = sum(bool(layer["conflicting"]) for layer in event["layers"])
+        assert numbers["conflicting_layers"] == conflicting
+
+
+def test_without_tensorboardx_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    with pytest.raises(ValueError, match=re.escape("pip install 'cbundles[tensorboard]'")):
+        monitor_in(tmp_path, tensorboard=True)
+
+
+def test_names_are_ones_that_dashboards_take(tmp_path):
+    names = monitor_in(tmp_path)(0, variables()).scalars
+    assert {"bundle_entropy/Model/relu.4", "conflicting_layers"} <= names.keys()
+    assert all(re.fullmatch(r"[\w\-. /]+", name, re.ASCII) for name in names)  # those of MLflow
+
+
+# What is said
+
+
+def test_a_conflict_is_said_once(tmp_path, caplog):
+    caplog.set_level(logging.INFO, "cbundles.monitor")
+    monitor = monitor_in(tmp_path, every=1)
+    good, bad = variables(), collapsed(variables())
+    for step, params in enumerate((good, good, bad, bad, good, bad, good)):
+        monitor(step, params)
+    begin, end = caplog.records
+    assert begin.levelno == logging.WARNING and begin.getMessage().startswith(
+        "cbundles, step 2: 3 of 4 layers begin to conflict, first Model/relu#2: H = 1.09"
+    )
+    assert end.levelno == logging.INFO
+    assert end.getMessage() == ("cbundles, step 4: 3 layers no longer conflict, first Model/relu#2")
+    caplog.clear()
+    again = monitor_in(tmp_path)  # what the file has was said
+    again(7, bad)
+    assert not caplog.messages
+
+
+def test_a_new_training_in_an_old_folder_is_told_its_own_conflicts(tmp_path, caplog):
+    monitor_in(tmp_path)(200, collapsed(variables()))
+    caplog.clear()
+    monitor_in(tmp_path)(0, collapsed(variables()))
+    assert ["comes after" in one or "begin to conflict" in one for one in caplog.messages] == [
+        True, True,
+    ]  # fmt: skip
+
+
+def test_training_that_collapses_says_so(tmp_path, caplog):
+    """A real loop: with a decay of the weights that is far too strong, all layers collapse."""
+    optimizer = optax.adamw(1e-2, weight_decay=30.0)
+    params = variables()
+    state = optimizer.init(params)
+
+    @jax.jit
+    def train_step(params, state):
+        def loss(params):
+            logits = Model().apply(params, VECTORS)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS).mean()
+
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+        return optax.apply_updates(params, updates), state
+
+    monitor = monitor_in(tmp_path, every=10, learning_rate=1e-2)
+    for step in range(81):
+        monitor(step, params)
+        params, state = train_step(params, state)
+    conflicts = [event["first_conflict"] for event in events_in(tmp_path)]
+    assert conflicts[0] is None and conflicts[-1] is not None
+    assert caplog.messages
+    named = re.findall(r"Model/relu(?:#\d)?", " ".join(caplog.messages))
+    assert len(named) == len(set(named))
+
+
+def test_divergence_is_said_and_training_goes_on(tmp_path, caplog):
+    monitor = monitor_in(tmp_path, every=1)
+    for step in range(3):
+        monitor(step, with_nan(variables()) if step else variables())
+    (said,) = caplog.messages
+    assert said == (
+        "cbundles, step 1: diverged: Model/relu makes NaN or infinity, and 4 of 4 layers do; "
+        "neither entropy nor conflicts mean anything there"
+    )
+    last = events_in(tmp_path)[-1]
+    assert last["layers"][-1]["diverged"] and last["layers"][-1]["entropy"] is None
+    assert "diverged_layers" in monitor.last.scalars
+    assert "conflict_rate/Model/relu.4" not in monitor.last.scalars
+
+
+# Mistakes
+
+
+def test_wrong_input_is_a_sentence(tmp_path, unchecked):
+    def refused(model=None, *, inputs=VECTORS, labels=LABELS, step=0, params="init", **how):
+        with pytest.raises(ValueError) as error:
+            monitor = cbundles.Monitor(
+                Model() if model is None else model, inputs, labels, folder=tmp_path, **how
+            )
+            monitor(step, variables() if params == "init" else params)
+        assert "\n" not in str(error.value)
+        assert not (tmp_path / "events.jsonl").exists()
+        return str(error.value)
+
+    assert "every must be at least 1" in refused(every=0)
+    assert "samples must be a whole number" in refused(samples=2.5)
+    assert "did you mean 'consumer'" in refused(amplitude="consumr")
+    assert "did you mean 'running'" in refused(batch_norm="runing")
+    assert "give its largest rate" in refused(learning_rate=lambda step: 1e-3)
+    assert "inputs have 60 samples, but there are 59 labels" in refused(labels=LABELS[1:])
+    assert "inputs hold NaN" in refused(inputs=VECTORS * np.nan)
+    assert "step must be a whole number, not 'one'" in refused(step="one")
+    assert "step must be a whole number, not 1.5" in refused(step=1.5)
+    assert "from 0 on, not -1" in refused(step=-1)
+    assert "params is missing" in refused(params=None)
+    assert "params is missing" in refused(lambda x: jnp.tanh(x), params=None)
+    assert "an nnx module holds its own weights" in refused(Modules(nnx.Rngs(0)))
+    assert "no site is 'rleu'" in refused(layers="rleu")
+    assert "Nothing could be measured" in refused(lambda params, x: x + 1.0)
+    with pytest.raises(ValueError, match="tensorboard=True needs a folder="):
+        cbundles.Monitor(Model(), VECTORS, LABELS, folder=None, tensorboard=True)
+
+
+def test_inside_of_jit_it_says_so(tmp_path):
+    monitor = monitor_in(tmp_path)
+
+    @jax.jit
+    def step_inside(step, params):
+        monitor(step, params)
+        return params
+
+    @jax.jit
+    def params_inside(params):
+        monitor(0, params)
+        return params
+
+    of_nnx = monitor_in(tmp_path, Modules(nnx.Rngs(0)))
+
+    @nnx.jit
+    def module_inside(model):
+        of_nnx(0, model)
+
+    with pytest.raises(ValueError, match="called outside of jit"):
+        module_inside(Modules(nnx.Rngs(0)))
+    with pytest.raises(ValueError, match="called outside of jit"):
+        step_inside(0, variables())
+    with pytest.raises(ValueError, match="called outside of jit"):
+        params_inside(variables())
+
+
+def test_another_file_of_this_name_is_left_alone(tmp_path):
+    (tmp_path / "events.jsonl").write_text('{"step": 1}\nsomething else\n')
+    with pytest.raises(ValueError, match=r"events.jsonl, line 2: it is no event of a monitor"):
+        monitor_in(tmp_path)
+
+
+# Examples
+
+
+class Sent(types.ModuleType):
+    """In the place of a library that sends numbers elsewhere: keeps what it was given."""
+
+    def __init__(self, name):
+        super().__init__(name)
+        self.calls = []
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: self.calls.append((name, args, kwargs))
+
+
+def test_the_page_of_examples_runs(tmp_path, monkeypatch):
+    """Weights & Biases and MLflow are no part of this: modules that keep what they are given show
+    that the lines say what they should."""
+    monkeypatch.chdir(tmp_path)
+    libraries = {name: Sent(name) for name in ("wandb", "mlflow")}
+    for name, library in libraries.items():
+        monkeypatch.setitem(sys.modules, name, library)
+    page = (ROOT / "docs" / "monitor.md").read_text()
+    examples = re.findall(r"```py(?:thon)?\n(.*?)```", page, re.DOTALL)
+    examples = [example for example in examples if "torch" not in example]  # test_monitor_torch
+    assert len(examples) == 5
+    names: dict[str, object] = {}
+    for example in examples:
+        exec(compile(example, "docs/monitor.md", "exec"), names)
+        if "on_measure" in example:
+            names["monitor"](600, names["params"])
+    first = names["monitor"].last.scalars
+    (_, (logged,), options) = libraries["wandb"].calls[-1]
+    assert logged.keys() == first.keys() and options == {"step": 600}
+    assert libraries["mlflow"].calls[-1] == ("log_metrics", (first, 600), {})
+
+
+def test_the_example_writes_its_events(tmp_path, monkeypatch, capsys):
+    path = ROOT / "examples" / "monitor.py"
+    assert len(path.read_text().splitlines()) < 60
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(path)])
+    runpy.run_path(str(path), run_name="__main__")
+    assert "of 20 layers conflict" in capsys.readouterr().out
+    steps = [event["step"] for event in events_in(tmp_path / "runs" / "monitor")]
+    assert steps == [0, 200, 400, 600, 800, 1000]
