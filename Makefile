@@ -70,7 +70,7 @@ bench: $(READY) ## Measure training and the metric on this machine (see scripts/
 	$(BIN)/python scripts/bench_metric.py
 
 PROFILE ?= auto
-reproduce: $(READY) ## Every claim again, in reproduction/, resumable: PROFILE=cpu (105 minutes), paper (GPU), more, smoke (3 minutes)
+reproduce: $(READY) ## Every claim again, in reproduction/, resumable: PROFILE=cpu (105 minutes), paper (GPU), more, table1-small (4.5 hours), smoke (3 minutes)
 	$(BIN)/cbundles reproduce $(PROFILE)
 
 report: $(READY) ## Tables, figures and claims again, from the records in results/; your runs apart
