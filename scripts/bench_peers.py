@@ -361,11 +361,12 @@ def compare_audits(samples: int, rounds: int, names: Sequence[str]) -> list[Line
     lines = []
     for name in names:
         found = bench_audit.bench_network(bench_audit.NETWORKS[name], samples, rounds)
-        forward, audit = found["clock"][:2]
         subject = f"{name}: {samples:,} samples"
-        of_audit = Line(AUDIT, subject, "our audit", "1 process", audit)
-        of_forward = Line(AUDIT, subject, "one forward pass, the limit", "1 process", forward)
-        lines += compared([of_audit, of_forward])
+        sides = bench_audit.beside_forward(found)
+        measured = [
+            Line(AUDIT, subject, side, "1 process", seconds) for side, seconds in sides.items()
+        ]
+        lines += compared(measured)
     return lines
 
 

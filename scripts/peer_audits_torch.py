@@ -58,9 +58,7 @@ def other_libraries(model: torch.nn.Module, images: np.ndarray) -> dict[str, Cal
 
 def sides_of(name: str, model: Any, samples: int, rounds: int) -> dict[str, list[float]]:
     """Seconds of each side; ours first."""
-    found = bench_audit.bench_torch_network(model, samples, rounds)
-    forward, audit = found["clock"][:2]
-    times = {"our audit": audit, "one forward pass, the limit": forward}
+    times = bench_audit.beside_forward(bench_audit.bench_torch_network(model, samples, rounds))
     others = other_libraries(model, bench_audit.images_of(samples))
     measured = bench_audit.take_turns(list(others.values()), rounds).clock
     installed = dict(zip(others, measured, strict=True))
