@@ -75,12 +75,11 @@ lint: $(READY_TO_TEST) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy cbundles scripts
 
-bench: $(READY) ## Measure training and the metric on this machine (see scripts/bench_*.py)
-	$(BIN)/python scripts/bench_sweep.py
-	$(BIN)/python scripts/bench_metric.py
+bench: $(READY_TO_TEST) ## Measure training, the metric and audits on this machine, beside what others do (about 45 minutes; see scripts/bench_*.py)
+	$(BIN)/python scripts/bench_peers.py --out reproduction/bench
 
 PROFILE ?= auto
-reproduce: $(READY) ## Every claim again, in reproduction/, resumable: PROFILE=cpu (105 minutes), paper (GPU), more, smoke (3 minutes)
+reproduce: $(READY) ## Every claim again, in reproduction/, resumable: PROFILE=cpu (105 minutes), paper (GPU), more, table1-small (4.5 hours), smoke (3 minutes)
 	$(BIN)/cbundles reproduce $(PROFILE)
 
 report: $(READY) ## Tables, figures and claims again, from the records in results/; your runs apart

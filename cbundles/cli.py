@@ -433,8 +433,17 @@ def report(
 def reproduce(
     profile: Annotated[
         str,
-        typer.Argument(help="cpu, paper, smoke, or a file; by default cpu, paper on a GPU."),
+        typer.Argument(
+            help="cpu, paper, table1-small, smoke, or a file; by default cpu, paper on a GPU."
+        ),
     ] = "auto",
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DATASET=FOLDER",
+            help="Take the images of mnist, cifar10, svhn_cropped or imagenette from a folder.",
+        ),
+    ] = None,
     *,
     flags: Flags,
 ) -> None:
@@ -444,7 +453,7 @@ def reproduce(
     if profile == "auto":
         profile = "cpu" if flags.options(RESULTS).device == "cpu" else "paper"
     path = Path(profile if profile.endswith(".yaml") else f"configs/reproduce/{profile}.yaml")
-    _plan_or_execute(Reproduction.of_file(path), flags)
+    _plan_or_execute(Reproduction.of_file(path, images or ()), flags)
 
 
 @app.command("config")

@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -167,7 +167,8 @@ def bench_subject(
                 subject.answers(batch, kept, scores)
 
     turns = [forward_of_all, without_headroom, with_headroom, with_peers]
-    clock, processor = take_turns([*turns, all_lesions] if branches else turns, repeats)
+    times = take_turns([*turns, all_lesions] if branches else turns, repeats)
+    clock, processor = (list(map(statistics.median, rounds)) for rounds in times)
     lesions = None
     if branches:
         lesions = {
@@ -177,12 +178,23 @@ def bench_subject(
         }
     return {
         "lesions": lesions,
+        "clock": times.clock,
         "parameters": sum(parameter.size for parameter in subject.parameters.values()),
         "layers": len(chosen),
         "seconds": clock,
         "ratios": [seconds / clock[0] for seconds in clock[1:]],
         "processor_seconds": processor,
         "processor_ratios": [seconds / processor[0] for seconds in processor[1:]],
+    }
+
+
+def beside_forward(found: dict[str, Any]) -> dict[str, list[float]]:
+    """Of one network the seconds of every round, by what was done; the audit first."""
+    forward, audit, with_headroom = found["clock"][:3]
+    return {
+        "our audit": audit,
+        "our audit, with headroom": with_headroom,
+        "one forward pass, the limit": forward,
     }
 
 
@@ -205,8 +217,15 @@ def torch_networks() -> dict[str, Any]:
     }
 
 
-def take_turns(runs: list[Callable[[], None]], repeats: int) -> tuple[list[float], list[float]]:
-    """The median seconds of each by the clock, and those of the processor."""
+class Times(NamedTuple):
+    """Seconds of several programs, a list of rounds for each: by the clock, of the processor."""
+
+    clock: list[list[float]]
+    processor: list[list[float]]
+
+
+def take_turns(runs: list[Callable[[], None]], repeats: int) -> Times:
+    """How long each of them takes in rounds in which they take turns."""
     clock: list[list[float]] = [[] for _ in runs]
     processor: list[list[float]] = [[] for _ in runs]
     for number in range(repeats + 1):
@@ -216,7 +235,7 @@ def take_turns(runs: list[Callable[[], None]], repeats: int) -> tuple[list[float
             if number:  # the first compiles
                 clock[place].append(time.perf_counter() - started)
                 processor[place].append(time.process_time() - worked)
-    return list(map(statistics.median, clock)), list(map(statistics.median, processor))
+    return Times(clock, processor)
 
 
 def in_own_process(function: Callable[..., Any], *arguments: Any) -> Any:

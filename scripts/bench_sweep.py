@@ -5,12 +5,12 @@
 Measures the program of `cbundles.train` on MNIST-sized data (60,000 images with augmentation,
 937 steps of 64 an epoch) and prints, per network and epoch at full throughput of the machine:
 
-- one process a core, one network at a time (what sweeps do on a CPU), beside the time that the
-  original TensorFlow implementation was recorded to need on two cores of the same kind of machine;
+- one process a core, one network at a time, which is what sweeps do on a CPU;
 - the same work in one process that may use all cores, and in populations, to show which wins;
 - the constants of the cost model in `cbundles/executor/planner.py`, fitted to these measurements.
 
-On a GPU there is one process, and populations of several sizes are compared.
+On a GPU there is one process, and populations of several sizes are compared. How much faster that
+is than what others do, in the same run, says `scripts/bench_peers.py`.
 """
 
 from __future__ import annotations
@@ -32,9 +32,6 @@ from cbundles.executor.local import detect_device, usable_cores
 
 STEPS_PER_EPOCH = 937
 DEPTHS = [5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110, 120, 130, 140, 150]
-
-# Seconds an epoch of the original, recorded on two cores of this kind of machine, without tracing.
-ORIGINAL = {(25, 25): 5.1, (50, 10): 6.0, (150, 10): 26.5}
 
 
 class Task(NamedTuple):
@@ -145,14 +142,11 @@ def bench_cpu(steps: int) -> dict[str, Any]:
     }
 
     print(f"seconds per network and epoch of MNIST at full throughput, {len(cores)} cores")
-    print(f"{'network':>22} {'ours':>8} {'original':>9} {'ratio':>7}")
+    print(f"{'network':>22} {'seconds':>8}")
     report = []
     for task in single:
-        original = ORIGINAL.get((task.depth, task.width))
-        ratio = original / epoch[task] if original else None
-        right = f"{original:9.1f} {ratio:6.1f}x" if original else f"{'':9} {'':7}"
-        print(f"{f'width {task.width} depth {task.depth}':>22} {epoch[task]:8.2f} {right}")
-        report.append({**task._asdict(), "epoch": epoch[task], "ratio": ratio})
+        print(f"{f'width {task.width} depth {task.depth}':>22} {epoch[task]:8.2f}")
+        report.append({**task._asdict(), "epoch": epoch[task]})
     for width in (50, 100):
         mean = statistics.fmean(epoch[task] for task in grids if task.width == width)
         print(f"{f'width {width}, 16 depths':>22} {mean:8.2f}   (mean)")

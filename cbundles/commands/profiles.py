@@ -5,7 +5,7 @@ Claims of the paper are judged on the runs that a profile names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,10 +19,13 @@ from cbundles.commands.places import reproduction_of
 from cbundles.commands.running import Command, Options
 from cbundles.commands.sweep import Sweep
 from cbundles.commands.toy import Toy
+from cbundles.config import FOLDER_PREFIX, Images
 from cbundles.decisions import removal
-from cbundles.errors import InputError, did_you_mean, quoted
+from cbundles.errors import InputError, did_you_mean, in_one_line, quoted
 
 PROFILES = Path("configs/reproduce")
+CAN_BE_FOLDERS = ("mnist", "cifar10", "svhn_cropped", "imagenette")
+Folders = Mapping[str, str]  # by the data set whose images they hold
 # What each step may say, besides the settings of an experiment behind `set`.
 KEYS: dict[str, dict[str, type]] = {
     "toy": {"precision": str},
@@ -67,8 +70,15 @@ class Predictable(Command, Protocol):
 
 @dataclass(frozen=True)
 class Step:
-    title: str  # how it is called
+    """One command of a profile.
+
+    title: how it is called
+    data_sets: whose images it trains on
+    """
+
+    title: str
     command: Predictable
+    data_sets: frozenset[Images] = frozenset()
 
     @property
     def folder_name(self) -> str:
@@ -83,23 +93,54 @@ class Profile:
     steps: list[Step]
 
     @classmethod
-    def of_file(cls, path: Path) -> Profile:
-        """Raises InputError with the file, the place and what would be valid."""
+    def of_file(cls, path: Path, folders: Folders | None = None) -> Profile:
+        """Raises InputError with the file, the place and what would be valid.
+
+        folders: of images that stand for data sets of the paper
+        """
         content = _read(path)
         steps: list[Step] = []
         for number, entry in enumerate(content["steps"], start=1):
-            step = _step(entry, path, f"{path}: step {number}")
+            step = _step(entry, path, f"{path}: step {number}", folders or {})
             if step.folder_name in [earlier.folder_name for earlier in steps]:
                 raise InputError(
                     f"{path}: step {number}: {step.folder_name} is an earlier step's folder; "
                     "give it another name with set: [name=...]"
                 )
             steps.append(step)
+        _refuse_unused(folders or {}, steps, path)
         return cls(path.stem, Path(content["results"]), steps)
 
     @property
     def run_names(self) -> set[str]:
         return {step.folder_name for step in self.steps}
+
+
+def folders_of(flags: Sequence[str]) -> dict[str, str]:
+    """Of ``--images cifar10=FOLDER``, as often as it was given: the folder of each data set."""
+    folders = {}
+    for text in flags:
+        dataset, equals, folder = text.partition("=")
+        if not equals or not folder:
+            raise InputError(f"--images {in_one_line(text)}: expected DATASET=FOLDER")
+        if dataset not in CAN_BE_FOLDERS:
+            raise InputError(
+                f"--images {in_one_line(text)}: {did_you_mean(dataset, CAN_BE_FOLDERS)}"
+            )
+        if not Path(folder).expanduser().is_dir():
+            raise InputError(f"--images {in_one_line(text)}: {in_one_line(folder)} is not a folder")
+        folders[dataset] = folder
+    return folders
+
+
+def _refuse_unused(folders: Folders, steps: Sequence[Step], path: Path) -> None:
+    """InputError for a folder that no step would train on."""
+    used = {images.name for step in steps for images in step.data_sets}
+    for dataset, folder in folders.items():
+        if f"{FOLDER_PREFIX}{folder}" not in used:
+            raise InputError(
+                f"--images {dataset}={folder}: no step of {path} trains on {dataset} alone"
+            )
 
 
 def runs_named_for(root: Path) -> set[str]:
@@ -144,7 +185,7 @@ def _check_keys(content: object, keys: Mapping[str, type], place: str) -> None:
             raise InputError(f"{place}: {key} = {quoted(value)}: {config.CHARACTERS}")
 
 
-def _step(entry: object, path: Path, place: str) -> Step:
+def _step(entry: object, path: Path, place: str, folders: Folders) -> Step:
     """One entry of the list of steps; place: how messages call it."""
     if not isinstance(entry, dict) or len(entry) != 1:
         raise InputError(f"{place}: must be one of {', '.join(KEYS)}, with its settings")
@@ -152,19 +193,37 @@ def _step(entry: object, path: Path, place: str) -> Step:
     if verb not in KEYS:
         raise InputError(f"{place}: {verb}: {did_you_mean(str(verb), KEYS)}")
     _check_keys(given, KEYS[verb], f"{place}, {verb}")
-    command = _command(verb, given, path.parent, f"{place}: {verb}")
+    command = _command(verb, given, path.parent, f"{place}: {verb}", [])
+    data_sets = _data_sets_of(command)
+    if len(data_sets) == 1:
+        (images,) = data_sets
+        if images.name in folders:
+            instead = [
+                f"data.name={FOLDER_PREFIX}{folders[images.name]}",
+                f"data.pipeline={images.name}",
+            ]
+            command = _command(verb, given, path.parent, f"{place}: {verb}", instead)
     if verb == "toy":
         title = command.name
     elif verb == "autotune":
         title = f"autotune {given['dataset']}"
     else:
         title = f"{verb} {command.name}"
-    return Step(title, command)
+    return Step(title, command, _data_sets_of(command))
 
 
-def _command(verb: str, given: dict[str, Any], folder: Path, place: str) -> Predictable:
-    """folder: where the configuration files are."""
-    overrides = [str(value) for value in given.get("set", [])]
+def _data_sets_of(command: Predictable) -> frozenset[Images]:
+    """Whose images a step trains on: those of its experiment, if it has one."""
+    if isinstance(command, Autotune | Editing | Lesion | Sweep):
+        return frozenset(cell.data.images for cell in command.experiment.cells)
+    return frozenset()
+
+
+def _command(
+    verb: str, given: dict[str, Any], folder: Path, place: str, more: Sequence[str]
+) -> Predictable:
+    """folder: where the configuration files are; more: settings after those of the step."""
+    overrides = [*map(str, given.get("set", [])), *more]
     if verb == "toy":
         return Toy.in_precision(given.get("precision", config.FLOAT32), f"{place}: precision")
     if verb == "lesion":

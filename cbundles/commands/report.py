@@ -15,7 +15,16 @@ from rich.console import Console
 
 from cbundles.commands.output import list_files, say, warn
 from cbundles.errors import InputError
-from cbundles.report import claims, claims_table, event_files, gathering, page, table1, views
+from cbundles.report import (
+    claims,
+    claims_table,
+    event_files,
+    gathering,
+    page,
+    table1,
+    table1_small,
+    views,
+)
 from cbundles.report.claims.finding import Claim
 from cbundles.report.fixed_depths import page_beside_fixed_depths
 from cbundles.report.gathering import Gathered
@@ -61,9 +70,10 @@ def write_report(
         judged, planned = claims.judge(gathered.judged), claims.judge_plans(gathered.judged)
         of_own = [*claims.judge(gathered.own), *claims.judge_plans(gathered.own)]
         figures = {name: drawn.result() for name, drawn in figures_to_come.items()}
-    groups = [group for run in gathered.judged for group in table1.of_run(run)]
+    of_table1 = table1_small.left_for_table1(gathered.judged)
     written = [
-        *table1.write_table1(groups, root, page_beside_fixed_depths(gathered.judged)),
+        *table1.write_table1(of_table1, root, page_beside_fixed_depths(gathered.judged)),
+        *table1_small.write_small_tables(gathered.judged, root),
         *claims_table.write_claims(judged, planned, root),
         page.write_page(judged, planned, of_own, gathered, figures, root),
     ]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
+from cbundles import data
 from cbundles.commands.flags import RESULTS
 from cbundles.commands.output import list_files, say, say_whose_times, warn
 from cbundles.commands.places import reproduction_of
-from cbundles.commands.profiles import Profile, Step, runs_named_for
+from cbundles.commands.profiles import Profile, Step, folders_of, runs_named_for
 from cbundles.commands.report import write_report
 from cbundles.commands.running import Options
 from cbundles.console import duration
@@ -19,6 +21,7 @@ from cbundles.errors import InputError
 from cbundles.report import comparison, gathering
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Table
+from cbundles.report.words import listed
 from cbundles.store import Store
 
 
@@ -29,8 +32,9 @@ class Reproduction:
     profile: Profile
 
     @classmethod
-    def of_file(cls, path: Path) -> Reproduction:
-        return cls(Profile.of_file(path))
+    def of_file(cls, path: Path, images: Sequence[str] = ()) -> Reproduction:
+        """images: as they are typed, ``cifar10=FOLDER``."""
+        return cls(Profile.of_file(path, folders_of(images)))
 
     @property
     def name(self) -> str:
@@ -43,6 +47,7 @@ class Reproduction:
     def show_plan(self, options: Options, console: Console) -> None:
         """Print the steps and what is left of each; run nothing."""
         rows, total = [], 0.0
+        unprepared, waiting = set(), 0.0  # data sets, and the time of the steps that want them
         for step in self.profile.steps:
             of_step = self._options_of(step, options)
             seconds = _seconds_left(step, of_step)
@@ -53,6 +58,10 @@ class Reproduction:
             else:
                 left = f"about {duration(seconds)}"
                 total += seconds
+                if wanted := _to_be_fetched(step, options):
+                    left += f", wants {listed(wanted)}"
+                    unprepared |= set(wanted)
+                    waiting += seconds
             rows.append({"step": step.title, "time left": left, "results": of_step.out})
         titles = ("step", "time left", "results")
         table = Table(rows, [Column(title, title) for title in titles])
@@ -62,6 +71,14 @@ class Reproduction:
             f"\nProfile {self.name}: about {duration(total)} left in all, then the report in "
             f"{self.root(options)}.",
         )
+        if unprepared:
+            say(
+                console,
+                f"About {duration(waiting)} of this want {listed(sorted(unprepared))}, not "
+                "prepared yet: TensorFlow Datasets fetches them, or takes them from --manual-dir; "
+                "or name a folder of images, --images DATASET=FOLDER. A step without its images "
+                "is left out.",
+            )
         say_whose_times(console, options)
 
     def execute(self, options: Options, console: Console) -> int:
@@ -98,6 +115,15 @@ class Reproduction:
         folder = self.root(options) / step.folder_name
         Store(folder).recover()
         return dataclasses.replace(options, out=folder)
+
+
+def _to_be_fetched(step: Step, options: Options) -> list[str]:
+    """The data sets of a step that are neither here nor made of what is."""
+    return [
+        images.name
+        for images in sorted(step.data_sets, key=str)
+        if data.must_be_fetched(*images, manual_dir=options.manual_dir)
+    ]
 
 
 def _seconds_left(step: Step, options: Options) -> float | None:

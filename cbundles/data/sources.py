@@ -116,6 +116,16 @@ def describe(name: str, size: int | None = None) -> Facts:
     return PUBLISHED[name]
 
 
+def must_be_fetched(name: str, size: int | None = None, *, manual_dir: Path | None = None) -> bool:
+    """Whether a data set is neither prepared yet nor made of what lies here: TensorFlow Datasets
+    has to get it. size and manual_dir: as for `load`."""
+    if name in PACKAGED or name.startswith(FOLDER_PREFIX):
+        return False
+    if name == "mnist" and manual_dir is not None and mnist_files.are_in(manual_dir):
+        return False
+    return dataset.read(storage_of(name, size), verify=False) is None
+
+
 def contents(name: str) -> list[str]:
     """What was found in a folder of images, in lines for people; other sources are known."""
     return folder.contents(name) if name.startswith(FOLDER_PREFIX) else []

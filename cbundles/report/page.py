@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cbundles.config import SECTIONS
 from cbundles.files import write_atomically
-from cbundles.report import summary, table1
+from cbundles.report import summary, table1, table1_small
 from cbundles.report.claims.finding import REPRODUCED, Claim, Finding
 from cbundles.report.claims_table import ABOUT, ABOUT_PLANS, PLANS_TITLE, counted_verdicts
 from cbundles.report.gathering import Gathered
@@ -71,7 +71,7 @@ def page_of(
     planned: of our own
     of_own: what the criteria of both say of runs that no claim is judged on
     """
-    groups = [group for run in gathered.judged for group in table1.of_run(run)]
+    of_table1 = table1_small.left_for_table1(gathered.judged)
     page = filled(
         "page",
         style=_beside_template("page.css"),
@@ -86,7 +86,8 @@ def page_of(
         verdicts_on_plans=counted_verdicts(planned),
         plans=one_after_another((_claim(claim, figures) for claim in planned), "\n"),
         table1_caption=table1.CAPTION,
-        table1=table_html(table1.comparison(groups), "Table 1"),
+        table1=table_html(table1.comparison(of_table1), "Table 1"),
+        table1_small=_tables_in_small(gathered.judged),
         studies=_worked_studies(gathered.studies, figures) if gathered.studies else Html(),
         figures=figures_by_run(gathered.presented, figures),
         own=_own_runs(gathered.own, of_own, figures) if gathered.own else "None.",
@@ -110,6 +111,20 @@ def _headline(claims: Sequence[Claim]) -> str:
 def _left_out(damaged: Sequence[str]) -> Html:
     items = one_after_another(filled("item", text=verbatim(text)) for text in damaged)
     return filled("damaged", items=items)
+
+
+def _tables_in_small(runs: Sequence[Run]) -> Html:
+    """Table 1 with fewer filters and epochs, once for each scale; nothing where none was run."""
+    shown = [
+        filled(
+            "small_table",
+            title=small.title,
+            caption=small.caption,
+            table=table_html(small.table, small.title),
+        )
+        for small in table1_small.small_tables(runs)
+    ]
+    return one_after_another(shown, "\n")
 
 
 def _worked_studies(studies: Sequence[StudyFolder], figures: Figures) -> Html:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cbundles.config import FOLDER_PREFIX, Cell
 from cbundles.files import write_atomically
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, summary
@@ -92,7 +94,7 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
     }
 
 
-def _papers_row(paper: Published) -> Row:
+def papers_row(paper: Published) -> Row:
     return {
         "data set": paper.dataset,
         "network": NETWORKS[paper.network],
@@ -112,7 +114,7 @@ def _as_printed(mean: float, spread: float | None) -> str:
     return f"{mean:g}" if spread is None else f"{mean:g} ± {spread:g}"
 
 
-def _row_not_run(paper: Published) -> Row:
+def row_not_run(paper: Published) -> Row:
     """In the place of ours, where no network of this size was run."""
     row = {column.key: "" for column in COLUMNS}
     identity = {"data set": paper.dataset, "network": NETWORKS[paper.network], "source": "ours"}
@@ -131,7 +133,7 @@ def comparison(groups: Sequence[Sequence[SweepRecord]]) -> Table:
             ours[paper] = our_row(records)
     rows = []
     for paper in PAPER:
-        rows += [_papers_row(paper), ours.get(paper) or _row_not_run(paper)]
+        rows += [papers_row(paper), ours.get(paper) or row_not_run(paper)]
     return Table(rows + smaller, COLUMNS)
 
 
@@ -157,7 +159,8 @@ def write_run(run: Run) -> list[Path]:
     if run.description.get(PAPER_ROWS):
         return write_table1(groups, folder)
     own = Table([our_row(group) for group in groups], OWN_COLUMNS)
-    return _write(own, folder / "table", "Auto-tuned networks", OWN_CAPTION)
+    page = f"# Auto-tuned networks\n\n{OWN_CAPTION}\n\n{own.markdown()}"
+    return write_in_formats(own, folder / "table", page)
 
 
 def write_table1(
@@ -165,14 +168,16 @@ def write_table1(
 ) -> list[Path]:
     """The table of the paper with our rows; returns the paths. beside: what stands below it in
     Markdown."""
-    return _write(comparison(groups), folder / "table1", "Table 1", CAPTION, beside)
+    table = comparison(groups)
+    page = f"# Table 1\n\n{CAPTION}\n\n{table.markdown()}{beside}"
+    return write_in_formats(table, folder / "table1", page)
 
 
-def _write(table: Table, path: Path, title: str, caption: str, beside: str = "") -> list[Path]:
-    """A table in three formats."""
+def write_in_formats(table: Table, path: Path, page: str) -> list[Path]:
+    """A table in three formats; returns the paths. page: what is written in Markdown."""
     texts = {
         "csv": table.csv(),
-        "md": f"# {title}\n\n{caption}\n\n{table.markdown()}{beside}",
+        "md": page,
         "tex": table.latex("l" * len(table.columns)),
     }
     paths = []
@@ -187,14 +192,30 @@ def published(record: SweepRecord) -> Published | None:
     cell = record.cell
     if cell.training.epochs != PAPER_EPOCHS or cell.model.base_filters != PAPER_FILTERS:
         return None
-    if not evidence.is_as_the_paper_trains(cell):
+    return row_of(cell) if cell.data.name == dataset_of(cell) else None
+
+
+def row_of(cell: Cell) -> Published | None:
+    """The paper's row that a network belongs to, with any number of filters and epochs; None for
+    another data set or recipe."""
+    dataset = dataset_of(cell)
+    data = dataclasses.replace(cell.data, name=dataset, pipeline="auto")
+    if not evidence.is_as_the_paper_trains(dataclasses.replace(cell, data=data)):
         return None
     for paper in PAPER:
-        is_named = (paper.dataset, paper.network) == (cell.data.name, cell.model.family)
+        is_named = (paper.dataset, paper.network) == (dataset, cell.model.family)
         is_as_deep = paper.network == "vgg" or cell.model.depth == paper.layers[0]
         if is_named and is_as_deep:
             return paper
     return None
+
+
+def dataset_of(cell: Cell) -> str:
+    """The data set that a network is trained on; of a folder of images the one that these are said
+    to be, by the preprocessing that they get."""
+    name, pipeline = cell.data.name, cell.data.pipeline
+    is_copy = name.startswith(FOLDER_PREFIX) and pipeline in {row.dataset for row in PAPER}
+    return pipeline if is_copy else name
 
 
 def resnet_of(paper: Published) -> Published:

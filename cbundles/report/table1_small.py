@@ -1,0 +1,172 @@
+"""Table 1 in small: the experiment of the paper's Table 1 with fewer filters and epochs.
+
+Each auto-tuning on a data set of the paper belongs to a scale, its filters and epochs. A scale has
+a table as the paper's, in which every row stands beside the paper's own, and a caption that says
+what is smaller: nobody shall take it for Table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from cbundles.records import SweepRecord
+from cbundles.report import table1
+from cbundles.report.runs import Run
+from cbundles.report.select import seeds
+from cbundles.report.statistics import mean_and_spread
+from cbundles.report.table import Column, Row, Table
+from cbundles.report.table1 import PAPER, PAPER_EPOCHS, PAPER_FILTERS, Published
+from cbundles.report.words import counted, lowest_to_highest
+
+# The paper's columns in their order, and what it does not tell.
+SHOWN = (
+    "data set",
+    "network",
+    "source",
+    "layers",
+    "accuracy [%]",
+    "MB",
+    "ms/step",
+    "GFLOP/image",
+    "restarts",
+    "n",
+    "how",
+)
+COLUMNS = [Column(key, key) for key in SHOWN]
+PAPERS_RESTARTS = "at most 3"  # sec. 3.6
+NOT_RUN = {"svhn_cropped": "not run: no data here"}
+ABOUT_SVHN = (
+    "SVHN was not there: TensorFlow Datasets fetches it where it can, and the same command then "
+    "runs its rows."
+)
+
+
+class Scale(NamedTuple):
+    """What the networks of one table have in common."""
+
+    filters: int
+    epochs: int
+
+
+@dataclass
+class SmallTable:
+    """The networks of one scale, a list of rows for each row of the paper that was run.
+
+    seeds: of each of these rows
+    """
+
+    scale: Scale
+    rows: dict[Published, list[Row]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        return f"Table 1 in small: {self.scale.filters} filters, {self.scale.epochs} epochs"
+
+    @property
+    def caption(self) -> str:
+        """What is smaller than in the paper, and what the columns say."""
+        filters, epochs = self.scale
+        text = (
+            f"This is not the paper's Table 1. The first stage has {filters} filters instead of "
+            f"{PAPER_FILTERS}, networks are trained for {epochs} epochs instead of {PAPER_EPOCHS}, "
+            f"and a row has {lowest_to_highest(self.seeds)} seeds (the paper: 3 runs). Images have "
+            "the paper's size, 28 to 128 pixels; where the last column names a folder they are "
+            "copies, perhaps with losses. Accuracies, sizes and times are those of smaller "
+            "networks than the paper's: what can be compared is auto-tuned beside ResNet. "
+            "Restarts: how often a network was pruned and started again. "
+            f"{table1.OWN_CAPTION}"
+        )
+        if any(paper.dataset in NOT_RUN and paper not in self.rows for paper in PAPER):
+            text += f" {ABOUT_SVHN}"
+        return text
+
+    @property
+    def table(self) -> Table:
+        """The paper's rows, each followed by ours."""
+        rows: list[Row] = []
+        for paper in PAPER:
+            restarts = PAPERS_RESTARTS if paper.network == "vgg" else ""
+            rows.append({**table1.papers_row(paper), "restarts": restarts})
+            rows += self.rows.get(paper) or [_row_without_run(paper)]
+        return Table([{key: row[key] for key in SHOWN} for row in rows], COLUMNS)
+
+    @property
+    def page(self) -> str:
+        """In Markdown."""
+        return f"# {self.title}\n\n{self.caption}\n\n{self.table.markdown()}"
+
+
+def small_tables(runs: Sequence[Run]) -> list[SmallTable]:
+    """A table for each scale of these runs that is not the paper's, that of most filters last."""
+    tables: dict[Scale, SmallTable] = {}
+    for run in runs:
+        for part, records in table1.parts_of(run).items():
+            paper = _row_in_small(records)
+            if paper is None:
+                continue
+            cell = records[0].cell
+            scale = Scale(cell.model.base_filters, cell.training.epochs)
+            table = tables.setdefault(scale, SmallTable(scale))
+            restarts = _restarts(run) if part == "tuned" else ""
+            table.rows.setdefault(paper, []).append(_our_small_row(records, paper, restarts))
+            table.seeds.append(seeds(records))
+    return [tables[scale] for scale in sorted(tables)]
+
+
+def left_for_table1(runs: Sequence[Run]) -> list[list[SweepRecord]]:
+    """The rows of these runs that no small table holds."""
+    groups = [group for run in runs for group in table1.of_run(run)]
+    return [records for records in groups if _row_in_small(records) is None]
+
+
+def write_small_tables(runs: Sequence[Run], folder: Path) -> list[Path]:
+    """Write all of them into one page, and into one file for machines; returns the paths, none
+    without any network of such a scale."""
+    tables = small_tables(runs)
+    if not tables:
+        return []
+    page = "\n".join(table.page for table in tables)
+    rows = [{**table.scale._asdict(), **row} for table in tables for row in table.table.rows]
+    scale_columns = [Column(key, key) for key in Scale._fields]
+    everything = Table(rows, [*scale_columns, *COLUMNS])
+    return table1.write_in_formats(everything, folder / "table1_small", page)
+
+
+def _row_in_small(records: Sequence[SweepRecord]) -> Published | None:
+    """The paper's row that networks belong to which are smaller than its own."""
+    if not records or table1.published(records[0]) is not None:
+        return None
+    return table1.row_of(records[0].cell)
+
+
+def _our_small_row(records: Sequence[SweepRecord], paper: Published, restarts: str) -> Row:
+    first, row = records[0], table1.our_row(records)
+    batch = f"steps of {first.cell.training.batch_size} images an epoch"
+    steps = "" if first.steps_per_epoch is None else f", {first.steps_per_epoch} {batch}"
+    return {
+        **row,
+        "data set": paper.dataset,
+        "restarts": restarts,
+        "how": f"{row['how']}{steps}",
+    }
+
+
+def _restarts(run: Run) -> str:
+    """How often the seeds that came to an end were pruned, and which did not."""
+    tuned, given_up = run.description["tuned"], run.description.get("given_up", [])
+    chains = run.description["attempts"]
+    ended = [len(chain) - 1 for chain in chains if chain[-1] in tuned]
+    text = mean_and_spread(ended, 1)
+    if given_up:
+        text += f"; {counted(len(given_up), 'seed')} given up"
+    under_way = len(chains) - len(tuned) - len(given_up)
+    return f"{text}; {counted(under_way, 'seed')} under way" if under_way else text
+
+
+def _row_without_run(paper: Published) -> Row:
+    row = {**dict.fromkeys(SHOWN, ""), **table1.row_not_run(paper)}
+    return {**row, "accuracy [%]": NOT_RUN.get(paper.dataset, row["accuracy [%]"])}
