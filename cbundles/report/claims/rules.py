@@ -117,7 +117,7 @@ def the_rules_differ(tuned: TunedByBoth) -> Finding | None:
         f"rate - H {_difference(pairs, _layers)}, {counted(len(pairs), 'pair')} and 95 % interval"
     )
     details = [
-        f"restarts: {_by_both_rules(pairs, _restarts)}; {sum(alike)} of {len(pairs)} seeds end at "
+        f"restarts: {_by_both_rules(pairs, _times_restarted)}; {sum(alike)} of {len(pairs)} seeds end at "
         "the same network by both",
     ]
     if tuned.given_up:
@@ -140,7 +140,7 @@ def _layers(chain: Chain) -> float:
     return chain.last.depth
 
 
-def _restarts(chain: Chain) -> float:
+def _times_restarted(chain: Chain) -> float:
     return chain.restarts
 
 
