@@ -236,8 +236,8 @@ def prune(
         )
         _execute(command, flags)
     else:
-        from cbundles.commands.models import FORM
         from cbundles.commands.prune import Prune
+        from cbundles.user_functions import FORM
 
         if not Path(model).exists():
             raise InputError(f"prune {model}: neither the folder of a run nor {FORM}")

@@ -40,6 +40,9 @@ FIRST_VALUES: Settings = {
         "activation": None,
         "normalisation": "none",
         "gain": 1.0,
+        "build": None,
+        "keywords": None,
+        "source": None,
     },
     "training": {
         "epochs": 50,

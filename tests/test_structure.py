@@ -20,7 +20,7 @@ PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["arrays", "errors", "files", "provenance", "stopping"],
     ["spread"],
-    ["formats", "chance", "keeping", "early_steps", "replacing"],
+    ["formats", "chance", "keeping", "early_steps", "replacing", "user_functions"],
     ["identity", "readings", "bits", "criterion"],
     ["config"],
     ["probe_sizes"],

@@ -26,7 +26,6 @@ from cbundles.auditing.models import Call, subject_of
 from cbundles.auditing.output import scores_in
 from cbundles.auditing.peers import Watch
 from cbundles.auditing.report import Audit
-from cbundles.auditing.selection import chosen_sites
 from cbundles.auditing.signing import ROWS, SAMPLES, TOKENS
 from cbundles.auditing.tensors import as_array
 from cbundles.auditing.weights import GLOBAL
@@ -34,6 +33,7 @@ from cbundles.bits import HIGHEST, SCANNED_ROWS
 from cbundles.bundles import Headroom
 from cbundles.bundles.result import MIN_NORMAL, checked_number, checked_whole
 from cbundles.errors import did_you_mean
+from cbundles.observe.selection import chosen_sites
 
 BATCH_NORMS = ("running", "batch")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from cbundles.commands import models
-from cbundles.commands.models import DATASET_IS_MISSING, FORM
+from cbundles.commands.models import DATASET_IS_MISSING
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, use_device
 from cbundles.config import Cell, Data, Images, Probe
@@ -21,6 +21,7 @@ from cbundles.errors import InputError
 from cbundles.records import SweepRecord
 from cbundles.report import runs
 from cbundles.store import Store
+from cbundles.user_functions import FORM, is_name_of_function
 
 if TYPE_CHECKING:
     from cbundles.auditing import Audit
@@ -81,7 +82,7 @@ class AuditModel:
         cls, target: str, dataset: str | None, image_size: int | None, choices: Choices
     ) -> AuditModel:
         """Raises InputError for what names no function."""
-        if not models.is_name_of_function(target):
+        if not is_name_of_function(target):
             raise InputError(f"audit {target}: neither the folder of a run nor {FORM}")
         if dataset is None:
             raise InputError(f"audit {target}: {DATASET_IS_MISSING}")

@@ -9,6 +9,7 @@ from cbundles.config import GROW, SWEEP, TUNE, Cell, Experiment, Images
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import require_square
 from cbundles.errors import InputError
+from cbundles.networks.shape import shape_of
 from cbundles.store import Store
 
 ARMS = {GROW: "growth.arm", TUNE: "tuning.arm"}  # what makes a cell one of this kind
@@ -50,6 +51,8 @@ def check_against_data(cells: Sequence[Cell], facts: Mapping[Images, Facts]) -> 
 
 
 def _check_one(cell: Cell, facts: Facts) -> None:
+    if cell.model.is_own:
+        shape_of(cell.model, facts)  # which says what is wrong with it
     require_square(cell.data, facts.image_shape)
     available, left = facts.train, ""
     if cell.kind == TUNE:

@@ -182,7 +182,7 @@ def _latency(cell: Cell, state: RunState[Observed], shape: Shape) -> float | Non
     """Seconds that a VGG or ResNet that was trained to the end, alone in its population, takes for
     a batch of its size; None of any other network."""
     population = state.population
-    if cell.model.family == "fc" or population.epoch < cell.training.epochs:
+    if not cell.model.is_convolutional or population.epoch < cell.training.epochs:
         return None
     networks = on_host(population.state.network())
     alone = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), networks)
