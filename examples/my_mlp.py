@@ -9,16 +9,18 @@ import flax.linen as nn
 class MLP(nn.Module):
     depth: int
     width: int
-    skip: bool
+    normalised: bool
 
     @nn.compact
     def __call__(self, x):
         x = x.reshape(len(x), -1)
         for number in range(self.depth):
-            h = nn.relu(nn.Dense(self.width, name=f"layer{number + 1}")(x))
-            x = x + h if self.skip and number else h
+            x = nn.Dense(self.width, name=f"layer{number + 1}")(x)
+            if self.normalised:
+                x = nn.LayerNorm()(x)
+            x = nn.relu(x)
         return nn.Dense(10, name="head")(x)
 
 
-def build(depth, width=64, skip=False):
-    return MLP(depth, width, skip)
+def build(depth, width=64, normalised=False):
+    return MLP(depth, width, normalised)

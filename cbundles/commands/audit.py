@@ -142,11 +142,10 @@ class AuditRun:
 
         for cell in self.cells:
             dataset = models.load_dataset(cell.data.images, options)
-            # What a run itself measures: the outputs of layers, or of blocks, by their names.
-            outputs = "*/layer" if cell.model.family == "fc" else "*/block"
+            # What a run itself measures.
             choices = replace(
                 self.choices,
-                layers=self.choices.layers or (outputs,),
+                layers=self.choices.layers or _outputs_of(cell),
                 learning_rate=self.choices.learning_rate or cell.training.learning_rate,
                 batch_size=self.choices.batch_size or cell.training.batch_size,
             )
@@ -156,6 +155,13 @@ class AuditRun:
                 variables = variables_of(one.shape, one.network)
                 name = f"{cell.label}, epoch {epoch}"
                 yield Named(name, module_of(one.shape), variables, dataset, cell.data, choices)
+
+
+def _outputs_of(cell: Cell) -> tuple[str, ...] | None:
+    """The outputs of layers, or of blocks, by their names; None: what any audit measures."""
+    if cell.model.is_own:
+        return None
+    return ("*/block",) if cell.model.is_convolutional else ("*/layer",)
 
 
 def _show(audited: Iterator[Named], options: Options, console: Console) -> None:

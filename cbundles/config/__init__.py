@@ -3,6 +3,7 @@
 - `schema`: the settings, their defaults, bounds and reasons; the cell they make.
 - `rules`: which values and combinations are refused, with the place and the nearest valid choice.
 - `strict_yaml`: plain data from YAML, nothing guessed.
+- `own`: a user's architecture, whose settings are the keywords of a function.
 - `grid`: from a file with ``--set`` overrides to cells: every setting may be a list, an axis.
 
 The identity of a cell is a hash of everything that determines its result (`cbundles.identity`), so
@@ -15,6 +16,7 @@ from cbundles.config.rules import CHARACTERS, can_be_written
 from cbundles.config.schema import (
     AS_COMPUTED,
     AUTOTUNE,
+    CONVOLUTIONAL,
     DATASETS,
     FLOAT32,
     FLOAT64,
@@ -24,6 +26,8 @@ from cbundles.config.schema import (
     INSERTING,
     LESION,
     MEASURE,
+    OF_BUILD,
+    OWN,
     PAPER_BLOCKS,
     PIPELINES,
     PRUNE,
@@ -53,6 +57,7 @@ __all__ = [
     "AS_COMPUTED",
     "AUTOTUNE",
     "CHARACTERS",
+    "CONVOLUTIONAL",
     "DATASETS",
     "FLOAT32",
     "FLOAT64",
@@ -63,6 +68,8 @@ __all__ = [
     "LARGEST_GRID",
     "LESION",
     "MEASURE",
+    "OF_BUILD",
+    "OWN",
     "PAPER_BLOCKS",
     "PIPELINES",
     "PRUNE",

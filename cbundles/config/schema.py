@@ -220,7 +220,13 @@ class Model:
         """All that a user's function is called with, by name."""
         sizes = {name: getattr(self, name) for name in SIZES_OF_OWN}
         given = {name: size for name, size in sizes.items() if size is not None}
-        return {**given, **json.loads(self.keywords)}
+        return {**given, **self.other_keywords}
+
+    @property
+    def other_keywords(self) -> dict[str, Any]:
+        """Those of a user's function that are no settings of every model."""
+        keywords: dict[str, Any] = json.loads(self.keywords)
+        return keywords
 
 
 @dataclass(frozen=True, kw_only=True)

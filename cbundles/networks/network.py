@@ -87,6 +87,8 @@ def views(shape: Shape) -> tuple[View, View]:
 def _view(like: PyTree) -> View:
     """Views a vector as a tree like this one; one of NumPy without compiling anything."""
     leaves, kind = jax.tree.flatten(like)
+    if not leaves:
+        return lambda none: like
     shapes = [leaf.shape for leaf in leaves]
     *ends, total = itertools.accumulate(leaf.size for leaf in leaves)
 
