@@ -45,14 +45,16 @@ def require_epochs(experiment: Experiment, keep: Sequence[str]) -> None:
 
 
 def check_against_data(cells: Sequence[Cell], facts: Mapping[Images, Facts]) -> None:
-    """InputError for a cell that needs other, or more, images than its data set has."""
+    """InputError for a cell that needs other, or more, images than its data set has, and for a
+    user's architecture that cannot be trained on them."""
+    if cells[0].model.is_own:  # then all are
+        for cell in cells:
+            shape_of(cell.model, facts[cell.data.images])  # which says what is wrong with it
     for cell in cells:
         _check_one(cell, facts[cell.data.images])
 
 
 def _check_one(cell: Cell, facts: Facts) -> None:
-    if cell.model.is_own:
-        shape_of(cell.model, facts)  # which says what is wrong with it
     require_square(cell.data, facts.image_shape)
     available, left = facts.train, ""
     if cell.kind == TUNE:

@@ -197,21 +197,25 @@ def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
 
 def _work(cell: Cell) -> float:
     """Relative cost, for ordering: about the time of a step."""
-    if cell.model.is_own:  # what its function makes of sizes is not known here
-        return (cell.model.depth or OWN_LAYERS) * (1 + (cell.model.width or 0) ** 2)
-    if cell.model.family != "fc":
+    if cell.model.family == "fc":
+        seconds = LAYER_OVERHEAD + 384 * cell.model.width**2 / FLOPS_PER_SECOND
+        return cell.model.depth * seconds
+    if cell.model.is_convolutional:
         widest = 9 * 64 * (16 * cell.model.base_filters) ** 2  # every stage costs the same
         return cell.model.depth * (CONV_LAYER_OVERHEAD + 6 * 64 * widest / CONV_FLOPS_PER_SECOND)
-    return cell.model.depth * (LAYER_OVERHEAD + 384 * cell.model.width**2 / FLOPS_PER_SECOND)
+    # What a user's function makes of sizes is not known here.
+    return (cell.model.depth or OWN_LAYERS) * (1 + (cell.model.width or 0) ** 2)
 
 
 def compile_seconds(cell: Cell) -> float:
     """Predicted seconds for compiling a cell's programs."""
+    if cell.model.family == "fc":
+        return COMPILE_SECONDS
     if cell.model.is_own:
         layers = cell.model.depth or OWN_LAYERS
         return OWN_COMPILE_SECONDS + layers * OWN_COMPILE_SECONDS_PER_LAYER
     shapes = 1 + (cell.growth.insertions if cell.growth.arm in INSERTING else 0)
-    return COMPILE_SECONDS if cell.model.family == "fc" else shapes * CONV_COMPILE_SECONDS
+    return shapes * CONV_COMPILE_SECONDS
 
 
 def training_seconds(cell: Cell, facts: Facts) -> float:
