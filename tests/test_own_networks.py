@@ -133,6 +133,16 @@ def test_training_continues_to_the_same_bits():
     assert np.array_equal(continued.population.networks.params, whole.population.networks.params)
 
 
+def test_the_example_is_trained_by_real_workers(process, tmp_path):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    settings = ("model.depth=4", "training.seed=0", "training.epochs=1", "probe.samples=64")
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    done = process("sweep", "examples/my_mlp.yaml", *flags, "--out", "run", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "width 32, normalised=True: most networks have no conflicting layer" in done.stdout
+    assert (tmp_path / "run" / "table.csv").is_file()
+
+
 def test_an_identity_changes_with_the_source(process, tmp_path):
     file = Path(shutil.copy(ROOT / "examples/my_mlp.py", tmp_path / "my_own.py"))
     content = {"model": {"build": "my_own:build", "depth": 2}}
