@@ -3,6 +3,7 @@
 >>> from cbundles import bundle_entropy          # the metric, for your own activations
 >>> from cbundles import audit                   # the metric, for all layers of your own model
 >>> from cbundles import remove                  # your own model without blocks it does not need
+>>> from cbundles import autotune                # the depth that your own model needs
 >>> from cbundles import load                    # a trained network, as a Flax module
 >>> from cbundles.observe import observe         # values inside any JAX function
 >>> from cbundles.optim import ranger            # the paper's optimizer, for optax
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cbundles import bundles, observe, optim
     from cbundles.auditing import Audit, audit
+    from cbundles.autotuning import Tuned, autotune
     from cbundles.bundles import Bundles, Headroom, bundle_entropy, headroom
     from cbundles.networks.saved import load
     from cbundles.removing import Removed, remove
@@ -26,8 +28,10 @@ __all__ = [
     "Bundles",
     "Headroom",
     "Removed",
+    "Tuned",
     "__version__",
     "audit",
+    "autotune",
     "bundle_entropy",
     "bundles",
     "headroom",
@@ -43,7 +47,9 @@ HOMES = {
     "Bundles": "cbundles.bundles",
     "Headroom": "cbundles.bundles",
     "Removed": "cbundles.removing",
+    "Tuned": "cbundles.autotuning",
     "audit": "cbundles.auditing",
+    "autotune": "cbundles.autotuning",
     "bundle_entropy": "cbundles.bundles",
     "headroom": "cbundles.bundles",
     "load": "cbundles.networks.saved",

@@ -36,7 +36,7 @@ LAYERS = [
     ["scan"],
     ["peers"],
     ["auditing"],
-    ["removing"],
+    ["removing", "autotuning"],
     ["surgery"],
     ["population"],
     ["experiments"],

@@ -93,6 +93,7 @@ class Decision:
     rule: by which blocks go, see `prune`; by NEXT `conflict` is the block before the first
         conflicting one
     before, left: the blocks of each stage then, and those that remain
+    of_vgg: whether they are those of a VGG, of which one knows how many layers they have
     """
 
     epoch: int
@@ -105,25 +106,35 @@ class Decision:
     rule: str
     before: tuple[int, ...]
     left: tuple[int, ...]
+    of_vgg: bool = True
 
     def __str__(self) -> str:
         heights = " ".join(map(_number, self.stages))
         text = f"epoch {self.epoch}: {SYMBOLS[self.by]} at the end of each stage {heights}"
         if self.has_pooled:
-            text += f", of the pooled features {_number(self.pooled)}"
+            behind = "of the pooled features" if self.of_vgg else "behind the last block"
+            text += f", {behind} {_number(self.pooled)}"
         if self.conflict is None:
-            return f"{text}; {self._after_the_checks()}, trained to the end: {_named(self.left)}"
+            return (
+                f"{text}; {self._after_the_checks()}, trained to the end: {self._named(self.left)}"
+            )
         gone = sum(self.before) - sum(self.left)
-        first, second = layers_of_block(self.conflict)
         which = f"first conflicting block {self.conflict} of {sum(self.before)}"
         if self.rule == NEXT:
             which = f"first block to go, as what is behind it conflicts, {self.conflict}"
         if self.only_pooled:
-            which = f"only the pooled features conflict, so the last block, {self.conflict}, goes"
+            behind = "the pooled features conflict" if self.of_vgg else "what is behind conflicts"
+            which = f"only {behind}, so the last block, {self.conflict}, goes"
+        if self.of_vgg:
+            first, second = layers_of_block(self.conflict)
+            which += f" (layers {first} and {second})"
         return (
-            f"{text}; {which} (layers {first} and {second}); "
-            f"removes {gone} blocks: {_named(self.before)} -> {_named(self.left)}"
+            f"{text}; {which}; "
+            f"removes {gone} blocks: {self._named(self.before)} -> {self._named(self.left)}"
         )
+
+    def _named(self, blocks: Sequence[int]) -> str:
+        return f"{2 + 2 * sum(blocks)} layers {list(blocks)}" if self.of_vgg else str(list(blocks))
 
     def _after_the_checks(self) -> str:
         """What the last layer does at the end of the training of a network that was kept."""
@@ -138,14 +149,27 @@ def _number(value: float | None) -> str:
     return "nan" if value is None else f"{value:.3f}"
 
 
-def _named(blocks: Sequence[int]) -> str:
-    return f"{2 + 2 * sum(blocks)} layers {list(blocks)}"
-
-
 def decide(cell: Cell, epoch: int, measured: Sequence[float | None], rule: str) -> Decision:
     """What an attempt leads to that ended after an epoch. measured: of each block then, and of the
     pooled features where the network's reading has them, by the network's own criterion."""
-    blocks, by = cell.blocks, cell.training.stop_conflicting
+    by, checks = cell.training.stop_conflicting, cell.training.checks
+    return decide_on_blocks(
+        cell.blocks, epoch, measured, by=by, checks=checks, rule=rule, of_vgg=not cell.model.is_own
+    )
+
+
+def decide_on_blocks(
+    blocks: tuple[int, ...],
+    epoch: int,
+    measured: Sequence[float | None],
+    *,
+    by: str,
+    checks: int,
+    rule: str = STAGE,
+    of_vgg: bool = False,
+) -> Decision:
+    """The same of any network that is made of blocks. by: the criterion; checks: after so many of
+    the first epochs a network may be pruned; of_vgg: see `Decision`."""
     ends = [sum(blocks[: i + 1]) - 1 for i, count in enumerate(blocks) if count]
     has_pooled = len(measured) > sum(blocks)
     unchanged = Decision(
@@ -159,8 +183,9 @@ def decide(cell: Cell, epoch: int, measured: Sequence[float | None], rule: str) 
         rule=rule,
         before=blocks,
         left=blocks,
+        of_vgg=of_vgg,
     )
-    if epoch > cell.training.checks or not criterion.conflicts(by, measured[-1]):
+    if epoch > checks or not criterion.conflicts(by, measured[-1]):
         return unchanged
     conflicting = conflicting_blocks(sum(blocks), measured, rule, by)
     only_pooled = not any(criterion.conflicts(by, value) for value in measured[: sum(blocks)])
