@@ -37,7 +37,7 @@ class VGG(nn.Module):
         return nn.Dense(10, name="head")(x.mean((1, 2)))
 
 
-def build(blocks=(3, 8, 3), filters=8):
+def build(blocks=(3, 16, 3), filters=8):
     return VGG(tuple(blocks), filters)
 
 
@@ -70,7 +70,7 @@ if __name__ == "__main__":
     images, labels = np.float32(digits.train_images) / 255, np.asarray(digits.train_labels)
     tuned = cbundles.autotune(
         build,
-        (3, 8, 3),
+        (3, 16, 3),
         train=own_loop(images, labels, optax.adam(1e-3)),
         probe=(images[:1024], labels[:1024]),
         check_epochs=2,

@@ -91,3 +91,33 @@ def raising(size=3):
 
 def source(source=1):
     return MLP(source, 4)
+
+
+class Plain(nn.Module):
+    """Stages of dense blocks; the names of the blocks say where they are."""
+
+    blocks: tuple[int, ...]
+    width: int
+    name_of: str
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(self.width, name="stem")(x.reshape(len(x), -1)))
+        for stage, count in enumerate(self.blocks):
+            for number in range(count):
+                name = self.name_of.format(stage=stage, number=number)
+                x = DenseBlock(self.width, name=name)(x)
+        return nn.Dense(CLASSES, name="head")(x)
+
+
+class DenseBlock(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(self.width)(x))
+        return nn.relu(nn.Dense(self.width)(x))
+
+
+def staged(blocks=(1, 8, 1), width=16, name_of="stage{stage}_block{number}"):
+    return Plain(tuple(blocks), width, name_of)

@@ -187,9 +187,7 @@ def _checked_blocks(start: Sequence[int]) -> tuple[int, ...]:
     blocks = tuple(start)
     whole = all(isinstance(count, int) and count >= 0 for count in blocks)
     if not whole or not sum(blocks):
-        raise ValueError(
-            f"start = {start}: must be a number of blocks for each stage, as (2, 3, 2)"
-        )
+        raise ValueError(f"start = {start}: must be numbers of blocks, one a stage, as (2, 3, 2)")
     return blocks
 
 

@@ -16,6 +16,7 @@ from cbundles.config.rules import CHARACTERS, can_be_written
 from cbundles.config.schema import (
     AS_COMPUTED,
     AUTOTUNE,
+    BLOCKS_OF_BUILD,
     CONVOLUTIONAL,
     DATASETS,
     FLOAT32,
@@ -56,6 +57,7 @@ from cbundles.config.strict_yaml import parse_yaml, text_of
 __all__ = [
     "AS_COMPUTED",
     "AUTOTUNE",
+    "BLOCKS_OF_BUILD",
     "CHARACTERS",
     "CONVOLUTIONAL",
     "DATASETS",

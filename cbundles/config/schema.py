@@ -27,6 +27,7 @@ NORMALISATIONS = ("none", "layer")
 CONVOLUTIONAL = ("vgg", "resnet")
 OWN = "own"  # the family of a user's architectures
 SIZES_OF_OWN = ("depth", "width")  # keywords of such names are the settings that all models have
+BLOCKS_OF_BUILD = "blocks"  # the keyword by which a user's function is auto-tuned
 OF_BUILD = ("build", "keywords", "source")  # settings of theirs alone
 FLOAT32, FLOAT64 = "float32", "float64"
 AS_COMPUTED = "precision"  # of `training.storage`
@@ -544,8 +545,11 @@ class Cell:
         return found
 
     @property
-    def blocks(self) -> tuple[int, int, int, int]:
-        """Of a VGG or ResNet, in each of its stages."""
+    def blocks(self) -> tuple[int, ...]:
+        """Of a VGG or ResNet, in each of its stages; of a user's architecture what its function is
+        given as ``blocks``."""
+        if self.model.is_own:
+            return tuple(self.model.other_keywords[BLOCKS_OF_BUILD])
         return parse_blocks(self.model.blocks)
 
     @property

@@ -15,10 +15,11 @@ Each restart removes at least one block, so there are at most as many restarts a
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 
 from cbundles import criterion
-from cbundles.config import Cell, layers_of_block
+from cbundles.config import BLOCKS_OF_BUILD, Cell, Model, layers_of_block
 
 STAGE, CONFLICTING, NEXT = RULES = ("stage", "conflicting", "next")
 SYMBOLS = {criterion.ENTROPY: "H", criterion.CONFLICT_RATE: "conflict rate"}
@@ -201,7 +202,12 @@ def following(cell: Cell, decision: Decision) -> Cell | None:
     """The next attempt, or None when there is none: nothing conflicts, or nothing would be left."""
     if decision.conflict is None or not sum(decision.left):
         return None
-    blocks, depth = ",".join(map(str, decision.left)), 2 + 2 * sum(decision.left)
-    return dataclasses.replace(
-        cell, model=dataclasses.replace(cell.model, blocks=blocks, depth=depth)
-    )
+    return dataclasses.replace(cell, model=_with_blocks(cell.model, decision.left))
+
+
+def _with_blocks(model: Model, blocks: Sequence[int]) -> Model:
+    if model.is_own:
+        keywords = {**model.other_keywords, BLOCKS_OF_BUILD: list(blocks)}
+        return dataclasses.replace(model, keywords=json.dumps(keywords, sort_keys=True))
+    depth = 2 + 2 * sum(blocks)
+    return dataclasses.replace(model, blocks=",".join(map(str, blocks)), depth=depth)

@@ -51,23 +51,22 @@ def places_of_blocks(
             stage, block, *_ = numbers
             last_of[stage, block] = place
     in_order = sorted(last_of)
-    counts = [sum(stage == one for one, _ in in_order) for stage in _stages(in_order, blocks)]
     ends = [last_of[block] for block in in_order]
-    if counts != [count for count in blocks if count] or ends != sorted(ends):
+    found = [stage for stage, _ in in_order]
+    if found != _stages_of_blocks(blocks, found) or ends != sorted(ends):
         raise ValueError(_mismatch(names, blocks, stage_of))
     if names and ends and ends[-1] < len(names) - 1:
         ends.append(len(names) - 1)
     return ends
 
 
-def _stages(in_order: Sequence[tuple[int, int]], blocks: Sequence[int]) -> list[int]:
-    """The numbers that the stages with blocks must have, where the first of them has the number
-    that was found."""
-    with_blocks = [number for number, count in enumerate(blocks) if count]
-    if not in_order or not with_blocks:
-        return []
-    offset = in_order[0][0] - with_blocks[0]
-    return [number + offset for number in with_blocks]
+def _stages_of_blocks(blocks: Sequence[int], found: Sequence[int]) -> list[int]:
+    """The number of the stage of every block, in order, where the first one has the number that was
+    found: some count from 0, others from 1."""
+    stages = [stage for stage, count in enumerate(blocks) for _ in range(count)]
+    if not found or not stages:
+        return stages
+    return [stage + found[0] - stages[0] for stage in stages]
 
 
 def _mismatch(names: Sequence[str], blocks: Sequence[int], stage_of: StageOf) -> str:
@@ -76,6 +75,6 @@ def _mismatch(names: Sequence[str], blocks: Sequence[int], stage_of: StageOf) ->
     return (
         f"the layers that were measured are not those of blocks {list(blocks)}, in their order: "
         f"{'; '.join(told[:LONGEST_LIST])}{more}. Name the modules so that the first two numbers "
-        "of a path are the stage and the block, as stage1_block2, or pass "
+        "of a path are the stage and the block, as stage1_block2; the library also takes "
         "stage_of=lambda name: (stage, block)"
     )

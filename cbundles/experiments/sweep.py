@@ -180,10 +180,10 @@ def _within_first_epoch(member: Observed) -> EarlyHistory | None:
 
 
 def _latency(cell: Cell, state: RunState[Observed], shape: Shape) -> float | None:
-    """Seconds that a VGG or ResNet that was trained to the end, alone in its population, takes for
-    a batch of its size; None of any other network."""
+    """Seconds for a batch of its size, of a network that was trained to the end, alone in its
+    population; None of any other network, and of our fully connected ones."""
     population = state.population
-    if not cell.model.is_convolutional or population.epoch < cell.training.epochs:
+    if cell.model.family == "fc" or population.epoch < cell.training.epochs:
         return None
     networks = on_host(population.state.network())
     alone = jax.tree.map(lambda leaf: jnp.asarray(leaf[0]), networks)

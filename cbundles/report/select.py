@@ -80,13 +80,14 @@ def groups(
         members.setdefault(key, []).append(record)
     differing = [path for path in common[0] if _differs(path, common)] if common else []
     return [
-        Group(group, {path: settings[path] for path in differing})
+        Group(group, {path: settings.get(path) for path in differing})
         for group, settings in zip(members.values(), common, strict=True)
     ]
 
 
 def _differs(path: str, settings: Sequence[dict[str, Any]]) -> bool:
-    return any(one[path] != settings[0][path] for one in settings)
+    # Keywords of a user's architecture no other network has.
+    return any(one.get(path) != settings[0][path] for one in settings)
 
 
 def settings_that_matter(record: NetworkRecord) -> dict[str, Any]:
