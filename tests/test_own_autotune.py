@@ -251,3 +251,19 @@ def test_the_command_says_what_is_wrong_before_anything_is_trained(cli, argument
     data_set = () if "missing" in message and "dataset" in message else ("--dataset", "mnist_mini")
     failed = cli("autotune", *arguments, *data_set, "--plan", "--out", "run")
     assert failed.returncode == 2 and message in failed.stderr
+
+
+def test_the_example_in_a_loop_of_its_own(digits, tmp_path):
+    from examples.my_vgg import build, own_loop
+
+    images, labels = (array[:500] for array in digits)
+    tuned = cbundles.autotune(
+        build,
+        (1, 2, 1),
+        train=own_loop(images, labels, optax.adam(1e-3)),
+        probe=(images[:100], labels[:100]),
+        check_epochs=1,
+        epochs=2,
+        say=lambda line: None,
+    )
+    assert tuned.blocks == (1, 2, 1) and tuned.chain[0].layers[-1] == "VGG/stage2_block0/relu"

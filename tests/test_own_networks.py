@@ -142,6 +142,11 @@ def test_the_example_is_trained_by_real_workers(process, tmp_path):
     assert "width 32, normalised=True: most networks have no conflicting layer" in done.stdout
     assert (tmp_path / "run" / "table.csv").is_file()
 
+    flags = ("--blocks", "1,2,1", "--seeds", "1", *flags[4:])  # without the settings of a grid
+    done = process("autotune", "examples.my_vgg:build", "--dataset", "mnist_mini", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "trained to the end: [1, 2, 1]" in done.stdout
+
 
 def test_an_identity_changes_with_the_source(process, tmp_path):
     file = Path(shutil.copy(ROOT / "examples/my_mlp.py", tmp_path / "my_own.py"))
