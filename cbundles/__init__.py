@@ -4,6 +4,7 @@
 >>> from cbundles import audit                   # the metric, for all layers of your own model
 >>> from cbundles import Monitor                 # the same while it trains, in your own loop
 >>> from cbundles import remove                  # your own model without blocks it does not need
+>>> from cbundles import autotune                # the depth that your own model needs
 >>> from cbundles import load                    # a trained network, as a Flax module
 >>> from cbundles.observe import observe         # values inside any JAX function
 >>> from cbundles.optim import ranger            # the paper's optimizer, for optax
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cbundles import bundles, observe, optim
     from cbundles.auditing import Audit, audit
+    from cbundles.autotuning import Tuned, autotune
     from cbundles.bundles import Bundles, Headroom, bundle_entropy, headroom
     from cbundles.monitoring import Monitor
     from cbundles.networks.saved import load
@@ -29,8 +31,10 @@ __all__ = [
     "Headroom",
     "Monitor",
     "Removed",
+    "Tuned",
     "__version__",
     "audit",
+    "autotune",
     "bundle_entropy",
     "bundles",
     "headroom",
@@ -47,7 +51,9 @@ HOMES = {
     "Headroom": "cbundles.bundles",
     "Monitor": "cbundles.monitoring",
     "Removed": "cbundles.removing",
+    "Tuned": "cbundles.autotuning",
     "audit": "cbundles.auditing",
+    "autotune": "cbundles.autotuning",
     "bundle_entropy": "cbundles.bundles",
     "headroom": "cbundles.bundles",
     "load": "cbundles.networks.saved",

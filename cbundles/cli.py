@@ -72,12 +72,23 @@ def sweep(
 @app.command()
 @with_flags(*TRAINING, *TOGETHER, "keep_weights")
 def autotune(
+    build: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[PACKAGE.MODULE:FUNCTION]",
+            help="What makes your networks of a number of blocks in each stage [our VGG].",
+        ),
+    ] = None,
     dataset: Annotated[
-        str, typer.Option(metavar="NAME", help="A data set, or folder:PATH; as data.name.")
-    ],
+        str | None, typer.Option(metavar="NAME", help="A data set, or folder:PATH; as data.name.")
+    ] = None,
     blocks: Annotated[
-        str, typer.Option(metavar="N,N,N,N", help="Blocks of the four stages to start from.")
-    ] = "3,12,41,3",
+        str | None,
+        typer.Option(
+            metavar="N,N,N,N",
+            help="Blocks of each stage to start from [3,12,41,3; the default of your function].",
+        ),
+    ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="How many networks are tuned.")] = 3,
     baseline: Annotated[
         str | None,
@@ -98,7 +109,10 @@ def autotune(
 ) -> None:
     """Find the depth that a data set needs, as the paper does."""
     from cbundles.commands.autotune import Autotune
+    from cbundles.commands.models import DATASET_IS_MISSING
 
+    if dataset is None:
+        raise InputError(f"autotune: {DATASET_IS_MISSING}")
     command = Autotune.of_choices(
         dataset,
         blocks,
@@ -107,6 +121,7 @@ def autotune(
         rule,
         flags.overrides,
         paper_rows=paper,
+        build=build,
     )
     _plan_or_train(command, flags)
 
@@ -236,8 +251,8 @@ def prune(
         )
         _execute(command, flags)
     else:
-        from cbundles.commands.models import FORM
         from cbundles.commands.prune import Prune
+        from cbundles.user_functions import FORM
 
         if not Path(model).exists():
             raise InputError(f"prune {model}: neither the folder of a run nor {FORM}")

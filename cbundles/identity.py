@@ -40,6 +40,9 @@ FIRST_VALUES: Settings = {
         "activation": None,
         "normalisation": "none",
         "gain": 1.0,
+        "build": None,
+        "keywords": None,
+        "source": None,
     },
     "training": {
         "epochs": 50,
@@ -115,13 +118,14 @@ def completed(settings: Settings) -> dict[str, dict[str, Any]]:
 def differences(settings: Settings) -> dict[str, Any]:
     """Key paths and values of the settings that differ from the first ones. A missing setting has
     its first value. KeyError for a setting without one."""
-    return {
-        f"{section}.{key}": value
-        for section, keys in settings.items()
-        if keys != FIRST_VALUES[section]  # most are as they were, which this sees at once
-        for key, value in keys.items()
-        if value != FIRST_VALUES[section][key]
-    }
+    differing = {}
+    for section, keys in settings.items():
+        first = FIRST_VALUES[section]
+        if keys != first:  # most are as they were, which this sees at once
+            for key, value in keys.items():
+                if value != first[key]:
+                    differing[f"{section}.{key}"] = value
+    return differing
 
 
 def identity(settings: Settings) -> str:

@@ -27,7 +27,7 @@ from cbundles.data.device import Examples
 from cbundles.data.pipelines import Augmentation
 from cbundles.networks import network, watched
 from cbundles.networks.network import Network
-from cbundles.networks.shape import ConvShape, Shape
+from cbundles.networks.shape import ConvShape, FcShape, Shape
 from cbundles.readings import BATCH, POOLED, Reading
 
 IMAGES_AT_ONCE = 2048
@@ -185,16 +185,14 @@ def _signatures_of_norm(
 
     # Normalised by their own statistics, the images of the probe are one batch; so they are where
     # branches are scaled by a statistic of the batch, or images of two batches would differ by it.
-    one_batch = isinstance(shape, ConvShape) and (
-        norm == BATCH or watched.BRANCHES in amplitudes_at
-    )
+    one_batch = (shape.statistics > 0 and norm == BATCH) or watched.BRANCHES in amplitudes_at
     whole = one_batch or not measurement.equality.streams
     at_once = len(images) if whole else batch_of(shape)
     return in_batches(images, batch, measurement.augmentation, at_once)
 
 
 def batch_of(shape: Shape) -> int:
-    return CONV_BATCH if isinstance(shape, ConvShape) else IMAGES_AT_ONCE
+    return IMAGES_AT_ONCE if isinstance(shape, FcShape) else CONV_BATCH
 
 
 def in_batches(

@@ -42,7 +42,7 @@ from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData, Examples
 from cbundles.networks import network
 from cbundles.networks.network import Network
-from cbundles.networks.shape import ConvShape, FcShape, Shape, shape_from_data, shape_of
+from cbundles.networks.shape import ConvShape, FcShape, OwnShape, Shape, shape_from_data, shape_of
 from cbundles.peers import Peers, looked_at_program, peers_of_member
 from cbundles.spread import Spread, on_host
 
@@ -134,7 +134,7 @@ class Population:
     def _padded_shape(self, own: Sequence[Shape], deepest: int) -> Shape:
         """The smallest shape that holds every member. Only fully connected networks are padded."""
         first = own[0]
-        if isinstance(first, ConvShape):
+        if not isinstance(first, FcShape):
             return first
         width = max(shape.width for shape in own if isinstance(shape, FcShape))
         return dataclasses.replace(first, depth=deepest, width=width)
@@ -176,7 +176,7 @@ class Population:
     @property
     def _masks(self) -> Int32[np.ndarray, " members"] | None:
         """Depths as programs need them: where all layers are real, and stay, they need none."""
-        if isinstance(self.shape, ConvShape):
+        if not isinstance(self.shape, FcShape):
             return None
         padded = self.changes_depth or (self.depths < self.shape.depth).any()
         return self.depths if padded else None
@@ -184,14 +184,14 @@ class Population:
     @functools.cached_property
     def _real_widths(self) -> Int32[np.ndarray, " members"] | None:
         """Widths as programs need them: where a layer is normalised, and some of it is padding."""
-        if isinstance(self.shape, ConvShape) or not self.shape.is_normalised:
+        if not isinstance(self.shape, FcShape) or not self.shape.is_normalised:
             return None
         widths = np.array([cell.model.width for cell in self.cells], np.int32)
         return widths if (widths < self.shape.width).any() else None
 
     def shape_of(self, member: int) -> Shape:
         """A member as it is now, without padding."""
-        if isinstance(self.shape, ConvShape):
+        if not isinstance(self.shape, FcShape):
             return self.shape
         own = shape_of(self.cells[member].model, self.facts)
         assert isinstance(own, FcShape)
@@ -202,7 +202,7 @@ class Population:
         shape = self.shape_of(member)
         whole = Network(self.networks.params, self.state.statistics)
         one = jax.tree.map(lambda leaf: leaf[member], on_host(whole))
-        return shape, network.own(shape, self.shape, one)
+        return shape, network.unpadded(shape, self.shape, one)
 
     @property
     def programs(self) -> set[str]:
@@ -361,6 +361,7 @@ class Population:
         set, in batches as in training. Each divided by the number of its weights where
         `growth.scale` says so."""
         growth = self.cells[0].growth
+        assert not isinstance(self.shape, OwnShape)  # nothing is inserted there
         how = (self.shape, growth.zero)
         found = self._run(surgery.scores_program, how, self.networks, *self._batches_scored)
         virtual, existing = on_host((found.virtual, found.existing))

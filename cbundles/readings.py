@@ -127,10 +127,14 @@ def named_readings(names: str, own: Reading, *, convolutional: bool) -> tuple[Re
 def why_impossible(names: str, family: str, equality: str) -> str | None:
     """What keeps networks of a family from being read so; None when nothing does. names: in the
     form of `canonical`. equality: one of `bundles.RULES`."""
-    convolutional = family != "fc"
+    convolutional = family in ("vgg", "resnet")
     for name in names.split(","):
         for word in words_of(name, convolutional=convolutional):
             setting = SETTING_OF[word]
+            if family == "own":
+                if setting != "batch_norm":
+                    return f"{word}: model.build does not say what that is; nearest valid: {BATCH}"
+                continue
             if setting != "amplitude" and not convolutional:
                 return (
                     f"{word}: fully connected networks have neither pooled features nor batch "

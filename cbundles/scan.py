@@ -26,7 +26,7 @@ from cbundles.data.device import Examples
 from cbundles.measure import Measurement
 from cbundles.networks import network, watched
 from cbundles.networks.network import Network
-from cbundles.networks.shape import ConvShape, Shape
+from cbundles.networks.shape import Shape
 from cbundles.readings import BATCH, POOLED
 
 
@@ -75,7 +75,7 @@ def signatures(
     own = measurement.own
     part = bundles.evenly_spread(len(images), SCANNED_ROWS)
     # Normalised by the statistics of the probe set, all of it passes through the network.
-    needs_all = isinstance(shape, ConvShape) and own.batch_norm == BATCH
+    needs_all = shape.statistics > 0 and own.batch_norm == BATCH
     passing = jnp.asarray(images if needs_all else images[part])
     x = measure.as_numbers(passing, measurement.augmentation)
     amplitude = network.amplitude(shape, subject.params, own.amplitude)

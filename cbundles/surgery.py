@@ -23,7 +23,7 @@ from cbundles.train import TrainState
 
 
 @functools.cache
-def scores_program(shape: Shape, zero: str) -> Wrapped:
+def scores_program(shape: FcShape | ConvShape, zero: str) -> Wrapped:
     """Compiled `insertion.Scores` of a population on batches of images and labels."""
 
     def one(
@@ -38,7 +38,7 @@ def scores_program(shape: Shape, zero: str) -> Wrapped:
     return jax.jit(jax.vmap(one, in_axes=(0, None, None)))
 
 
-def weights_scored(shape: Shape) -> tuple[list[int], list[int]]:
+def weights_scored(shape: FcShape | ConvShape) -> tuple[list[int], list[int]]:
     """How many weights belong to each of the scores, in their order."""
     if isinstance(shape, ConvShape):
         return conv_insertion.sizes(shape)

@@ -36,7 +36,6 @@ from jaxtyping import Array, PyTree
 
 import cbundles
 from cbundles import bundles
-from cbundles.auditing import selection
 from cbundles.auditing.batches import batches_of
 from cbundles.auditing.findings import BRANCH
 from cbundles.auditing.measuring import Measuring, Setting
@@ -46,6 +45,7 @@ from cbundles.auditing.peers import Watch
 from cbundles.auditing.subject import Subject
 from cbundles.auditing.weights import GLOBAL, largest_weights
 from cbundles.bits import SCANNED_ROWS
+from cbundles.observe import selection
 
 CLASSES = 10
 

@@ -73,7 +73,7 @@ def test_every_setting_has_a_first_value():
 def test_first_values_are_frozen():
     """A line for a new setting changes this hash; the lines that were there before never may."""
     until_now = json.dumps(identity.FIRST_VALUES, sort_keys=True)
-    assert hashlib.sha256(until_now.encode()).hexdigest()[:16] == "9f495ef1bae99efd"
+    assert hashlib.sha256(until_now.encode()).hexdigest()[:16] == "53d811a35044ca6e"
 
 
 def test_a_setting_that_is_not_known_is_named():

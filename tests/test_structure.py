@@ -20,7 +20,7 @@ PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["arrays", "dashboards", "errors", "files", "provenance", "stopping"],
     ["spread"],
-    ["formats", "chance", "keeping", "early_steps", "replacing"],
+    ["formats", "chance", "keeping", "early_steps", "replacing", "user_functions"],
     ["identity", "readings", "bits", "criterion"],
     ["config"],
     ["probe_sizes"],
@@ -36,7 +36,7 @@ LAYERS = [
     ["scan"],
     ["peers"],
     ["auditing"],
-    ["removing", "monitoring"],
+    ["removing", "monitoring", "autotuning"],
     ["surgery"],
     ["population"],
     ["experiments"],

@@ -6,7 +6,6 @@
     asked       how layers are judged, and which label each row has
     models      models of every library as functions; `subject` says what an audit needs of one
     batches     inputs, a batch at a time; `tensors` those of PyTorch
-    selection   which sites are measured, and why others are not
     weights     which weight sets the scale
     measuring   all batches through the model, and what remains of them
     signing     activations to signatures, while the model runs
@@ -28,7 +27,8 @@ from cbundles.auditing.findings import Layer
 from cbundles.auditing.judging import JudgedOrders, judge_orders
 from cbundles.auditing.layer_peers import LayerPeers
 from cbundles.auditing.report import Audit
-from cbundles.auditing.subject import Reducer, Sites, Subject
+from cbundles.auditing.subject import Reducer, Subject
+from cbundles.observe.layers import Sites
 
 __all__ = [
     "Audit",

@@ -26,11 +26,11 @@ from cbundles.auditing.models import Call, subject_of
 from cbundles.auditing.output import scores_in
 from cbundles.auditing.peers import Watch
 from cbundles.auditing.report import Audit
-from cbundles.auditing.selection import chosen_sites
 from cbundles.auditing.signing import SAMPLES, TOKENS
 from cbundles.auditing.tensors import as_array
 from cbundles.auditing.weights import GLOBAL
 from cbundles.bits import SCANNED_ROWS
+from cbundles.observe.selection import chosen_sites
 
 
 def audit(

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float32, Int32, PyTree
 
 from cbundles.arrays import Numbers
 from cbundles.auditing.batches import Batches, length_of
-from cbundles.auditing.subject import Scores, Sites, Subject
+from cbundles.auditing.subject import Scores, Subject
 from cbundles.observe import Site
+from cbundles.observe.layers import Sites
 
 
 def scores_of_branches(

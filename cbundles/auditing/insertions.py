@@ -26,10 +26,10 @@ from jaxtyping import Array, Float32, Int32, PyTree
 from cbundles.arrays import Numbers
 from cbundles.auditing.batches import Batches, length_of
 from cbundles.auditing.insertion_findings import Existing, Insertion, Insertions, ranked
-from cbundles.auditing.measuring import names_of
-from cbundles.auditing.subject import Scores, Sites, Subject
+from cbundles.auditing.subject import Scores, Subject
 from cbundles.networks import conv_insertion, fc, insertion
 from cbundles.observe import Site, Skipped
+from cbundles.observe.layers import Sites, names_of
 
 ACTIVATION = "activation"
 IDENTITY, RESIDUAL = fc.PLAIN, "residual1-tanh"  # blocks of `networks.insertion`

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,13 +23,13 @@ from cbundles.auditing.subject import (
     MadeWith,
     Reducer,
     Scores,
-    Sites,
     SlopeReducer,
     cannot_be_called,
     cannot_be_normalised,
     not_differentiable,
 )
-from cbundles.observe import Observed, Selector, Site, observe
+from cbundles.observe import Observed, Selector, observe
+from cbundles.observe.layers import Sites, batch_axes, sites_of_model
 
 NO_NORMALISATION = "the model has no batch normalisation"
 UNKNOWN_STATISTICS = "a function does not say which numbers are statistics"
@@ -112,27 +111,10 @@ class JaxSubject:
         return named | dict(self.model.constants)
 
     def sites(self, batch: PyTree) -> Sites:
-        observed = self.observed(batch)
+        first = len(jax.tree.leaves(self.model.variables))
+        data = range(first, first + len(jax.tree.leaves(batch)))
         axes = self._batch_axes(batch)
-        found = [_batch_first(site, axes[site.name]) for site in observed.sites]
-        readers = None
-        if self.model.trainable:
-            first = len(jax.tree.leaves(self.model.variables))
-            data = range(first, first + len(jax.tree.leaves(batch)))
-            reading = observed.consumers(self.model.trainable.keys(), data)
-            readers = {
-                site: tuple(self.model.trainable[leaf] for leaf in sorted(leaves))
-                for site, leaves in reading.items()
-            }
-        axes_of_scans = observed.stacked_axes
-        return Sites(
-            found=tuple(found),
-            skipped=observed.skipped,
-            readers=readers,
-            branches=observed.branches,
-            channels_first=observed.channels_first,
-            stacked={name: axes_of_scans.get(n, 0) for n, name in self.model.trainable.items()},
-        )
+        return sites_of_model(self.observed(batch), axes, self.model.trainable, data)
 
     def reduce(
         self,
@@ -301,21 +283,14 @@ class JaxSubject:
         return program
 
     def _batch_axes(self, batch: PyTree) -> dict[str, int]:
-        """Which axis of each site's value is that of the samples: the first one that grows when the
-        batch does. Not always the first of all: ``jax.vmap`` moves axes as it likes."""
+        """Of each site, see `batch_axes`."""
         form = _form(batch)
         if form not in self._axes:
-            sites = self.observed(batch).sites
-            larger: tuple[Site, ...] = ()
-            # A model may be made for batches of one size, or be another program for others.
+            larger = None
+            # A model may be made for batches of one size.
             with contextlib.suppress(ValueError):
-                larger = self.observed(jax.tree.map(_one_sample_more, batch)).sites
-            if [site.name for site in larger] != [site.name for site in sites]:
-                larger = sites
-            self._axes[form] = {
-                site.name: _first_difference(site.shape, other.shape)
-                for site, other in zip(sites, larger, strict=True)
-            }
+                larger = self.observed(jax.tree.map(_one_sample_more, batch))
+            self._axes[form] = batch_axes(self.observed(batch), larger)
         return self._axes[form]
 
     def observed(self, batch: PyTree) -> Observed:
@@ -340,18 +315,6 @@ def _by_selector(kept: Mapping[str, Bool[Array, "*repeats"]]) -> dict[Selector, 
 
 def _one_sample_more(leaf: Numbers) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((leaf.shape[0] + 1, *leaf.shape[1:]), leaf.dtype)
-
-
-def _first_difference(shape: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """The first axis of different lengths; 0 where there is none."""
-    pairs = enumerate(zip(shape, other, strict=False))
-    return next((axis for axis, (size, larger) in pairs if size != larger), 0)
-
-
-def _batch_first(site: Site, axis: int) -> Site:
-    """A site as its reducer sees it: the axis of the samples is the first."""
-    rest = site.shape[:axis] + site.shape[axis + 1 :]
-    return dataclasses.replace(site, shape=site.shape[axis : axis + 1] + rest)
 
 
 def _form(batch: PyTree) -> Hashable:

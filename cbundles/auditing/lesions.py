@@ -24,12 +24,13 @@ from cbundles.auditing.lesion_findings import (
     RemovalCurve,
     corrected,
 )
-from cbundles.auditing.subject import NoGradient, Scores, Sites, Subject
+from cbundles.auditing.subject import NoGradient, Scores, Subject
 from cbundles.auditing.trials import Trials
 from cbundles.decisions.orders import GreedySoFar, one_more_gone
 from cbundles.decisions.paired import fewest_lost
 from cbundles.decisions.removal import ranking
 from cbundles.observe import Site
+from cbundles.observe.layers import Sites
 
 SLOPED = ("norm", "first_order")  # the scores that `scores_of_branches` finds, in this order
 

@@ -4,7 +4,6 @@ learning rates. Of each activation only signatures remain."""
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,11 +21,12 @@ from cbundles.auditing.choices import Scan
 from cbundles.auditing.findings import INPUT, Layer, conflicts
 from cbundles.auditing.peers import Watch
 from cbundles.auditing.signing import Signing
-from cbundles.auditing.subject import Sites, Subject
+from cbundles.auditing.subject import Subject
 from cbundles.auditing.weights import CONSUMER, GLOBAL
 from cbundles.bundles import Bundles, Headroom, Scale
 from cbundles.bundles.headroom import BITS
 from cbundles.observe import Site
+from cbundles.observe.layers import Sites, names_of
 
 SALT = 0
 OTHER_WEIGHT = {
@@ -231,14 +231,6 @@ def _with_headroom(layer: Layer, scan: Scan, setting: Setting) -> Layer:
         return layer
     bits = bundles.bits_of_headroom(scan.rates, scan.rate_of_input)
     return replace(layer, headroom=Headroom(bits, setting.learning_rate))
-
-
-def names_of(site: Site) -> list[str]:
-    """A name for each repetition of a site."""
-    if not site.repeats:
-        return [site.name]
-    places = itertools.product(*map(range, site.repeats))
-    return [f"{site.name}[{', '.join(map(str, place))}]" for place in places]
 
 
 def _shape_of_inputs(batch: PyTree) -> tuple[int, ...]:

@@ -22,9 +22,10 @@ from cbundles.auditing.layer_sums import LayerSums
 from cbundles.auditing.output import NoScores
 from cbundles.auditing.peer_sums import SIGN_AND_SUM, BatchSums, Watching
 from cbundles.auditing.signing import SAMPLES, TOKENS, Signing
-from cbundles.auditing.subject import MadeWith, NoGradient, Scores, Sites, Subject
+from cbundles.auditing.subject import MadeWith, NoGradient, Scores, Subject
 from cbundles.chance import FOLDING_SIGNS, generator
 from cbundles.observe import Site
+from cbundles.observe.layers import Sites
 
 # Activations that are above 0 whatever they are given.
 NEVER_OFF = ("hard_sigmoid", "hardsigmoid", "logistic", "sigmoid", "softplus")

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32, PyTree
 
 from cbundles.arrays import Numbers
-from cbundles.observe import Site, Skipped
+from cbundles.observe.layers import Sites
 
 # reducer(name of the site, value (batch, ...), arguments) -> arrays. A pure function of JAX, which
 # may be traced and compiled, or called as it is with an array that JAX can read. Where values are
@@ -32,28 +32,6 @@ Kept = Mapping[str, Bool[np.ndarray, "*repeats"]]
 
 
 NOTHING_BESIDE: Mapping[str, str] = MappingProxyType({})
-NO_STACKS: Mapping[str, int] = MappingProxyType({})
-
-
-class Sites(NamedTuple):
-    """What there is to see in a model that is given batches of one form.
-
-    found: in the order in which their values are made.
-    skipped: what is not seen, each with its reason.
-    readers: for each site the names of the parameters of the layers that read its value; None where
-        that cannot be known.
-    branches: for each residual sum the name of a site at which its branch is seen.
-    channels_first: whether the features of an image come before its pixels.
-    stacked: of parameters that hold something for each repetition of a scan, how many of their
-        first axes are those of scans.
-    """
-
-    found: tuple[Site, ...]
-    skipped: tuple[Skipped, ...]
-    readers: Mapping[str, tuple[str, ...]] | None
-    branches: Mapping[str, str]
-    channels_first: bool
-    stacked: Mapping[str, int] = NO_STACKS
 
 
 class MadeWith(NamedTuple):

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Int32, PyTree
 from cbundles.auditing.anew import statistics_anew
 from cbundles.auditing.batches import Batches, length_of
 from cbundles.auditing.lesion_findings import Difference, RemovalCurve
-from cbundles.auditing.measuring import names_of
 from cbundles.auditing.subject import Scores, Subject
 from cbundles.observe import Site
+from cbundles.observe.layers import names_of
 
 Right = Bool[np.ndarray, " answers"]  # which of all answers are right
 Gone = Collection[int]  # branches, counted from 0 over all sites and repetitions

@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from cbundles.arrays import Numbers
-from cbundles.auditing.subject import Sites
 from cbundles.errors import did_you_mean
+from cbundles.observe.layers import Sites
 
 GLOBAL, CONSUMER = "global", "consumer"
 CHOICES = (GLOBAL, CONSUMER)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from cbundles.commands import models
-from cbundles.commands.models import DATASET_IS_MISSING, FORM
+from cbundles.commands.models import DATASET_IS_MISSING
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, use_device
 from cbundles.config import Cell, Data, Images, Probe
@@ -21,6 +21,7 @@ from cbundles.errors import InputError
 from cbundles.records import SweepRecord
 from cbundles.report import runs
 from cbundles.store import Store
+from cbundles.user_functions import FORM, is_name_of_function
 
 if TYPE_CHECKING:
     from cbundles.auditing import Audit
@@ -81,7 +82,7 @@ class AuditModel:
         cls, target: str, dataset: str | None, image_size: int | None, choices: Choices
     ) -> AuditModel:
         """Raises InputError for what names no function."""
-        if not models.is_name_of_function(target):
+        if not is_name_of_function(target):
             raise InputError(f"audit {target}: neither the folder of a run nor {FORM}")
         if dataset is None:
             raise InputError(f"audit {target}: {DATASET_IS_MISSING}")
@@ -141,11 +142,10 @@ class AuditRun:
 
         for cell in self.cells:
             dataset = models.load_dataset(cell.data.images, options)
-            # What a run itself measures: the outputs of layers, or of blocks, by their names.
-            outputs = "*/layer" if cell.model.family == "fc" else "*/block"
+            # What a run itself measures.
             choices = replace(
                 self.choices,
-                layers=self.choices.layers or (outputs,),
+                layers=self.choices.layers or _outputs_of(cell),
                 learning_rate=self.choices.learning_rate or cell.training.learning_rate,
                 batch_size=self.choices.batch_size or cell.training.batch_size,
             )
@@ -155,6 +155,13 @@ class AuditRun:
                 variables = variables_of(one.shape, one.network)
                 name = f"{cell.label}, epoch {epoch}"
                 yield Named(name, module_of(one.shape), variables, dataset, cell.data, choices)
+
+
+def _outputs_of(cell: Cell) -> tuple[str, ...] | None:
+    """The outputs of layers, or of blocks, by their names; None: what any audit measures."""
+    if cell.model.is_own:
+        return None
+    return ("*/block",) if cell.model.is_convolutional else ("*/layer",)
 
 
 def _show(audited: Iterator[Named], options: Options, console: Console) -> None:

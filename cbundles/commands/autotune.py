@@ -34,15 +34,17 @@ from cbundles.commands.running import (
 )
 from cbundles.commands.sharing import ShareOutcome, held, share_of
 from cbundles.commands.sweep import drop_spent_checkpoints
-from cbundles.config import AUTOTUNE, Cell, Experiment, Images
+from cbundles.config import AUTOTUNE, BLOCKS_OF_BUILD, Cell, Experiment, Images
 from cbundles.console import Display, duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions import autotune
+from cbundles.decisions.own_blocks import places_of_blocks
 from cbundles.errors import InputError, did_you_mean
 from cbundles.executor import planner
 from cbundles.executor.planner import Job, PopulationJob
 from cbundles.keeping import LAST
-from cbundles.networks.shape import shape_of
+from cbundles.networks.shape import OwnShape, shape_of
+from cbundles.records import SweepRecord
 from cbundles.report import answer, table1
 from cbundles.report.runs import Run
 from cbundles.report.words import counted
@@ -58,7 +60,8 @@ Fingerprints = Mapping[Images, str]  # of the data sets, by name
 
 @dataclass(frozen=True)
 class Autotune:
-    """VGGs that are too deep, to be made as shallow as their data set needs."""
+    """VGGs, or networks of a user, that are too deep, to be made as shallow as their data set
+    needs."""
 
     experiment: Experiment  # the networks to start from, one a seed
     baseline: tuple[Cell, ...]  # the ResNets to compare with
@@ -69,22 +72,23 @@ class Autotune:
     def of_choices(
         cls,
         dataset: str,
-        blocks: str,
+        blocks: str | None,
         seeds: int,
         baseline: str | None,
         rule: str,
         overrides: list[str],
         *,
         paper_rows: bool = False,
+        build: str | None = None,
     ) -> Autotune:
-        """Of what was typed; InputError for what cannot be."""
+        """Of what was typed; InputError for what cannot be. build: what makes a user's networks."""
         if rule not in autotune.RULES:
             raise InputError(f"--rule {rule}: {did_you_mean(rule, autotune.RULES)}")
         if seeds > config.LARGEST_GRID:
             raise InputError(f"--seeds {seeds}: nearest valid: {config.LARGEST_GRID}")
         content: dict[str, Any] = {
             "data": {"name": dataset},
-            "model": {"family": "vgg", "blocks": blocks},
+            "model": _model_to_start_from(build, blocks),
             "training": {
                 "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
                 "seed": list(range(seeds)),
@@ -93,11 +97,15 @@ class Autotune:
             },
         }
         name = f"autotune_{config.short_name(dataset)}"
+        if build is not None:
+            name = f"autotune_{build.partition(':')[0].rpartition('.')[2]}_{name[9:]}"
         experiment = config.override(content, overrides, default_name=name, file="autotune")
         families = {cell.model.family for cell in experiment.cells}
-        if families != {"vgg"}:
+        if families != {"vgg"} and build is None:
             given = ", ".join(sorted(families))
             raise InputError(f"model.family = {given}: auto-tuning starts from vgg")
+        if build is not None:
+            _check_architecture(build, experiment.cells, baseline, paper_rows)
         cls._check_rule(experiment, rule)
         baselines = _baseline_cells(baseline, experiment.cells)
         return cls(experiment, baselines, rule, paper_rows)
@@ -120,6 +128,15 @@ class Autotune:
                 f"--rule {rule}: the last block goes by the pooled features, which probe.last = "
                 f"{readings.BLOCK} does not measure; nearest valid: {autotune.STAGE}"
             )
+
+    def _check_cells(self, facts: Mapping[Images, Facts]) -> None:
+        """InputError for networks that cannot be trained on their data, or of which nothing says
+        where their blocks are."""
+        check_against_data(self.cells, facts)
+        for cell in self.experiment.cells:
+            shape = shape_of(cell.model, facts[cell.data.images])
+            if isinstance(shape, OwnShape):
+                _places_in(cell, shape.sites)
 
     @property
     def name(self) -> str:
@@ -166,7 +183,7 @@ class Autotune:
     def show_plan(self, options: Options, console: Console) -> None:
         """Print what tuning starts from and what it may cost; run nothing."""
         facts = describe_data(self.cells)
-        check_against_data(self.cells, facts)
+        self._check_cells(facts)
         say_what_was_found(self.cells, options, console)
         if options.fresh:
             store = Store(options.out)
@@ -203,7 +220,7 @@ class Autotune:
         say_what_was_found(self.cells, options, console)
         facts, fingerprints = prepare_data(self.cells, options)
         say_what_was_done(self.cells, facts, options, console)
-        check_against_data(self.cells, facts)
+        self._check_cells(facts)
         store, mine = Store(options.out), self._share(facts, options)
         with held(store, options):
             if options.fresh:
@@ -324,6 +341,37 @@ class Autotune:
         }
 
 
+def _model_to_start_from(build: str | None, blocks: str | None) -> dict[str, Any]:
+    """The section of the settings. blocks: as they were typed, if they were."""
+    if build is None:
+        return {"family": "vgg", "blocks": BLOCKS if blocks is None else blocks}
+    if blocks is None:
+        return {"build": build}
+    try:
+        counts = [int(count) for count in blocks.split(",")]
+    except ValueError:
+        problem = "must be whole numbers with commas, one a stage, such as 3,8,3"
+        raise InputError(f"--blocks {blocks}: {problem}") from None
+    return {"build": build, BLOCKS_OF_BUILD: [counts]}  # one value, not an axis
+
+
+def _check_architecture(
+    build: str, cells: Sequence[Cell], baseline: str | None, paper_rows: bool
+) -> None:
+    """InputError for what cannot be done with a user's architecture."""
+    for flag, given in (("--baseline", baseline), ("--paper", paper_rows)):
+        if given:
+            raise InputError(f"{flag}: has no effect with {build}, which the paper does not know")
+    for cell in cells:
+        blocks = cell.model.other_keywords.get(BLOCKS_OF_BUILD)
+        counts = blocks if isinstance(blocks, list) else []
+        if not all(type(count) is int and count >= 0 for count in counts) or not sum(counts):
+            raise InputError(
+                f"autotune {build}: {BLOCKS_OF_BUILD} = {blocks}: it needs a keyword of this name, "
+                "the number of blocks in each stage, with a default or given by --blocks 3,8,3"
+            )
+
+
 def _baseline_cells(baseline: str | None, cells: Sequence[Cell]) -> tuple[Cell, ...]:
     """The cells with another network, ``resnet-50``, that is trained to the end."""
     if baseline is None:
@@ -362,7 +410,7 @@ class Chain:
             if not store.is_finished(cell.id, fingerprint):
                 break
             record = store.record(cell.id, SWEEPS)
-            measured = getattr(record.history, cell.training.stop_conflicting)[-1]
+            measured = _measured_of_blocks(record)
             decision = autotune.decide(cell, record.epochs_trained, measured, self.rule)
             said.append(f"seed {cell.training.seed}, {decision}")
             following = autotune.following(cell, decision)
@@ -380,14 +428,36 @@ class Chain:
         return [] if self.ended else [PopulationJob((self.attempts[-1],))]
 
 
+def _measured_of_blocks(record: SweepRecord) -> list[float | None]:
+    """What was measured last, by the network's own criterion: of every block, and of what is behind
+    the last one."""
+    cell = record.cell
+    measured: list[float | None] = getattr(record.history, cell.training.stop_conflicting)[-1]
+    if record.layers is None:
+        return measured
+    return [measured[place] for place in _places_in(cell, record.layers)]
+
+
+def _places_in(cell: Cell, layers: Sequence[str]) -> list[int]:
+    """See `places_of_blocks`. InputError where names do not tell blocks."""
+    try:
+        return places_of_blocks(layers, cell.blocks)
+    except ValueError as error:
+        raise InputError(f"autotune {cell.model.build}: {error}") from None
+
+
 def _size_and_time(cell: Cell, facts: Facts) -> str:
     shape, epochs = shape_of(cell.model, facts), cell.training.epochs
     whole = planner.training_seconds(cell, facts)
     return (
-        f"{cell.label}: blocks {cell.model.blocks}, {shape.parameters:,} parameters, "
+        f"{cell.label}: blocks {_blocks_in_words(cell)}, {shape.parameters:,} parameters, "
         f"{shape.bytes / 1e6:.1f} MB, {shape.flops / 1e9:.3f} GFLOP an image; one epoch about "
         f"{duration(whole / epochs)}, all {epochs} about {duration(whole)}"
     )
+
+
+def _blocks_in_words(cell: Cell) -> str:
+    return ",".join(map(str, cell.blocks))
 
 
 def _print_as_data(chains: Sequence[Chain], run: Run, failed: int) -> None:
@@ -397,7 +467,7 @@ def _print_as_data(chains: Sequence[Chain], run: Run, failed: int) -> None:
         {
             "seed": chain.attempts[0].training.seed,
             "layers": [cell.model.depth for cell in chain.attempts],
-            "blocks": [cell.model.blocks for cell in chain.attempts],
+            "blocks": [_blocks_in_words(cell) for cell in chain.attempts],
             "given_up": chain.given_up,
         }
         for chain in chains
@@ -411,9 +481,12 @@ def _print_as_data(chains: Sequence[Chain], run: Run, failed: int) -> None:
 def _show_chains(chains: Sequence[Chain], console: Console) -> None:
     for chain in chains:
         seed, restarts = chain.attempts[0].training.seed, len(chain.attempts) - 1
-        depths = " -> ".join(str(cell.model.depth) for cell in chain.attempts)
+        if chain.attempts[0].model.is_own:
+            way = " -> ".join(map(_blocks_in_words, chain.attempts)) + " blocks"
+        else:
+            way = " -> ".join(str(cell.model.depth) for cell in chain.attempts) + " layers"
         given_up = ", given up" if chain.given_up else ""
-        line = f"seed {seed}: {depths} layers, {restarts} restarts{given_up}"
+        line = f"seed {seed}: {way}, {restarts} restarts{given_up}"
         console.print(line, highlight=False)
 
 

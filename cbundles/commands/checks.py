@@ -9,6 +9,7 @@ from cbundles.config import GROW, SWEEP, TUNE, Cell, Experiment, Images
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import require_square
 from cbundles.errors import InputError
+from cbundles.networks.shape import shape_of
 from cbundles.store import Store
 
 ARMS = {GROW: "growth.arm", TUNE: "tuning.arm"}  # what makes a cell one of this kind
@@ -44,7 +45,11 @@ def require_epochs(experiment: Experiment, keep: Sequence[str]) -> None:
 
 
 def check_against_data(cells: Sequence[Cell], facts: Mapping[Images, Facts]) -> None:
-    """InputError for a cell that needs other, or more, images than its data set has."""
+    """InputError for a cell that needs other, or more, images than its data set has, and for a
+    user's architecture that cannot be trained on them."""
+    if cells[0].model.is_own:  # then all are
+        for cell in cells:
+            shape_of(cell.model, facts[cell.data.images])  # which says what is wrong with it
     for cell in cells:
         _check_one(cell, facts[cell.data.images])
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,19 +10,13 @@ from cbundles import config, data
 from cbundles.commands.running import Options
 from cbundles.config import Data, Images
 from cbundles.data.dataset import Dataset
-from cbundles.errors import InputError, did_you_mean
+from cbundles.errors import InputError
+from cbundles.user_functions import function_of_name
 
 if TYPE_CHECKING:
     from cbundles.arrays import Numbers
 
-FORM = "PACKAGE.MODULE:FUNCTION, such as examples.linen_cnn:build"
 DATASET_IS_MISSING = "--dataset is missing: mnist_mini, mnist, ... or folder:PATH"
-
-
-def is_name_of_function(target: str) -> bool:
-    """Whether something has the form of `FORM`."""
-    module, colon, function = target.partition(":")
-    return bool(module and colon and function)
 
 
 def load_dataset(images: Images, options: Options) -> Dataset:
@@ -66,7 +56,7 @@ def is_of_pytorch(model: Any) -> bool:
 def built_model(target: str, command: str) -> tuple[Any, Any]:
     """The model that a function returns, and its params if it returns a pair. Raises InputError,
     which says what is wrong with the name or what the function raised."""
-    function = _function_of(target, command)
+    function = function_of_name(target, f"{command} {target}")
     try:
         made = function()
     except Exception as error:  # whatever a function raises
@@ -79,25 +69,3 @@ def built_model(target: str, command: str) -> tuple[Any, Any]:
             )
         return made
     return made, None
-
-
-def _function_of(target: str, command: str) -> Callable[[], Any]:
-    module_name, _, name = target.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise InputError(f"{command} {target}: {error}; it is imported there") from error
-        raise InputError(
-            f"{command} {target}: no module {module_name}, looked for from {here}; expected {FORM}"
-        ) from None
-    except Exception as error:  # whatever a module raises when it is imported
-        raise InputError(f"{command} {target}: {type(error).__name__}: {error}") from error
-    if not callable(getattr(module, name, None)):
-        functions = [key for key, value in vars(module).items() if callable(value)]
-        raise InputError(f"{command} {target}: no function {name}: {did_you_mean(name, functions)}")
-    found: Callable[[], Any] = getattr(module, name)
-    return found

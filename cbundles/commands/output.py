@@ -45,7 +45,15 @@ def say_beside_results(text: str, options: Options, console: Console) -> None:
 
 
 def say_what_was_found(cells: Sequence[Cell], options: Options, console: Console) -> None:
-    """Images and classes of data sets that are folders, and what is left out of them."""
+    """Images and classes of data sets that are folders, and what is left out of them; and by what
+    the networks of a user's architecture are known."""
+    model = cells[0].model  # a grid has one architecture
+    if model.is_own:
+        text = (
+            f"{model.build}: the digest of its file, {model.source}, is part of the identity of "
+            "every network; that of what the file imports is not"
+        )
+        say_beside_results(text, options, console)
     for name in dict.fromkeys(cell.data.name for cell in cells):
         for line in data.contents(name):
             say_beside_results(line, options, console)

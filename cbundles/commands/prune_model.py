@@ -12,13 +12,14 @@ import numpy as np
 from rich.console import Console
 
 from cbundles.commands import models
-from cbundles.commands.models import DATASET_IS_MISSING, FORM
+from cbundles.commands.models import DATASET_IS_MISSING
 from cbundles.commands.output import list_files, say, say_beside_results
 from cbundles.commands.running import Options, use_device
 from cbundles.config import Data, Images
 from cbundles.decisions.removal import CONFLICTING
 from cbundles.errors import InputError, did_you_mean
 from cbundles.report.table import Row, Table
+from cbundles.user_functions import FORM, is_name_of_function
 
 if TYPE_CHECKING:
     from cbundles.arrays import Numbers
@@ -67,7 +68,7 @@ class PruneModel:
         recalibrate: bool,
     ) -> PruneModel:
         """Raises InputError for what names no function."""
-        if not models.is_name_of_function(target):
+        if not is_name_of_function(target):
             raise InputError(f"prune {target}: neither the folder of a run nor {FORM}")
         if dataset is None:
             raise InputError(f"prune {target}: {DATASET_IS_MISSING}")

@@ -3,6 +3,7 @@
 - `schema`: the settings, their defaults, bounds and reasons; the cell they make.
 - `rules`: which values and combinations are refused, with the place and the nearest valid choice.
 - `strict_yaml`: plain data from YAML, nothing guessed.
+- `own`: a user's architecture, whose settings are the keywords of a function.
 - `grid`: from a file with ``--set`` overrides to cells: every setting may be a list, an axis.
 
 The identity of a cell is a hash of everything that determines its result (`cbundles.identity`), so
@@ -15,6 +16,8 @@ from cbundles.config.rules import CHARACTERS, can_be_written
 from cbundles.config.schema import (
     AS_COMPUTED,
     AUTOTUNE,
+    BLOCKS_OF_BUILD,
+    CONVOLUTIONAL,
     DATASETS,
     FLOAT32,
     FLOAT64,
@@ -24,6 +27,8 @@ from cbundles.config.schema import (
     INSERTING,
     LESION,
     MEASURE,
+    OF_BUILD,
+    OWN,
     PAPER_BLOCKS,
     PIPELINES,
     PRUNE,
@@ -52,7 +57,9 @@ from cbundles.config.strict_yaml import parse_yaml, text_of
 __all__ = [
     "AS_COMPUTED",
     "AUTOTUNE",
+    "BLOCKS_OF_BUILD",
     "CHARACTERS",
+    "CONVOLUTIONAL",
     "DATASETS",
     "FLOAT32",
     "FLOAT64",
@@ -63,6 +70,8 @@ __all__ = [
     "LARGEST_GRID",
     "LESION",
     "MEASURE",
+    "OF_BUILD",
+    "OWN",
     "PAPER_BLOCKS",
     "PIPELINES",
     "PRUNE",

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cbundles.config import rules, shipped
-from cbundles.config.schema import SECTIONS, Cell
+from cbundles.config import own, rules, shipped
+from cbundles.config.schema import OF_BUILD, SECTIONS, Cell
 from cbundles.config.strict_yaml import parse_yaml, text_of
 from cbundles.errors import InputError, did_you_mean, in_one_line, quoted
 
@@ -116,6 +116,11 @@ def _axes_of_section(
     kind = SECTIONS[section]
     annotations = typing.get_type_hints(kind)
     fields = {field.name: field for field in dataclasses.fields(kind)}
+    if section == "model":
+        if given.get("build") is not None:
+            return own.axes_of_architecture(given, fields, origins)
+        for key in OF_BUILD:  # other networks have none of these, and a plan is faster without
+            del fields[key]
     rules.reject_unknown_keys(given, fields, f"{section}.", origins)
     axes: dict[str, list[Any]] = {}
     for key, field in fields.items():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
 import typing
 import unicodedata
@@ -22,8 +23,11 @@ from cbundles.config.schema import (
     AS_COMPUTED,
     FLOAT32,
     FOLDER_PREFIX,
+    OF_BUILD,
+    OWN,
     PAPER_BLOCKS,
     SECTIONS,
+    SIZES_OF_OWN,
     SMALLEST,
     Cell,
     own_pipeline,
@@ -58,6 +62,9 @@ class Origins:
 
     file: str
     places: Mapping[str, str]  # key path -> the file, or the file with the flag
+
+    def error_without_value(self, path: str, problem: str) -> InputError:
+        return InputError(f"{self.places.get(path, self.file)}: {path}: {problem}")
 
     def error(self, path: str, value: object, problem: str) -> InputError:
         return InputError(
@@ -230,6 +237,8 @@ def _settings_of_reading_without_effect(sections: dict[str, Section]) -> set[str
     without = set()
     if sections["model"]["family"] == "fc":
         without |= {"last", "batch_norm"}
+    if sections["model"]["family"] == OWN:
+        without |= {"last", "amplitude"}
     if sections["probe"]["equality"] == "gamma":
         without.add("amplitude")
     return without
@@ -283,7 +292,8 @@ def _check_headroom(sections: dict[str, Section], origins: Origins) -> None:
 def _check_peers(sections: dict[str, Section], origins: Origins) -> None:
     probe, family = sections["probe"], sections["model"]["family"]
     if probe["peers"] == "on" and family != "fc":
-        problem = f"are measured of fully connected networks, not of a {family}; nearest valid: off"
+        others = "a user's architecture" if family == OWN else f"a {family}"
+        problem = f"are measured of fully connected networks, not of {others}; nearest valid: off"
         raise origins.error("probe.peers", probe["peers"], problem)
 
 
@@ -297,10 +307,24 @@ def _settle_model(model: Section, origins: Origins) -> None:
         _reject_and_drop(model, ("blocks", "base_filters"), origins)
         model["block"] = _block_with_activation(model["block"], model.pop("activation"))
         return
+    if model["family"] == OWN:
+        _settle_architecture(model, origins)
+        return
     if model["blocks"] is None and model["depth"] is None:
         raise InputError(f"{origins.file}: model.depth: missing; or model.blocks = 3,6,12,3")
     _reject_and_drop(model, ("width", "block", "activation", "normalisation"), origins)
     _settle_depth_and_blocks(model, origins)
+
+
+def _settle_architecture(model: Section, origins: Origins) -> None:
+    """Of a user's architecture: put all keywords but the sizes together, as the one text that a
+    cell has for them."""
+    if model.get("build") is None:
+        problem = "missing; PACKAGE.MODULE:FUNCTION, which returns a Flax module"
+        raise origins.error_without_value("model.build", problem)
+    names = [name for name in model if name not in ("family", *OF_BUILD, *SIZES_OF_OWN)]
+    keywords = {name: model.pop(name) for name in names}
+    model["keywords"] = json.dumps(keywords, sort_keys=True)
 
 
 def _block_with_activation(block: str, activation: str | None) -> str:
@@ -371,6 +395,9 @@ def _settle_edits(sections: dict[str, Section], origins: Origins) -> None:
         raise origins.error("tuning.arm", tuning["arm"], "leave out growth, or tuning")
     if not growth and not tuning:
         return
+    if model["family"] == OWN:
+        problem = "where a layer can come or go, its own function does not say; sweep it instead"
+        raise origins.error("model.build", model["build"], problem)
     if "stop_conflicting" in training:
         problem = "has no effect on networks that change their depth; nearest valid: off"
         raise origins.error("training.stop_conflicting", training["stop_conflicting"], problem)
@@ -487,6 +514,10 @@ def reject_settings_without_effect(
 
 
 def _check_reading(probe: Section, cells: Collection[Cell], origins: Origins) -> None:
+    for key in ("last", "amplitude"):
+        if key in probe and all(cell.model.is_own for cell in cells):
+            problem = "has no effect with model.build: its last layer counts, beside all weights"
+            raise origins.error(f"probe.{key}", probe[key], problem)
     for key in ("last", "batch_norm"):
         if key in probe and all(cell.model.family == "fc" for cell in cells):
             problem = "has no effect for model.family = fc"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,6 +24,11 @@ SMALLEST = 1.2e-38  # about the smallest float32 that is no zero for a processor
 BLOCKS = ("plain", "residual1", "residual2")
 ACTIVATIONS = ("relu", "tanh", "gelu", "leaky_relu")
 NORMALISATIONS = ("none", "layer")
+CONVOLUTIONAL = ("vgg", "resnet")
+OWN = "own"  # the family of a user's architectures
+SIZES_OF_OWN = ("depth", "width")  # keywords of such names are the settings that all models have
+BLOCKS_OF_BUILD = "blocks"  # the keyword by which a user's function is auto-tuned
+OF_BUILD = ("build", "keywords", "source")  # settings of theirs alone
 FLOAT32, FLOAT64 = "float32", "float64"
 AS_COMPUTED = "precision"  # of `training.storage`
 # What a layer is inserted by, or the network that this is compared with.
@@ -143,8 +149,9 @@ class Model:
 
     family: str = setting(
         "fc",
-        choices=("fc", "vgg", "resnet"),
-        why="fully connected with ReLU (paper, sec. 3.3), or convolutional (sec. 3.4 to 3.6)",
+        choices=("fc", *CONVOLUTIONAL, OWN),
+        why="fully connected with ReLU (paper, sec. 3.3), convolutional (sec. 3.4 to 3.6), or what "
+        "model.build makes, which says so by itself",
     )
     depth: int = setting(
         None, low=1, high=10_000, why="fc: hidden layers L; vgg, resnet: 2 + 2 x blocks"
@@ -184,6 +191,43 @@ class Model:
         high=1e3,
         why="times the initial kernels of all layers, the output layer's, too; biases stay zero",
     )
+    build: str = setting(
+        None,
+        why="a user's architecture: PACKAGE.MODULE:FUNCTION, which returns a Flax module; its "
+        "keywords are keys beside this one and may be axes, and are all that there is beside it",
+    )
+    # What `config.own` makes of a function: nobody writes these two.
+    keywords: str = setting(
+        None, why="not to be given: the keywords of model.build but depth and width, as JSON"
+    )
+    source: str = setting(
+        None,
+        why="not to be given: a digest of the file that defines model.build, and part of the "
+        "identity of its networks; what that file imports is not in it",
+    )
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a user's architecture."""
+        return self.family == OWN
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether it is a VGG or ResNet, which has blocks, of two layers each."""
+        return self.family in CONVOLUTIONAL
+
+    @property
+    def keywords_of_build(self) -> dict[str, Any]:
+        """All that a user's function is called with, by name."""
+        sizes = {name: getattr(self, name) for name in SIZES_OF_OWN}
+        given = {name: size for name, size in sizes.items() if size is not None}
+        return {**given, **self.other_keywords}
+
+    @property
+    def other_keywords(self) -> dict[str, Any]:
+        """Those of a user's function that are no settings of every model."""
+        keywords: dict[str, Any] = json.loads(self.keywords)
+        return keywords
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -450,9 +494,7 @@ class Cell:
     def label(self) -> str:
         """How people call it: its shape and seed, and whatever else is unusual, but for the default
         reading, and for how a network is edited while it is trained."""
-        m = self.model
-        size = f"width={m.width}" if m.family == "fc" else f"filters={m.base_filters}"
-        label = f"{m.family} {size} depth={m.depth} seed={self.training.seed}"
+        label = f"{self._name_of_network} seed={self.training.seed}"
         for path, value in self.unusual.items():
             section, key = path.split(".")
             is_edit = section in ("growth", "tuning") and key != "arm"
@@ -461,12 +503,23 @@ class Cell:
         return label + self._label_of_reading
 
     @property
+    def _name_of_network(self) -> str:
+        m = self.model
+        if m.is_own:
+            keywords = m.keywords_of_build.items()
+            return " ".join([str(m.build), *(f"{key}={value}" for key, value in keywords)])
+        size = f"width={m.width}" if m.family == "fc" else f"filters={m.base_filters}"
+        return f"{m.family} {size} depth={m.depth}"
+
+    @property
     def _label_of_reading(self) -> str:
         """`` reading=block+batch``: what differs from the default."""
         if self.kind == GROW:
             return ""
         has_amplitude = self.probe.equality != "gamma"
-        return _label_of_reading(self.own_reading, self.model.family != "fc", has_amplitude)
+        if self.model.is_own:  # of which two of the three are always the same
+            return f" reading={readings.BATCH}" if self.probe.batch_norm == readings.BATCH else ""
+        return _label_of_reading(self.own_reading, self.model.is_convolutional, has_amplitude)
 
     @property
     def unusual(self) -> dict[str, Any]:
@@ -483,7 +536,7 @@ class Cell:
         for path in ("model.block", "model.normalisation", "model.gain"):
             if path in differing:
                 found[path] = differing[path]
-        if self.model.family != "fc" and self.blocks != PAPER_BLOCKS.get(self.model.depth):
+        if self.model.is_convolutional and self.blocks != PAPER_BLOCKS.get(self.model.depth):
             found["model.blocks"] = self.model.blocks
         words = [found.pop(path, None) for path in READING_PATHS]
         differing_words = [word for word in words if word is not None]
@@ -492,8 +545,11 @@ class Cell:
         return found
 
     @property
-    def blocks(self) -> tuple[int, int, int, int]:
-        """Of a VGG or ResNet, in each of its stages."""
+    def blocks(self) -> tuple[int, ...]:
+        """Of a VGG or ResNet, in each of its stages; of a user's architecture what its function is
+        given as ``blocks``."""
+        if self.model.is_own:
+            return tuple(self.model.other_keywords[BLOCKS_OF_BUILD])
         return parse_blocks(self.model.blocks)
 
     @property
@@ -511,7 +567,7 @@ class Cell:
 
     def readings_named(self, names: str) -> tuple[Reading, ...]:
         """Readings of this network; names: in the form of `readings.canonical`."""
-        convolutional = self.model.family != "fc"
+        convolutional = self.model.is_convolutional
         return readings.named_readings(names, self.own_reading, convolutional=convolutional)
 
     @property

@@ -15,10 +15,11 @@ Each restart removes at least one block, so there are at most as many restarts a
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 
 from cbundles import criterion
-from cbundles.config import Cell, layers_of_block
+from cbundles.config import BLOCKS_OF_BUILD, Cell, Model, layers_of_block
 
 STAGE, CONFLICTING, NEXT = RULES = ("stage", "conflicting", "next")
 SYMBOLS = {criterion.ENTROPY: "H", criterion.CONFLICT_RATE: "conflict rate"}
@@ -93,6 +94,7 @@ class Decision:
     rule: by which blocks go, see `prune`; by NEXT `conflict` is the block before the first
         conflicting one
     before, left: the blocks of each stage then, and those that remain
+    of_vgg: whether they are those of a VGG, of which one knows how many layers they have
     """
 
     epoch: int
@@ -105,25 +107,35 @@ class Decision:
     rule: str
     before: tuple[int, ...]
     left: tuple[int, ...]
+    of_vgg: bool = True
 
     def __str__(self) -> str:
         heights = " ".join(map(_number, self.stages))
         text = f"epoch {self.epoch}: {SYMBOLS[self.by]} at the end of each stage {heights}"
         if self.has_pooled:
-            text += f", of the pooled features {_number(self.pooled)}"
+            behind = "of the pooled features" if self.of_vgg else "behind the last block"
+            text += f", {behind} {_number(self.pooled)}"
         if self.conflict is None:
-            return f"{text}; {self._after_the_checks()}, trained to the end: {_named(self.left)}"
+            return (
+                f"{text}; {self._after_the_checks()}, trained to the end: {self._named(self.left)}"
+            )
         gone = sum(self.before) - sum(self.left)
-        first, second = layers_of_block(self.conflict)
         which = f"first conflicting block {self.conflict} of {sum(self.before)}"
         if self.rule == NEXT:
             which = f"first block to go, as what is behind it conflicts, {self.conflict}"
         if self.only_pooled:
-            which = f"only the pooled features conflict, so the last block, {self.conflict}, goes"
+            behind = "the pooled features conflict" if self.of_vgg else "what is behind conflicts"
+            which = f"only {behind}, so the last block, {self.conflict}, goes"
+        if self.of_vgg:
+            first, second = layers_of_block(self.conflict)
+            which += f" (layers {first} and {second})"
         return (
-            f"{text}; {which} (layers {first} and {second}); "
-            f"removes {gone} blocks: {_named(self.before)} -> {_named(self.left)}"
+            f"{text}; {which}; "
+            f"removes {gone} blocks: {self._named(self.before)} -> {self._named(self.left)}"
         )
+
+    def _named(self, blocks: Sequence[int]) -> str:
+        return f"{2 + 2 * sum(blocks)} layers {list(blocks)}" if self.of_vgg else str(list(blocks))
 
     def _after_the_checks(self) -> str:
         """What the last layer does at the end of the training of a network that was kept."""
@@ -138,14 +150,27 @@ def _number(value: float | None) -> str:
     return "nan" if value is None else f"{value:.3f}"
 
 
-def _named(blocks: Sequence[int]) -> str:
-    return f"{2 + 2 * sum(blocks)} layers {list(blocks)}"
-
-
 def decide(cell: Cell, epoch: int, measured: Sequence[float | None], rule: str) -> Decision:
     """What an attempt leads to that ended after an epoch. measured: of each block then, and of the
     pooled features where the network's reading has them, by the network's own criterion."""
-    blocks, by = cell.blocks, cell.training.stop_conflicting
+    by, checks = cell.training.stop_conflicting, cell.training.checks
+    return decide_on_blocks(
+        cell.blocks, epoch, measured, by=by, checks=checks, rule=rule, of_vgg=not cell.model.is_own
+    )
+
+
+def decide_on_blocks(
+    blocks: tuple[int, ...],
+    epoch: int,
+    measured: Sequence[float | None],
+    *,
+    by: str,
+    checks: int,
+    rule: str = STAGE,
+    of_vgg: bool = False,
+) -> Decision:
+    """The same of any network that is made of blocks. by: the criterion; checks: after so many of
+    the first epochs a network may be pruned; of_vgg: see `Decision`."""
     ends = [sum(blocks[: i + 1]) - 1 for i, count in enumerate(blocks) if count]
     has_pooled = len(measured) > sum(blocks)
     unchanged = Decision(
@@ -159,8 +184,9 @@ def decide(cell: Cell, epoch: int, measured: Sequence[float | None], rule: str) 
         rule=rule,
         before=blocks,
         left=blocks,
+        of_vgg=of_vgg,
     )
-    if epoch > cell.training.checks or not criterion.conflicts(by, measured[-1]):
+    if epoch > checks or not criterion.conflicts(by, measured[-1]):
         return unchanged
     conflicting = conflicting_blocks(sum(blocks), measured, rule, by)
     only_pooled = not any(criterion.conflicts(by, value) for value in measured[: sum(blocks)])
@@ -176,7 +202,12 @@ def following(cell: Cell, decision: Decision) -> Cell | None:
     """The next attempt, or None when there is none: nothing conflicts, or nothing would be left."""
     if decision.conflict is None or not sum(decision.left):
         return None
-    blocks, depth = ",".join(map(str, decision.left)), 2 + 2 * sum(decision.left)
-    return dataclasses.replace(
-        cell, model=dataclasses.replace(cell.model, blocks=blocks, depth=depth)
-    )
+    return dataclasses.replace(cell, model=_with_blocks(cell.model, decision.left))
+
+
+def _with_blocks(model: Model, blocks: Sequence[int]) -> Model:
+    if model.is_own:
+        keywords = {**model.other_keywords, BLOCKS_OF_BUILD: list(blocks)}
+        return dataclasses.replace(model, keywords=json.dumps(keywords, sort_keys=True))
+    depth = 2 + 2 * sum(blocks)
+    return dataclasses.replace(model, blocks=",".join(map(str, blocks)), depth=depth)

@@ -19,7 +19,7 @@ from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.decisions import edits
 from cbundles.errors import InputError
-from cbundles.networks.shape import ConvShape, Shape, shape_of
+from cbundles.networks.shape import ConvShape, OwnShape, Shape, shape_of
 from cbundles.readings import BATCH
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
@@ -42,6 +42,13 @@ CONV_LAYER_OVERHEAD = 1.2e-3
 CONV_FORWARD_OVERHEAD = 1.0e-4  # of a layer, classifying 64 images
 CONV_FLOPS_PER_SECOND = 5.0e10
 CONV_COMPILE_SECONDS = 20.0
+# A user's architecture, whose products are as its author wrote them, roughly: on one core small
+# convolutions of XLA reach about 6e9 FLOP/s inside a loop, matrix products 3e10. Where nothing says
+# how many layers it has, it is taken for one of OWN_LAYERS.
+OWN_LAYER_OVERHEAD = 4.0e-5
+OWN_FLOPS_PER_SECOND = 1.0e10
+OWN_COMPILE_SECONDS, OWN_COMPILE_SECONDS_PER_LAYER = 4.0, 0.3
+OWN_LAYERS = 16
 # Of a sample in a layer, in populations whose depth changes, by their command.
 EDITING_LAYER_OVERHEAD = {GROW: 1.9e-7, TUNE: 0.8e-7}
 
@@ -191,28 +198,40 @@ def _may_join(group: list[Cell], cell: Cell, device: str) -> bool:
 
 def _work(cell: Cell) -> float:
     """Relative cost, for ordering: about the time of a step."""
-    if cell.model.family != "fc":
+    if cell.model.family == "fc":
+        seconds = LAYER_OVERHEAD + 384 * cell.model.width**2 / FLOPS_PER_SECOND
+        return cell.model.depth * seconds
+    if cell.model.is_convolutional:
         widest = 9 * 64 * (16 * cell.model.base_filters) ** 2  # every stage costs the same
         return cell.model.depth * (CONV_LAYER_OVERHEAD + 6 * 64 * widest / CONV_FLOPS_PER_SECOND)
-    return cell.model.depth * (LAYER_OVERHEAD + 384 * cell.model.width**2 / FLOPS_PER_SECOND)
+    # What a user's function makes of sizes is not known here.
+    return (cell.model.depth or OWN_LAYERS) * (1 + (cell.model.width or 0) ** 2)
 
 
 def compile_seconds(cell: Cell) -> float:
     """Predicted seconds for compiling a cell's programs."""
+    if cell.model.family == "fc":
+        return COMPILE_SECONDS
+    if cell.model.is_own:
+        layers = cell.model.depth or OWN_LAYERS
+        return OWN_COMPILE_SECONDS + layers * OWN_COMPILE_SECONDS_PER_LAYER
     shapes = 1 + (cell.growth.insertions if cell.growth.arm in INSERTING else 0)
-    return COMPILE_SECONDS if cell.model.family == "fc" else shapes * CONV_COMPILE_SECONDS
+    return shapes * CONV_COMPILE_SECONDS
 
 
 def training_seconds(cell: Cell, facts: Facts) -> float:
     """Predicted seconds of one CPU core for a cell: training and measuring, without compiling."""
     if cell.kind != SWEEP and cell.model.family == "fc":
         return _editing_seconds(cell, facts)
-    depth, shape = cell.model.depth, shape_of(cell.model, facts)
+    depth, shape = _layers(cell, facts), shape_of(cell.model, facts)
     forward = shape.flops
     batch = cell.training.batch_size
     step = STEP_OVERHEAD + depth * LAYER_OVERHEAD + 3 * batch * forward / FLOPS_PER_SECOND
     if isinstance(shape, ConvShape):
         step = depth * CONV_LAYER_OVERHEAD + 3 * batch * forward / CONV_FLOPS_PER_SECOND
+    elif isinstance(shape, OwnShape):
+        step = STEP_OVERHEAD + depth * OWN_LAYER_OVERHEAD
+        step += 3 * batch * forward / OWN_FLOPS_PER_SECOND
     elif shape.is_normalised:
         step *= NORMALISED_FACTOR
     if cell.training.precision == FLOAT64:
@@ -224,6 +243,13 @@ def training_seconds(cell: Cell, facts: Facts) -> float:
     if cell.probe.peers == "on":
         measuring += _measurements(cell) * _peers_seconds(cell, facts)
     return training + measuring
+
+
+def _layers(cell: Cell, facts: Facts) -> int:
+    """Layers as the papers count them; of a user's architecture those that are measured."""
+    if cell.model.is_own:
+        return shape_of(cell.model, facts).layers
+    return cell.model.depth
 
 
 def _measurements(cell: Cell) -> int:
@@ -245,6 +271,8 @@ def headroom_seconds(cell: Cell, facts: Facts) -> float:
     if isinstance(shape, ConvShape):
         numbers = sum(math.prod(place) for place in shape.places)
         passing = samples if cell.own_reading.batch_norm == BATCH else scanned
+    elif isinstance(shape, OwnShape):
+        numbers, passing = shape.layers * shape.columns, samples
     else:
         numbers, passing = shape.depth * shape.width, scanned
     seconds = passing * shape.flops / MEASURE_FLOPS_PER_SECOND
@@ -266,7 +294,7 @@ def _peers_seconds(cell: Cell, facts: Facts) -> float:
 def measuring_seconds(cell: Cell, facts: Facts) -> float:
     """Predicted seconds of one CPU core for one measurement: the test set, and the probe set once
     for each normalisation that its readings need."""
-    depth, flops = cell.model.depth, shape_of(cell.model, facts).flops
+    depth, flops = _layers(cell, facts), shape_of(cell.model, facts).flops
     samples = cell.probe.count(facts.train)
     passes = len({one.batch_norm for one in (cell.own_reading, *cell.further_readings)})
     measuring = (facts.test + passes * samples) * flops / MEASURE_FLOPS_PER_SECOND
@@ -384,21 +412,21 @@ def worker_bytes(population: PopulationJob, facts: Facts) -> int:
     probe = samples * facts.inputs * (1 if cell.probe.images == "plain" else 4)
     images = 4 * facts.train * canvas + (facts.train + facts.test) * facts.inputs + probe
     readings = 1 + len(cell.further_readings)
-    layers = readings * sum(c.model.depth for c in population.cells)
+    depths = [_layers(c, facts) for c in population.cells]
+    layers = readings * sum(depths)
     measuring = 2 * SIGNATURE_BYTES * samples * layers + PARTITION_BYTES * samples
     if cell.probe.headroom != bits.OFF:  # which takes one network after the other
         scanned = bits.SCALES * min(samples, bits.SCANNED_ROWS)
-        deepest = max(c.model.depth for c in population.cells)
-        measuring = max(measuring, 2 * SIGNATURE_BYTES * scanned * deepest)
+        measuring = max(measuring, 2 * SIGNATURE_BYTES * scanned * max(depths))
     networks = sum(2 * checkpoint_bytes(c, facts) for c in population.cells)
     return 400_000_000 + images + measuring + networks
 
 
 def record_bytes(cell: Cell) -> int:
     """Predicted bytes of a cell's record and of its rows in the tables."""
-    readings = 1 + len(cell.further_readings)
-    layers = _measurements(cell) * readings * cell.model.depth * (18 + 33)
-    return layers + _scans(cell) * cell.model.depth * 9 + 2000
+    readings, depth = 1 + len(cell.further_readings), cell.model.depth or OWN_LAYERS
+    layers = _measurements(cell) * readings * depth * (18 + 33)
+    return layers + _scans(cell) * depth * 9 + 2000
 
 
 def checkpoint_bytes(cell: Cell, facts: Facts) -> int:

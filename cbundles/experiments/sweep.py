@@ -22,7 +22,7 @@ from cbundles.data.device import DeviceData
 from cbundles.experiments import entries
 from cbundles.experiments.pace import Pace
 from cbundles.experiments.run_state import RunState, thaw
-from cbundles.networks.shape import Shape
+from cbundles.networks.shape import OwnShape, Shape
 from cbundles.population import Population
 from cbundles.records import EarlyHistory, Origin, SweepHistory, SweepRecord
 from cbundles.records.earlier import add_conflict_rates
@@ -168,6 +168,7 @@ def records(cells: Sequence[Cell], state: RunState[Observed], origin: Origin) ->
             seconds=[round(s / len(cells), 4) for s in state.seconds],
             probe_seconds=[round(s / len(cells), 4) for s in state.probe_seconds],
             latency_seconds=_latency(cell, state, shape),
+            layers=list(shape.sites) if isinstance(shape, OwnShape) else None,
         )
         result.append(record)
     return result
@@ -179,8 +180,8 @@ def _within_first_epoch(member: Observed) -> EarlyHistory | None:
 
 
 def _latency(cell: Cell, state: RunState[Observed], shape: Shape) -> float | None:
-    """Seconds that a VGG or ResNet that was trained to the end, alone in its population, takes for
-    a batch of its size; None of any other network."""
+    """Seconds for a batch of its size, of a network that was trained to the end, alone in its
+    population; None of any other network, and of our fully connected ones."""
     population = state.population
     if cell.model.family == "fc" or population.epoch < cell.training.epochs:
         return None

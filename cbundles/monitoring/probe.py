@@ -21,12 +21,13 @@ from cbundles.auditing.findings import Findings
 from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import Call, is_changed_in_place, subject_of
 from cbundles.auditing.report import Audit
-from cbundles.auditing.selection import chosen_sites
 from cbundles.auditing.signing import TOKENS
-from cbundles.auditing.subject import Sites, Subject
+from cbundles.auditing.subject import Subject
 from cbundles.auditing.verdict import nothing_measured
 from cbundles.bits import SCANNED_ROWS
 from cbundles.observe import Site, Skipped
+from cbundles.observe.layers import Sites
+from cbundles.observe.selection import chosen_sites
 
 STALE = (
     "params is missing: this model does not change while it is trained, so pass its numbers as "

@@ -22,6 +22,8 @@ that have the same shape (`shape.ConvShape.stages`, `fc.Params`).
                       last (features, outputs); last bias (outputs); for each inserted layer its
                       kernel (3, 3, D, D) and bias (D)
     statistics        in the order of the units above: mean, variance, (D) or (n, D) each
+    a user's own      params and statistics: the arrays of Flax's collections "params" and
+                      "batch_stats", by sorted names at every level
 """
 
 from __future__ import annotations
@@ -39,9 +41,9 @@ from jaxtyping import PyTree
 from cbundles import formats
 from cbundles.errors import InputError
 from cbundles.networks.network import Network, module_of, variables_of
-from cbundles.networks.shape import ConvShape, FcShape, Shape, shape_from_data
+from cbundles.networks.shape import ConvShape, FcShape, OwnShape, Shape, shape_from_data
 
-SHAPES: dict[str, type[Shape]] = {"fc": FcShape, "conv": ConvShape}
+SHAPES: dict[str, type[Shape]] = {"fc": FcShape, "conv": ConvShape, "own": OwnShape}
 
 
 class Saved(NamedTuple):
@@ -130,7 +132,7 @@ def decode(content: bytes, place: str, *, or_diverged: bool = False) -> Saved:
         formats.check(formats.NETWORK, header, place)
         shape = shape_from_data(SHAPES[header["kind"]], header["shape"])
         network = Network(params, statistics)
-        expected = (shape.parameters, getattr(shape, "statistics", 0))
+        expected = (shape.parameters, shape.statistics)
         if (params.shape, statistics.shape) != tuple((n,) for n in expected):
             raise ValueError(f"its shape needs {expected[0]} parameters and {expected[1]} "
                              f"statistics, it has {params.size} and {statistics.size}")  # fmt: skip

@@ -1,7 +1,9 @@
-"""Shapes of networks, and what follows from them. No JAX here, so that plans need none."""
+"""Shapes of networks, and what follows from them. No JAX here, so that plans need none, but for a
+user's architecture."""
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -44,6 +46,11 @@ class FcShape:
     def columns(self) -> int:
         """Numbers in the largest activation that is measured."""
         return self.width
+
+    @property
+    def statistics(self) -> int:
+        """Of batch normalisation, which it has none of."""
+        return 0
 
     @cached_property
     def parameters(self) -> int:
@@ -203,7 +210,39 @@ class ConvShape:
         return 2 * (convolutions + self.features * self.outputs)
 
 
-Shape = FcShape | ConvShape
+@dataclass(frozen=True)
+class OwnShape:
+    """A user's architecture. build, source, keywords: see `networks.own.Named`; image: height,
+    width, channels; the others: `networks.own.Sizes`."""
+
+    build: str
+    source: str
+    keywords: str
+    image: tuple[int, int, int]
+    outputs: int
+    sites: tuple[str, ...]
+    columns: int
+    parameters: int
+    statistics: int
+    flops: int
+
+    @property
+    def depth(self) -> int:
+        """Layers that are measured."""
+        return len(self.sites)
+
+    @property
+    def layers(self) -> int:
+        """How many outputs are measured: all."""
+        return len(self.sites)
+
+    @property
+    def bytes(self) -> int:
+        """Of parameters and running statistics, float32."""
+        return 4 * (self.parameters + self.statistics)
+
+
+Shape = FcShape | ConvShape | OwnShape
 
 
 def shape_from_data(kind: type[Shape], sizes: dict[str, Any]) -> Shape:
@@ -227,5 +266,19 @@ def shape_of(model: Model, facts: Facts) -> Shape:
             model.block,
             model.normalisation,
         )
+    if model.is_own:
+        return _own_shape(model, facts)
     blocks, residual = parse_blocks(model.blocks), model.family == "resnet"
     return ConvShape(facts.image_shape, blocks, model.base_filters, residual, facts.num_classes)
+
+
+def _own_shape(model: Model, facts: Facts) -> OwnShape:
+    """The only kind of which a plan needs JAX: it has to be traced. InputError for what cannot be
+    trained."""
+    from cbundles.networks import own
+
+    named = own.Named(model.build, model.source, json.dumps(model.keywords_of_build))
+    sizes = own.sizes_of(named, facts.image_shape, facts.num_classes)
+    return OwnShape(
+        image=facts.image_shape, outputs=facts.num_classes, **named._asdict(), **sizes._asdict()
+    )

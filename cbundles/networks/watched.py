@@ -20,7 +20,7 @@ from jaxtyping import Array, Bool, Float32, Int32, PyTree, Shaped
 from cbundles.arrays import Numbers
 from cbundles.networks import conv, fc, network
 from cbundles.networks.network import Network
-from cbundles.networks.shape import ConvShape, Shape
+from cbundles.networks.shape import ConvShape, OwnShape, Shape
 from cbundles.observe import Observed, Site, observe
 
 SCALE_EPSILON = 1e-6
@@ -126,6 +126,10 @@ def visit(
     """What is seen at each place that `see` names, ``see[place](a)`` of every activation a there,
     stacked: of `OUTPUTS` those of layers or blocks, shape.layers; of `POOLED` the features behind
     the last block, one; of `BRANCHES` those of a ResNet, scaled."""
+    if isinstance(shape, OwnShape):  # which has nothing but layers
+        return {
+            place: network.layers_seen(shape, subject, x, seen, norm) for place, seen in see.items()
+        }
     traced = Watched(shape, subject, x, norm)
     sites = {OUTPUTS: traced.outputs, POOLED: traced.sites(conv.POOLED)}
     read: dict[Site | tuple[Site, ...], Callable[..., Array]] = {}

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, cast
 
@@ -279,6 +280,37 @@ def channels_first(block: Block) -> bool:
             if features < min(pixels):
                 return True
     return False
+
+
+def product_flops(block: Block) -> int:
+    """Multiplications and additions of all matrix products and convolutions in it. Of a `cond` all
+    sides count, and a `while` counts as one repetition."""
+    total = 0
+    for step in block.steps:
+        if step.primitive == "dot_general":
+            total += _flops_of_product(step.equation)
+        elif step.primitive == "conv_general_dilated":
+            total += _flops_of_convolution(step.equation)
+        elif step.inner is not None:
+            total += math.prod(step.repeats) * product_flops(step.inner)
+        else:
+            total += sum(map(product_flops, step.hidden()))
+    return total
+
+
+def _flops_of_product(equation: core.JaxprEqn) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    left: Aval = equation.invars[0].aval
+    output: Aval = equation.outvars[0].aval
+    return int(2 * output.size * math.prod(left.shape[axis] for axis in contracted))
+
+
+def _flops_of_convolution(equation: core.JaxprEqn) -> int:
+    """Each output is a sum over the kernel of its own feature."""
+    kernel: Aval = equation.invars[1].aval
+    output: Aval = equation.outvars[0].aval
+    features, *_ = equation.params["dimension_numbers"].rhs_spec
+    return int(2 * output.size * kernel.size // kernel.shape[features])
 
 
 def bind(step: Step, values: Sequence[Value]) -> list[Value]:

@@ -74,6 +74,11 @@ class Observed:
         return removal.residual_sums(self._traced.block, self._found)
 
     @property
+    def flops(self) -> int:
+        """Multiplications and additions of all its matrix products and convolutions."""
+        return jaxprs.product_flops(self._traced.block)
+
+    @property
     def channels_first(self) -> bool:
         """Whether its convolutions have the features of an image before its pixels."""
         return jaxprs.channels_first(self._traced.block)

@@ -9,9 +9,11 @@ from typing import Any
 import msgspec
 
 from cbundles import identity
-from cbundles.config import SECTIONS, Cell
+from cbundles.config import OF_BUILD, OWN, SECTIONS, Cell
 
 Setting = str | int | float | bool | None
+# What every model of a family has; a VGG or ResNet its depth and blocks.
+NEEDED = {"fc": ("depth", "width"), OWN: OF_BUILD}
 
 
 class Origin(
@@ -65,7 +67,7 @@ class NetworkRecord(Record, kw_only=True, frozen=True):
         whole = {"config": identity.completed(self.config)}
         msgspec.convert(whole, _types_of_settings())
         model = whole["config"]["model"]
-        for key in ("depth", "width" if model["family"] == "fc" else "blocks"):
+        for key in NEEDED.get(model["family"], ("depth", "blocks")):
             if model[key] is None:
                 raise ValueError(f"config.model.{key} is missing; every {model['family']} has one")
 
@@ -90,8 +92,13 @@ class NetworkRecord(Record, kw_only=True, frozen=True):
 
     @property
     def family(self) -> str:
-        """``fc``, ``vgg`` or ``resnet``."""
+        """``fc``, ``vgg``, ``resnet``, or ``own`` of a user's architecture."""
         return self.cell.model.family
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether it is a VGG or ResNet: what is measured are blocks, and the pooled features."""
+        return self.cell.model.is_convolutional
 
     @functools.cached_property  # a report asks millions of times
     def depth(self) -> int:
@@ -100,8 +107,11 @@ class NetworkRecord(Record, kw_only=True, frozen=True):
 
     @functools.cached_property
     def width(self) -> int:
-        """Neurons of a hidden layer, or filters of the first stage of a VGG or ResNet."""
+        """Neurons of a hidden layer, or filters of the first stage of a VGG or ResNet; the keyword
+        of that name of a user's architecture, 0 where it has none."""
         model = self.cell.model
+        if model.is_own:
+            return model.width or 0
         return model.width if model.family == "fc" else model.base_filters
 
     @functools.cached_property

@@ -6,6 +6,7 @@ that change their depth are evaluated about a hundred times, and after every edi
 
 from __future__ import annotations
 
+import functools
 from typing import Literal
 
 import msgspec
@@ -117,7 +118,9 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     steps_per_epoch: of the optimizer; None where this was not written down
     seconds: until each measurement from the one before, shared among the population
     probe_seconds: of these, for measuring bundles and headroom; none where this was not told apart
-    latency_seconds: of a VGG or ResNet that was trained alone and to the end, for one batch
+    latency_seconds: for one batch, of a network that was trained alone and to the end, and is not
+        one of our fully connected ones
+    layers: of a user's architecture the names of the layers that were measured, in order
     """
 
     largest_entropy: float
@@ -127,14 +130,25 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     seconds: list[float]
     probe_seconds: list[float]
     latency_seconds: float | None = None
+    layers: list[str] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         measured = len(self.history)
         if measured < 2:
             raise ValueError("history ends with the initial weights, before any training")
+        if self.layers is not None and len(self.layers) != len(self.history.entropy[0]):
+            raise ValueError(
+                f"layers has {len(self.layers)} names of {len(self.history.entropy[0])}"
+            )
         if len(self.seconds) != measured:
             raise ValueError(f"seconds has {len(self.seconds)} values, history has {measured}")
+
+    @functools.cached_property
+    def depth(self) -> int:
+        """Layers; of a user's architecture those that were measured, as nothing else counts them
+        in all."""
+        return self.cell.model.depth if self.layers is None else len(self.layers)
 
     @property
     def epochs_trained(self) -> int:

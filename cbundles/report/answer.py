@@ -20,7 +20,13 @@ from cbundles.config import layers_of_block
 from cbundles.criterion import CLEAR_RATE
 from cbundles.records import SweepRecord
 from cbundles.report import select
-from cbundles.report.summary import first_above, is_pooled, least_headroom, place_in_words
+from cbundles.report.summary import (
+    first_above,
+    is_pooled,
+    least_headroom,
+    place_in_words,
+    width_in_words,
+)
 from cbundles.report.words import counted, lowest_to_highest
 
 CHANCE_MARGIN = 0.02  # no better than so much above the share of one of equally large classes
@@ -65,9 +71,8 @@ def answers(records: Sequence[SweepRecord]) -> list[Answer]:
     """The answer for each width of a sweep, and each of its other settings."""
     told = []
     for group in select.groups(records, across=DEPTH_AND_SEED):
-        name = (
-            f"{'width' if group.cell.model.family == 'fc' else 'filters'} {group.records[0].width}"
-        )
+        first = group.records[0]
+        name = f"filters {first.width}" if first.is_convolutional else width_in_words(first)
         others = {path: value for path, value in group.apart.items() if path not in SAID_BY_NAME}
         apart = select.Group(group.records, others).name
         told.append(_answer(f"{name}, {apart}" if apart else name, group.records))
@@ -229,7 +234,7 @@ def _begin(found: Places) -> str:
         return "nowhere in most networks"
     if is_pooled(first, network):
         return "in the pooled features"
-    layer = first if network.family == "fc" else layers_of_block(int(first))[0]
+    layer = layers_of_block(int(first))[0] if network.is_convolutional else first
     return f"in layer {layer:g}"
 
 
@@ -285,7 +290,7 @@ def _headroom_told(networks: Sequence[SweepRecord]) -> list[str]:
 
 def _layer(place: float, record: SweepRecord) -> str:
     text = place_in_words(place, record)
-    if record.family == "fc" or is_pooled(place, record):
+    if not record.is_convolutional or is_pooled(place, record):
         return text
     first, second = layers_of_block(int(place))
     return f"{text} (layers {first} and {second})"

@@ -125,7 +125,7 @@ def scale(records: Sequence[NetworkRecord]) -> str:
     cell = records[0].cell
     networks = {(record.cell.model, record.cell.training) for record in records}
     parts = [cell.data.name, cell.model.family]
-    if cell.model.family != "fc":
+    if cell.model.is_convolutional:
         parts.append(f"{cell.model.base_filters} filters")
     for path, value in cell.unusual.items():
         if path in UNNAMED:
@@ -215,6 +215,8 @@ def _is_whole(record: SweepRecord, settings: Mapping[str, Any]) -> bool:
     """Whether a network was trained to the end, with these settings. Where those that conflict are
     stopped, the others are no sample of a grid."""
     cell = record.cell
+    if cell.model.is_own:
+        return False  # the papers say nothing of it
     is_finished = record.epochs_trained == record.epochs and not cell.training.checks
     return is_finished and has(cell, settings)
 

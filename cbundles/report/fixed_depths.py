@@ -39,9 +39,13 @@ COLUMNS = [
 
 
 def page_beside_fixed_depths(runs: Sequence[Run]) -> str:
-    """In Markdown, for each auto-tuning among these runs; "" without any."""
-    parts = [_section(run, runs) for run in runs if table1.parts_of(run)["tuned"]]
+    """In Markdown, for each auto-tuning of VGGs among these runs; "" without any."""
+    parts = [_section(run, runs) for run in runs if _has_tuned_vggs(run)]
     return "\n## Auto-tuned beside hand-picked depths\n" + "".join(parts) if parts else ""
+
+
+def _has_tuned_vggs(run: Run) -> bool:
+    return any(record.is_convolutional for record in table1.parts_of(run)["tuned"])
 
 
 def _section(run: Run, runs: Sequence[Run]) -> str:

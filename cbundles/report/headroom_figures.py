@@ -45,7 +45,7 @@ def headroom_profiles(records: Sequence[SweepRecord], caption: str) -> list[Pict
 
 def _lines_of(records: Sequence[SweepRecord]) -> Lines:
     known = [r for r in records if summary.least_headroom(r.history, -1) is not None]
-    if records[0].family != "fc":
+    if records[0].is_convolutional or not records[0].width:
         depths = drawing.spread_evenly(select.depths(known), LINES)
         return {f"depth {depth}": select.only(known, depth=depth) for depth in depths}
     deepest = select.only(known, depth=max(record.depth for record in records))
@@ -96,6 +96,10 @@ def _draw_profiles_of_headroom(axes: Axes, lines: Lines) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     (first, *_), *_ = lines.values()
     along = summary.axis_of_places(first)
-    axes.set_xlabel(f"{along} (of the deepest networks)" if first.family == "fc" else along)
+    axes.set_xlabel(
+        f"{along} (of the deepest networks)"
+        if first.width and not first.is_convolutional
+        else along
+    )
     axes.set_ylabel("headroom [bits of the learning rate]")
     drawing.legend_beside(axes)

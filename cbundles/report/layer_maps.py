@@ -70,7 +70,7 @@ def _panels_of(records: Sequence[SweepRecord]) -> Shown:
     first: dict[tuple[int, int], SweepRecord] = {}
     for record in sorted(records, key=lambda record: record.seed):
         first.setdefault((record.width, record.depth), record)
-    if records[0].family != "fc":
+    if records[0].is_convolutional:
         width = records[0].width
         beside = drawing.spread_evenly(depths, PANELS_BESIDE)
         return [[first.get((width, depth)) for depth in beside]]
@@ -82,16 +82,16 @@ def _panels_of(records: Sequence[SweepRecord]) -> Shown:
 
 def _unit(record: SweepRecord) -> str:
     """What is measured of a network, in its order."""
-    return "layer" if record.family == "fc" else "block"
+    return "block" if record.is_convolutional else "layer"
 
 
 def _message_of(shown: Sequence[SweepRecord]) -> str:
     """Where conflicts begin in the deepest networks that are shown, or in all in a row."""
-    if shown[0].family != "fc":
+    if shown[0].is_convolutional:
         return f"After epoch 1, {_message_of_row(shown)}"
     deepest = max(record.depth for record in shown)
     parts = [
-        f"{_first_place(record)} at width {record.width}"
+        f"{_first_place(record)} at {summary.width_in_words(record)}"
         for record in sorted(shown, key=lambda record: record.width)
         if record.depth == deepest
     ]
@@ -123,7 +123,7 @@ def _first_place(record: SweepRecord) -> str:
 def rows_of_layers(record: SweepRecord) -> list[Row]:
     """The table of layers of a network after epochs; a fully connected one has no blocks."""
     rows = sweep_tables.layer_rows(record)
-    if record.family != "fc":
+    if record.is_convolutional:
         return rows
     return [{key: value for key, value in row.items() if key != "block"} for row in rows]
 
@@ -145,7 +145,7 @@ def entropy_differs(records: Iterable[SweepRecord], first_epoch: bool = False) -
 def cells_of_layers(record: SweepRecord) -> CellMap:
     """What a cell tells of a layer, or block, after an epoch."""
     return CellMap(
-        f"H by {_unit(record)} and epoch, width {record.width}, {record.depth} layers",
+        f"H by {_unit(record)} and epoch, {summary.width_in_words(record)}, {record.depth} layers",
         summary.axis_of_places(record),
         "epoch",
         range(1, len(record.history.entropy[0]) + 1),
@@ -191,7 +191,7 @@ def _draw_maps(figure: Figure, panels: Panels, shown: Shown, limit: float) -> No
 
 def _describe_panel(axes: Axes, record: SweepRecord) -> None:
     unit = _unit(record)
-    size = f"width {record.width}, L = {record.depth}"
+    size = f"{summary.width_in_words(record)}, L = {record.depth}"
     if unit == "block":
         size = f"{record.depth} layers"
     axes.spines[:].set(visible=True, linewidth=0.5)  # white cells end somewhere, too

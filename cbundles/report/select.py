@@ -80,20 +80,26 @@ def groups(
         members.setdefault(key, []).append(record)
     differing = [path for path in common[0] if _differs(path, common)] if common else []
     return [
-        Group(group, {path: settings[path] for path in differing})
+        Group(group, {path: settings.get(path) for path in differing})
         for group, settings in zip(members.values(), common, strict=True)
     ]
 
 
 def _differs(path: str, settings: Sequence[dict[str, Any]]) -> bool:
-    return any(one[path] != settings[0][path] for one in settings)
+    # Keywords of a user's architecture no other network has.
+    return any(one.get(path) != settings[0][path] for one in settings)
 
 
 def settings_that_matter(record: NetworkRecord) -> dict[str, Any]:
     """Every setting of a network by its key path. None stands for one that says nothing about this
     network, and for the blocks that the paper has at its depth."""
     values: dict[str, Any] = dict(record.settings_by_path)
-    if values["model.family"] == "fc":
+    if record.cell.model.is_own:
+        values["probe.last"] = values["probe.amplitude"] = None
+        values["model.keywords"] = None  # but each of them says something:
+        for key, value in record.cell.model.other_keywords.items():
+            values[f"build.{key}"] = str(value) if isinstance(value, list) else value
+    elif values["model.family"] == "fc":
         values["probe.batch_norm"] = values["probe.last"] = None
     else:
         values["model.block"] = values["model.normalisation"] = None
@@ -137,8 +143,8 @@ def in_reading(record: SweepRecord, settings: tuple[str, str, str]) -> SweepReco
 
 def reading_in_full(record: SweepRecord) -> str:
     """What the reading is called that a run judges by: ``pooled+hidden+running``."""
-    convolutional = record.family != "fc"
-    return readings.name_in_full(record.cell.own_reading, convolutional=convolutional)
+    own = record.cell.own_reading
+    return readings.name_in_full(own, convolutional=record.is_convolutional)
 
 
 def blocks_of(record: SweepRecord | MeasuredRecord) -> int:

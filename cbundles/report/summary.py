@@ -32,6 +32,7 @@ from cbundles.report import select
 from cbundles.report.words import lowest_to_highest
 
 MOST_SETTINGS = 5  # whose figures stand beside one another; of 48 they would fill an album
+OF_ARCHITECTURE = "build."  # what columns of keywords of a user's architecture begin with
 TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
 
 
@@ -76,7 +77,7 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
         "dataset": record.dataset,
         "model": record.family,
         "depth": record.depth,
-        "width": record.width,
+        "width": record.width or None,
         "seed": record.seed,
         "epochs": record.epochs_trained,
         "test_accuracy": accuracy_of(record),
@@ -95,6 +96,7 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
         "parameters": record.parameters,
         "bytes": record.bytes,
         **{column: settings[path] for column, path in SETTINGS.items()},
+        **_keywords_of_build(record),
         "cell": record.id,
         "seconds": round(sum(record.seconds), 3),
         "seconds_per_epoch": round(median(record.seconds[1:]), 3),
@@ -187,6 +189,15 @@ def _headroom_columns(record: SweepRecord) -> dict[str, float | str | None]:
     return {"headroom_last": least.bits, "headroom_layer_last": layer}
 
 
+def _keywords_of_build(record: SweepRecord) -> dict[str, Any]:
+    """Of a user's architecture what its function was called with; but for a width, which has a
+    column already. Its depth is as its author counts."""
+    if not record.cell.model.is_own:
+        return {}
+    keywords = record.cell.model.keywords_of_build.items()
+    return {f"{OF_ARCHITECTURE}{key}": str(value) for key, value in keywords if key != "width"}
+
+
 class Least(NamedTuple):
     """The least headroom of all layers.
 
@@ -211,10 +222,11 @@ def _first_conflict(record: SweepRecord) -> dict[str, int | str | None]:
     """Where conflicts begin. Of a VGG or ResNet the outputs of blocks are measured, so the layer is
     the first of its block."""
     place = first_conflicting_place(record)
-    rates, is_fc = record.history.conflict_rate, record.family == "fc"
+    rates = record.history.conflict_rate
+    is_block = record.is_convolutional and not is_pooled(place, record)
     return {
         "first_conflicting_layer": _layer_at(place, record),
-        "first_conflicting_block": None if is_fc or is_pooled(place, record) else place,
+        "first_conflicting_block": place if is_block else None,
         "first_clear_layer": _layer_at(first_above(CLEAR_RATE, rates[1]), record),
         "first_clear_layer_last": _layer_at(first_above(CLEAR_RATE, rates[-1]), record),
     }
@@ -223,21 +235,29 @@ def _first_conflict(record: SweepRecord) -> dict[str, int | str | None]:
 def _layer_at(place: int | None, record: SweepRecord) -> int | str | None:
     """The layer at a measured place: a layer, the first of a block of a VGG or ResNet, or
     ``pooled``."""
-    if place is None or record.family == "fc":
+    if place is None or not record.is_convolutional:
         return place
     return POOLED if is_pooled(place, record) else layers_of_block(place)[0]
 
 
 def place_in_words(place: float, record: SweepRecord) -> str:
-    """``layer 12``, ``block 3``, ``the pooled features``."""
+    """``layer 12``, ``block 3``, ``the pooled features``; of a user's architecture with the name
+    that an audit has for it, ``layer 12 (MLP/relu#12)``."""
     if is_pooled(place, record):
         return "the pooled features"
-    return f"{'layer' if record.family == 'fc' else 'block'} {place:g}"
+    if record.layers is not None and place == int(place):
+        return f"layer {place:g} ({record.layers[int(place) - 1]})"
+    return f"{'block' if record.is_convolutional else 'layer'} {place:g}"
+
+
+def width_in_words(record: SweepRecord) -> str:
+    """``width 64``; the name of a user's architecture that has none."""
+    return f"width {record.width}" if record.width else str(record.cell.model.build)
 
 
 def axis_of_places(record: SweepRecord) -> str:
     """What an axis along all that is measured of a network is called."""
-    if record.family == "fc":
+    if not record.is_convolutional:
         return "layer"
     last = len(record.history.entropy[0])
     return "block (last: pooled features)" if is_pooled(last, record) else "block"
@@ -245,7 +265,7 @@ def axis_of_places(record: SweepRecord) -> str:
 
 def is_pooled(place: float | None, record: SweepRecord | MeasuredRecord) -> bool:
     """Whether a measured place, counted from 1, is that of the features behind the last block."""
-    return place is not None and record.family != "fc" and place > select.blocks_of(record)
+    return place is not None and record.is_convolutional and place > select.blocks_of(record)
 
 
 def first_conflicting_place(record: SweepRecord) -> int | None:
@@ -339,9 +359,9 @@ def probe_of(record: NetworkRecord) -> str:
     if probe.equality == "weight_amplitude":
         equality = f"by {probe.resolution} weight update"
         if probe.amplitude == HIDDEN:
-            where = "output layer" if record.family == "fc" else "stem's normalisation"
+            where = "stem's normalisation" if record.is_convolutional else "output layer"
             equality += f" of the largest weight outside the {where}"
-    if record.family != "fc":
+    if record.is_convolutional:
         equality += f", {probe.batch_norm} statistics in batch normalisation"
         if probe.last == POOLED:
             equality += ", H^L of the pooled features"

@@ -75,7 +75,7 @@ def _pictures_of(group: select.Group[SweepRecord], known: bool = False) -> list[
     maps = []
     if layer_maps.entropy_differs(layer_maps.shown_in_maps(records)):
         maps.append(layer_maps.entropy_maps(records, caption))
-    if records[0].family != "fc":
+    if records[0].is_convolutional:
         by_depth = [accuracy_and_entropy_by_depth(records, caption)] if sizes[1] > 1 else []
         return [*by_depth, *maps, *further]
     pictures = []
@@ -371,7 +371,7 @@ def _message_of_profiles(lines: dict[int, list[SweepRecord]], depth: int) -> str
     for width in sorted({min(lines), max(lines)}):
         last = np.array([layer_maps.entropies(record)[1, -1] for record in lines[width]])
         mean = "undefined" if np.isnan(last).any() else f"{last.mean():.2f} nats"
-        parts.append(f"{mean} at width {width}")
+        parts.append(f"{mean} at {summary.width_in_words(lines[width][0])}")
     return f"After epoch 1, H of the last of {depth} layers is {' and '.join(parts)}"
 
 
@@ -380,7 +380,7 @@ def _draw_profiles(
 ) -> None:
     layers = np.arange(1, depth + 1)
     dashes = itertools.cycle(drawing.DASHES)  # where widths agree, none hides another
-    for width, networks in lines.items():
+    for networks in lines.values():
         entropy = np.array([layer_maps.entropies(record)[1] for record in networks])
         drawing.line_with_band(
             axes,
@@ -388,7 +388,7 @@ def _draw_profiles(
             entropy.mean(0),
             entropy.min(0),
             entropy.max(0),
-            label=f"width {width} (n = {len(networks)})",
+            label=f"{summary.width_in_words(networks[0])} (n = {len(networks)})",
             linestyle=next(dashes),
         )
     axes.axhline(limit, **drawing.LIMIT_LINE)
@@ -437,7 +437,7 @@ def _draw_scatter(
         [row["bundle_entropy"] for row in rows],
         [100 * row["test_accuracy"] for row in rows],
         c=[row["depth"] for row in rows],
-        s=[8 + row["width"] for row in rows],
+        s=[8 + (row["width"] or 0) for row in rows],
         cmap=mpl.colormaps["viridis"].resampled(drawing.COLOURS_OF_SCALE),
         alpha=0.8,
         edgecolor="black",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from cbundles import bits
-from cbundles.config import layers_of_block
+from cbundles.config import CONVOLUTIONAL, layers_of_block
 from cbundles.readings import POOLED
 from cbundles.records import OWN_READING, Layers, MeasuredRecord, Number, SweepHistory, SweepRecord
 from cbundles.report import summary
@@ -17,7 +17,9 @@ def network_table(rows: Sequence[Row], narrow: bool = False) -> Table:
     their depth, width and seed may agree. narrow: without size and time, for terminals."""
     settings = ("dataset", "model", "epochs", *summary.SETTINGS)
     differing = [key for key in settings if len({row[key] for row in rows}) > 1]
-    columns = [_setting_column(key) for key in differing] + USUAL_COLUMNS
+    differing += _differing_keywords(rows)
+    usual = [column for column in USUAL_COLUMNS if column != WIDTH or any(r["width"] for r in rows)]
+    columns = [_setting_column(key) for key in differing] + usual
     columns += [_further_column(key) for key in distinct_keys(rows) if _is_further(key)]
     if all(row["conflict_rate"] is None for row in rows):  # written before there were rates
         columns = [column for column in columns if column not in ONLY_WITH_RATES]
@@ -26,11 +28,20 @@ def network_table(rows: Sequence[Row], narrow: bool = False) -> Table:
     if narrow:
         columns = [column for column in columns if column not in SIZE_AND_TIME]
     families = {row["model"] for row in rows}
-    if families == {"fc"}:
+    if families.isdisjoint(CONVOLUTIONAL):
         columns.remove(FIRST_BLOCK)
-    elif "fc" not in families:
+    elif families <= set(CONVOLUTIONAL):
         columns.remove(FIRST_LAYER)
     return Table(rows, columns)
+
+
+def _differing_keywords(rows: Sequence[Row]) -> list[str]:
+    """Columns of keywords of users' architectures that say something."""
+    keys = [key for key in distinct_keys(rows) if key.startswith(summary.OF_ARCHITECTURE)]
+    own_depth = f"{summary.OF_ARCHITECTURE}depth"
+    if all(row.get(own_depth) == str(row["depth"]) for row in rows):
+        keys = [key for key in keys if key != own_depth]
+    return [key for key in keys if len({row.get(key) for row in rows}) > 1]
 
 
 def _is_further(key: str) -> bool:
@@ -52,12 +63,15 @@ def _further_column(key: str) -> Column:
 
 def _setting_column(key: str) -> Column:
     def show(row: Row) -> str:
-        value = row[key]
+        value = row.get(key)
         if value is None:
             return MISSING
         return f"{value:g}" if isinstance(value, float) else str(value)
 
-    return Column(key, key.replace("_", " "), show, to_the_right=True)
+    title = key.removeprefix(summary.OF_ARCHITECTURE)
+    if title != key:
+        return Column(key, f"build: {title}", show, to_the_right=True)
+    return Column(key, title.replace("_", " "), show, to_the_right=True)
 
 
 def _number(key: str, title: str, show: Callable[[Row], str] | None = None) -> Column:
@@ -100,8 +114,9 @@ SIZE_AND_TIME = (
     _number("parameters", "parameters", formatted("parameters", "{:,}")),
     _number("seconds_per_epoch", "s/epoch", formatted("seconds_per_epoch", "{:.2f}")),
 )
+WIDTH = _number("width", "width")
 USUAL_COLUMNS = [
-    _number("width", "width"),
+    WIDTH,
     _number("depth", "depth"),
     _number("seed", "seed"),
     _number(
@@ -173,7 +188,7 @@ def measured_layers(
     made, and how."""
     network = {
         "cell": record.id,
-        "width": record.width,
+        "width": record.width or None,
         "depth": record.depth,
         "seed": record.seed,
         **when,
@@ -202,6 +217,6 @@ POOLED_FEATURES = {"block": None, "layer": "pooled"}
 def _layer_or_block(record: SweepRecord | MeasuredRecord, place: int) -> Row:
     if summary.is_pooled(place, record):
         return POOLED_FEATURES
-    if record.family == "fc":
+    if not record.is_convolutional:
         return {"block": None, "layer": place}
     return {"block": place, "layer": "-".join(map(str, layers_of_block(place)))}

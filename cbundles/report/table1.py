@@ -45,7 +45,7 @@ PAPER = (
     Published("mnist", "resnet", (50, None), (99.4, 0.0), (116, None), (88, None)),
     Published("mnist", "vgg", (17, 1), (99.3, 0.5), (54, 2.1), (40, None)),
 )
-NETWORKS = {"resnet": "ResNet", "vgg": "auto-tune"}
+NETWORKS = {"resnet": "ResNet", "vgg": "auto-tune", "own": "auto-tune"}
 MEASURED = (
     "layers",
     "accuracy [%]",
@@ -74,6 +74,7 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
     """One row from the completion records of the seeds of one network."""
     first, cell = records[0], records[0].cell
     digits = 1 if first.bytes > 1e7 else 2
+    built = f"{cell.model.base_filters} filters" if first.is_convolutional else cell.model.build
     milliseconds = [1000 * r.latency_seconds for r in records if r.latency_seconds]
     return {
         "data set": cell.data.name,
@@ -87,7 +88,7 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
         "GFLOP/image": mean_and_spread([r.flops / 1e9 for r in records], 3),
         "n": str(len(records)),
         "how": (
-            f"{cell.data.name}, {cell.model.base_filters} filters, {cell.training.epochs} epochs "
+            f"{cell.data.name}, {built}, {cell.training.epochs} epochs "
             f"(accuracy {summary.accuracy_epochs_text(records)}), "
             f"{first.origin.device} ({first.origin.processor})"
         ),

@@ -117,8 +117,8 @@ def the_rules_differ(tuned: TunedByBoth) -> Finding | None:
         f"rate - H {_difference(pairs, _layers)}, {counted(len(pairs), 'pair')} and 95 % interval"
     )
     details = [
-        f"restarts: {_by_both_rules(pairs, _times_restarted)}; {sum(alike)} of {len(pairs)} seeds end at "
-        "the same network by both",
+        f"restarts: {_by_both_rules(pairs, _times_restarted)}; {sum(alike)} of {len(pairs)} seeds "
+        "end at the same network by both",
     ]
     if tuned.given_up:
         details.append(f"{counted(tuned.given_up, 'seed')} left out: nothing was left of a network")

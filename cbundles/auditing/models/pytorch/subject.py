@@ -38,13 +38,13 @@ from cbundles.auditing.subject import (
     MadeWith,
     Reducer,
     Scores,
-    Sites,
     SlopeReducer,
     cannot_be_called,
     not_differentiable,
 )
 from cbundles.auditing.tensors import as_array, as_tensor
 from cbundles.observe import Skipped, consumers
+from cbundles.observe.layers import Sites
 from cbundles.observe.sites import find
 
 FEW, ONE_MORE = 2, 3  # samples: what differs between them is the axis of the samples

@@ -12,9 +12,9 @@ from collections.abc import Collection, Sequence
 
 import jax.numpy as jnp
 
-from cbundles.auditing.subject import Sites
 from cbundles.errors import did_you_mean
-from cbundles.observe import KINDS, Site, Skipped
+from cbundles.observe.layers import Sites
+from cbundles.observe.sites import KINDS, Site, Skipped
 
 BY_DEFAULT = ("named", "activation", "sum")
 MAPS = ("linear", "convolution")

@@ -1,0 +1,230 @@
+"""The way of an auto-tuning: from a start that is too deep to a network that does not conflict."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from cbundles import criterion as criteria
+from cbundles.auditing import Audit, audit
+from cbundles.auditing.models import subject_of
+from cbundles.auditing.tensors import as_array
+from cbundles.autotuning.progress import Progress
+from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
+from cbundles.autotuning.tuned import Attempt, Tuned
+from cbundles.decisions.autotune import Decision, decide_on_blocks
+from cbundles.decisions.own_blocks import StageOf, numbers_of_path, places_of_blocks
+from cbundles.errors import did_you_mean
+
+Build = Callable[[tuple[int, ...]], Any]
+Train = Callable[[Any, int], Any]
+CRITERIA = (criteria.ENTROPY, criteria.CONFLICT_RATE)
+
+
+def autotune(
+    build: Build,
+    start: Sequence[int],
+    *,
+    train: Train,
+    probe: tuple[PyTree, Any],
+    check_epochs: int = 10,
+    epochs: int | None = None,
+    stage_of: StageOf = numbers_of_path,
+    criterion: str = criteria.ENTROPY,
+    folder: str | Path | None = None,
+    say: Callable[[str], None] = print,
+    **audited: Any,
+) -> Tuned:
+    """The depth that a data set needs, found as in the paper (sec. 3.6), of any model.
+
+    A network is trained; when its last layer conflicts after one of the first epochs, the first
+    conflicting block and all later ones of its stage go, and the smaller network is trained from
+    scratch. Each restart removes at least one block, so there is an end.
+
+    Args:
+        build: ``build(blocks)`` returns an untrained model for a number of blocks in each stage:
+            whatever `cbundles.audit` takes; a linen module alone, or with its variables in a pair.
+        start: blocks to start from: more than are needed.
+        train: ``train(model, epoch)`` is one epoch, counted from 1, of your own loop. It is given
+            what ``build`` returned, and from then on what it returned itself: the model; or its
+            state, for a linen module a pair (module, variables), variables, or something with
+            ``params`` as Flax's ``TrainState`` has. None means that it has trained in place.
+        probe: inputs and labels on which layers are measured, as for an audit: of the training
+            set, always the same; the paper takes 2,048.
+        check_epochs: after each of so many first epochs a network may be pruned.
+        epochs: so many in all are trained where none is; `check_epochs` where that is not said.
+        stage_of: ``stage_of(name of a layer)`` says where it belongs, as (stage, block), or None
+            for a layer outside of all blocks. Otherwise the first two numbers of its path do.
+        criterion: by what a layer conflicts: "entropy", H > 0, as in the paper; "conflict_rate",
+            above 0.001.
+        folder: where decisions are kept, and the last network's numbers; the same call then goes
+            on where it was interrupted. None: nowhere.
+        say: is told what is decided, and why, a line each time.
+        audited: further arguments of `cbundles.audit`, such as learning_rate, batch_size, layers.
+
+    Returns:
+        The chain of networks, the last one, and a row of a table.
+
+    Raises:
+        ValueError: what was given cannot work, among it layers whose names do not tell blocks.
+
+    Source: "Conflicting Bundles", sec. 3.6.
+    """
+    blocks = _checked_blocks(start)
+    asked = _asked(blocks, check_epochs, epochs, criterion, probe, audited)
+    total = asked["epochs"]
+    progress = Progress.begun(None if folder is None else Path(folder), asked)
+    for attempt in progress.chain:
+        say(f"recorded: {attempt.decision}")
+        blocks = attempt.left
+
+    def look(trained: Trained, epoch: int, blocks: tuple[int, ...]) -> _Look:
+        found = _audited(trained, probe, audited)
+        return _judged(found, epoch, blocks, stage_of, criterion, check_epochs)
+
+    trained = _trained_before(build, progress)
+    while not progress.ended:
+        looked, trained = _attempt(build, train, blocks, total, check_epochs, look)
+        decision = looked.decision
+        is_last = decision.conflict is None or not sum(decision.left)
+        progress.add(Attempt.decided(decision, looked.layers, looked.measured), ended=is_last)
+        say(str(decision))
+        blocks = decision.left
+    if trained is None:  # an earlier call has ended, but not kept its numbers
+        _, trained = _attempt(build, train, progress.chain[-1].blocks, total, check_epochs, look)
+    progress.keep(numbers_of(trained))
+    return _tuned(progress, trained, criterion)
+
+
+class _Look(NamedTuple):
+    """What an audit of a network leads to. layers, measured: see `Attempt`."""
+
+    decision: Decision
+    layers: tuple[str, ...]
+    measured: tuple[float | None, ...]
+
+
+def _attempt(
+    build: Build,
+    train: Train,
+    blocks: tuple[int, ...],
+    epochs: int,
+    check_epochs: int,
+    look: Callable[[Trained, int, tuple[int, ...]], _Look],
+) -> tuple[_Look, Trained]:
+    """Train a network to the end, or until it conflicts after one of the first epochs."""
+    made = built = build(blocks)
+    for epoch in range(1, epochs + 1):
+        returned = train(made, epoch)
+        made = made if returned is None else returned
+        if epoch <= check_epochs or epoch == epochs:
+            trained = Trained.of_loop(made, built)
+            looked = look(trained, epoch, blocks)
+            if looked.decision.conflict is not None:
+                break
+    return looked, trained
+
+
+def _audited(trained: Trained, probe: tuple[PyTree, Any], audited: dict[str, Any]) -> Audit:
+    inputs, labels = probe
+    how = {"headroom": False, **audited}
+    return audit(trained.model, inputs, labels, params=trained.params, **how)
+
+
+def _judged(
+    found: Audit,
+    epoch: int,
+    blocks: tuple[int, ...],
+    stage_of: StageOf,
+    criterion: str,
+    check_epochs: int,
+) -> _Look:
+    """What an audit leads to."""
+    places = places_of_blocks([layer.name for layer in found.layers], blocks, stage_of)
+    chosen = [found.layers[place] for place in places]
+    measured = tuple(getattr(layer, criterion) for layer in chosen)
+    decision = decide_on_blocks(blocks, epoch, measured, by=criterion, checks=check_epochs)
+    return _Look(decision, tuple(layer.name for layer in chosen), measured)
+
+
+def _trained_before(build: Build, progress: Progress) -> Trained | None:
+    """The last network of an auto-tuning that has ended, from its file."""
+    numbers = progress.kept()
+    if not progress.ended or numbers is None:
+        return None
+    built = build(progress.chain[-1].blocks)
+    whole = built if isinstance(built, tuple) else (built, None)
+    try:
+        return with_numbers(Trained(*whole), numbers)
+    except ValueError:
+        return None  # of another version of the model: it is trained anew
+
+
+def _tuned(progress: Progress, trained: Trained, criterion: str) -> Tuned:
+    first, last = progress.chain[0], progress.chain[-1]
+    numbers = subject_of(
+        trained.model, params=trained.params, call=None, trainable=None, batch_norm="running"
+    ).parameters
+    row = {
+        "start": list(first.blocks),
+        "blocks": list(last.blocks),
+        "restarts": len(progress.chain) - 1,
+        "epochs": last.epochs,
+        "parameters": sum(int(np.size(as_array(one))) for one in numbers.values()),
+        f"{criterion} of the last layer": last.measured[-1],
+    }
+    given_up = last.left != last.blocks
+    return Tuned(tuple(progress.chain), trained.model, trained.params, row, given_up)
+
+
+def _checked_blocks(start: Sequence[int]) -> tuple[int, ...]:
+    blocks = tuple(start)
+    whole = all(isinstance(count, int) and count >= 0 for count in blocks)
+    if not whole or not sum(blocks):
+        raise ValueError(f"start = {start}: must be numbers of blocks, one a stage, as (2, 3, 2)")
+    return blocks
+
+
+def _asked(
+    start: tuple[int, ...],
+    check_epochs: int,
+    epochs: int | None,
+    criterion: str,
+    probe: tuple[PyTree, Any],
+    audited: dict[str, Any],
+) -> dict[str, Any]:
+    """What is asked for, as plain data. Raises ValueError for what cannot be."""
+    if check_epochs < 1:
+        raise ValueError(f"check_epochs = {check_epochs}: must be at least 1")
+    total = check_epochs if epochs is None else epochs
+    if total < check_epochs:
+        raise ValueError(
+            f"epochs = {epochs}: fewer than check_epochs; nearest valid: {check_epochs}"
+        )
+    if criterion not in CRITERIA:
+        raise ValueError(f"criterion = {criterion!r}: {did_you_mean(criterion, CRITERIA)}")
+    plain = {name: repr(value) for name, value in audited.items() if not callable(value)}
+    return {
+        "start": list(start),
+        "check_epochs": check_epochs,
+        "epochs": total,
+        "criterion": criterion,
+        "probe": _digest(probe),
+        "audited": plain,
+    }
+
+
+def _digest(probe: tuple[PyTree, Any]) -> str:
+    """12 hex digits of all numbers of a probe set."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(probe):
+        array = np.ascontiguousarray(as_array(leaf))
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:12]

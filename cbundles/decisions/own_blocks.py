@@ -1,0 +1,80 @@
+"""Which measured layers belong to which block of a user's architecture, by their names.
+
+Auto-tuning thinks in blocks, a number of them in each stage; a model has layers with names. The
+names say where a layer belongs: ``VGG/stage1_block2/relu`` to block (1, 2), as ``layer1/2/relu``
+of torchvision does. Numbers may begin at 0 or at 1. No JAX here, and no model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+# stage_of(name of a layer) -> its stage and block; of a model with one stage the block alone; None,
+# or nothing, for a layer that belongs to no block.
+StageOf = Callable[[str], Sequence[int] | None]
+
+REPEATED = re.compile(r"#\d+")  # several layers of one name
+LONGEST_LIST = 12  # names in a message
+
+
+def numbers_of_path(name: str) -> tuple[int, ...]:
+    """The first two numbers among the modules around a layer, or in the brackets of a scan: its
+    stage and its block.
+
+    >>> numbers_of_path("VGG/stage1_block2/relu#3"), numbers_of_path("VGG/stage1/relu[2]")
+    ((1, 2), (1, 2))
+    >>> numbers_of_path("VGG/relu2")
+    ()
+    """
+    path, slash, label = REPEATED.sub("", name).rpartition("/")
+    _, bracket, repetition = label.partition("[")
+    found = re.findall(r"\d+", f"{path}{slash}{bracket}{repetition}")
+    return tuple(map(int, found[:2]))
+
+
+def places_of_blocks(
+    names: Sequence[str], blocks: Sequence[int], stage_of: StageOf = numbers_of_path
+) -> list[int]:
+    """Among measured layers the last one of every block, in order; and behind them the last layer
+    of all, where it stands behind the last block. ValueError unless there are so many blocks.
+
+    >>> places_of_blocks(["stem/relu", "s0/b0/a", "s0/b0/b", "s0/b1/b", "pooled"], (2,))
+    [2, 3, 4]
+    """
+    last_of: dict[tuple[int, int], int] = {}
+    for place, name in enumerate(names):
+        numbers = tuple(stage_of(name) or ())
+        if len(numbers) == 1 and len(blocks) == 1:
+            numbers = (0, *numbers)
+        if len(numbers) >= 2:
+            stage, block, *_ = numbers
+            last_of[stage, block] = place
+    in_order = sorted(last_of)
+    ends = [last_of[block] for block in in_order]
+    found = [stage for stage, _ in in_order]
+    if found != _stages_of_blocks(blocks, found) or ends != sorted(ends):
+        raise ValueError(_mismatch(names, blocks, stage_of))
+    if names and ends and ends[-1] < len(names) - 1:
+        ends.append(len(names) - 1)
+    return ends
+
+
+def _stages_of_blocks(blocks: Sequence[int], found: Sequence[int]) -> list[int]:
+    """The number of the stage of every block, in order, where the first one has the number that was
+    found: some count from 0, others from 1."""
+    stages = [stage for stage, count in enumerate(blocks) for _ in range(count)]
+    if not found or not stages:
+        return stages
+    return [stage + found[0] - stages[0] for stage in stages]
+
+
+def _mismatch(names: Sequence[str], blocks: Sequence[int], stage_of: StageOf) -> str:
+    told = [f"{name} -> {tuple(stage_of(name) or ()) or 'no block'}" for name in names]
+    more = f", and {len(told) - LONGEST_LIST} more" if len(told) > LONGEST_LIST else ""
+    return (
+        f"the layers that were measured are not those of blocks {list(blocks)}, in their order: "
+        f"{'; '.join(told[:LONGEST_LIST])}{more}. Name the modules so that the first two numbers "
+        "of a path are the stage and the block, as stage1_block2; the library also takes "
+        "stage_of=lambda name: (stage, block)"
+    )

@@ -1,0 +1,269 @@
+"""Auto-tuning of a user's architecture: the library function, and the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import flax.linen as nn
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from own_architectures import staged
+
+import cbundles
+from cbundles import data
+from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
+from cbundles.decisions.autotune import decide_on_blocks, prune
+from cbundles.decisions.own_blocks import numbers_of_path, places_of_blocks
+from cbundles.report import runs
+
+START = (1, 8, 1)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    stored = data.load("mnist_mini")
+    images = np.float32(stored.train_images[:1500]) / 255
+    return images, np.asarray(stored.train_labels[:1500])
+
+
+@pytest.fixture
+def probe(digits):
+    images, labels = digits
+    return images[:128], labels[:128]
+
+
+class Loop:
+    """A training loop of a user for linen modules; it counts epochs, and may be interrupted."""
+
+    def __init__(self, digits, *, stop_at=None):
+        self.images, self.labels = digits
+        self.optimizer = optax.sgd(1e-2)
+        self.epochs, self.stop_at = 0, stop_at
+
+    def __call__(self, model, epoch):
+        self.epochs += 1
+        if self.epochs == self.stop_at:
+            raise KeyboardInterrupt
+        if isinstance(model, nn.Module):
+            assert epoch == 1
+            params = model.init(jax.random.key(0), self.images[:1])["params"]
+            return {"module": model, "params": params, "epoch": epoch}
+        assert model["epoch"] == epoch - 1
+        module, params = model["module"], model["params"]
+
+        def loss(params, x, y):
+            logits = module.apply({"params": params}, x)
+            return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+
+        slopes = jax.jit(jax.grad(loss))(params, self.images[:64], self.labels[:64])
+        return {**model, "params": jax.tree.map(lambda p, s: p - 1e-2 * s, params, slopes),
+                "epoch": epoch}  # fmt: skip
+
+
+def tune(digits, probe, *, loop=None, **more):
+    said = []
+    how = {"check_epochs": 2, "epochs": 3, "say": said.append, **more}
+    loop = loop or Loop(digits)
+    tuned = cbundles.autotune(staged, START, train=loop, probe=probe, **how)
+    return tuned, said, loop
+
+
+def test_conflicting_blocks_go_until_none_is_left(digits, probe):
+    tuned, said, loop = tune(digits, probe)
+    assert tuned.restarts >= 1 and len(said) == len(tuned.chain)
+    assert tuned.chain[0].blocks == START
+    for attempt, following in zip(tuned.chain, tuned.chain[1:], strict=False):
+        assert attempt.left == following.blocks == prune(attempt.blocks, attempt.measured)
+        assert attempt.epochs == 1 and "first conflicting block" in attempt.decision
+    last = tuned.chain[-1]
+    assert last.left == last.blocks == tuned.blocks and last.epochs == 3
+    assert not tuned.given_up and "no conflict, trained to the end" in said[-1]
+    assert loop.epochs == len(tuned.chain) - 1 + 3
+
+    assert len(last.layers) == sum(last.blocks)
+    images, labels = probe
+    audit = cbundles.audit(tuned.model, images, labels, params=tuned.params, headroom=False)
+    assert audit.layers[-1].entropy == last.measured[-1]
+    assert tuned.row["blocks"] == list(last.blocks) and tuned.row["restarts"] == tuned.restarts
+    sizes = [leaf.size for leaf in jax.tree.leaves(tuned.params)]
+    assert tuned.row["parameters"] == sum(sizes)
+    assert f"blocks {list(last.blocks)}" in str(tuned)
+
+
+def test_what_was_interrupted_goes_on_from_plain_files(digits, probe, tmp_path):
+    whole, told, loop = tune(digits, probe)
+    interrupted = Loop(digits, stop_at=2)  # in the second network
+    with pytest.raises(KeyboardInterrupt):
+        tune(digits, probe, loop=interrupted, folder=tmp_path)
+    assert json.loads((tmp_path / "autotune.json").read_text())["ended"] is False
+    tuned, said, continued = tune(digits, probe, folder=tmp_path)
+    assert said == [f"recorded: {told[0]}", *told[1:]]
+    assert tuned.chain == whole.chain and continued.epochs == loop.epochs - 1
+
+    again, said, idle = tune(digits, probe, folder=tmp_path)
+    assert idle.epochs == 0 and again.row == tuned.row
+    for found, expected in zip(
+        jax.tree.leaves(again.params), jax.tree.leaves(tuned.params), strict=True
+    ):
+        assert np.array_equal(found, expected)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["autotune.json", "model.npz"]
+    (tmp_path / "model.npz").write_bytes(b"damaged")
+    assert tune(digits, probe, folder=tmp_path)[2].epochs == 3  # only the last network
+
+    with pytest.raises(ValueError, match=r"of another auto-tuning .check_epochs = 2"):
+        tune(digits, probe, folder=tmp_path, check_epochs=1)
+    (tmp_path / "autotune.json").write_text("[1")
+    with pytest.raises(ValueError, match=r"damaged .*; name another folder"):
+        tune(digits, probe, folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"check_epochs": 0}, "check_epochs = 0: must be at least 1"),
+        ({"epochs": 1}, "epochs = 1: fewer than check_epochs; nearest valid: 2"),
+        ({"criterion": "rate"}, r"criterion = 'rate': .valid: conflict_rate, entropy"),
+        ({"stage_of": lambda name: None}, r"not those of blocks \[1, 8, 1\].*-> no block"),
+        ({"batch_norm": "bach"}, "did you mean 'batch'"),
+    ],
+)
+def test_what_cannot_work_is_answered_in_a_sentence(digits, probe, more, message):
+    with pytest.raises(ValueError, match=message):
+        tune(digits, probe, **more)
+
+
+def test_a_start_must_be_numbers_of_blocks(digits, probe):
+    for start in ((0, 0), (1.5,), (-1, 2), ()):
+        with pytest.raises(ValueError, match="must be numbers of blocks, one a stage"):
+            cbundles.autotune(staged, start, train=Loop(digits), probe=probe)
+
+
+def test_a_linen_module_needs_numbers(probe):
+    with pytest.raises(ValueError, match="train returned a Plain for a linen module"):
+        cbundles.autotune(staged, START, train=lambda model, epoch: model, probe=probe)
+
+
+def test_models_of_nnx_are_trained_in_place(probe, tmp_path):
+    class Model(nnx.Module):
+        def __init__(self, count):
+            rngs = nnx.Rngs(0)
+            self.blocks = nnx.List([nnx.Linear(784, 784, rngs=rngs) for _ in range(count)])
+            self.head = nnx.Linear(784, 10, rngs=rngs)
+
+        def __call__(self, x):
+            x = x.reshape(len(x), -1)
+            for block in self.blocks:
+                x = block(x)
+            return self.head(x)
+
+    def build(blocks):
+        return Model(*blocks)
+
+    def train(model, epoch):
+        model.blocks[0].bias[...] += epoch
+
+    how = {"check_epochs": 1, "epochs": 2, "layers": "linear", "folder": tmp_path,
+           "say": lambda line: None}  # fmt: skip
+    tuned = cbundles.autotune(build, (2,), train=train, probe=probe, **how)
+    assert tuned.params is None and float(tuned.model.blocks[0].bias[0]) == 3
+    again = cbundles.autotune(build, (2,), train=None, probe=probe, **how)
+    assert float(again.model.blocks[0].bias[0]) == 3 and again.row == tuned.row
+
+
+def test_numbers_of_another_model_are_refused():
+    small, large = (Trained(nnx.Linear(2, size, rngs=nnx.Rngs(0)), None) for size in (2, 3))
+    numbers = numbers_of(small)
+    with pytest.raises(ValueError, match="they are of another model"):
+        with_numbers(large, {**numbers, "other": np.zeros(1)})
+
+
+def test_names_tell_blocks():
+    assert numbers_of_path("Net/layer1/2/conv3/relu#4") == (1, 2)
+    assert numbers_of_path("Net/Block_3/relu[2]") == (3, 2)
+    assert numbers_of_path("relu4") == ()
+    names = ["stem", "s1/b1/a", "s1/b1/b", "s1/b2/a", "s3/b1/a"]
+    assert places_of_blocks(names, (2, 0, 1)) == [2, 3, 4]
+    assert places_of_blocks([*names, "pooled"], (2, 0, 1)) == [2, 3, 4, 5]
+    assert places_of_blocks(["b0/a", "b1/a"], (2,)) == [0, 1]
+    for blocks in ((2, 1), (2, 1, 0), (3, 0, 1), (0, 0, 0)):
+        with pytest.raises(ValueError, match="are not those of blocks"):
+            places_of_blocks(names, blocks)
+    with pytest.raises(ValueError, match="are not those of blocks"):
+        places_of_blocks(["s0/b1/a", "s1/b0/a", "s0/b0/a"], (2, 1))
+
+
+def test_decisions_on_blocks_say_why():
+    last = decide_on_blocks((1, 2), 1, [0.0, 0.0, 0.0, 0.7], by="entropy", checks=1)
+    assert last.left == (1, 1) and "only what is behind conflicts, so the last block, 3" in str(
+        last
+    )
+    late = decide_on_blocks((1, 2), 2, [0.0, 0.1, 0.7], by="entropy", checks=1)
+    assert late.left == (1, 2) and "conflicts only after the checks" in str(late)
+
+
+COMMAND = ("autotune", "own_architectures:staged", "--dataset", "mnist_mini", "--seeds", "1",
+           "--set", "training.epochs=1", "--set", "probe.samples=128", "--out", "run")  # fmt: skip
+
+
+def test_the_command_follows_conflicts_and_continues(cli):
+    done = cli(*COMMAND)
+    assert done.returncode == 0, done.stderr
+    assert "first conflicting block" in done.stdout and "seed 0: 1,8,1 -> 1," in done.stdout
+    run = runs.read(Path("run"))
+    attempts = run.description["attempts"][0]
+    by_id = run.by_cell
+    chain = [by_id[cell].cell.blocks for cell in attempts]
+    for cell, following in zip(attempts, chain[1:], strict=False):
+        record = by_id[cell]
+        places = places_of_blocks(record.layers, record.cell.blocks)
+        measured = [record.history.entropy[-1][place] for place in places]
+        assert prune(record.cell.blocks, measured) == following
+    assert Path("run/table.csv").is_file()
+    again = cli(*COMMAND)
+    assert again.returncode == 0 and "recorded: seed 0, epoch 1" in again.stdout
+    as_data = json.loads(cli(*COMMAND, "--json").stdout.splitlines()[-1])
+    assert as_data["chains"][0]["blocks"] == [",".join(map(str, blocks)) for blocks in chain]
+    assert cli("report", ".").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("own_architectures:staged",), "autotune: --dataset is missing"),
+        (("own_architectures:mlp",), "model.depth: missing; a keyword of own_architectures:mlp"),
+        (("own_architectures:raising",), "blocks = None: it needs a keyword of this name"),
+        (("own_architectures:staged", "--blocks", "1,x"), "--blocks 1,x: must be whole numbers"),
+        (("own_architectures:staged", "--blocks", "0,0"), r"blocks = [0, 0]: it needs a keyword"),
+        (("own_architectures:staged", "--baseline", "resnet-50"), "--baseline: has no effect with"),
+        (("own_architectures:staged", "--paper"), "--paper: has no effect with"),
+        (
+            ("own_architectures:staged", "--set", "model.name_of=block{number}of{stage}"),
+            "are not those of blocks",
+        ),
+        (("staged",), "model.build = 'staged': must be PACKAGE.MODULE:FUNCTION"),
+    ],
+)
+def test_the_command_says_what_is_wrong_before_anything_is_trained(cli, arguments, message):
+    data_set = () if "missing" in message and "dataset" in message else ("--dataset", "mnist_mini")
+    failed = cli("autotune", *arguments, *data_set, "--plan", "--out", "run")
+    assert failed.returncode == 2 and message in failed.stderr
+
+
+def test_the_example_in_a_loop_of_its_own(digits, tmp_path):
+    from examples.my_vgg import build, own_loop
+
+    images, labels = (array[:500] for array in digits)
+    tuned = cbundles.autotune(
+        build,
+        (1, 2, 1),
+        train=own_loop(images, labels, optax.adam(1e-3)),
+        probe=(images[:100], labels[:100]),
+        check_epochs=1,
+        epochs=2,
+        say=lambda line: None,
+    )
+    assert tuned.blocks == (1, 2, 1) and tuned.chain[0].layers[-1] == "VGG/stage2_block0/relu"

@@ -1,0 +1,270 @@
+"""Sweeps of a user's architecture: `model.build`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+import cbundles
+from cbundles import config, data
+from cbundles.chance import PROBE_SET, generator
+from cbundles.config import Probe
+from cbundles.data import device
+from cbundles.data.dataset import Facts
+from cbundles.errors import InputError
+from cbundles.experiments import sweep
+from cbundles.networks import saved
+from cbundles.networks.shape import shape_of
+from cbundles.records import Origin
+from cbundles.report import runs
+
+FACTS = Facts(10_000, 2_000, (28, 28, 1), 10)
+TRAINING = {"epochs": 1, "batch_size": 512}
+SAMPLES = 128
+
+
+def grid(build, *, training=TRAINING, probe=(), **keywords):
+    """Settings as a file has them."""
+    return {
+        "model": {"build": f"own_architectures:{build}", **keywords},
+        "training": dict(training),
+        "probe": {"samples": SAMPLES, **dict(probe)},
+    }
+
+
+def cells_of(*names, **settings):
+    return config.build(grid(*names, **settings), default_name="own").cells
+
+
+def write(content, path=Path("own.yaml")):
+    path.write_text(json.dumps(content))  # JSON is YAML
+    return str(path)
+
+
+def shape(build, **keywords):
+    (cell,) = cells_of(build, **keywords)
+    return shape_of(cell.model, FACTS)
+
+
+def test_a_sweep_of_two_keywords_is_trained_tabled_resumed_and_read_again(cli):
+    half = write(grid("mlp", depth=2, activation=["relu", "tanh"]))
+    done = cli("sweep", half, "--out", "run", "--keep-weights")
+    assert done.returncode == 0, done.stderr
+    whole = write(grid("mlp", depth=[2, 3], activation=["relu", "tanh"]))
+    plan = json.loads(cli("sweep", whole, "--out", "run", "--plan", "--json").stdout)
+    assert [one["finished"] for one in plan["cells"]].count(True) == 2
+    done = cli("sweep", whole, "--out", "run", "--keep-weights")
+    assert done.returncode == 0 and "finished already: 2" in done.stdout
+
+    records = runs.read(Path("run")).records
+    assert [len(record.layers) for record in records] == [2, 2, 3, 3]
+    assert {record.family for record in records} == {"own"}
+    with Path("run/table.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["build.depth"], row["build.activation"], row["width"]) for row in rows] == [
+        ("2", "relu", "8"), ("2", "tanh", "8"), ("3", "relu", "8"), ("3", "tanh", "8"),
+    ]  # fmt: skip
+    assert "width 8, activation=tanh" in done.stdout
+    assert "own_architectures:mlp: the digest of its file" in done.stdout
+    described = json.loads(Path("run/run.json").read_text())
+    assert described["config"]["model"]["source"] == records[0].cell.model.source
+
+    again = cli("audit", "run", "--samples", "64", "--json")
+    assert again.returncode == 0, again.stderr
+    assert len(again.stdout.splitlines()) == 4
+    assert cli("report", ".").returncode == 0
+
+
+@pytest.mark.parametrize("batch_norm", ["running", "batch"])
+def test_what_is_measured_is_what_an_audit_of_the_kept_network_says(cli, batch_norm):
+    probe = {"batch_norm": batch_norm, "headroom": "last"}
+    file = write(grid("normalised", filters=[[4, 6]], probe=probe))
+    done = cli("sweep", file, "--out", "run", "--keep-weights")
+    assert done.returncode == 0, done.stderr
+    (record,) = runs.read(Path("run")).records
+    model, variables = cbundles.load(f"run/weights/{record.id}.npz")
+    assert np.abs(variables["batch_stats"]["BatchNorm_0"]["mean"]).max() > 1e-3  # it was trained
+
+    digits = data.load("mnist_mini")
+    rows = device.probe_rows(Probe(samples=SAMPLES), 10_000, generator(0, PROBE_SET))
+    images = np.float32(digits.train_images[rows]) * np.float32(1 / 255)
+
+    def by_batch(model, x):
+        return model(x, train=True)
+
+    audit = cbundles.audit(
+        model,
+        images,
+        digits.train_labels[rows],
+        params=variables,
+        call=by_batch if batch_norm == "batch" else None,
+        batch_norm=batch_norm,
+        batch_size=512,
+        num_classes=10,
+    )
+    assert [layer.name for layer in audit.layers] == record.layers
+    assert len(record.layers) == 2 + 1 + 2 * 3
+    assert [len(layer.bundles.sizes) for layer in audit.layers] == record.history.num_bundles[-1]
+    for layer, entropy in zip(audit.layers, record.history.entropy[-1], strict=True):
+        assert layer.entropy == pytest.approx(entropy, abs=1e-6)
+    found = [layer.headroom.bits for layer in audit.layers]
+    assert found == record.history.headroom[-1]
+
+
+def test_training_continues_to_the_same_bits():
+    (cell,) = cells_of("normalised", probe={"steps": [7]})
+    stored = data.load("mnist_mini")
+    placed = device.place(stored, cell.data, cell.probe)
+    origin = Origin(platform="", device="", processor="", versions={}, commit=None,
+                    data_fingerprint=None)  # fmt: skip
+    early, *_, whole = sweep.train([cell], placed, stored.facts)
+    (expected,) = sweep.records([cell], whole, origin)
+    first, second, *_ = sweep.train([cell], placed, stored.facts)
+    del first, early
+    *_, continued = sweep.train([cell], placed, stored.facts, second.freeze())
+    (found,) = sweep.records([cell], continued, origin)
+    assert found.history == expected.history
+    assert np.array_equal(continued.population.networks.params, whole.population.networks.params)
+
+
+def test_the_example_is_trained_by_real_workers(process, tmp_path):
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    settings = ("model.depth=4", "training.seed=0", "training.epochs=1", "probe.samples=64")
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    done = process("sweep", "examples/my_mlp.yaml", *flags, "--out", "run", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert "width 32, normalised=True: most networks have no conflicting layer" in done.stdout
+    assert (tmp_path / "run" / "table.csv").is_file()
+
+    flags = ("--blocks", "1,2,1", "--seeds", "1", *flags[4:])  # without the settings of a grid
+    done = process("autotune", "examples.my_vgg:build", "--dataset", "mnist_mini", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "trained to the end: [1, 2, 1]" in done.stdout
+
+
+def test_an_identity_changes_with_the_source(process, tmp_path):
+    file = Path(shutil.copy(ROOT / "examples/my_mlp.py", tmp_path / "my_own.py"))
+    content = {"model": {"build": "my_own:build", "depth": 2}}
+    (tmp_path / "own.yaml").write_text(json.dumps(content))
+
+    def identity():
+        plan = process("sweep", "own.yaml", "--plan", "--json")
+        assert plan.returncode == 0, plan.stderr
+        (cell,) = json.loads(plan.stdout)["cells"]
+        return cell["cell"], cell["config"]["model"]["source"]
+
+    before = identity()
+    file.write_text(file.read_text() + "\n# another line\n")
+    after = identity()
+    assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_a_network_of_another_source_is_not_built(monkeypatch):
+    (cell,) = cells_of("mlp", depth=2)
+    old = {**cell.asdict(), "model": {**cell.asdict()["model"], "source": "0123456789ab"}}
+    with pytest.raises(InputError, match="no longer the one whose digest is 0123456789ab"):
+        shape_of(config.Cell.fromdict(old).model, FACTS)
+
+
+def test_defaults_that_are_named_make_no_other_network():
+    (short,), (long,) = cells_of("mlp", depth=2), cells_of("mlp", depth=2, width=8, classes=10)
+    assert short == long and short.id == long.id
+    assert short.label == (
+        "own_architectures:mlp depth=2 width=8 activation=relu classes=10 seed=0 "
+        "batch_size=512 samples=128"
+    )
+
+
+def test_sizes_are_those_of_the_same_network_of_ours():
+    own = shape("mlp", depth=5, width=12)
+    (ours,) = config.build({"model": {"depth": 5, "width": 12}}, default_name="fc").cells
+    same = shape_of(ours.model, FACTS)
+    for size in ("parameters", "statistics", "flops", "bytes", "columns", "layers"):
+        assert getattr(own, size) == getattr(same, size), size
+
+
+def test_a_saved_network_says_which_it_is(tmp_path):
+    from cbundles.networks import network
+
+    own = shape("mlp", depth=2)
+    one = saved.Saved(own, network.initial(own, 3, own), {"cell": "x"})
+    assert saved.decode(saved.encode(one), "here").shape == own
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (
+            {"dept": 3},
+            r"model\.dept = 3: no keyword of own_architectures:mlp; did you mean 'depth'",
+        ),
+        ({}, r"model\.depth: missing; a keyword of own_architectures:mlp without a default"),
+        ({"depth": 0}, r"model\.depth = 0: must be at least 1; nearest valid: 1"),
+        ({"depth": [2, 2]}, "an axis must not repeat a value"),
+        ({"depth": 2, "activation": {}}, "must be text, a finite number, true, false, null"),
+        ({"depth": 2, "family": "fc"}, "model.build says which network it is; nearest valid: own"),
+        ({"depth": 2, "source": "x"}, "no keyword of own_architectures:mlp"),
+        ({"build": "own_architectures:mpl"}, "no function mpl: did you mean 'mlp'"),
+        ({"build": "no_such_module:mlp"}, r"no module no_such_module, looked for from"),
+        ({"build": "mlp"}, r"must be PACKAGE\.MODULE:FUNCTION"),
+        ({"build": ["a:b", "c:d"]}, "one function a run"),
+        ({"build": "own_architectures:source"}, "its keyword source is a setting of every model"),
+    ],
+)
+def test_what_cannot_be_a_grid_is_answered_at_once(model, message):
+    content = {"model": {"build": "own_architectures:mlp", **model}}
+    with pytest.raises(InputError, match=message):
+        config.build(content, default_name="own", file="own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("build", "keywords", "message"),
+    [
+        ("nothing", {}, "called with no keyword: returned a dict, not a flax.linen.Module"),
+        ("raising", {"size": 4}, "called with size=4: ValueError: no network of size 4"),
+        ("mlp", {"depth": 2, "classes": 7}, r"returns float32\[2,7\] for 2 images; a data set"),
+        ("mlp", {"depth": 2, "activation": "rleu"}, "given images float32.*AttributeError.*rleu"),
+        ("Untold", {}, r"has no keyword train: write __call__\(self, x, train=False\)"),
+        ("Dropping", {}, "wants random numbers when it is called, as dropout does"),
+        ("Coarse", {}, r"bias is float16, not float32"),
+        ("OneMap", {}, "has no layer that can be measured"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_trained_is_answered_before_anything_is(build, keywords, message):
+    with pytest.raises(InputError, match=message):
+        shape(build, **keywords)
+
+
+@pytest.mark.parametrize(
+    ("section", "setting", "message"),
+    [
+        ("probe", {"last": "block"}, "has no effect with model.build"),
+        ("probe", {"amplitude": "hidden"}, "has no effect with model.build"),
+        ("probe", {"readings": ["block"]}, "model.build does not say what that is"),
+        ("probe", {"peers": "on"}, "not of a user's architecture"),
+        ("training", {"precision": "float64"}, "only fc is trained in it"),
+        ("growth", {"arm": "max"}, "where a layer can come or go, its own function does not say"),
+        ("tuning", {"arm": "both"}, "where a layer can come or go, its own function does not say"),
+    ],
+)
+def test_what_others_have_is_refused_with_the_reason(section, setting, message):
+    content = grid("mlp", depth=2)
+    content[section] = {**content.get(section, {}), **setting}
+    with pytest.raises(InputError, match=message):
+        config.build(content, default_name="own")
+
+
+def test_a_command_says_what_is_wrong_and_leaves(cli):
+    file = write(grid("mlp", depth=2, classes=3))
+    for arguments in (["--plan"], []):
+        failed = cli("sweep", file, "--out", "run", *arguments)
+        assert failed.returncode == 2 and "returns float32[2,3]" in failed.stderr
+    file = write(grid("mlp", depth=2))
+    failed = cli("lesion", "--config", file, "--out", "run")
+    assert failed.returncode == 2 and "model.family = own: only blocks with a skip" in failed.stderr
