@@ -3,7 +3,8 @@
 Pages are plain Markdown, so that they read well where nobody has built them. When they are built,
 examples in Python are run, from the top of a page to its end, and what they print takes the place
 of what the page shows: a page whose example fails is not built. Examples that need PyTorch are left
-as they are; the tests run those (tests/test_*_torch.py).
+as they are; the tests run those (tests/test_*_torch.py). So are examples marked `py`, which show a
+part of a program, or need what is not installed here.
 """
 
 from __future__ import annotations
