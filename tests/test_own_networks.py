@@ -208,6 +208,11 @@ def test_a_saved_network_says_which_it_is(tmp_path):
         ({"depth": 0}, r"model\.depth = 0: must be at least 1; nearest valid: 1"),
         ({"depth": [2, 2]}, "an axis must not repeat a value"),
         ({"depth": 2, "activation": {}}, "must be text, a finite number, true, false, null"),
+        (
+            {"build": "own_architectures:normalised", "filters": [4]},
+            "must be a list, as its default",
+        ),
+        ({"build": "builtins:dict"}, "has no file of Python source"),
         ({"depth": 2, "family": "fc"}, "model.build says which network it is; nearest valid: own"),
         ({"depth": 2, "source": "x"}, "no keyword of own_architectures:mlp"),
         ({"build": "own_architectures:mpl"}, "no function mpl: did you mean 'mlp'"),
