@@ -153,6 +153,7 @@ def test_models_of_nnx_are_trained_in_place(probe, tmp_path):
             rngs = nnx.Rngs(0)
             self.blocks = nnx.List([nnx.Linear(784, 784, rngs=rngs) for _ in range(count)])
             self.head = nnx.Linear(784, 10, rngs=rngs)
+            self.dropout = nnx.Dropout(0.5, rngs=rngs)  # whose state holds keys, too
 
         def __call__(self, x):
             x = x.reshape(len(x), -1)

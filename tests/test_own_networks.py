@@ -70,6 +70,8 @@ def test_a_sweep_of_two_keywords_is_trained_tabled_resumed_and_read_again(cli):
     assert [(row["build.depth"], row["build.activation"], row["width"]) for row in rows] == [
         ("2", "relu", "8"), ("2", "tanh", "8"), ("3", "relu", "8"), ("3", "tanh", "8"),
     ]  # fmt: skip
+    with Path("run/layers.csv").open() as file:
+        assert {row["name"] for row in csv.DictReader(file)} >= set(records[-1].layers)
     assert "width 8, activation=tanh" in done.stdout
     assert "own_architectures:mlp: the digest of its file" in done.stdout
     described = json.loads(Path("run/run.json").read_text())
@@ -208,6 +210,11 @@ def test_a_saved_network_says_which_it_is(tmp_path):
         ({"depth": 0}, r"model\.depth = 0: must be at least 1; nearest valid: 1"),
         ({"depth": [2, 2]}, "an axis must not repeat a value"),
         ({"depth": 2, "activation": {}}, "must be text, a finite number, true, false, null"),
+        (
+            {"build": "own_architectures:normalised", "filters": [4]},
+            "must be a list, as its default",
+        ),
+        ({"build": "builtins:dict"}, "has no file of Python source"),
         ({"depth": 2, "family": "fc"}, "model.build says which network it is; nearest valid: own"),
         ({"depth": 2, "source": "x"}, "no keyword of own_architectures:mlp"),
         ({"build": "own_architectures:mpl"}, "no function mpl: did you mean 'mlp'"),

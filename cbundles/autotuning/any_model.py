@@ -162,8 +162,8 @@ def _trained_before(build: Build, progress: Progress) -> Trained | None:
     whole = built if isinstance(built, tuple) else (built, None)
     try:
         return with_numbers(Trained(*whole), numbers)
-    except ValueError:
-        return None  # of another version of the model: it is trained anew
+    except Exception:  # whatever a library raises for numbers of another version of the model
+        return None  # which is trained anew
 
 
 def _tuned(progress: Progress, trained: Trained, criterion: str) -> Tuned:

@@ -14,6 +14,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx, traverse_util
 from jaxtyping import PyTree
@@ -65,7 +66,7 @@ def numbers_of(trained: Trained) -> dict[str, np.ndarray]:
         state = trained.model.state_dict().items()
         return {name: np.asarray(as_array(tensor)) for name, tensor in state}
     leaves = named_leaves(_tree_of(trained))
-    return {name: np.asarray(leaf) for name, leaf in leaves if hasattr(leaf, "dtype")}
+    return {name: np.asarray(leaf) for name, leaf in leaves if _is_numbers(leaf)}
 
 
 def with_numbers(trained: Trained, numbers: Mapping[str, np.ndarray]) -> Trained:
@@ -83,9 +84,9 @@ def with_numbers(trained: Trained, numbers: Mapping[str, np.ndarray]) -> Trained
         return dataclasses.replace(trained, params=traverse_util.unflatten_dict(split))
     tree = _tree_of(trained)
     named = named_leaves(tree)
-    if {name for name, leaf in named if hasattr(leaf, "dtype")} != numbers.keys():
+    if {name for name, leaf in named if _is_numbers(leaf)} != numbers.keys():
         raise ValueError("they are of another model")
-    filled = [jax.numpy.asarray(numbers[name]) if name in numbers else leaf for name, leaf in named]
+    filled = [jnp.asarray(numbers[name]) if name in numbers else leaf for name, leaf in named]
     whole = jax.tree.unflatten(jax.tree.structure(tree), filled)
     if isinstance(model, nnx.Module):
         nnx.update(model, whole)
@@ -93,6 +94,11 @@ def with_numbers(trained: Trained, numbers: Mapping[str, np.ndarray]) -> Trained
     if trained.params is None:
         return dataclasses.replace(trained, model=whole)
     return dataclasses.replace(trained, params=whole)
+
+
+def _is_numbers(leaf: Any) -> bool:
+    """Whether this is an array that a file can hold: keys of random numbers stay as built."""
+    return hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _tree_of(trained: Trained) -> PyTree:

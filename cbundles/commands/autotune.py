@@ -98,7 +98,8 @@ class Autotune:
         }
         name = f"autotune_{config.short_name(dataset)}"
         if build is not None:
-            name = f"autotune_{build.partition(':')[0].rpartition('.')[2]}_{name[9:]}"
+            module, _, _ = build.partition(":")
+            name += f"_{module.rpartition('.')[2]}"
         experiment = config.override(content, overrides, default_name=name, file="autotune")
         families = {cell.model.family for cell in experiment.cells}
         if families != {"vgg"} and build is None:

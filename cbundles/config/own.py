@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from cbundles import user_functions
 from cbundles.config.rules import CHARACTERS, Origins, can_be_written, valid_value
 from cbundles.config.schema import OF_BUILD, OWN, SIZES_OF_OWN
-from cbundles.errors import did_you_mean
+from cbundles.errors import InputError, did_you_mean, quoted
 
 RESERVED = ("family", *OF_BUILD)  # keys of the section that are no keywords
 NONE_GIVEN = object()
@@ -55,7 +55,7 @@ def axes_of_architecture(
         value = given.get(keyword, default)
         if value is NONE_GIVEN:
             problem = f"missing; a keyword of {architecture.target} without a default"
-            raise origins.error_without_value(path, problem)
+            raise InputError(f"{origins.place_of(path)}: {problem}")
         if keyword not in given and not _is_plain(value):
             continue  # of its own kind, as a function is: the source says which
         values = value if keyword in given and isinstance(value, list) else [value]
@@ -69,6 +69,7 @@ def axes_of_architecture(
 
 
 def _imported(given: dict[str, Any], origins: Origins) -> Architecture:
+    """What ``model.build`` names. InputError for anything else than a function with a source."""
     target = given["build"]
     if isinstance(target, list):
         problem = "one function a run, whose keywords may be axes; nearest valid: the first"
@@ -78,14 +79,15 @@ def _imported(given: dict[str, Any], origins: Origins) -> Architecture:
     if given.get("family", OWN) != OWN:
         problem = f"model.build says which network it is; nearest valid: {OWN}"
         raise origins.error("model.family", given["family"], problem)
-    place = str(origins.error("model.build", target, "")).removesuffix(": ")
+    place = f"{origins.place_of('model.build')} = {quoted(target)}"
     function = user_functions.function_of_name(target, place)
+    source = user_functions.source_digest(function, place)
     defaults = _keywords_of(function)
     for name in RESERVED:
         if name in defaults:
             problem = f"its keyword {name} is a setting of every model; call it otherwise"
             raise origins.error("model.build", target, problem)
-    return Architecture(target, user_functions.source_digest(function, place), defaults)
+    return Architecture(target, source, defaults)
 
 
 def _keywords_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -114,7 +116,8 @@ def _reject_unknown_keywords(
 def _valid(
     keyword: str, value: Any, default: Any, fields: Mapping[str, Any], origins: Origins
 ) -> Any:
-    """A value as the function gets it: of its default's number type, sizes within their bounds."""
+    """A value as the function gets it: a number or a list where its default is one, and sizes
+    within their bounds."""
     path = f"model.{keyword}"
     if keyword in SIZES_OF_OWN and value is not None:
         return valid_value(value, int, fields[keyword].metadata, path, origins)
@@ -123,6 +126,9 @@ def _valid(
         raise origins.error(path, value, problem)
     if isinstance(value, str) and not can_be_written(value):
         raise origins.error(path, value, CHARACTERS)
+    if isinstance(default, list | tuple) and not isinstance(value, list | tuple):
+        problem = "must be a list, as its default is: [[1, 2]] is one, [[1, 2], [3, 4]] are two"
+        raise origins.error(path, value, problem)
     if type(default) is float and type(value) in (int, str):
         try:
             return float(value)  # YAML reads 1e-3 (no dot) as text

@@ -63,13 +63,12 @@ class Origins:
     file: str
     places: Mapping[str, str]  # key path -> the file, or the file with the flag
 
-    def error_without_value(self, path: str, problem: str) -> InputError:
-        return InputError(f"{self.places.get(path, self.file)}: {path}: {problem}")
+    def place_of(self, path: str) -> str:
+        """Where a key path was given, and the path."""
+        return f"{self.places.get(path, self.file)}: {path}"
 
     def error(self, path: str, value: object, problem: str) -> InputError:
-        return InputError(
-            f"{self.places.get(path, self.file)}: {path} = {quoted(value)}: {problem}"
-        )
+        return InputError(f"{self.place_of(path)} = {quoted(value)}: {problem}")
 
 
 def reject_unknown_keys(
@@ -321,7 +320,7 @@ def _settle_architecture(model: Section, origins: Origins) -> None:
     cell has for them."""
     if model.get("build") is None:
         problem = "missing; PACKAGE.MODULE:FUNCTION, which returns a Flax module"
-        raise origins.error_without_value("model.build", problem)
+        raise InputError(f"{origins.place_of('model.build')}: {problem}")
     names = [name for name in model if name not in ("family", *OF_BUILD, *SIZES_OF_OWN)]
     keywords = {name: model.pop(name) for name in names}
     model["keywords"] = json.dumps(keywords, sort_keys=True)

@@ -147,13 +147,12 @@ def sizes_of(named: Named, image: tuple[int, ...], outputs: int) -> Sizes:
             f"{architecture.place}: has no layer that can be measured: no activation, residual sum "
             "or named value, and no product besides the output"
         )
-    one = layers.observed.flops / SAMPLES
     return Sizes(
         sites=tuple(name for site in layers.chosen for name in names_of(site)),
         columns=max(math.prod(site.shape[1:]) for site in layers.chosen),
         parameters=_count(variables[PARAMS]),
         statistics=_count(variables.get(STATISTICS, {})),
-        flops=round(one),
+        flops=layers.observed.flops // SAMPLES,
     )
 
 
@@ -172,10 +171,14 @@ class Layers(NamedTuple):
 def layers_of(
     architecture: Architecture, variables: PyTree, image: tuple[int, ...], samples: int = SAMPLES
 ) -> Layers:
-    """The layers that an audit would measure, for batches of so many samples."""
+    """The layers that an audit would measure, for batches of so many samples. Raises InputError for
+    a module that cannot be given as many as one likes."""
 
     def traced(samples: int) -> Observed:
-        return observe(architecture.logits, variables, _batch(samples, image))
+        try:
+            return observe(architecture.logits, variables, _batch(samples, image))
+        except Exception as error:  # whatever a module raises
+            raise _cannot_be_called(architecture, image, error) from error
 
     observed = traced(samples)
     axes = batch_axes(observed, traced(samples + 1))

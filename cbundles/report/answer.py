@@ -289,7 +289,10 @@ def _headroom_told(networks: Sequence[SweepRecord]) -> list[str]:
 
 
 def _layer(place: float, record: SweepRecord) -> str:
+    """A place, with the layers of a block, or the name of a layer in a user's architecture."""
     text = place_in_words(place, record)
+    if record.layers is not None:
+        return f"{text} ({record.layers[int(place) - 1]})"
     if not record.is_convolutional or is_pooled(place, record):
         return text
     first, second = layers_of_block(int(place))

@@ -241,12 +241,9 @@ def _layer_at(place: int | None, record: SweepRecord) -> int | str | None:
 
 
 def place_in_words(place: float, record: SweepRecord) -> str:
-    """``layer 12``, ``block 3``, ``the pooled features``; of a user's architecture with the name
-    that an audit has for it, ``layer 12 (MLP/relu#12)``."""
+    """``layer 12``, ``block 3``, ``the pooled features``."""
     if is_pooled(place, record):
         return "the pooled features"
-    if record.layers is not None and place == int(place):
-        return f"layer {place:g} ({record.layers[int(place) - 1]})"
     return f"{'block' if record.is_convolutional else 'layer'} {place:g}"
 
 

@@ -217,6 +217,8 @@ POOLED_FEATURES = {"block": None, "layer": "pooled"}
 def _layer_or_block(record: SweepRecord | MeasuredRecord, place: int) -> Row:
     if summary.is_pooled(place, record):
         return POOLED_FEATURES
+    if isinstance(record, SweepRecord) and record.layers is not None:
+        return {"block": None, "layer": place, "name": record.layers[place - 1]}
     if not record.is_convolutional:
         return {"block": None, "layer": place}
     return {"block": place, "layer": "-".join(map(str, layers_of_block(place)))}
