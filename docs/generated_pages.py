@@ -60,7 +60,7 @@ def settings_page() -> str:
     parts = [
         "# Settings\n\nOf configurations in YAML, and of `--set SECTION.NAME=VALUE`. A list of "
         "values makes an axis of the grid, but for settings that are sets. `cbundles config` "
-        "writes out the settings of a file, with what the defaults fill in.\n"
+        "says the same in a terminal.\n"
     ]
     for section, schema in SECTIONS.items():
         lines = "".join(_row(field) for field in dataclasses.fields(schema))

@@ -116,7 +116,7 @@ def test_first_layers_over_probe_sizes():
     text, said = in_one_line("docs/claims.md"), said_of("C7", "cpu_mnist_fc_probe_sizes")
     for sentence in (
         "layer 41 on with 128 samples, 31 with 512, 26 with 2,048, 22 with 8,192 and 20 with all",
-        "from layer 24 on with 2,048 samples; with 128 none conflicts and with 512 one of five",
+        "three of five have it with 2,048 samples (median layer 24), with 512 one and with 128",
         "it begins in layer 53 of 150, and in none of 25",
     ):
         assert sentence in text

@@ -76,15 +76,24 @@ def test_rows_stand_beside_the_papers_and_say_what_they_are():
 def test_what_was_not_run_says_so():
     (table,) = table1_small.small_tables([tuning({"name": "cifar10"})])
     assert {row["accuracy [%]"] for row in ours(table, "mnist")} == {"not run"}
-    assert {row["accuracy [%]"] for row in ours(table, "svhn_cropped")} == {"not run: no data here"}
-    assert "SVHN was not there" in table.caption
+    assert {row["accuracy [%]"] for row in ours(table, "svhn_cropped")} == {"not run"}
+    assert "SVHN comes through TensorFlow Datasets alone" in table.caption
     (with_svhn,) = table1_small.small_tables(
         [tuning({"name": "cifar10"}), tuning({"name": "svhn_cropped"})]
     )
     # ResNet-76 is not the paper's network for SVHN, so that its row is still missing.
     missing, tuned = ours(with_svhn, "svhn_cropped")
-    assert missing["accuracy [%]"] == "not run: no data here" and tuned["layers"] == "21.0 ± 1.0"
+    assert missing["accuracy [%]"] == "not run" and tuned["layers"] == "21.0 ± 1.0"
     assert table1_small.small_tables([]) == []
+
+
+def test_what_began_shallower_belongs_to_no_row():
+    whole = tuning({"name": "cifar10"})
+    shorter = whole.description["attempts"]
+    shorter = [[chain[-1]] for chain in shorter]  # as if tuning had begun at 20 layers
+    begun = Run(whole.store, {**whole.description, "attempts": shorter}, whole.records)
+    assert table1_small.small_tables([begun]) == []
+    assert len(table1_small.left_for_table1([begun])) == 2
 
 
 def test_images_of_a_folder_are_named():
@@ -175,12 +184,30 @@ def test_mistakes_in_folders(flag, said):
         Profile.of_file(ROOT / "configs/reproduce/smoke.yaml", {"imagenette": "."})
 
 
-def test_a_plan_says_whose_images_are_missing(cli, tmp_path):
-    images = tmp_path / "images"
+def folder_of_images(path, classes):
     for split in ("train", "test"):
-        folder = images / split / "cat"
-        folder.mkdir(parents=True)
-        Image.new("RGB", (32, 32)).save(folder / "a.png")
+        for number in range(classes):
+            folder = path / split / f"class{number}"
+            folder.mkdir(parents=True)
+            Image.new("RGB", (32, 32)).save(folder / "a.png")
+    return path
+
+
+def test_a_folder_with_other_classes_is_no_such_data_set(tmp_path):
+    two = folder_of_images(tmp_path / "two", 2)
+    with pytest.raises(InputError, match="has 2 classes, but cifar10 has 10"):
+        folders_of([f"cifar10={two}"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty"):
+        folders_of([f"cifar10={tmp_path / 'empty'}"])
+    ten = folder_of_images(tmp_path / "ten", 10)
+    with pytest.raises(InputError, match="given twice"):
+        folders_of([f"cifar10={ten}", f"cifar10={ten}"])
+    assert folders_of([f"cifar10={ten}"]) == {"cifar10": str(ten)}
+
+
+def test_a_plan_says_whose_images_are_missing(cli, tmp_path):
+    images = folder_of_images(tmp_path / "images", 10)
     done = cli("reproduce", str(SMALL), "--plan", "--images", f"cifar10={images}")
     assert done.returncode == 0, done.stderr
     (said,) = [line for line in done.stdout.splitlines() if "not prepared yet" in line]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cbundles import config
+from cbundles import config, data
 from cbundles.commands import autotune, lesion
 from cbundles.commands.autotune import Autotune
 from cbundles.commands.grow import Editing
@@ -129,6 +129,14 @@ def folders_of(flags: Sequence[str]) -> dict[str, str]:
             )
         if not Path(folder).expanduser().is_dir():
             raise InputError(f"--images {in_one_line(text)}: {in_one_line(folder)} is not a folder")
+        if dataset in folders:
+            raise InputError(f"--images {in_one_line(text)}: {dataset} was given twice")
+        here, there = data.describe(f"{FOLDER_PREFIX}{folder}"), data.describe(dataset)
+        if here.num_classes != there.num_classes:
+            raise InputError(
+                f"--images {in_one_line(text)}: it has {here.num_classes} classes, but {dataset} "
+                f"has {there.num_classes}"
+            )
         folders[dataset] = folder
     return folders
 

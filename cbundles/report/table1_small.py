@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from cbundles.config import PAPER_BLOCKS
 from cbundles.records import SweepRecord
 from cbundles.report import table1
 from cbundles.report.runs import Run
@@ -37,10 +38,8 @@ SHOWN = (
 )
 COLUMNS = [Column(key, key) for key in SHOWN]
 PAPERS_RESTARTS = "at most 3"  # sec. 3.6
-NOT_RUN = {"svhn_cropped": "not run: no data here"}
 ABOUT_SVHN = (
-    "SVHN was not there: TensorFlow Datasets fetches it where it can, and the same command then "
-    "runs its rows."
+    "SVHN comes through TensorFlow Datasets alone; where it cannot be fetched its rows are not run."
 )
 
 
@@ -80,9 +79,8 @@ class SmallTable:
             "Restarts: how often a network was pruned and started again. "
             f"{table1.OWN_CAPTION}"
         )
-        if any(paper.dataset in NOT_RUN and paper not in self.rows for paper in PAPER):
-            text += f" {ABOUT_SVHN}"
-        return text
+        is_missing = {paper.dataset for paper in PAPER if paper not in self.rows}
+        return f"{text} {ABOUT_SVHN}" if "svhn_cropped" in is_missing else text
 
     @property
     def table(self) -> Table:
@@ -105,7 +103,7 @@ def small_tables(runs: Sequence[Run]) -> list[SmallTable]:
     tables: dict[Scale, SmallTable] = {}
     for run in runs:
         for part, records in table1.parts_of(run).items():
-            paper = _row_in_small(records)
+            paper = _row_in_small(run, records)
             if paper is None:
                 continue
             cell = records[0].cell
@@ -119,8 +117,12 @@ def small_tables(runs: Sequence[Run]) -> list[SmallTable]:
 
 def left_for_table1(runs: Sequence[Run]) -> list[list[SweepRecord]]:
     """The rows of these runs that no small table holds."""
-    groups = [group for run in runs for group in table1.of_run(run)]
-    return [records for records in groups if _row_in_small(records) is None]
+    return [
+        records
+        for run in runs
+        for records in table1.of_run(run)
+        if _row_in_small(run, records) is None
+    ]
 
 
 def write_small_tables(runs: Sequence[Run], folder: Path) -> list[Path]:
@@ -136,11 +138,18 @@ def write_small_tables(runs: Sequence[Run], folder: Path) -> list[Path]:
     return table1.write_in_formats(everything, folder / "table1_small", page)
 
 
-def _row_in_small(records: Sequence[SweepRecord]) -> Published | None:
-    """The paper's row that networks belong to which are smaller than its own."""
-    if not records or table1.published(records[0]) is not None:
+def _row_in_small(run: Run, records: Sequence[SweepRecord]) -> Published | None:
+    """The paper's row that networks belong to which are smaller than its own. Those that were tuned
+    must have begun as deep as the paper's."""
+    if not records or table1.published(records[0]) is not None or not _began_as_deep(run):
         return None
     return table1.row_of(records[0].cell)
+
+
+def _began_as_deep(run: Run) -> bool:
+    known, deepest = run.by_cell, max(PAPER_BLOCKS)
+    starts = [known[chain[0]] for chain in run.description["attempts"] if chain[0] in known]
+    return all(start.cell.blocks == PAPER_BLOCKS[deepest] for start in starts)
 
 
 def _our_small_row(records: Sequence[SweepRecord], paper: Published, restarts: str) -> Row:
@@ -168,5 +177,4 @@ def _restarts(run: Run) -> str:
 
 
 def _row_without_run(paper: Published) -> Row:
-    row = {**dict.fromkeys(SHOWN, ""), **table1.row_not_run(paper)}
-    return {**row, "accuracy [%]": NOT_RUN.get(paper.dataset, row["accuracy [%]"])}
+    return {**dict.fromkeys(SHOWN, ""), **table1.row_not_run(paper)}

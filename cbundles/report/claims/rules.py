@@ -7,7 +7,7 @@ what counts as a conflict differs. So everything is compared by pairs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -58,15 +58,18 @@ class TunedByBoth:
 
 
 def tuned_by_both_rules(runs: Sequence[Run]) -> list[TunedByBoth]:
-    """Complete auto-tunings on new seeds, of which two differ in nothing but the rule."""
-    by_start: dict[frozenset[Cell], dict[str, Run]] = {}
+    """Complete auto-tunings on new seeds, of which two differ in nothing but in what counts as a
+    conflict. Of several that are alike in that, too, the first counts."""
+    by_start: dict[Hashable, dict[str, Run]] = {}
     for run in runs:
         if run.kind != AUTOTUNE or run.unfinished or not plans.are_on_new_seeds(_starts(run)):
             continue
         rules = {start.cell.training.stop_conflicting for start in _starts(run)}
         if rules <= NAMES.keys() and len(rules) == 1:
             starts = frozenset(_without_rule(start.cell) for start in _starts(run))
-            by_start.setdefault(starts, {})[rules.pop()] = run
+            data = tuple(sorted(run.description.get("data", {}).items()))
+            alike = (starts, run.description["rule"], data)
+            by_start.setdefault(alike, {}).setdefault(rules.pop(), run)
     return [
         _paired(tuned[criterion.ENTROPY], tuned[criterion.CONFLICT_RATE])
         for tuned in by_start.values()
