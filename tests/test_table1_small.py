@@ -212,3 +212,12 @@ def test_a_plan_says_whose_images_are_missing(cli, tmp_path):
     assert done.returncode == 0, done.stderr
     (said,) = [line for line in done.stdout.splitlines() if "not prepared yet" in line]
     assert "svhn_cropped" in said and "cifar10" not in said
+
+
+def test_a_plan_says_why_a_step_cannot_run(cli, tmp_path):
+    profile = tmp_path / "p.yaml"
+    entry = "autotune: {dataset: 'folder:nowhere', set: [name=none]}"
+    profile.write_text(f"results: results\nsteps:\n  - {entry}\n")
+    done = cli("reproduce", str(profile), "--plan")
+    assert done.returncode == 0, done.stderr
+    assert "cannot run: " in done.stdout and "nowhere" in done.stdout

@@ -46,16 +46,18 @@ class Reproduction:
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print the steps and what is left of each; run nothing."""
-        rows, total = [], 0.0
+        rows, total, reasons = [], 0.0, []
         unprepared, waiting = set(), 0.0  # data sets, and the time of the steps that want them
         for step in self.profile.steps:
             of_step = self._options_of(step, options)
-            seconds = _seconds_left(step, of_step)
-            if seconds is None:
-                left = "cannot run"
-            elif seconds == 0:
+            try:
+                seconds = step.command.seconds_left(of_step)
+            except InputError as error:
+                seconds, left = None, "cannot run"
+                reasons.append(f"{step.title} cannot run: {error}")
+            if seconds == 0:
                 left = "finished"
-            else:
+            elif seconds is not None:
                 left = f"about {duration(seconds)}"
                 total += seconds
                 if wanted := _to_be_fetched(step, options):
@@ -66,6 +68,8 @@ class Reproduction:
         titles = ("step", "time left", "results")
         table = Table(rows, [Column(title, title) for title in titles])
         console.print(table.terminal())
+        for reason in reasons:
+            say(console, reason)
         say(
             console,
             f"\nProfile {self.name}: about {duration(total)} left in all, then the report in "
