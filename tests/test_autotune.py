@@ -226,6 +226,14 @@ def test_a_plan_runs_nothing(cli, tmp_path):
     assert "177.5 MB" in done.stdout and not (tmp_path / "results").exists()
 
 
+def test_a_plan_for_machines(cli):
+    flags = ["--dataset", "cifar10", "--seeds", "2", "--plan", "--json"]
+    done = cli("autotune", *flags)
+    plan = json.loads(done.stdout)
+    assert [one["seed"] for one in plan["networks"]] == [0, 1] and plan["memory_bytes"] > 0
+    assert plan["networks"][0]["blocks"] == "3,12,41,3" and plan["networks"][0]["seconds"] > 0
+
+
 def test_table1_never_invents_a_number():
     table = table1.comparison([])
     rows = table.rows

@@ -191,18 +191,28 @@ class Autotune:
             cells = self._cells_with_records(store, None)
             say_what_is_replaced(cells, store, options, console)
         mine = self._share(facts, options)
-        if options.shard is not None:
-            seeds, others = len(mine.experiment.cells), len(mine.baseline)
-            text = f"shard {options.shard}: {counted(seeds, 'seed')}, {others} to compare with"
-            say(console, text)
-        for cell in mine.cells:
-            say(console, _size_and_time(cell, facts[cell.data.images]))
         first = self.experiment.cells[0]
         largest = max(
             planner.worker_bytes(PopulationJob((c,)), facts[c.data.images]) for c in self.cells
         )
         memory = options.workers * largest
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
+        if options.as_json:
+            plan = {
+                "name": self.name,
+                "networks": [_plan_as_data(cell, facts[cell.data.images]) for cell in mine.cells],
+                "memory_bytes": memory,
+                "checkpoint_bytes": checkpoint,
+                "folder": str(options.out),
+            }
+            print(json.dumps(plan))
+            return
+        if options.shard is not None:
+            seeds, others = len(mine.experiment.cells), len(mine.baseline)
+            text = f"shard {options.shard}: {counted(seeds, 'seed')}, {others} to compare with"
+            say(console, text)
+        for cell in mine.cells:
+            say(console, _size_and_time(cell, facts[cell.data.images]))
         say(
             console,
             f"\nA network whose last layer conflicts after one of its first "
@@ -445,6 +455,18 @@ def _places_in(cell: Cell, layers: Sequence[str]) -> list[int]:
         return places_of_blocks(layers, cell.blocks)
     except ValueError as error:
         raise InputError(f"autotune {cell.model.build}: {error}") from None
+
+
+def _plan_as_data(cell: Cell, facts: Facts) -> dict[str, Any]:
+    """For machines: a network that tuning starts from, or compares with, if it trained to the
+    end."""
+    return {
+        "label": cell.label,
+        "blocks": _blocks_in_words(cell),
+        "seed": cell.training.seed,
+        "seconds": planner.training_seconds(cell, facts),
+        "compile_seconds": planner.compile_seconds(cell),
+    }
 
 
 def _size_and_time(cell: Cell, facts: Facts) -> str:
