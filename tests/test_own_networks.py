@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import own_architectures
 import pytest
 from conftest import ROOT
 
@@ -19,7 +23,7 @@ from cbundles.data import device
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 from cbundles.experiments import sweep
-from cbundles.networks import saved
+from cbundles.networks import network, own, saved
 from cbundles.networks.shape import shape_of
 from cbundles.records import Origin
 from cbundles.report import runs
@@ -90,7 +94,13 @@ def test_what_is_measured_is_what_an_audit_of_the_kept_network_says(cli, batch_n
     done = cli("sweep", file, "--out", "run", "--keep-weights")
     assert done.returncode == 0, done.stderr
     (record,) = runs.read(Path("run")).records
-    model, variables = cbundles.load(f"run/weights/{record.id}.npz")
+    kept = f"run/weights/{record.id}.npz"
+    with pytest.raises(InputError, match=r"load\(path, build='own_architectures:normalised'\)"):
+        cbundles.load(kept)
+    with pytest.raises(InputError, match="not by own_architectures:mlp"):
+        cbundles.load(kept, build=own_architectures.mlp)
+    model, variables = cbundles.load(kept, build=own_architectures.normalised)
+    cbundles.load(kept, build="own_architectures:normalised")
     assert np.abs(variables["batch_stats"]["BatchNorm_0"]["mean"]).max() > 1e-3  # it was trained
 
     digits = data.load("mnist_mini")
@@ -184,19 +194,53 @@ def test_defaults_that_are_named_make_no_other_network():
 
 
 def test_sizes_are_those_of_the_same_network_of_ours():
-    own = shape("mlp", depth=5, width=12)
+    mine = shape("mlp", depth=5, width=12)
     (ours,) = config.build({"model": {"depth": 5, "width": 12}}, default_name="fc").cells
     same = shape_of(ours.model, FACTS)
     for size in ("parameters", "statistics", "flops", "bytes", "columns", "layers"):
-        assert getattr(own, size) == getattr(same, size), size
+        assert getattr(mine, size) == getattr(same, size), size
 
 
 def test_a_saved_network_says_which_it_is(tmp_path):
-    from cbundles.networks import network
+    kept = shape("mlp", depth=2)
+    one = saved.Saved(kept, network.initial(kept, 3, kept), {"cell": "x"})
+    assert saved.decode(saved.encode(one), "here").shape == kept
 
-    own = shape("mlp", depth=2)
-    one = saved.Saved(own, network.initial(own, 3, own), {"cell": "x"})
-    assert saved.decode(saved.encode(one), "here").shape == own
+
+def digest_of_file(module):
+    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("build", "keywords", "source"),
+    [
+        ("subprocess:getoutput", {"cmd": "touch executed"}, digest_of_file(subprocess)),
+        ("reexporting:getoutput", {"cmd": "touch executed"}, digest_of_file(subprocess)),
+        ("optax:sgd", {"learning_rate": 1}, "0123456789ab"),
+        ("builtins:open", {"file": "executed", "mode": "w"}, "0123456789ab"),
+        ("cbundles.files:write_atomically", {"path": "executed"}, "0123456789ab"),
+    ],
+)
+def test_a_file_cannot_say_what_is_executed(build, keywords, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("reexporting.py").write_text("from subprocess import getoutput")
+    named = own.Named(build, source, json.dumps(keywords))
+    with pytest.raises(InputError, match=r"not your code under .*; a name that stands in a file"):
+        own.architecture_of(named)
+    kept = shape("mlp", depth=2)
+    evil = dataclasses.replace(kept, **named._asdict())
+    numbers = network.initial(kept, 3, kept)
+    Path("evil.npz").write_bytes(saved.encode(saved.Saved(evil, numbers, {})))
+    with pytest.raises(InputError, match="not imported unless you name it"):
+        cbundles.load("evil.npz")
+    assert not Path("executed").exists()
+
+
+def test_what_a_file_names_is_imported_from_here(tmp_path, monkeypatch):
+    shutil.copy(own_architectures.__file__, tmp_path / "mine_alone.py")
+    monkeypatch.chdir(tmp_path)
+    named = own.Named("mine_alone:mlp", digest_of_file(own_architectures), '{"depth": 2}')
+    assert own.architecture_of(named).module.depth == 2
 
 
 @pytest.mark.parametrize(

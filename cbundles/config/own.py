@@ -80,6 +80,7 @@ def _imported(given: dict[str, Any], origins: Origins) -> Architecture:
         problem = f"model.build says which network it is; nearest valid: {OWN}"
         raise origins.error("model.family", given["family"], problem)
     place = f"{origins.place_of('model.build')} = {quoted(target)}"
+    user_functions.trust(target)
     function = user_functions.function_of_name(target, place)
     source = user_functions.source_digest(function, place)
     defaults = _keywords_of(function)
