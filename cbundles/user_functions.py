@@ -72,7 +72,9 @@ def _files_of_module(name: str) -> list[str | None]:
         return [None]
     if spec is None:
         return []
-    return [spec.origin] if spec.origin else list(spec.submodule_search_locations or [None])
+    if spec.origin is None and spec.submodule_search_locations:
+        return list(spec.submodule_search_locations)
+    return [spec.origin]
 
 
 def _source_file(function: Callable[..., Any]) -> str | None:
@@ -84,7 +86,7 @@ def _source_file(function: Callable[..., Any]) -> str | None:
 
 def _require_in_users_code(file: str | None, name: str, place: str) -> None:
     here, path = Path.cwd().resolve(), Path(file or "").resolve()
-    others = [sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib"), Path(__file__).parent]
+    others = (*map(sysconfig.get_path, ("stdlib", "platstdlib")), str(Path(__file__).parent))
     is_users = (
         file is not None
         and path.is_relative_to(here)

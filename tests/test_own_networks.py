@@ -275,6 +275,33 @@ def test_what_cannot_be_a_grid_is_answered_at_once(model, message):
 
 
 @pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        ("bn", "no", "'no': must be true or false, as its default is; nearest valid: false"),
+        ("bn", ["no", "yes"], "'no': must be true or false"),
+        ("bn", "on", "nearest valid: true"),
+        ("bn", 1, "nearest valid: true"),
+        ("bn", "maybe", "nearest valid: false or true"),
+        ("bn", None, "must be true or false"),
+        ("heads", "8,12", "'8,12': must be a whole number, as its default is; nearest valid: 4"),
+        ("heads", 8.4, "nearest valid: 8"),
+        ("heads", True, "must be a whole number"),
+        ("rate", "half", "must be a number, as its default is"),
+        ("rate", "nan", "must be a finite number"),
+        ("rate", False, "must be a finite number, as its default is; nearest valid: 0.5"),
+    ],
+)
+def test_a_keyword_has_the_type_of_its_default(keyword, value, message):
+    with pytest.raises(InputError, match=rf"own\.yaml: model\.{keyword} = .*{message}"):
+        config.build(grid("typed", **{keyword: value}), default_name="own", file="own.yaml")
+
+
+def test_a_whole_number_will_do_for_a_float():
+    (cell,) = cells_of("typed", rate=1, bn=True, heads=3)
+    assert cell.model.other_keywords == {"bn": True, "heads": 3, "rate": 1.0}
+
+
+@pytest.mark.parametrize(
     ("build", "keywords", "message"),
     [
         ("nothing", {}, "called with no keyword: returned a dict, not a flax.linen.Module"),

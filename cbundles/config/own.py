@@ -23,6 +23,8 @@ from cbundles.errors import InputError, did_you_mean, quoted
 
 RESERVED = ("family", *OF_BUILD)  # keys of the section that are no keywords
 NONE_GIVEN = object()
+# What people write for a truth value, in small letters.
+NO, YES = ("no", "off", "n", "0", "0.0", "false"), ("yes", "on", "y", "1", "1.0", "true")
 
 
 class Architecture(NamedTuple):
@@ -130,12 +132,30 @@ def _valid(
     if isinstance(default, list | tuple) and not isinstance(value, list | tuple):
         problem = "must be a list, as its default is: [[1, 2]] is one, [[1, 2], [3, 4]] are two"
         raise origins.error(path, value, problem)
+    if isinstance(default, bool | int | float):
+        return _of_type_of_default(value, default, path, origins)
+    return value
+
+
+def _of_type_of_default(value: Any, default: Any, path: str, origins: Origins) -> Any:
+    """A truth value or a number, as the default is. Any text would count as true."""
     if type(default) is float and type(value) in (int, str):
         try:
-            return float(value)  # YAML reads 1e-3 (no dot) as text
+            value = float(value)  # YAML reads 1e-3 (no dot) as text
         except (ValueError, OverflowError):
             raise origins.error(path, value, "must be a number, as its default is") from None
-    return value
+    if type(value) is type(default) and _is_plain(value):
+        return value
+    if isinstance(default, bool):
+        word = str(value).lower()
+        nearest = "false" if word in NO else "true" if word in YES else "false or true"
+        problem = f"must be true or false, as its default is; nearest valid: {nearest}"
+    elif isinstance(default, int):
+        whole = round(value) if type(value) is float and math.isfinite(value) else default
+        problem = f"must be a whole number, as its default is; nearest valid: {whole}"
+    else:
+        problem = f"must be a finite number, as its default is; nearest valid: {default}"
+    raise origins.error(path, value, problem)
 
 
 def _is_plain(value: Any) -> bool:
