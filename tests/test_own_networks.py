@@ -81,9 +81,27 @@ def test_a_sweep_of_two_keywords_is_trained_tabled_resumed_and_read_again(cli):
     described = json.loads(Path("run/run.json").read_text())
     assert described["config"]["model"]["source"] == records[0].cell.model.source
 
+    assert cli("measure", "run", "--samples", "64").returncode == 0
+    measured = runs.read(Path("run")).measured
+    assert [record.depth for record in measured] == [2, 2, 3, 3]
     again = cli("audit", "run", "--samples", "64", "--json")
     assert again.returncode == 0, again.stderr
     assert len(again.stdout.splitlines()) == 4
+    assert cli("report", ".").returncode == 0
+
+
+def test_a_depth_that_is_not_given_is_what_is_measured(cli):
+    file = write(grid("any_depth", depth=[None, 3]))
+    done = cli("sweep", file, "--out", "run", "--keep-weights")
+    assert done.returncode == 0, done.stderr
+    done = cli("measure", "run", "--samples", "64")
+    assert done.returncode == 0, done.stderr
+    assert "width" not in done.stdout and "build.depth" in done.stdout
+    size = ("depth", "width", "build.depth", "build.rate")
+    for name in ("table", "readings", "probe_sizes"):
+        with Path(f"run/{name}.csv").open() as file:
+            found = {tuple(row[column] for column in size) for row in csv.DictReader(file)}
+        assert found == {("2", "", "", "0.5"), ("3", "", "3", "0.5")}, name
     assert cli("report", ".").returncode == 0
 
 

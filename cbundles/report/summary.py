@@ -96,7 +96,7 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
         "parameters": record.parameters,
         "bytes": record.bytes,
         **{column: settings[path] for column, path in SETTINGS.items()},
-        **_keywords_of_build(record),
+        **keywords_of_build(record),
         "cell": record.id,
         "seconds": round(sum(record.seconds), 3),
         "seconds_per_epoch": round(median(record.seconds[1:]), 3),
@@ -189,7 +189,7 @@ def _headroom_columns(record: SweepRecord) -> dict[str, float | str | None]:
     return {"headroom_last": least.bits, "headroom_layer_last": layer}
 
 
-def _keywords_of_build(record: SweepRecord) -> dict[str, Any]:
+def keywords_of_build(record: NetworkRecord) -> dict[str, Any]:
     """Of a user's architecture what its function was called with; but for a width, which has a
     column already. Its depth is as its author counts."""
     if not record.cell.model.is_own:
