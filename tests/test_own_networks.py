@@ -74,6 +74,10 @@ def test_a_sweep_of_two_keywords_is_trained_tabled_resumed_and_read_again(cli):
     assert [(row["build.depth"], row["build.activation"], row["width"]) for row in rows] == [
         ("2", "relu", "8"), ("2", "tanh", "8"), ("3", "relu", "8"), ("3", "tanh", "8"),
     ]  # fmt: skip
+    source = records[0].cell.model.source
+    built = {(row["build"], row["build.source"]) for row in rows}
+    assert built == {("own_architectures:mlp", source)}
+    assert {row[key] for row in rows for key in ("block", "normalisation", "gain")} == {""}
     with Path("run/layers.csv").open() as file:
         assert {row["name"] for row in csv.DictReader(file)} >= set(records[-1].layers)
     assert "width 8, activation=tanh" in done.stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cbundles.records import OWN_READING, MeasuredRecord
 from cbundles.report.runs import Run
-from cbundles.report.summary import OF_ARCHITECTURE, keywords_of_build, least_headroom
+from cbundles.report.summary import is_of_build, keywords_of_build, least_headroom
 from cbundles.report.sweep_tables import measured_layers, measured_rows
 from cbundles.report.table import Column, Row, Table, distinct_keys, formatted
 
@@ -39,7 +39,7 @@ def _says_something(key: str, rows: Sequence[Row]) -> bool:
     """Whether people should see a column: a width that there is, a keyword of a user's architecture
     in which networks differ."""
     found = {row.get(key) for row in rows}
-    if key.startswith(OF_ARCHITECTURE):
+    if is_of_build(key):
         return len(found) > 1
     return key != "width" or found != {None}
 
