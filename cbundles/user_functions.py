@@ -119,7 +119,7 @@ def function_of_name(target: str, place: str) -> Callable[..., Any]:
         raise InputError(
             f"{place}: no module {module_name}, looked for from {Path.cwd()}; expected {FORM}"
         ) from None
-    except Exception as error:  # whatever a module raises when it is imported
+    except (Exception, SystemExit) as error:  # whatever a module raises when it is imported
         raise InputError(f"{place}: {type(error).__name__}: {error}") from error
     if not callable(getattr(module, name, None)):
         functions = [key for key, value in vars(module).items() if callable(value)]

@@ -281,6 +281,15 @@ def test_what_a_file_names_is_imported_from_here(tmp_path, monkeypatch):
             "must be a list, as its default",
         ),
         ({"build": "builtins:dict"}, "has no file of Python source"),
+        ({"build": "functools:partial"}, "Python cannot tell its keywords; write a function"),
+        (
+            {"build": "own_architectures:collecting", "depth": 2},
+            r"it names none; what stands behind \* or \*\* cannot be a setting",
+        ),
+        (
+            {"build": "own_architectures:by_position", "depth": 2},
+            "its depth is given by position alone, so it cannot be a setting; let it be given",
+        ),
         ({"depth": 2, "family": "fc"}, "model.build says which network it is; nearest valid: own"),
         ({"depth": 2, "source": "x"}, "no keyword of own_architectures:mlp"),
         ({"build": "own_architectures:mpl"}, "no function mpl: did you mean 'mlp'"),
@@ -327,6 +336,7 @@ def test_a_whole_number_will_do_for_a_float():
     ("build", "keywords", "message"),
     [
         ("nothing", {}, "called with no keyword: returned a dict, not a flax.linen.Module"),
+        ("leaving", {}, "called with depth=2: SystemExit: 3"),
         ("raising", {"size": 4}, "called with size=4: ValueError: no network of size 4"),
         ("mlp", {"depth": 2, "classes": 7}, r"returns float32\[2,7\] for 2 images; a data set"),
         ("mlp", {"depth": 2, "activation": "rleu"}, "given images float32.*AttributeError.*rleu"),
@@ -350,6 +360,7 @@ def test_what_cannot_be_trained_is_answered_before_anything_is(build, keywords, 
         ("probe", {"peers": "on"}, "not of a user's architecture"),
         ("training", {"precision": "float64"}, "only fc is trained in it"),
         ("growth", {"arm": "max"}, "where a layer can come or go, its own function does not say"),
+        ("growth", {"every": 3}, "with model.build: where a layer can come or go"),
         ("tuning", {"arm": "both"}, "where a layer can come or go, its own function does not say"),
     ],
 )
@@ -360,11 +371,21 @@ def test_what_others_have_is_refused_with_the_reason(section, setting, message):
         config.build(content, default_name="own")
 
 
+def test_a_module_that_exits_when_it_is_imported_is_told(cli):
+    Path("exiting.py").write_text("raise SystemExit(3)")
+    failed = cli("sweep", write({"model": {"build": "exiting:build"}}), "--plan")
+    assert failed.returncode == 2 and "'exiting:build': SystemExit: 3" in failed.stderr
+
+
 def test_a_command_says_what_is_wrong_and_leaves(cli):
     file = write(grid("mlp", depth=2, classes=3))
     for arguments in (["--plan"], []):
         failed = cli("sweep", file, "--out", "run", *arguments)
         assert failed.returncode == 2 and "returns float32[2,3]" in failed.stderr
     file = write(grid("mlp", depth=2))
+    for command in ("grow", "tune"):
+        failed = cli(command, file, "--out", "run")
+        assert failed.returncode == 2
+        assert "model.build = own_architectures:mlp: where a layer can come or go" in failed.stderr
     failed = cli("lesion", "--config", file, "--out", "run")
     assert failed.returncode == 2 and "model.family = own: only blocks with a skip" in failed.stderr

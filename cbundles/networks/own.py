@@ -126,7 +126,7 @@ def architecture_of(named: Named) -> Architecture:
     called = f"{place}, called with {_in_words(keywords)}"
     try:
         module = function(**keywords)
-    except Exception as error:  # whatever a function raises
+    except (Exception, SystemExit) as error:  # whatever a function raises
         raise InputError(f"{called}: {type(error).__name__}: {error}") from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{called}: returned a {type(module).__name__}, not a flax.linen.Module")
