@@ -18,6 +18,7 @@ import importlib.util
 import inspect
 import sys
 import sysconfig
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,19 +86,34 @@ def _source_file(function: Callable[..., Any]) -> str | None:
 
 
 def _require_in_users_code(file: str | None, name: str, place: str) -> None:
-    here, path = Path.cwd().resolve(), Path(file or "").resolve()
-    others = (*map(sysconfig.get_path, ("stdlib", "platstdlib")), str(Path(__file__).parent))
-    is_users = (
-        file is not None
-        and path.is_relative_to(here)
-        and not set(INSTALLED) & set(path.parts)
-        and not any(path.is_relative_to(Path(other).resolve()) for other in others)
-    )
-    if not is_users:
+    here = Path.cwd().resolve()
+    if file is None or not Path(file).resolve().is_relative_to(here) or _is_installed(file):
         raise InputError(
             f"{place}: {name} is in {file or 'no file'}, not your code under {here}; a name that "
             "stands in a file is imported from there alone"
         )
+
+
+def _is_installed(file: str) -> bool:
+    """Whether a file is of Python, of an installed package, or of this one."""
+    path = Path(file).resolve()
+    others = (*map(sysconfig.get_path, ("stdlib", "platstdlib")), str(Path(__file__).parent))
+    return bool(set(INSTALLED) & set(path.parts)) or any(
+        path.is_relative_to(Path(other).resolve()) for other in others
+    )
+
+
+def in_words(error: BaseException) -> str:
+    """What a user's code raised, and at which of its lines: the last one that is not of a library
+    which it called."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if not _is_in_library(frame.filename)]
+    where = f" ({lines[-1].filename}:{lines[-1].lineno})" if lines else ""
+    return f"{type(error).__name__}: {error}{where}"
+
+
+def _is_in_library(file: str) -> bool:
+    return file.startswith("<") or _is_installed(file)  # <frozen importlib>
 
 
 def _look_here_first() -> None:
@@ -120,7 +136,7 @@ def function_of_name(target: str, place: str) -> Callable[..., Any]:
             f"{place}: no module {module_name}, looked for from {Path.cwd()}; expected {FORM}"
         ) from None
     except (Exception, SystemExit) as error:  # whatever a module raises when it is imported
-        raise InputError(f"{place}: {type(error).__name__}: {error}") from error
+        raise InputError(f"{place}: {in_words(error)}") from error
     if not callable(getattr(module, name, None)):
         functions = [key for key, value in vars(module).items() if callable(value)]
         raise InputError(f"{place}: no function {name}: {did_you_mean(name, functions)}")

@@ -36,7 +36,7 @@ from cbundles.errors import InputError
 from cbundles.observe import Observed, Selector, Site, observe
 from cbundles.observe.layers import batch_axes, names_of, sites_of_model
 from cbundles.observe.selection import chosen_sites
-from cbundles.user_functions import function_named_in_file, source_digest
+from cbundles.user_functions import function_named_in_file, in_words, source_digest
 
 PARAMS, STATISTICS = "params", "batch_stats"  # the collections that Flax keeps them in
 NOT_KEPT = "intermediates"  # a collection of what a module shows of itself
@@ -127,7 +127,7 @@ def architecture_of(named: Named) -> Architecture:
     try:
         module = function(**keywords)
     except (Exception, SystemExit) as error:  # whatever a function raises
-        raise InputError(f"{called}: {type(error).__name__}: {error}") from error
+        raise InputError(f"{called}: {in_words(error)}") from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{called}: returned a {type(module).__name__}, not a flax.linen.Module")
     parameters = inspect.signature(type(module).__call__).parameters
@@ -294,9 +294,7 @@ def _cannot_be_called(
     architecture: Architecture, image: tuple[int, ...], error: Exception
 ) -> InputError:
     given = _form(_batch(SAMPLES, image))
-    return InputError(
-        f"{architecture.place}: given images {given}: {type(error).__name__}: {error}"
-    )
+    return InputError(f"{architecture.place}: given images {given}: {in_words(error)}")
 
 
 def _batch(samples: int, image: tuple[int, ...]) -> jax.ShapeDtypeStruct:
