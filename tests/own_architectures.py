@@ -93,6 +93,26 @@ def source(source=1):
     return MLP(source, 4)
 
 
+def typed(bn=False, depth=2, heads=4, rate=0.5):
+    return MLP(depth, heads)
+
+
+def any_depth(depth=None, rate=0.5):
+    return MLP(depth or 2, 4)
+
+
+def leaving(depth=2):
+    raise SystemExit(3)
+
+
+def collecting(**sizes):
+    return MLP(**sizes)
+
+
+def by_position(depth, /):
+    return MLP(depth, 4)
+
+
 class Plain(nn.Module):
     """Stages of dense blocks; the names of the blocks say where they are."""
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import hashlib
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
+import own_architectures
 import pytest
 from conftest import ROOT
 
@@ -19,7 +23,7 @@ from cbundles.data import device
 from cbundles.data.dataset import Facts
 from cbundles.errors import InputError
 from cbundles.experiments import sweep
-from cbundles.networks import saved
+from cbundles.networks import network, own, saved
 from cbundles.networks.shape import shape_of
 from cbundles.records import Origin
 from cbundles.report import runs
@@ -27,6 +31,7 @@ from cbundles.report import runs
 FACTS = Facts(10_000, 2_000, (28, 28, 1), 10)
 TRAINING = {"epochs": 1, "batch_size": 512}
 SAMPLES = 128
+LINE = r"\(.*own_architectures\.py:\d+\)"
 
 
 def grid(build, *, training=TRAINING, probe=(), **keywords):
@@ -70,6 +75,10 @@ def test_a_sweep_of_two_keywords_is_trained_tabled_resumed_and_read_again(cli):
     assert [(row["build.depth"], row["build.activation"], row["width"]) for row in rows] == [
         ("2", "relu", "8"), ("2", "tanh", "8"), ("3", "relu", "8"), ("3", "tanh", "8"),
     ]  # fmt: skip
+    source = records[0].cell.model.source
+    built = {(row["build"], row["build.source"]) for row in rows}
+    assert built == {("own_architectures:mlp", source)}
+    assert {row[key] for row in rows for key in ("block", "normalisation", "gain")} == {""}
     with Path("run/layers.csv").open() as file:
         assert {row["name"] for row in csv.DictReader(file)} >= set(records[-1].layers)
     assert "width 8, activation=tanh" in done.stdout
@@ -77,9 +86,27 @@ def test_a_sweep_of_two_keywords_is_trained_tabled_resumed_and_read_again(cli):
     described = json.loads(Path("run/run.json").read_text())
     assert described["config"]["model"]["source"] == records[0].cell.model.source
 
+    assert cli("measure", "run", "--samples", "64").returncode == 0
+    measured = runs.read(Path("run")).measured
+    assert [record.depth for record in measured] == [2, 2, 3, 3]
     again = cli("audit", "run", "--samples", "64", "--json")
     assert again.returncode == 0, again.stderr
     assert len(again.stdout.splitlines()) == 4
+    assert cli("report", ".").returncode == 0
+
+
+def test_a_depth_that_is_not_given_is_what_is_measured(cli):
+    file = write(grid("any_depth", depth=[None, 3]))
+    done = cli("sweep", file, "--out", "run", "--keep-weights")
+    assert done.returncode == 0, done.stderr
+    done = cli("measure", "run", "--samples", "64")
+    assert done.returncode == 0, done.stderr
+    assert "width" not in done.stdout and "build.depth" in done.stdout
+    size = ("depth", "width", "build.depth", "build.rate")
+    for name in ("table", "readings", "probe_sizes"):
+        with Path(f"run/{name}.csv").open() as file:
+            found = {tuple(row[column] for column in size) for row in csv.DictReader(file)}
+        assert found == {("2", "", "", "0.5"), ("3", "", "3", "0.5")}, name
     assert cli("report", ".").returncode == 0
 
 
@@ -90,7 +117,13 @@ def test_what_is_measured_is_what_an_audit_of_the_kept_network_says(cli, batch_n
     done = cli("sweep", file, "--out", "run", "--keep-weights")
     assert done.returncode == 0, done.stderr
     (record,) = runs.read(Path("run")).records
-    model, variables = cbundles.load(f"run/weights/{record.id}.npz")
+    kept = f"run/weights/{record.id}.npz"
+    with pytest.raises(InputError, match=r"load\(path, build='own_architectures:normalised'\)"):
+        cbundles.load(kept)
+    with pytest.raises(InputError, match="not by own_architectures:mlp"):
+        cbundles.load(kept, build=own_architectures.mlp)
+    model, variables = cbundles.load(kept, build=own_architectures.normalised)
+    cbundles.load(kept, build="own_architectures:normalised")
     assert np.abs(variables["batch_stats"]["BatchNorm_0"]["mean"]).max() > 1e-3  # it was trained
 
     digits = data.load("mnist_mini")
@@ -184,19 +217,53 @@ def test_defaults_that_are_named_make_no_other_network():
 
 
 def test_sizes_are_those_of_the_same_network_of_ours():
-    own = shape("mlp", depth=5, width=12)
+    mine = shape("mlp", depth=5, width=12)
     (ours,) = config.build({"model": {"depth": 5, "width": 12}}, default_name="fc").cells
     same = shape_of(ours.model, FACTS)
     for size in ("parameters", "statistics", "flops", "bytes", "columns", "layers"):
-        assert getattr(own, size) == getattr(same, size), size
+        assert getattr(mine, size) == getattr(same, size), size
 
 
 def test_a_saved_network_says_which_it_is(tmp_path):
-    from cbundles.networks import network
+    kept = shape("mlp", depth=2)
+    one = saved.Saved(kept, network.initial(kept, 3, kept), {"cell": "x"})
+    assert saved.decode(saved.encode(one), "here").shape == kept
 
-    own = shape("mlp", depth=2)
-    one = saved.Saved(own, network.initial(own, 3, own), {"cell": "x"})
-    assert saved.decode(saved.encode(one), "here").shape == own
+
+def digest_of_file(module):
+    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize(
+    ("build", "keywords", "source"),
+    [
+        ("subprocess:getoutput", {"cmd": "touch executed"}, digest_of_file(subprocess)),
+        ("reexporting:getoutput", {"cmd": "touch executed"}, digest_of_file(subprocess)),
+        ("optax:sgd", {"learning_rate": 1}, "0123456789ab"),
+        ("builtins:open", {"file": "executed", "mode": "w"}, "0123456789ab"),
+        ("cbundles.files:write_atomically", {"path": "executed"}, "0123456789ab"),
+    ],
+)
+def test_a_file_cannot_say_what_is_executed(build, keywords, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("reexporting.py").write_text("from subprocess import getoutput")
+    named = own.Named(build, source, json.dumps(keywords))
+    with pytest.raises(InputError, match=r"not your code under .*; a name that stands in a file"):
+        own.architecture_of(named)
+    kept = shape("mlp", depth=2)
+    evil = dataclasses.replace(kept, **named._asdict())
+    numbers = network.initial(kept, 3, kept)
+    Path("evil.npz").write_bytes(saved.encode(saved.Saved(evil, numbers, {})))
+    with pytest.raises(InputError, match="not imported unless you name it"):
+        cbundles.load("evil.npz")
+    assert not Path("executed").exists()
+
+
+def test_what_a_file_names_is_imported_from_here(tmp_path, monkeypatch):
+    shutil.copy(own_architectures.__file__, tmp_path / "mine_alone.py")
+    monkeypatch.chdir(tmp_path)
+    named = own.Named("mine_alone:mlp", digest_of_file(own_architectures), '{"depth": 2}')
+    assert own.architecture_of(named).module.depth == 2
 
 
 @pytest.mark.parametrize(
@@ -215,6 +282,15 @@ def test_a_saved_network_says_which_it_is(tmp_path):
             "must be a list, as its default",
         ),
         ({"build": "builtins:dict"}, "has no file of Python source"),
+        ({"build": "functools:partial"}, "Python cannot tell its keywords; write a function"),
+        (
+            {"build": "own_architectures:collecting", "depth": 2},
+            r"it names none; what stands behind \* or \*\* cannot be a setting",
+        ),
+        (
+            {"build": "own_architectures:by_position", "depth": 2},
+            "its depth is given by position alone, so it cannot be a setting; let it be given",
+        ),
         ({"depth": 2, "family": "fc"}, "model.build says which network it is; nearest valid: own"),
         ({"depth": 2, "source": "x"}, "no keyword of own_architectures:mlp"),
         ({"build": "own_architectures:mpl"}, "no function mpl: did you mean 'mlp'"),
@@ -231,12 +307,40 @@ def test_what_cannot_be_a_grid_is_answered_at_once(model, message):
 
 
 @pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        ("bn", "no", "'no': must be true or false, as its default is; nearest valid: false"),
+        ("bn", ["no", "yes"], "'no': must be true or false"),
+        ("bn", "on", "nearest valid: true"),
+        ("bn", 1, "nearest valid: true"),
+        ("bn", "maybe", "nearest valid: false or true"),
+        ("bn", None, "must be true or false"),
+        ("heads", "8,12", "'8,12': must be a whole number, as its default is; nearest valid: 4"),
+        ("heads", 8.4, "nearest valid: 8"),
+        ("heads", True, "must be a whole number"),
+        ("rate", "half", "must be a number, as its default is"),
+        ("rate", "nan", "must be a finite number"),
+        ("rate", False, "must be a finite number, as its default is; nearest valid: 0.5"),
+    ],
+)
+def test_a_keyword_has_the_type_of_its_default(keyword, value, message):
+    with pytest.raises(InputError, match=rf"own\.yaml: model\.{keyword} = .*{message}"):
+        config.build(grid("typed", **{keyword: value}), default_name="own", file="own.yaml")
+
+
+def test_a_whole_number_will_do_for_a_float():
+    (cell,) = cells_of("typed", rate=1, bn=True, heads=3)
+    assert cell.model.other_keywords == {"bn": True, "heads": 3, "rate": 1.0}
+
+
+@pytest.mark.parametrize(
     ("build", "keywords", "message"),
     [
         ("nothing", {}, "called with no keyword: returned a dict, not a flax.linen.Module"),
-        ("raising", {"size": 4}, "called with size=4: ValueError: no network of size 4"),
+        ("leaving", {}, "called with depth=2: SystemExit: 3"),
+        ("raising", {"size": 4}, rf"called with size=4: ValueError: no network of size 4 {LINE}"),
         ("mlp", {"depth": 2, "classes": 7}, r"returns float32\[2,7\] for 2 images; a data set"),
-        ("mlp", {"depth": 2, "activation": "rleu"}, "given images float32.*AttributeError.*rleu"),
+        ("mlp", {"depth": 2, "activation": "rleu"}, rf"given images float32.*AttributeError.*rleu.*{LINE}"),
         ("Untold", {}, r"has no keyword train: write __call__\(self, x, train=False\)"),
         ("Dropping", {}, "wants random numbers when it is called, as dropout does"),
         ("Coarse", {}, r"bias is float16, not float32"),
@@ -257,6 +361,7 @@ def test_what_cannot_be_trained_is_answered_before_anything_is(build, keywords, 
         ("probe", {"peers": "on"}, "not of a user's architecture"),
         ("training", {"precision": "float64"}, "only fc is trained in it"),
         ("growth", {"arm": "max"}, "where a layer can come or go, its own function does not say"),
+        ("growth", {"every": 3}, "with model.build: where a layer can come or go"),
         ("tuning", {"arm": "both"}, "where a layer can come or go, its own function does not say"),
     ],
 )
@@ -267,11 +372,21 @@ def test_what_others_have_is_refused_with_the_reason(section, setting, message):
         config.build(content, default_name="own")
 
 
+def test_a_module_that_exits_when_it_is_imported_is_told(cli):
+    Path("exiting.py").write_text("raise SystemExit(3)")
+    failed = cli("sweep", write({"model": {"build": "exiting:build"}}), "--plan")
+    assert failed.returncode == 2 and "'exiting:build': SystemExit: 3 (" in failed.stderr
+
+
 def test_a_command_says_what_is_wrong_and_leaves(cli):
     file = write(grid("mlp", depth=2, classes=3))
     for arguments in (["--plan"], []):
         failed = cli("sweep", file, "--out", "run", *arguments)
         assert failed.returncode == 2 and "returns float32[2,3]" in failed.stderr
     file = write(grid("mlp", depth=2))
+    for command in ("grow", "tune"):
+        failed = cli(command, file, "--out", "run")
+        assert failed.returncode == 2
+        assert "model.build = own_architectures:mlp: where a layer can come or go" in failed.stderr
     failed = cli("lesion", "--config", file, "--out", "run")
     assert failed.returncode == 2 and "model.family = own: only blocks with a skip" in failed.stderr

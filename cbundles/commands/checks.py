@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from cbundles import early_steps, keeping
-from cbundles.config import GROW, SWEEP, TUNE, Cell, Experiment, Images
+from cbundles.config import GROW, NO_EDITS, SWEEP, TUNE, Cell, Experiment, Images
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import require_square
 from cbundles.errors import InputError
@@ -20,6 +20,8 @@ def require_kind(experiment: Experiment, kind: str) -> None:
     for cell in experiment.cells:
         if cell.kind == kind:
             continue
+        if cell.model.is_own:
+            raise InputError(f"{experiment.name}: model.build = {cell.model.build}: {NO_EDITS}")
         reason = f"{ARMS[kind]} is none" if cell.kind == SWEEP else f"{ARMS[cell.kind]} is set"
         raise InputError(
             f"{experiment.name}: {reason} for {cell.label}; cbundles {kind} cannot run "

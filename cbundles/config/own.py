@@ -23,6 +23,9 @@ from cbundles.errors import InputError, did_you_mean, quoted
 
 RESERVED = ("family", *OF_BUILD)  # keys of the section that are no keywords
 NONE_GIVEN = object()
+NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+# What people write for a truth value, in small letters.
+NO, YES = ("no", "off", "n", "0", "0.0", "false"), ("yes", "on", "y", "1", "1.0", "true")
 
 
 class Architecture(NamedTuple):
@@ -80,9 +83,10 @@ def _imported(given: dict[str, Any], origins: Origins) -> Architecture:
         problem = f"model.build says which network it is; nearest valid: {OWN}"
         raise origins.error("model.family", given["family"], problem)
     place = f"{origins.place_of('model.build')} = {quoted(target)}"
+    user_functions.trust(target)
     function = user_functions.function_of_name(target, place)
     source = user_functions.source_digest(function, place)
-    defaults = _keywords_of(function)
+    defaults = _keywords_of(function, place)
     for name in RESERVED:
         if name in defaults:
             problem = f"its keyword {name} is a setting of every model; call it otherwise"
@@ -90,16 +94,22 @@ def _imported(given: dict[str, Any], origins: Origins) -> Architecture:
     return Architecture(target, source, defaults)
 
 
-def _keywords_of(function: Callable[..., Any]) -> dict[str, Any]:
+def _keywords_of(function: Callable[..., Any], place: str) -> dict[str, Any]:
     """What a function can be given by name, and the defaults. Of a Flax module itself its fields;
-    those that every module has are Flax's own."""
-    parameters = inspect.signature(function).parameters
+    those that every module has are Flax's own. InputError where a function does not say it."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (ValueError, TypeError):
+        raise InputError(f"{place}: Python cannot tell its keywords; write a function") from None
     flax_fields = ("parent", "name") if {"parent", "name"} <= parameters.keys() else ()
+    for parameter in parameters.values():
+        if parameter.kind is parameter.POSITIONAL_ONLY and parameter.default is parameter.empty:
+            problem = f"its {parameter} is given by position alone, so it cannot be a setting"
+            raise InputError(f"{place}: {problem}; let it be given by name")
     return {
         name: NONE_GIVEN if parameter.default is parameter.empty else parameter.default
         for name, parameter in parameters.items()
-        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-        and name not in flax_fields
+        if parameter.kind in NAMED and name not in flax_fields
     }
 
 
@@ -109,6 +119,8 @@ def _reject_unknown_keywords(
     for key, value in given.items():
         if key not in architecture.defaults and key not in ("family", "build"):
             known = did_you_mean(key, architecture.defaults)
+            if not architecture.defaults:
+                known = "it names none; what stands behind * or ** cannot be a setting"
             problem = f"no keyword of {architecture.target}; {known}"
             raise origins.error(f"model.{key}", value, problem)
 
@@ -129,12 +141,30 @@ def _valid(
     if isinstance(default, list | tuple) and not isinstance(value, list | tuple):
         problem = "must be a list, as its default is: [[1, 2]] is one, [[1, 2], [3, 4]] are two"
         raise origins.error(path, value, problem)
+    if isinstance(default, bool | int | float):
+        return _of_type_of_default(value, default, path, origins)
+    return value
+
+
+def _of_type_of_default(value: Any, default: Any, path: str, origins: Origins) -> Any:
+    """A truth value or a number, as the default is. Any text would count as true."""
     if type(default) is float and type(value) in (int, str):
         try:
-            return float(value)  # YAML reads 1e-3 (no dot) as text
+            value = float(value)  # YAML reads 1e-3 (no dot) as text
         except (ValueError, OverflowError):
             raise origins.error(path, value, "must be a number, as its default is") from None
-    return value
+    if type(value) is type(default) and _is_plain(value):
+        return value
+    if isinstance(default, bool):
+        word = str(value).lower()
+        nearest = "false" if word in NO else "true" if word in YES else "false or true"
+        problem = f"must be true or false, as its default is; nearest valid: {nearest}"
+    elif isinstance(default, int):
+        whole = round(value) if type(value) is float and math.isfinite(value) else default
+        problem = f"must be a whole number, as its default is; nearest valid: {whole}"
+    else:
+        problem = f"must be a finite number, as its default is; nearest valid: {default}"
+    raise origins.error(path, value, problem)
 
 
 def _is_plain(value: Any) -> bool:

@@ -23,6 +23,7 @@ from cbundles.config.schema import (
     AS_COMPUTED,
     FLOAT32,
     FOLDER_PREFIX,
+    NO_EDITS,
     OF_BUILD,
     OWN,
     PAPER_BLOCKS,
@@ -395,8 +396,7 @@ def _settle_edits(sections: dict[str, Section], origins: Origins) -> None:
     if not growth and not tuning:
         return
     if model["family"] == OWN:
-        problem = "where a layer can come or go, its own function does not say; sweep it instead"
-        raise origins.error("model.build", model["build"], problem)
+        raise origins.error("model.build", model["build"], NO_EDITS)
     if "stop_conflicting" in training:
         problem = "has no effect on networks that change their depth; nearest valid: off"
         raise origins.error("training.stop_conflicting", training["stop_conflicting"], problem)
@@ -509,6 +509,8 @@ def reject_settings_without_effect(
         for key, value in given.items():
             if key != "arm":
                 problem = f"has no effect without {section}.arm"
+                if any(cell.model.is_own for cell in cells):
+                    problem = f"has no effect with model.build: {NO_EDITS}"
                 raise origins.error(f"{section}.{key}", value, problem)
 
 

@@ -28,6 +28,8 @@ CONVOLUTIONAL = ("vgg", "resnet")
 OWN = "own"  # the family of a user's architectures
 SIZES_OF_OWN = ("depth", "width")  # keywords of such names are the settings that all models have
 BLOCKS_OF_BUILD = "blocks"  # the keyword by which a user's function is auto-tuned
+# Why a user's architecture does not grow.
+NO_EDITS = "where a layer can come or go, its own function does not say; sweep it instead"
 OF_BUILD = ("build", "keywords", "source")  # settings of theirs alone
 FLOAT32, FLOAT64 = "float32", "float64"
 AS_COMPUTED = "precision"  # of `training.storage`

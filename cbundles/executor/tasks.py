@@ -32,6 +32,7 @@ from cbundles.networks.shape import ConvShape
 from cbundles.records import CellRecord, LesionRecord, PrunedRecord
 from cbundles.spread import agreed, told_to_all
 from cbundles.store import LESIONS, MEASURED, PRUNED
+from cbundles.user_functions import trust
 
 Result = TypeVar("Result")
 
@@ -44,7 +45,11 @@ CHECKPOINT_SECONDS = seconds_named("CBUNDLES_CHECKPOINT_SECONDS", 15)
 def job_of(task: dict[str, Any]) -> Job:
     """What the parent calls this task."""
     if task["task"] in (SWEEP, GROW, TUNE):
-        return PopulationJob(tuple(Cell.fromdict(content) for content in task["cells"]))
+        cells = tuple(Cell.fromdict(content) for content in task["cells"])
+        for cell in cells:
+            if cell.model.is_own:
+                trust(cell.model.build)  # of a configuration, which the parent has read
+        return PopulationJob(cells)
     return Study(Cell.fromdict(task["cell"]), task["task"], (), 0.0)
 
 

@@ -36,7 +36,7 @@ from cbundles.errors import InputError
 from cbundles.observe import Observed, Selector, Site, observe
 from cbundles.observe.layers import batch_axes, names_of, sites_of_model
 from cbundles.observe.selection import chosen_sites
-from cbundles.user_functions import function_of_name, source_digest
+from cbundles.user_functions import function_named_in_file, in_words, source_digest
 
 PARAMS, STATISTICS = "params", "batch_stats"  # the collections that Flax keeps them in
 NOT_KEPT = "intermediates"  # a collection of what a module shows of itself
@@ -114,9 +114,9 @@ class Architecture:
 @functools.cache
 def architecture_of(named: Named) -> Architecture:
     """The module that the function returns. Raises InputError where it returns none, raises
-    something itself, or is no longer the one that was named."""
+    something itself, is no longer the one that was named, or is not the user's own."""
     place = f"model.build = {named.build}"
-    function = function_of_name(named.build, place)
+    function = function_named_in_file(named.build, place)
     if source_digest(function, place) != named.source:
         raise InputError(
             f"{place}: its file is no longer the one whose digest is {named.source}, with which "
@@ -126,8 +126,8 @@ def architecture_of(named: Named) -> Architecture:
     called = f"{place}, called with {_in_words(keywords)}"
     try:
         module = function(**keywords)
-    except Exception as error:  # whatever a function raises
-        raise InputError(f"{called}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a function raises
+        raise InputError(f"{called}: {in_words(error)}") from error
     if not isinstance(module, nn.Module):
         raise InputError(f"{called}: returned a {type(module).__name__}, not a flax.linen.Module")
     parameters = inspect.signature(type(module).__call__).parameters
@@ -294,9 +294,7 @@ def _cannot_be_called(
     architecture: Architecture, image: tuple[int, ...], error: Exception
 ) -> InputError:
     given = _form(_batch(SAMPLES, image))
-    return InputError(
-        f"{architecture.place}: given images {given}: {type(error).__name__}: {error}"
-    )
+    return InputError(f"{architecture.place}: given images {given}: {in_words(error)}")
 
 
 def _batch(samples: int, image: tuple[int, ...]) -> jax.ShapeDtypeStruct:

@@ -5,7 +5,9 @@
                  network was trained in float64
     statistics   float32 (S,), those of batch normalisation; empty for fully connected networks
 
-Nothing in it is executed when it is read, and NumPy alone can open it. In format 1 the vectors hold
+Nothing in it is executed when it is read, and NumPy alone can open it. That of a user's
+architecture names a function, which is imported and called when the network is built, see
+`load` and `user_functions`. In format 1 the vectors hold
 the arrays below one after the other, each in C order; n is the number of blocks behind one another
 that have the same shape (`shape.ConvShape.stages`, `fc.Params`).
 
@@ -31,6 +33,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +45,7 @@ from cbundles import formats
 from cbundles.errors import InputError
 from cbundles.networks.network import Network, module_of, variables_of
 from cbundles.networks.shape import ConvShape, FcShape, OwnShape, Shape, shape_from_data
+from cbundles.user_functions import name_of_function, trust
 
 SHAPES: dict[str, type[Shape]] = {"fc": FcShape, "conv": ConvShape, "own": OwnShape}
 
@@ -83,7 +87,9 @@ def read(path: Path, *, or_diverged: bool = False) -> Saved:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
 
-def load(path: str | Path) -> tuple[nn.Module, dict[str, PyTree]]:
+def load(
+    path: str | Path, *, build: str | Callable[..., nn.Module] | None = None
+) -> tuple[nn.Module, dict[str, PyTree]]:
     """A trained network as a Flax module and its variables.
 
     ``module.apply(variables, images)`` gives logits, float32 (N, classes), of images, float32
@@ -94,12 +100,36 @@ def load(path: str | Path) -> tuple[nn.Module, dict[str, PyTree]]:
     Args:
         path: of a file in ``weights/``, which a run with ``--keep-weights`` has written, or in
             ``pruned/``.
+        build: of a network of your own architecture the function that made it, or its name,
+            ``"package.module:function"``. A file is not followed: without it nothing is imported.
 
     Raises:
-        InputError: the file is no network of cbundles; the message names it.
+        InputError: the file is no network of cbundles, or of another function than the one that was
+            given, or of another version of its file; the message names it.
     """
     one = read(Path(path))
+    _require_given(build, one.shape, str(path))
     return module_of(one.shape), variables_of(one.shape, one.network)
+
+
+def _require_given(build: str | Callable[..., nn.Module] | None, shape: Shape, path: str) -> None:
+    """InputError unless the function that a network is built by is the one that was given."""
+    given = name_of_function(build) if callable(build) else build
+    if not isinstance(shape, OwnShape):
+        if given is not None:
+            raise InputError(f"{path}: built by no function of yours; leave out build")
+        return
+    if given != shape.build:
+        found = (
+            "its function is not imported unless you name it"
+            if given is None
+            else f"not by {given}"
+        )
+        raise InputError(
+            f"{path}: built by {shape.build}, {found}; "
+            f"where you trust it: load(path, build={shape.build!r})"
+        )
+    trust(given)
 
 
 def read_of_cell(

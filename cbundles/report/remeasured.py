@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from cbundles.records import OWN_READING, MeasuredRecord
 from cbundles.report.runs import Run
-from cbundles.report.summary import least_headroom
+from cbundles.report.summary import is_of_build, keywords_of_build, least_headroom
 from cbundles.report.sweep_tables import measured_layers, measured_rows
 from cbundles.report.table import Column, Row, Table, distinct_keys, formatted
 
@@ -30,14 +31,24 @@ def write_readings(run: Run) -> Table:
     if sized:
         Table(sized).write_csv(run.store.folder / PROBE_SIZES)
     rows = [row for record in run.measured for row in _network_rows(record)]
-    return Table(rows, [_column(key) for key in distinct_keys(rows) if key != "cell"])
+    keys = [key for key in distinct_keys(rows) if key != "cell" and _says_something(key, rows)]
+    return Table(rows, [_column(key) for key in keys])
+
+
+def _says_something(key: str, rows: Sequence[Row]) -> bool:
+    """Whether people should see a column: a width that there is, a keyword of a user's architecture
+    in which networks differ."""
+    found = {row.get(key) for row in rows}
+    if is_of_build(key):
+        return len(found) > 1
+    return key != "width" or found != {None}
 
 
 def _kept_layer_rows(record: MeasuredRecord, with_headroom: bool) -> list[Row]:
     """One row for each reading of each layer, or block, of each network that was kept."""
     rows = []
     for evaluation, epoch in enumerate(record.epochs_trained):
-        when = {"epoch": epoch}
+        when = {**keywords_of_build(record), "epoch": epoch}
         rows += measured_rows(record, record.history, evaluation, when, with_headroom)
     return rows
 
@@ -48,7 +59,7 @@ def _sized_layer_rows(record: MeasuredRecord) -> list[Row]:
     rows = []
     for size, layers in record.by_samples.items():
         for evaluation, epoch in enumerate(record.epochs_trained):
-            when = {"epoch": epoch, "samples": size}
+            when = {**keywords_of_build(record), "epoch": epoch, "samples": size}
             rows += measured_layers(record, layers, evaluation, when)
     return rows
 
@@ -60,9 +71,10 @@ def _network_rows(record: MeasuredRecord) -> list[Row]:
     for evaluation, epoch in enumerate(record.epochs_trained):
         row: Row = {
             "cell": record.id,
-            "width": record.width,
+            "width": record.width or None,
             "depth": record.depth,
             "seed": record.seed,
+            **keywords_of_build(record),
             "epoch": epoch,
             "test_accuracy": record.history.test_accuracy[evaluation],
         }

@@ -90,12 +90,18 @@ def _differs(path: str, settings: Sequence[dict[str, Any]]) -> bool:
     return any(one.get(path) != settings[0][path] for one in settings)
 
 
+# What a user's function is not given: it says itself what its layers are.
+OF_OUR_FAMILIES = ("model.block", "model.normalisation", "model.gain")
+
+
 def settings_that_matter(record: NetworkRecord) -> dict[str, Any]:
     """Every setting of a network by its key path. None stands for one that says nothing about this
     network, and for the blocks that the paper has at its depth."""
     values: dict[str, Any] = dict(record.settings_by_path)
     if record.cell.model.is_own:
         values["probe.last"] = values["probe.amplitude"] = None
+        for path in OF_OUR_FAMILIES:
+            values[path] = None
         values["model.keywords"] = None  # but each of them says something:
         for key, value in record.cell.model.other_keywords.items():
             values[f"build.{key}"] = str(value) if isinstance(value, list) else value

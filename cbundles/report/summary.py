@@ -32,7 +32,8 @@ from cbundles.report import select
 from cbundles.report.words import lowest_to_highest
 
 MOST_SETTINGS = 5  # whose figures stand beside one another; of 48 they would fill an album
-OF_ARCHITECTURE = "build."  # what columns of keywords of a user's architecture begin with
+BUILD = "build"  # the column of a user's function
+OF_ARCHITECTURE = f"{BUILD}."  # what columns of its keywords begin with, and of its source
 TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
 
 
@@ -96,7 +97,7 @@ def summary_of(record: SweepRecord) -> dict[str, Any]:
         "parameters": record.parameters,
         "bytes": record.bytes,
         **{column: settings[path] for column, path in SETTINGS.items()},
-        **_keywords_of_build(record),
+        **keywords_of_build(record),
         "cell": record.id,
         "seconds": round(sum(record.seconds), 3),
         "seconds_per_epoch": round(median(record.seconds[1:]), 3),
@@ -189,13 +190,23 @@ def _headroom_columns(record: SweepRecord) -> dict[str, float | str | None]:
     return {"headroom_last": least.bits, "headroom_layer_last": layer}
 
 
-def _keywords_of_build(record: SweepRecord) -> dict[str, Any]:
-    """Of a user's architecture what its function was called with; but for a width, which has a
-    column already. Its depth is as its author counts."""
-    if not record.cell.model.is_own:
+def keywords_of_build(record: NetworkRecord) -> dict[str, Any]:
+    """Of a user's architecture its function, and what that was called with; but for a width, which
+    has a column already. Its depth is as its author counts."""
+    model = record.cell.model
+    if not model.is_own:
         return {}
-    keywords = record.cell.model.keywords_of_build.items()
-    return {f"{OF_ARCHITECTURE}{key}": str(value) for key, value in keywords if key != "width"}
+    keywords = model.keywords_of_build.items()
+    return {
+        BUILD: model.build,
+        f"{OF_ARCHITECTURE}source": model.source,
+        **{f"{OF_ARCHITECTURE}{key}": str(value) for key, value in keywords if key != "width"},
+    }
+
+
+def is_of_build(column: str) -> bool:
+    """Whether a column is one of `keywords_of_build`."""
+    return column == BUILD or column.startswith(OF_ARCHITECTURE)
 
 
 class Least(NamedTuple):

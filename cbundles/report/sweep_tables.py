@@ -37,7 +37,7 @@ def network_table(rows: Sequence[Row], narrow: bool = False) -> Table:
 
 def _differing_keywords(rows: Sequence[Row]) -> list[str]:
     """Columns of keywords of users' architectures that say something."""
-    keys = [key for key in distinct_keys(rows) if key.startswith(summary.OF_ARCHITECTURE)]
+    keys = [key for key in distinct_keys(rows) if summary.is_of_build(key)]
     own_depth = f"{summary.OF_ARCHITECTURE}depth"
     if all(row.get(own_depth) == str(row["depth"]) for row in rows):
         keys = [key for key in keys if key != own_depth]
