@@ -175,6 +175,38 @@ def test_models_of_nnx_are_trained_in_place(probe, tmp_path):
     assert float(again.model.blocks[0].bias[0]) == 3 and again.row == tuned.row
 
 
+class Dropping(nnx.Module):
+    """Its state holds keys and counts of random numbers: two streams of them."""
+
+    def __init__(self, width=784):
+        self.rngs = nnx.Rngs(0, dropout=1)
+        self.blocks = nnx.List([nnx.Linear(width, width, rngs=self.rngs) for _ in range(2)])
+        self.dropout = nnx.Dropout(0.5, deterministic=True, rngs=self.rngs)
+        self.head = nnx.Linear(width, 10, rngs=self.rngs)
+
+    def __call__(self, x):
+        x = x.reshape(len(x), -1)
+        for block in self.blocks:
+            x = self.dropout(block(x))
+        return self.head(x)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_models_with_random_numbers_are_tuned_and_kept(keeps, probe, tmp_path):
+    def train(model, epoch):
+        model.blocks[0].bias[...] += epoch
+        model.rngs.dropout()
+
+    how = {"check_epochs": 1, "layers": "linear", "folder": tmp_path if keeps else None}
+    for _ in range(2):
+        tuned = cbundles.autotune(
+            lambda blocks: Dropping(), (2,), train=train, probe=probe, say=lambda line: None, **how
+        )
+        assert float(tuned.model.blocks[0].bias[0]) == 1
+    numbers = numbers_of(Trained(tuned.model, None))
+    assert len(numbers) == 6 and not any("rngs" in name for name in numbers)
+
+
 def test_numbers_of_another_model_are_refused():
     small, large = (Trained(nnx.Linear(2, size, rngs=nnx.Rngs(0)), None) for size in (2, 3))
     numbers = numbers_of(small)

@@ -98,7 +98,8 @@ def autotune(
         blocks = decision.left
     if trained is None:  # an earlier call has ended, but not kept its numbers
         _, trained = _attempt(build, train, progress.chain[-1].blocks, total, check_epochs, look)
-    progress.keep(numbers_of(trained))
+    if progress.folder is not None:
+        progress.keep(numbers_of(trained))
     return _tuned(progress, trained, criterion)
 
 

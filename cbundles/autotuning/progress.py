@@ -68,7 +68,7 @@ class Progress:
             write_atomically(self.folder / DECISIONS, json.dumps(content, indent=1) + "\n")
 
     def keep(self, numbers: Mapping[str, np.ndarray]) -> None:
-        """The numbers of the last network, if there is a folder."""
+        """The numbers of the last network."""
         if self.folder is not None and numbers:
             file = io.BytesIO()
             np.savez(file, **numbers)  # type: ignore[arg-type]

@@ -104,5 +104,6 @@ def _is_numbers(leaf: Any) -> bool:
 def _tree_of(trained: Trained) -> PyTree:
     """What holds the numbers. Without any where the model is of a library that is not known."""
     if isinstance(trained.model, nnx.Module):
-        return nnx.state(trained.model)
+        # Streams of random numbers begin as they were built: no file holds their keys.
+        return nnx.state(trained.model, nnx.Not(nnx.RngState))
     return trained.model if trained.params is None else trained.params
