@@ -212,6 +212,43 @@ def test_numbers_of_another_model_are_refused():
     numbers = numbers_of(small)
     with pytest.raises(ValueError, match="they are of another model"):
         with_numbers(large, {**numbers, "other": np.zeros(1)})
+    with pytest.raises(ValueError, match="they are of another model"):
+        with_numbers(large, numbers)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_numbers_of_a_linen_module_are_known_by_their_shapes(whole):
+    x = np.ones((2, 3), np.float32)
+    module = nn.Dense(4)
+    variables = module.init(jax.random.key(0), x)
+    numbers = numbers_of(Trained(module, variables if whole else variables["params"]))
+    again = with_numbers(Trained(module, None), numbers, x)
+    found = again.params if whole else {"params": again.params}
+    assert np.array_equal(module.apply(found, x), module.apply(variables, x))
+    for other in (nn.Dense(5), nn.Dense(4, use_bias=False)):
+        with pytest.raises(ValueError, match="they are of another model"):
+            with_numbers(Trained(other, None), numbers, x)
+
+
+def test_a_last_network_of_other_widths_is_trained_and_measured_anew(digits, probe, tmp_path):
+    width = 16
+
+    def build(blocks):
+        return staged(blocks, width)
+
+    said = []
+    how = {"probe": probe, "check_epochs": 1, "folder": tmp_path, "say": said.append}
+    before = cbundles.autotune(build, (1, 1), train=Loop(digits), **how)
+    width = 12
+    loop = Loop(digits)
+    tuned = cbundles.autotune(build, (1, 1), train=loop, **how)
+    assert loop.epochs == 1 and "model.npz: not the last network's numbers" in said[1]
+    assert tuned.row["parameters"] < before.row["parameters"]
+    images, labels = probe
+    audit = cbundles.audit(tuned.model, images, labels, params=tuned.params, headroom=False)
+    assert audit.layers[-1].entropy == tuned.chain[-1].measured[-1]
+    again = cbundles.autotune(build, (1, 1), train=Loop(digits), **how)
+    assert again.chain == tuned.chain and again.row == tuned.row
 
 
 def test_names_tell_blocks():

@@ -15,7 +15,7 @@ from cbundles import criterion as criteria
 from cbundles.auditing import Audit, audit
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.tensors import as_array
-from cbundles.autotuning.progress import Progress
+from cbundles.autotuning.progress import NUMBERS, Progress
 from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
 from cbundles.autotuning.tuned import Attempt, Tuned
 from cbundles.decisions.autotune import Decision, decide_on_blocks
@@ -80,6 +80,12 @@ def autotune(
     asked = _asked(blocks, check_epochs, epochs, criterion, probe, audited)
     total = asked["epochs"]
     progress = Progress.begun(None if folder is None else Path(folder), asked)
+    trained = None
+    if progress.ended:
+        trained = _trained_before(build, progress, probe, audited)
+        if trained is None:
+            progress.reopen()
+            say(f"{NUMBERS}: not the last network's numbers; it is trained anew")
     for attempt in progress.chain:
         say(f"recorded: {attempt.decision}")
         blocks = attempt.left
@@ -88,7 +94,6 @@ def autotune(
         found = _audited(trained, probe, audited)
         return _judged(found, epoch, blocks, stage_of, criterion, check_epochs)
 
-    trained = _trained_before(build, progress)
     while not progress.ended:
         looked, trained = _attempt(build, train, blocks, total, check_epochs, look)
         decision = looked.decision
@@ -96,8 +101,6 @@ def autotune(
         progress.add(Attempt.decided(decision, looked.layers, looked.measured), ended=is_last)
         say(str(decision))
         blocks = decision.left
-    if trained is None:  # an earlier call has ended, but not kept its numbers
-        _, trained = _attempt(build, train, progress.chain[-1].blocks, total, check_epochs, look)
     if progress.folder is not None:
         progress.keep(numbers_of(trained))
     return _tuned(progress, trained, criterion)
@@ -154,17 +157,20 @@ def _judged(
     return _Look(decision, tuple(layer.name for layer in chosen), measured)
 
 
-def _trained_before(build: Build, progress: Progress) -> Trained | None:
-    """The last network of an auto-tuning that has ended, from its file."""
+def _trained_before(
+    build: Build, progress: Progress, probe: tuple[PyTree, Any], audited: dict[str, Any]
+) -> Trained | None:
+    """The last network of an auto-tuning that has ended, from its file. None where its numbers are
+    not there, or are of another version of the model."""
     numbers = progress.kept()
-    if not progress.ended or numbers is None:
+    if numbers is None:
         return None
     built = build(progress.chain[-1].blocks)
     whole = built if isinstance(built, tuple) else (built, None)
     try:
-        return with_numbers(Trained(*whole), numbers)
-    except Exception:  # whatever a library raises for numbers of another version of the model
-        return None  # which is trained anew
+        return with_numbers(Trained(*whole), numbers, probe[0], audited.get("call"))
+    except ValueError:
+        return None
 
 
 def _tuned(progress: Progress, trained: Trained, criterion: str) -> Tuned:

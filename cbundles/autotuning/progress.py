@@ -67,6 +67,12 @@ class Progress:
             content = {"format": FORMAT, "asked": self.asked, "ended": ended, "chain": chain}
             write_atomically(self.folder / DECISIONS, json.dumps(content, indent=1) + "\n")
 
+    def reopen(self) -> None:
+        """Forget the last attempt, whose network is to be trained anew: what is measured and
+        decided on it is to be of the network that is kept."""
+        self.ended = False
+        self.chain.pop()
+
     def keep(self, numbers: Mapping[str, np.ndarray]) -> None:
         """The numbers of the last network."""
         if self.folder is not None and numbers:
