@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -121,6 +122,27 @@ def test_what_was_interrupted_goes_on_from_plain_files(digits, probe, tmp_path):
         tune(digits, probe, folder=tmp_path)
 
 
+def test_a_folder_is_of_one_build_and_its_source(digits, probe, tmp_path, monkeypatch):
+    source = tmp_path / "their_build.py"
+    source.write_text("from own_architectures import staged\ndef build(blocks): return staged(blocks)")
+    monkeypatch.syspath_prepend(tmp_path)
+    build = importlib.import_module("their_build").build
+    how = {"train": Loop(digits), "probe": probe, "check_epochs": 1, "folder": tmp_path,
+           "say": lambda line: None}  # fmt: skip
+    cbundles.autotune(build, (1, 1), **how)
+    cbundles.autotune(build, (1, 1), **how)
+    for other in (
+        {"build": staged},
+        {"stage_of": lambda name: numbers_of_path(name)},
+        {"call": lambda module, x: module(x)},
+    ):
+        with pytest.raises(ValueError, match="of another auto-tuning .functions = .*their_build"):
+            cbundles.autotune(**{"build": build, "start": (1, 1), **how, **other})
+    source.write_text(source.read_text() + "\n")
+    with pytest.raises(ValueError, match="of another auto-tuning .functions = .*their_build"):
+        cbundles.autotune(build, (1, 1), **how)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -171,7 +193,7 @@ def test_models_of_nnx_are_trained_in_place(probe, tmp_path):
            "say": lambda line: None}  # fmt: skip
     tuned = cbundles.autotune(build, (2,), train=train, probe=probe, **how)
     assert tuned.params is None and float(tuned.model.blocks[0].bias[0]) == 3
-    again = cbundles.autotune(build, (2,), train=None, probe=probe, **how)
+    again = cbundles.autotune(build, (2,), train=train, probe=probe, **how)
     assert float(again.model.blocks[0].bias[0]) == 3 and again.row == tuned.row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,8 @@ from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
 from cbundles.autotuning.tuned import Attempt, Tuned
 from cbundles.decisions.autotune import Decision, decide_on_blocks
 from cbundles.decisions.own_blocks import StageOf, numbers_of_path, places_of_blocks
-from cbundles.errors import did_you_mean
+from cbundles.errors import InputError, did_you_mean
+from cbundles.user_functions import source_digest
 
 Build = Callable[[tuple[int, ...]], Any]
 Train = Callable[[Any, int], Any]
@@ -78,6 +80,7 @@ def autotune(
     """
     blocks = _checked_blocks(start)
     asked = _asked(blocks, check_epochs, epochs, criterion, probe, audited)
+    asked["functions"] = _known_functions(build, train, stage_of, audited.get("call"))
     total = asked["epochs"]
     progress = Progress.begun(None if folder is None else Path(folder), asked)
     trained = None
@@ -225,6 +228,20 @@ def _asked(
         "probe": _digest(probe),
         "audited": plain,
     }
+
+
+def _known_functions(build: Build, train: Train, stage_of: StageOf, call: Any) -> dict[str, str]:
+    """What tells functions from others, as plain data: names, where they have one, and of ``build``
+    the digest of the file that defines it, where there is one."""
+    functions = {"build": build, "train": train, "stage_of": stage_of, "call": call}
+    known = {
+        name: f"{function.__module__}.{function.__qualname__}"
+        for name, function in functions.items()
+        if hasattr(function, "__qualname__")
+    }
+    with contextlib.suppress(InputError):
+        known["source of build"] = source_digest(build, "build")
+    return known
 
 
 def _digest(probe: tuple[PyTree, Any]) -> str:
