@@ -8,6 +8,7 @@ from pathlib import Path
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -16,6 +17,7 @@ from own_architectures import staged
 
 import cbundles
 from cbundles import data
+from cbundles.autotuning.progress import Progress
 from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
 from cbundles.decisions.autotune import decide_on_blocks, prune
 from cbundles.decisions.own_blocks import numbers_of_path, places_of_blocks
@@ -250,6 +252,23 @@ def test_numbers_of_a_linen_module_are_known_by_their_shapes(whole):
     for other in (nn.Dense(5), nn.Dense(4, use_bias=False)):
         with pytest.raises(ValueError, match="they are of another model"):
             with_numbers(Trained(other, None), numbers, x)
+
+
+def test_numbers_of_every_type_and_name_come_back(tmp_path):
+    numbers = {
+        "file": np.arange(3.0),
+        "params/file:1": np.ones((2, 3), jnp.bfloat16),
+        "single": np.array(0.1, jnp.bfloat16),
+        "small": np.arange(4).astype(jnp.float8_e4m3fn),
+        "whole": np.array([True, False]),
+        "empty": np.zeros((0, 2), np.complex64),
+    }
+    progress = Progress.begun(tmp_path, {})
+    progress.keep(numbers)
+    kept = progress.kept()
+    assert kept.keys() == numbers.keys()
+    for name, array in numbers.items():
+        assert kept[name].dtype == array.dtype and np.array_equal(kept[name], array)
 
 
 def test_a_last_network_of_other_widths_is_trained_and_measured_anew(digits, probe, tmp_path):

@@ -2,7 +2,7 @@
 
     autotune.json   what was asked for, and every attempt that has ended
     model.npz       the numbers of the last network, once it is trained to the end: NumPy arrays by
-                    their names
+                    their type and name, as float32:params/head/bias
 
 A network that was being trained when the process ended is trained anew, from its first epoch: its
 optimizer is the user's own, and nothing is known of it here. Nothing in either file is executed.
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from cbundles.autotuning.tuned import Attempt
@@ -77,7 +78,7 @@ class Progress:
         """The numbers of the last network."""
         if self.folder is not None and numbers:
             file = io.BytesIO()
-            np.savez(file, **numbers)  # type: ignore[arg-type]
+            np.savez(file, **dict(map(_packed, numbers.items())))  # type: ignore[arg-type]
             write_atomically(self.folder / NUMBERS, file.getvalue())
 
     def kept(self) -> dict[str, np.ndarray] | None:
@@ -86,9 +87,23 @@ class Progress:
             return None
         try:
             with np.load(self.folder / NUMBERS, allow_pickle=False) as archive:
-                return dict(archive)
+                return dict(map(_unpacked, archive.items()))
         except Exception:  # zipfile and NumPy raise many kinds for a damaged file
             return None
+
+
+def _packed(named: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """An array as a file holds it, and its name there. NumPy itself does not know types such as
+    bfloat16: of these the bits are kept."""
+    name, array = named
+    bits = array if array.dtype.isbuiltin == 1 else array.view(f"u{array.itemsize}")
+    return f"{array.dtype.name}:{name}", bits
+
+
+def _unpacked(kept: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """What was packed."""
+    type_name, _, name = kept[0].partition(":")
+    return name, kept[1].view(jnp.dtype(type_name))
 
 
 def _attempt_of(content: dict[str, Any]) -> Attempt:
