@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -169,6 +171,27 @@ def test_a_start_must_be_numbers_of_blocks(digits, probe):
 def test_a_linen_module_needs_numbers(probe):
     with pytest.raises(ValueError, match="train returned a Plain for a linen module"):
         cbundles.autotune(staged, START, train=lambda model, epoch: model, probe=probe)
+
+
+class State(NamedTuple):
+    params: Any
+    step: int
+
+
+def test_what_a_loop_returns_is_known_by_what_it_is():
+    module = nn.Dense(2)
+    variables = module.init(jax.random.key(0), np.ones((1, 3)))
+    params = variables["params"]
+    for made in (variables, State(params, 1), SimpleNamespace(params=params), (module, variables)):
+        found = Trained.of_loop(made, module)
+        assert found.model is module and found.params["params"] is params
+    nnx_module = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    assert Trained.of_loop(nnx_module, nnx_module).model is nnx_module
+    for built in (module, nnx_module):
+        for made in ((variables, "state"), (State(params, 1), 0.5), (nnx_module, 0.5), 0.5, None,
+                     np.float32(1), jnp.ones(()), params, "text"):  # fmt: skip
+            with pytest.raises(ValueError, match=r"train returned a \w+ for a .*: it must return"):
+                Trained.of_loop(made, built)
 
 
 def test_models_of_nnx_are_trained_in_place(probe, tmp_path):

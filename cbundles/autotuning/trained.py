@@ -20,7 +20,7 @@ from flax import nnx, traverse_util
 from jaxtyping import PyTree
 
 from cbundles.auditing.jax_subject import named_leaves
-from cbundles.auditing.models import pytorch
+from cbundles.auditing.models import is_changed_in_place, pytorch
 from cbundles.auditing.tensors import as_array, as_tensor
 
 PARAMS, STATISTICS = "params", "batch_stats"
@@ -37,27 +37,40 @@ class Trained:
     def of_loop(cls, made: Any, built: Any) -> Trained:
         """What ``train`` returned, where ``build`` had returned this. Raises ValueError where there
         is nothing to measure."""
-        if isinstance(made, tuple) and len(made) == 2:
+        if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
             return cls(*made)
         module = built[0] if isinstance(built, tuple) else built
-        if not isinstance(module, nn.Module):
+        if isinstance(module, nn.Module):
+            if isinstance(made, nn.Module) and made.scope is not None:  # bound to its variables
+                return cls(made, None)
+            variables = _variables_in(made)
+            if variables is not None:
+                return cls(module, variables)
+        elif callable(made) or is_changed_in_place(made):
             return cls(made, None)
-        if isinstance(made, nn.Module) and made.scope is not None:  # bound to its variables
-            return cls(made, None)
-        return cls(module, _variables_in(made))
+        raise ValueError(
+            f"train returned a {type(made).__name__} for a {_kind_of(module)}: it must return the "
+            "model, or its state (of a linen module, which does not hold its weights: variables, "
+            "or something with params), or a pair (module, variables), or None where it has "
+            "trained in place"
+        )
 
 
-def _variables_in(state: Any) -> PyTree:
-    """The variables in a state of a linen module's training."""
+def _kind_of(module: Any) -> str:
+    if isinstance(module, nn.Module):
+        return "linen module"
+    return f"model, {type(module).__name__}"
+
+
+def _variables_in(state: Any) -> PyTree | None:
+    """The variables in a state of a linen module's training. None where there are none."""
     if isinstance(state, Mapping) and PARAMS in state:
         return {name: state[name] for name in (PARAMS, STATISTICS) if name in state}
-    if getattr(state, PARAMS, None) is None:
-        raise ValueError(
-            f"train returned a {type(state).__name__} for a linen module, which does not hold its "
-            "weights: return (module, variables), the variables, or a state with params"
-        )
+    params = getattr(state, PARAMS, None)
+    if params is None:
+        return None
     statistics = getattr(state, STATISTICS, None)
-    return {PARAMS: state.params, **({STATISTICS: statistics} if statistics else {})}
+    return {PARAMS: params, **({STATISTICS: statistics} if statistics else {})}
 
 
 def numbers_of(trained: Trained) -> dict[str, np.ndarray]:
