@@ -330,6 +330,16 @@ def test_names_tell_blocks():
         places_of_blocks(["s0/b1/a", "s1/b0/a", "s0/b0/a"], (2, 1))
 
 
+def test_a_number_in_the_name_of_a_class_is_no_stage():
+    names = ["VGG16/stem/relu", "VGG16/s0_b0/relu", "VGG16/s0_b1/relu", "VGG16/s1_b0/relu"]
+    assert places_of_blocks(names, (2, 1)) == [1, 2, 3]
+    assert places_of_blocks([*names, "VGG16/pooled"], (2, 1)) == [1, 2, 3, 4]
+    assert places_of_blocks(["Stage1/Block0/a", "Stage2/Block0/a"], (1, 1)) == [0, 1]
+    assert places_of_blocks(["layer1/0/relu", "layer1/1/relu"], (2, 0)) == [0, 1]
+    with pytest.raises(ValueError, match="VGG16/stem/relu -> no block; VGG16/s0_b0/relu -> .0, 0."):
+        places_of_blocks(names, (1, 1))
+
+
 def test_decisions_on_blocks_say_why():
     last = decide_on_blocks((1, 2), 1, [0.0, 0.0, 0.0, 0.7], by="entropy", checks=1)
     assert last.left == (1, 1) and "only what is behind conflicts, so the last block, 3" in str(
@@ -369,9 +379,12 @@ def test_the_command_follows_conflicts_and_continues(cli):
     [
         (("own_architectures:staged",), "autotune: --dataset is missing"),
         (("own_architectures:mlp",), "model.depth: missing; a keyword of own_architectures:mlp"),
-        (("own_architectures:raising",), "blocks = None: it needs a keyword of this name"),
+        (("own_architectures:raising",), "raising: it needs a keyword blocks, the number"),
         (("own_architectures:staged", "--blocks", "1,x"), "--blocks 1,x: must be whole numbers"),
-        (("own_architectures:staged", "--blocks", "0,0"), r"blocks = [0, 0]: it needs a keyword"),
+        (("own_architectures:staged", "--blocks", "0,0"), "blocks = [0, 0]: must be a list of"),
+        (("own_architectures:staged", "--blocks", "2,-1"), "blocks = [2, -1]: must be a list of"),
+        (("own_architectures:counted",), "blocks = 4: must be a list of whole numbers, the blocks"),
+        (("own_architectures:undecided",), "blocks to start from: --blocks 3,8,3"),
         (("own_architectures:staged", "--baseline", "resnet-50"), "--baseline: has no effect with"),
         (("own_architectures:staged", "--paper"), "--paper: has no effect with"),
         (
