@@ -150,22 +150,40 @@ def test_a_folder_is_of_one_build_and_its_source(digits, probe, tmp_path, monkey
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"check_epochs": 0}, "check_epochs = 0: must be at least 1"),
+        ({"check_epochs": 0}, "check_epochs = 0: must be a whole number, at least 1"),
         ({"epochs": 1}, "epochs = 1: fewer than check_epochs; nearest valid: 2"),
         ({"criterion": "rate"}, r"criterion = 'rate': .valid: conflict_rate, entropy"),
         ({"stage_of": lambda name: None}, r"not those of blocks \[1, 8, 1\].*-> no block"),
         ({"batch_norm": "bach"}, "did you mean 'batch'"),
+        ({"check_epochs": "2"}, "check_epochs = '2': must be a whole number"),
+        ({"check_epochs": 1.5}, "check_epochs = 1.5: must be a whole number"),
+        ({"check_epochs": True}, "check_epochs = True: must be a whole number"),
+        ({"epochs": 2.5}, "epochs = 2.5: must be a whole number"),
+        ({"probe": None}, "probe = a NoneType: must be a pair, inputs and their labels"),
+        ({"probe": (1, 2, 3)}, "probe = a tuple: must be a pair"),
+        ({"stage_of": lambda name: 3}, "stage_of returned 3 for .*: must be a pair of numbers"),
+        ({"stage_of": lambda name: "ab"}, "stage_of returned 'ab' for .*: must be a pair"),
+        ({"stage_of": lambda name: (None, 1)}, r"stage_of returned \(None, 1\) for"),
+        ({"folder": __file__}, r"folder = .*: is a file; name a folder"),
+        ({"learning_rat": 1}, "learning_rat: no argument: did you mean 'learning_rate'"),
+        ({"params": {}}, "params: no argument"),
     ],
 )
 def test_what_cannot_work_is_answered_in_a_sentence(digits, probe, more, message):
     with pytest.raises(ValueError, match=message):
-        tune(digits, probe, **more)
+        tune(digits, **{"probe": probe, **more})
 
 
 def test_a_start_must_be_numbers_of_blocks(digits, probe):
-    for start in ((0, 0), (1.5,), (-1, 2), ()):
+    for start in ((0, 0), (1.5,), (-1, 2), (), 5, None, (True, 3), "12", np.array([1.0])):
         with pytest.raises(ValueError, match="must be numbers of blocks, one a stage"):
             cbundles.autotune(staged, start, train=Loop(digits), probe=probe)
+
+
+def test_a_start_may_be_an_array(digits, probe):
+    how = {"train": Loop(digits), "probe": probe, "check_epochs": 1}
+    tuned = cbundles.autotune(staged, np.array([1, 1]), **how)
+    assert tuned.chain[0].blocks == (1, 1) and type(tuned.blocks[0]) is int
 
 
 def test_a_linen_module_needs_numbers(probe):

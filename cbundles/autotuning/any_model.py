@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,12 @@ from cbundles.user_functions import source_digest
 
 Build = Callable[[tuple[int, ...]], Any]
 Train = Callable[[Any, int], Any]
+# Those that are given further: what is measured, and on which numbers, is said otherwise here.
+ARGUMENTS_OF_AUDIT = tuple(
+    name
+    for name, parameter in inspect.signature(audit).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name != "params"
+)
 CRITERIA = (criteria.ENTROPY, criteria.CONFLICT_RATE)
 
 
@@ -194,11 +201,18 @@ def _tuned(progress: Progress, trained: Trained, criterion: str) -> Tuned:
 
 
 def _checked_blocks(start: Sequence[int]) -> tuple[int, ...]:
-    blocks = tuple(start)
-    whole = all(isinstance(count, int) and count >= 0 for count in blocks)
-    if not whole or not sum(blocks):
+    try:
+        given = list(start)
+    except TypeError:  # a number alone, as 5
+        given = []
+    if not all(_is_whole(count) and count >= 0 for count in given) or not sum(given):
         raise ValueError(f"start = {start}: must be numbers of blocks, one a stage, as (2, 3, 2)")
-    return blocks
+    return tuple(map(int, given))
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether this is an integer, of NumPy too. True and False are none here."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _asked(
@@ -210,20 +224,29 @@ def _asked(
     audited: dict[str, Any],
 ) -> dict[str, Any]:
     """What is asked for, as plain data. Raises ValueError for what cannot be."""
-    if check_epochs < 1:
-        raise ValueError(f"check_epochs = {check_epochs}: must be at least 1")
+    if not _is_whole(check_epochs) or check_epochs < 1:
+        raise ValueError(f"check_epochs = {check_epochs!r}: must be a whole number, at least 1")
     total = check_epochs if epochs is None else epochs
+    if not _is_whole(total):
+        raise ValueError(f"epochs = {epochs!r}: must be a whole number")
     if total < check_epochs:
         raise ValueError(
             f"epochs = {epochs}: fewer than check_epochs; nearest valid: {check_epochs}"
         )
+    if not isinstance(probe, tuple | list) or len(probe) != 2:
+        raise ValueError(
+            f"probe = a {type(probe).__name__}: must be a pair, inputs and their labels"
+        )
+    for name in audited:
+        if name not in ARGUMENTS_OF_AUDIT:
+            raise ValueError(f"{name}: no argument: {did_you_mean(name, ARGUMENTS_OF_AUDIT)}")
     if criterion not in CRITERIA:
         raise ValueError(f"criterion = {criterion!r}: {did_you_mean(criterion, CRITERIA)}")
     plain = {name: repr(value) for name, value in audited.items() if not callable(value)}
     return {
         "start": list(start),
-        "check_epochs": check_epochs,
-        "epochs": total,
+        "check_epochs": int(check_epochs),
+        "epochs": int(total),
         "criterion": criterion,
         "probe": _digest(probe),
         "audited": plain,

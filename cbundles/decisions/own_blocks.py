@@ -67,7 +67,22 @@ def _numbers_of_names(names: Sequence[str], stage_of: StageOf) -> list[tuple[int
         is_shared = len(roots) == 1 and all("/" in name for name in names)
         if is_shared and min(roots)[:1].isupper():
             names = [name.partition("/")[2] for name in names]
-    return [tuple(stage_of(name) or ()) for name in names]
+    return [_told_numbers(name, stage_of) for name in names]
+
+
+def _told_numbers(name: str, stage_of: StageOf) -> tuple[int, ...]:
+    """ValueError for something else than a stage and a block."""
+    told = stage_of(name)
+    try:
+        numbers = () if told is None else tuple(told)
+        if any(number != int(number) for number in numbers):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"stage_of returned {told!r} for {name}: must be a pair of numbers, the stage and the "
+            "block, or None for a layer outside of all blocks"
+        ) from None
+    return numbers
 
 
 def _stages_of_blocks(blocks: Sequence[int], found: Sequence[int]) -> list[int]:
