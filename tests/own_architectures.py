@@ -141,3 +141,11 @@ class DenseBlock(nn.Module):
 
 def staged(blocks=(1, 8, 1), width=16, name_of="stage{stage}_block{number}"):
     return Plain(tuple(blocks), width, name_of)
+
+
+def counted(blocks=4):
+    return staged((blocks,))
+
+
+def undecided(blocks):
+    return staged(blocks)

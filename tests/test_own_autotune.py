@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -15,6 +19,7 @@ from own_architectures import staged
 
 import cbundles
 from cbundles import data
+from cbundles.autotuning.progress import Progress
 from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
 from cbundles.decisions.autotune import decide_on_blocks, prune
 from cbundles.decisions.own_blocks import numbers_of_path, places_of_blocks
@@ -121,30 +126,90 @@ def test_what_was_interrupted_goes_on_from_plain_files(digits, probe, tmp_path):
         tune(digits, probe, folder=tmp_path)
 
 
+def test_a_folder_is_of_one_build_and_its_source(digits, probe, tmp_path, monkeypatch):
+    source = tmp_path / "their_build.py"
+    source.write_text("from own_architectures import staged\ndef build(blocks): return staged(blocks)")
+    monkeypatch.syspath_prepend(tmp_path)
+    build = importlib.import_module("their_build").build
+    how = {"train": Loop(digits), "probe": probe, "check_epochs": 1, "folder": tmp_path,
+           "say": lambda line: None}  # fmt: skip
+    cbundles.autotune(build, (1, 1), **how)
+    cbundles.autotune(build, (1, 1), **how)
+    for other in (
+        {"build": staged},
+        {"stage_of": lambda name: numbers_of_path(name)},
+        {"call": lambda module, x: module(x)},
+    ):
+        with pytest.raises(ValueError, match="of another auto-tuning .functions = .*their_build"):
+            cbundles.autotune(**{"build": build, "start": (1, 1), **how, **other})
+    source.write_text(source.read_text() + "\n")
+    with pytest.raises(ValueError, match="of another auto-tuning .functions = .*their_build"):
+        cbundles.autotune(build, (1, 1), **how)
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        ({"check_epochs": 0}, "check_epochs = 0: must be at least 1"),
+        ({"check_epochs": 0}, "check_epochs = 0: must be a whole number, at least 1"),
         ({"epochs": 1}, "epochs = 1: fewer than check_epochs; nearest valid: 2"),
         ({"criterion": "rate"}, r"criterion = 'rate': .valid: conflict_rate, entropy"),
         ({"stage_of": lambda name: None}, r"not those of blocks \[1, 8, 1\].*-> no block"),
         ({"batch_norm": "bach"}, "did you mean 'batch'"),
+        ({"check_epochs": "2"}, "check_epochs = '2': must be a whole number"),
+        ({"check_epochs": 1.5}, "check_epochs = 1.5: must be a whole number"),
+        ({"check_epochs": True}, "check_epochs = True: must be a whole number"),
+        ({"epochs": 2.5}, "epochs = 2.5: must be a whole number"),
+        ({"probe": None}, "probe = a NoneType: must be a pair, inputs and their labels"),
+        ({"probe": (1, 2, 3)}, "probe = a tuple: must be a pair"),
+        ({"stage_of": lambda name: 3}, "stage_of returned 3 for .*: must be a pair of numbers"),
+        ({"stage_of": lambda name: "ab"}, "stage_of returned 'ab' for .*: must be a pair"),
+        ({"stage_of": lambda name: (None, 1)}, r"stage_of returned \(None, 1\) for"),
+        ({"folder": __file__}, r"folder = .*: is a file; name a folder"),
+        ({"learning_rat": 1}, "learning_rat: no argument: did you mean 'learning_rate'"),
+        ({"params": {}}, "params: no argument"),
     ],
 )
 def test_what_cannot_work_is_answered_in_a_sentence(digits, probe, more, message):
     with pytest.raises(ValueError, match=message):
-        tune(digits, probe, **more)
+        tune(digits, **{"probe": probe, **more})
 
 
 def test_a_start_must_be_numbers_of_blocks(digits, probe):
-    for start in ((0, 0), (1.5,), (-1, 2), ()):
+    for start in ((0, 0), (1.5,), (-1, 2), (), 5, None, (True, 3), "12", np.array([1.0])):
         with pytest.raises(ValueError, match="must be numbers of blocks, one a stage"):
             cbundles.autotune(staged, start, train=Loop(digits), probe=probe)
+
+
+def test_a_start_may_be_an_array(digits, probe):
+    how = {"train": Loop(digits), "probe": probe, "check_epochs": 1}
+    tuned = cbundles.autotune(staged, np.array([1, 1]), **how)
+    assert tuned.chain[0].blocks == (1, 1) and type(tuned.blocks[0]) is int
 
 
 def test_a_linen_module_needs_numbers(probe):
     with pytest.raises(ValueError, match="train returned a Plain for a linen module"):
         cbundles.autotune(staged, START, train=lambda model, epoch: model, probe=probe)
+
+
+class State(NamedTuple):
+    params: Any
+    step: int
+
+
+def test_what_a_loop_returns_is_known_by_what_it_is():
+    module = nn.Dense(2)
+    variables = module.init(jax.random.key(0), np.ones((1, 3)))
+    params = variables["params"]
+    for made in (variables, State(params, 1), SimpleNamespace(params=params), (module, variables)):
+        found = Trained.of_loop(made, module)
+        assert found.model is module and found.params["params"] is params
+    nnx_module = nnx.Linear(3, 2, rngs=nnx.Rngs(0))
+    assert Trained.of_loop(nnx_module, nnx_module).model is nnx_module
+    for built in (module, nnx_module):
+        for made in ((variables, "state"), (State(params, 1), 0.5), (nnx_module, 0.5), 0.5, None,
+                     np.float32(1), jnp.ones(()), params, "text"):  # fmt: skip
+            with pytest.raises(ValueError, match=r"train returned a \w+ for a .*: it must return"):
+                Trained.of_loop(made, built)
 
 
 def test_models_of_nnx_are_trained_in_place(probe, tmp_path):
@@ -171,8 +236,40 @@ def test_models_of_nnx_are_trained_in_place(probe, tmp_path):
            "say": lambda line: None}  # fmt: skip
     tuned = cbundles.autotune(build, (2,), train=train, probe=probe, **how)
     assert tuned.params is None and float(tuned.model.blocks[0].bias[0]) == 3
-    again = cbundles.autotune(build, (2,), train=None, probe=probe, **how)
+    again = cbundles.autotune(build, (2,), train=train, probe=probe, **how)
     assert float(again.model.blocks[0].bias[0]) == 3 and again.row == tuned.row
+
+
+class Dropping(nnx.Module):
+    """Its state holds keys and counts of random numbers: two streams of them."""
+
+    def __init__(self, width=784):
+        self.rngs = nnx.Rngs(0, dropout=1)
+        self.blocks = nnx.List([nnx.Linear(width, width, rngs=self.rngs) for _ in range(2)])
+        self.dropout = nnx.Dropout(0.5, deterministic=True, rngs=self.rngs)
+        self.head = nnx.Linear(width, 10, rngs=self.rngs)
+
+    def __call__(self, x):
+        x = x.reshape(len(x), -1)
+        for block in self.blocks:
+            x = self.dropout(block(x))
+        return self.head(x)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_models_with_random_numbers_are_tuned_and_kept(keeps, probe, tmp_path):
+    def train(model, epoch):
+        model.blocks[0].bias[...] += epoch
+        model.rngs.dropout()
+
+    how = {"check_epochs": 1, "layers": "linear", "folder": tmp_path if keeps else None}
+    for _ in range(2):
+        tuned = cbundles.autotune(
+            lambda blocks: Dropping(), (2,), train=train, probe=probe, say=lambda line: None, **how
+        )
+        assert float(tuned.model.blocks[0].bias[0]) == 1
+    numbers = numbers_of(Trained(tuned.model, None))
+    assert len(numbers) == 6 and not any("rngs" in name for name in numbers)
 
 
 def test_numbers_of_another_model_are_refused():
@@ -180,6 +277,60 @@ def test_numbers_of_another_model_are_refused():
     numbers = numbers_of(small)
     with pytest.raises(ValueError, match="they are of another model"):
         with_numbers(large, {**numbers, "other": np.zeros(1)})
+    with pytest.raises(ValueError, match="they are of another model"):
+        with_numbers(large, numbers)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_numbers_of_a_linen_module_are_known_by_their_shapes(whole):
+    x = np.ones((2, 3), np.float32)
+    module = nn.Dense(4)
+    variables = module.init(jax.random.key(0), x)
+    numbers = numbers_of(Trained(module, variables if whole else variables["params"]))
+    again = with_numbers(Trained(module, None), numbers, x)
+    found = again.params if whole else {"params": again.params}
+    assert np.array_equal(module.apply(found, x), module.apply(variables, x))
+    for other in (nn.Dense(5), nn.Dense(4, use_bias=False)):
+        with pytest.raises(ValueError, match="they are of another model"):
+            with_numbers(Trained(other, None), numbers, x)
+
+
+def test_numbers_of_every_type_and_name_come_back(tmp_path):
+    numbers = {
+        "file": np.arange(3.0),
+        "params/file:1": np.ones((2, 3), jnp.bfloat16),
+        "single": np.array(0.1, jnp.bfloat16),
+        "small": np.arange(4).astype(jnp.float8_e4m3fn),
+        "whole": np.array([True, False]),
+        "empty": np.zeros((0, 2), np.complex64),
+    }
+    progress = Progress.begun(tmp_path, {})
+    progress.keep(numbers)
+    kept = progress.kept()
+    assert kept.keys() == numbers.keys()
+    for name, array in numbers.items():
+        assert kept[name].dtype == array.dtype and np.array_equal(kept[name], array)
+
+
+def test_a_last_network_of_other_widths_is_trained_and_measured_anew(digits, probe, tmp_path):
+    width = 16
+
+    def build(blocks):
+        return staged(blocks, width)
+
+    said = []
+    how = {"probe": probe, "check_epochs": 1, "folder": tmp_path, "say": said.append}
+    before = cbundles.autotune(build, (1, 1), train=Loop(digits), **how)
+    width = 12
+    loop = Loop(digits)
+    tuned = cbundles.autotune(build, (1, 1), train=loop, **how)
+    assert loop.epochs == 1 and "model.npz: not the last network's numbers" in said[1]
+    assert tuned.row["parameters"] < before.row["parameters"]
+    images, labels = probe
+    audit = cbundles.audit(tuned.model, images, labels, params=tuned.params, headroom=False)
+    assert audit.layers[-1].entropy == tuned.chain[-1].measured[-1]
+    again = cbundles.autotune(build, (1, 1), train=Loop(digits), **how)
+    assert again.chain == tuned.chain and again.row == tuned.row
 
 
 def test_names_tell_blocks():
@@ -195,6 +346,16 @@ def test_names_tell_blocks():
             places_of_blocks(names, blocks)
     with pytest.raises(ValueError, match="are not those of blocks"):
         places_of_blocks(["s0/b1/a", "s1/b0/a", "s0/b0/a"], (2, 1))
+
+
+def test_a_number_in_the_name_of_a_class_is_no_stage():
+    names = ["VGG16/stem/relu", "VGG16/s0_b0/relu", "VGG16/s0_b1/relu", "VGG16/s1_b0/relu"]
+    assert places_of_blocks(names, (2, 1)) == [1, 2, 3]
+    assert places_of_blocks([*names, "VGG16/pooled"], (2, 1)) == [1, 2, 3, 4]
+    assert places_of_blocks(["Stage1/Block0/a", "Stage2/Block0/a"], (1, 1)) == [0, 1]
+    assert places_of_blocks(["layer1/0/relu", "layer1/1/relu"], (2, 0)) == [0, 1]
+    with pytest.raises(ValueError, match="VGG16/stem/relu -> no block; VGG16/s0_b0/relu -> .0, 0."):
+        places_of_blocks(names, (1, 1))
 
 
 def test_decisions_on_blocks_say_why():
@@ -236,9 +397,12 @@ def test_the_command_follows_conflicts_and_continues(cli):
     [
         (("own_architectures:staged",), "autotune: --dataset is missing"),
         (("own_architectures:mlp",), "model.depth: missing; a keyword of own_architectures:mlp"),
-        (("own_architectures:raising",), "blocks = None: it needs a keyword of this name"),
+        (("own_architectures:raising",), "raising: it needs a keyword blocks, the number"),
         (("own_architectures:staged", "--blocks", "1,x"), "--blocks 1,x: must be whole numbers"),
-        (("own_architectures:staged", "--blocks", "0,0"), r"blocks = [0, 0]: it needs a keyword"),
+        (("own_architectures:staged", "--blocks", "0,0"), "blocks = [0, 0]: must be a list of"),
+        (("own_architectures:staged", "--blocks", "2,-1"), "blocks = [2, -1]: must be a list of"),
+        (("own_architectures:counted",), "blocks = 4: must be a list of whole numbers, the blocks"),
+        (("own_architectures:undecided",), "blocks to start from: --blocks 3,8,3"),
         (("own_architectures:staged", "--baseline", "resnet-50"), "--baseline: has no effect with"),
         (("own_architectures:staged", "--paper"), "--paper: has no effect with"),
         (

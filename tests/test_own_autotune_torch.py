@@ -84,4 +84,31 @@ def test_a_module_is_tuned_and_comes_back_from_plain_files(in_place, tmp_path):
     for name, tensor in again.model.state_dict().items():
         assert torch.equal(tensor, tuned.model.state_dict()[name])
     with np.load(tmp_path / "model.npz", allow_pickle=False) as archive:
-        assert set(archive) == set(tuned.model.state_dict())
+        assert set(archive) == {f"float32:{name}" for name in tuned.model.state_dict()}
+
+
+def test_numbers_of_another_width_are_trained_anew(tmp_path):
+    said = []
+    how = {"probe": probe(), "check_epochs": 1, "folder": tmp_path, "say": said.append}
+    for filters in (4, 6):
+        loop = Loop(in_place=True)
+        tuned = cbundles.autotune(lambda blocks: VGG(blocks, filters), (1, 1), train=loop, **how)  # noqa: B023
+        assert loop.epochs == 1 and tuned.model.head.in_features == filters
+    assert said[1] == "model.npz: not the last network's numbers; it is trained anew"
+
+
+def test_numbers_of_bfloat16_come_back(tmp_path):
+    def build(blocks):
+        return VGG(blocks).to(torch.bfloat16)
+
+    def train(model, epoch):
+        with torch.no_grad():
+            model.head.bias += 1 / 3
+
+    images, labels = probe()
+    how = {"probe": (images.to(torch.bfloat16), labels), "check_epochs": 1, "folder": tmp_path}
+    tuned = cbundles.autotune(build, (1, 1), train=train, **how)
+    again = cbundles.autotune(build, (1, 1), train=train, **how)
+    for name, tensor in again.model.state_dict().items():
+        assert tensor.dtype == torch.bfloat16
+        assert torch.equal(tensor, tuned.model.state_dict()[name])

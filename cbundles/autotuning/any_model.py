@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,15 +17,22 @@ from cbundles import criterion as criteria
 from cbundles.auditing import Audit, audit
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.tensors import as_array
-from cbundles.autotuning.progress import Progress
+from cbundles.autotuning.progress import NUMBERS, Progress
 from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
 from cbundles.autotuning.tuned import Attempt, Tuned
 from cbundles.decisions.autotune import Decision, decide_on_blocks
 from cbundles.decisions.own_blocks import StageOf, numbers_of_path, places_of_blocks
-from cbundles.errors import did_you_mean
+from cbundles.errors import InputError, did_you_mean
+from cbundles.user_functions import source_digest
 
 Build = Callable[[tuple[int, ...]], Any]
 Train = Callable[[Any, int], Any]
+# Those that are given further: what is measured, and on which numbers, is said otherwise here.
+ARGUMENTS_OF_AUDIT = tuple(
+    name
+    for name, parameter in inspect.signature(audit).parameters.items()
+    if parameter.kind is parameter.KEYWORD_ONLY and name != "params"
+)
 CRITERIA = (criteria.ENTROPY, criteria.CONFLICT_RATE)
 
 
@@ -78,8 +87,15 @@ def autotune(
     """
     blocks = _checked_blocks(start)
     asked = _asked(blocks, check_epochs, epochs, criterion, probe, audited)
+    asked["functions"] = _known_functions(build, train, stage_of, audited.get("call"))
     total = asked["epochs"]
     progress = Progress.begun(None if folder is None else Path(folder), asked)
+    trained = None
+    if progress.ended:
+        trained = _trained_before(build, progress, probe, audited)
+        if trained is None:
+            progress.reopen()
+            say(f"{NUMBERS}: not the last network's numbers; it is trained anew")
     for attempt in progress.chain:
         say(f"recorded: {attempt.decision}")
         blocks = attempt.left
@@ -88,7 +104,6 @@ def autotune(
         found = _audited(trained, probe, audited)
         return _judged(found, epoch, blocks, stage_of, criterion, check_epochs)
 
-    trained = _trained_before(build, progress)
     while not progress.ended:
         looked, trained = _attempt(build, train, blocks, total, check_epochs, look)
         decision = looked.decision
@@ -96,9 +111,8 @@ def autotune(
         progress.add(Attempt.decided(decision, looked.layers, looked.measured), ended=is_last)
         say(str(decision))
         blocks = decision.left
-    if trained is None:  # an earlier call has ended, but not kept its numbers
-        _, trained = _attempt(build, train, progress.chain[-1].blocks, total, check_epochs, look)
-    progress.keep(numbers_of(trained))
+    if progress.folder is not None:
+        progress.keep(numbers_of(trained))
     return _tuned(progress, trained, criterion)
 
 
@@ -153,17 +167,20 @@ def _judged(
     return _Look(decision, tuple(layer.name for layer in chosen), measured)
 
 
-def _trained_before(build: Build, progress: Progress) -> Trained | None:
-    """The last network of an auto-tuning that has ended, from its file."""
+def _trained_before(
+    build: Build, progress: Progress, probe: tuple[PyTree, Any], audited: dict[str, Any]
+) -> Trained | None:
+    """The last network of an auto-tuning that has ended, from its file. None where its numbers are
+    not there, or are of another version of the model."""
     numbers = progress.kept()
-    if not progress.ended or numbers is None:
+    if numbers is None:
         return None
     built = build(progress.chain[-1].blocks)
     whole = built if isinstance(built, tuple) else (built, None)
     try:
-        return with_numbers(Trained(*whole), numbers)
-    except Exception:  # whatever a library raises for numbers of another version of the model
-        return None  # which is trained anew
+        return with_numbers(Trained(*whole), numbers, probe[0], audited.get("call"))
+    except ValueError:
+        return None
 
 
 def _tuned(progress: Progress, trained: Trained, criterion: str) -> Tuned:
@@ -184,11 +201,18 @@ def _tuned(progress: Progress, trained: Trained, criterion: str) -> Tuned:
 
 
 def _checked_blocks(start: Sequence[int]) -> tuple[int, ...]:
-    blocks = tuple(start)
-    whole = all(isinstance(count, int) and count >= 0 for count in blocks)
-    if not whole or not sum(blocks):
+    try:
+        given = list(start)
+    except TypeError:  # a number alone, as 5
+        given = []
+    if not all(_is_whole(count) and count >= 0 for count in given) or not sum(given):
         raise ValueError(f"start = {start}: must be numbers of blocks, one a stage, as (2, 3, 2)")
-    return blocks
+    return tuple(map(int, given))
+
+
+def _is_whole(value: Any) -> bool:
+    """Whether this is an integer, of NumPy too. True and False are none here."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _asked(
@@ -200,24 +224,47 @@ def _asked(
     audited: dict[str, Any],
 ) -> dict[str, Any]:
     """What is asked for, as plain data. Raises ValueError for what cannot be."""
-    if check_epochs < 1:
-        raise ValueError(f"check_epochs = {check_epochs}: must be at least 1")
+    if not _is_whole(check_epochs) or check_epochs < 1:
+        raise ValueError(f"check_epochs = {check_epochs!r}: must be a whole number, at least 1")
     total = check_epochs if epochs is None else epochs
+    if not _is_whole(total):
+        raise ValueError(f"epochs = {epochs!r}: must be a whole number")
     if total < check_epochs:
         raise ValueError(
             f"epochs = {epochs}: fewer than check_epochs; nearest valid: {check_epochs}"
         )
+    if not isinstance(probe, tuple | list) or len(probe) != 2:
+        raise ValueError(
+            f"probe = a {type(probe).__name__}: must be a pair, inputs and their labels"
+        )
+    for name in audited:
+        if name not in ARGUMENTS_OF_AUDIT:
+            raise ValueError(f"{name}: no argument: {did_you_mean(name, ARGUMENTS_OF_AUDIT)}")
     if criterion not in CRITERIA:
         raise ValueError(f"criterion = {criterion!r}: {did_you_mean(criterion, CRITERIA)}")
     plain = {name: repr(value) for name, value in audited.items() if not callable(value)}
     return {
         "start": list(start),
-        "check_epochs": check_epochs,
-        "epochs": total,
+        "check_epochs": int(check_epochs),
+        "epochs": int(total),
         "criterion": criterion,
         "probe": _digest(probe),
         "audited": plain,
     }
+
+
+def _known_functions(build: Build, train: Train, stage_of: StageOf, call: Any) -> dict[str, str]:
+    """What tells functions from others, as plain data: names, where they have one, and of ``build``
+    the digest of the file that defines it, where there is one."""
+    functions = {"build": build, "train": train, "stage_of": stage_of, "call": call}
+    known = {
+        name: f"{function.__module__}.{function.__qualname__}"
+        for name, function in functions.items()
+        if hasattr(function, "__qualname__")
+    }
+    with contextlib.suppress(InputError):
+        known["source of build"] = source_digest(build, "build")
+    return known
 
 
 def _digest(probe: tuple[PyTree, Any]) -> str:

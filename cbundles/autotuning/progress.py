@@ -2,7 +2,7 @@
 
     autotune.json   what was asked for, and every attempt that has ended
     model.npz       the numbers of the last network, once it is trained to the end: NumPy arrays by
-                    their names
+                    their type and name, as float32:params/head/bias
 
 A network that was being trained when the process ended is trained anew, from its first epoch: its
 optimizer is the user's own, and nothing is known of it here. Nothing in either file is executed.
@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from cbundles.autotuning.tuned import Attempt
@@ -39,8 +40,10 @@ class Progress:
     @classmethod
     def begun(cls, folder: Path | None, asked: dict[str, Any]) -> Progress:
         """What a folder knows of this auto-tuning. Raises ValueError for a folder that knows of
-        another one, or cannot be read."""
+        another one, or cannot be read, or is none."""
         new = cls(folder, asked)
+        if folder is not None and folder.exists() and not folder.is_dir():
+            raise ValueError(f"folder = {folder}: is a file; name a folder")
         if folder is None or not (folder / DECISIONS).exists():
             return new
         path = folder / DECISIONS
@@ -67,11 +70,17 @@ class Progress:
             content = {"format": FORMAT, "asked": self.asked, "ended": ended, "chain": chain}
             write_atomically(self.folder / DECISIONS, json.dumps(content, indent=1) + "\n")
 
+    def reopen(self) -> None:
+        """Forget the last attempt, whose network is to be trained anew: what is measured and
+        decided on it is to be of the network that is kept."""
+        self.ended = False
+        self.chain.pop()
+
     def keep(self, numbers: Mapping[str, np.ndarray]) -> None:
-        """The numbers of the last network, if there is a folder."""
+        """The numbers of the last network."""
         if self.folder is not None and numbers:
             file = io.BytesIO()
-            np.savez(file, **numbers)  # type: ignore[arg-type]
+            np.savez(file, **dict(map(_packed, numbers.items())))  # type: ignore[arg-type]
             write_atomically(self.folder / NUMBERS, file.getvalue())
 
     def kept(self) -> dict[str, np.ndarray] | None:
@@ -80,9 +89,23 @@ class Progress:
             return None
         try:
             with np.load(self.folder / NUMBERS, allow_pickle=False) as archive:
-                return dict(archive)
+                return dict(map(_unpacked, archive.items()))
         except Exception:  # zipfile and NumPy raise many kinds for a damaged file
             return None
+
+
+def _packed(named: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """An array as a file holds it, and its name there. NumPy itself does not know types such as
+    bfloat16: of these the bits are kept."""
+    name, array = named
+    bits = array if array.dtype.isbuiltin == 1 else array.view(f"u{array.itemsize}")
+    return f"{array.dtype.name}:{name}", bits
+
+
+def _unpacked(kept: tuple[str, np.ndarray]) -> tuple[str, np.ndarray]:
+    """What was packed."""
+    type_name, _, name = kept[0].partition(":")
+    return name, kept[1].view(jnp.dtype(type_name))
 
 
 def _attempt_of(content: dict[str, Any]) -> Attempt:

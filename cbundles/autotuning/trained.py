@@ -8,7 +8,7 @@ of Flax.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from flax import nnx, traverse_util
 from jaxtyping import PyTree
 
 from cbundles.auditing.jax_subject import named_leaves
-from cbundles.auditing.models import pytorch
+from cbundles.auditing.models import is_changed_in_place, pytorch
 from cbundles.auditing.tensors import as_array, as_tensor
 
 PARAMS, STATISTICS = "params", "batch_stats"
@@ -37,63 +37,118 @@ class Trained:
     def of_loop(cls, made: Any, built: Any) -> Trained:
         """What ``train`` returned, where ``build`` had returned this. Raises ValueError where there
         is nothing to measure."""
-        if isinstance(made, tuple) and len(made) == 2:
+        if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
             return cls(*made)
         module = built[0] if isinstance(built, tuple) else built
-        if not isinstance(module, nn.Module):
+        if isinstance(module, nn.Module):
+            if isinstance(made, nn.Module) and made.scope is not None:  # bound to its variables
+                return cls(made, None)
+            variables = _variables_in(made)
+            if variables is not None:
+                return cls(module, variables)
+        elif callable(made) or is_changed_in_place(made):
             return cls(made, None)
-        if isinstance(made, nn.Module) and made.scope is not None:  # bound to its variables
-            return cls(made, None)
-        return cls(module, _variables_in(made))
+        raise ValueError(
+            f"train returned a {type(made).__name__} for a {_kind_of(module)}: it must return the "
+            "model, or its state (of a linen module, which does not hold its weights: variables, "
+            "or something with params), or a pair (module, variables), or None where it has "
+            "trained in place"
+        )
 
 
-def _variables_in(state: Any) -> PyTree:
-    """The variables in a state of a linen module's training."""
+def _kind_of(module: Any) -> str:
+    if isinstance(module, nn.Module):
+        return "linen module"
+    return f"model, {type(module).__name__}"
+
+
+def _variables_in(state: Any) -> PyTree | None:
+    """The variables in a state of a linen module's training. None where there are none."""
     if isinstance(state, Mapping) and PARAMS in state:
         return {name: state[name] for name in (PARAMS, STATISTICS) if name in state}
-    if getattr(state, PARAMS, None) is None:
-        raise ValueError(
-            f"train returned a {type(state).__name__} for a linen module, which does not hold its "
-            "weights: return (module, variables), the variables, or a state with params"
-        )
+    params = getattr(state, PARAMS, None)
+    if params is None:
+        return None
     statistics = getattr(state, STATISTICS, None)
-    return {PARAMS: state.params, **({STATISTICS: statistics} if statistics else {})}
+    return {PARAMS: params, **({STATISTICS: statistics} if statistics else {})}
 
 
 def numbers_of(trained: Trained) -> dict[str, np.ndarray]:
     """All numbers of a model, by their names."""
     if pytorch.is_module(trained.model):
-        state = trained.model.state_dict().items()
+        state = _tensors_of(trained.model).items()
         return {name: np.asarray(as_array(tensor)) for name, tensor in state}
     leaves = named_leaves(_tree_of(trained))
     return {name: np.asarray(leaf) for name, leaf in leaves if _is_numbers(leaf)}
 
 
-def with_numbers(trained: Trained, numbers: Mapping[str, np.ndarray]) -> Trained:
-    """The model with these numbers, as `numbers_of` returned them. trained: as ``build`` returned
-    it, a linen module perhaps without any. Raises ValueError for the numbers of another model."""
+def with_numbers(
+    trained: Trained,
+    numbers: Mapping[str, np.ndarray],
+    inputs: PyTree = None,
+    call: Callable[..., Any] | None = None,
+) -> Trained:
+    """The model with these numbers, as `numbers_of` returned them. Raises ValueError for the
+    numbers of another model: of other names or shapes.
+
+    trained: as ``build`` returned it, a linen module perhaps without any
+    inputs, call: on what such a module is called, and how
+    """
     model = trained.model
     if pytorch.is_module(model):
-        like = model.state_dict()
-        if like.keys() != numbers.keys():
-            raise ValueError("they are of another model")
-        model.load_state_dict({name: as_tensor(numbers[name], like[name].device) for name in like})
+        like = _tensors_of(model)
+        _check_numbers(numbers, like)
+        filled = {name: as_tensor(numbers[name], like[name].device) for name in like}
+        model.load_state_dict(filled, strict=False)  # what is no tensor stays as built
         return trained
     if trained.params is None and isinstance(model, nn.Module):
+        _check_numbers(numbers, _shapes_of_linen_module(model, numbers, inputs, call))
         split = {tuple(name.split("/")): value for name, value in numbers.items()}
         return dataclasses.replace(trained, params=traverse_util.unflatten_dict(split))
     tree = _tree_of(trained)
     named = named_leaves(tree)
-    if {name for name, leaf in named if _is_numbers(leaf)} != numbers.keys():
-        raise ValueError("they are of another model")
-    filled = [jnp.asarray(numbers[name]) if name in numbers else leaf for name, leaf in named]
-    whole = jax.tree.unflatten(jax.tree.structure(tree), filled)
+    _check_numbers(numbers, {name: leaf for name, leaf in named if _is_numbers(leaf)})
+    leaves = [jnp.asarray(numbers[name]) if name in numbers else leaf for name, leaf in named]
+    whole = jax.tree.unflatten(jax.tree.structure(tree), leaves)
     if isinstance(model, nnx.Module):
         nnx.update(model, whole)
         return trained
     if trained.params is None:
         return dataclasses.replace(trained, model=whole)
     return dataclasses.replace(trained, params=whole)
+
+
+def _check_numbers(numbers: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> None:
+    """ValueError unless they have the names and shapes of these."""
+    shapes = {name: tuple(value.shape) for name, value in like.items()}
+    if shapes != {name: value.shape for name, value in numbers.items()}:
+        raise ValueError("they are of another model")
+
+
+def _shapes_of_linen_module(
+    module: nn.Module,
+    numbers: Mapping[str, np.ndarray],
+    inputs: PyTree,
+    call: Callable[..., Any] | None,
+) -> dict[str, Any]:
+    """What a module keeps, in those collections that numbers are of. Raises ValueError where it
+    cannot be called so."""
+    try:
+        made = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, method=call), inputs)
+    except Exception as error:  # whatever a module raises
+        raise ValueError("they are of a model that is called otherwise") from error
+    collections = {name.partition("/")[0] for name in numbers}
+    if PARAMS in collections:
+        variables = {name: made[name] for name in made if name in collections}
+    else:  # this collection alone, as an audit also takes it
+        variables = made.get(PARAMS, {})
+    return dict(named_leaves(variables))
+
+
+def _tensors_of(module: Any) -> dict[str, Any]:
+    """The state of a module of PyTorch, without what a module keeps beside its tensors."""
+    state = module.state_dict().items()
+    return {name: value for name, value in state if hasattr(value, "shape")}
 
 
 def _is_numbers(leaf: Any) -> bool:
@@ -104,5 +159,6 @@ def _is_numbers(leaf: Any) -> bool:
 def _tree_of(trained: Trained) -> PyTree:
     """What holds the numbers. Without any where the model is of a library that is not known."""
     if isinstance(trained.model, nnx.Module):
-        return nnx.state(trained.model)
+        # Streams of random numbers begin as they were built: no file holds their keys.
+        return nnx.state(trained.model, nnx.Not(nnx.RngState))
     return trained.model if trained.params is None else trained.params

@@ -20,7 +20,8 @@ class Attempt:
     measured: of each block, and of the last layer where it stands behind them: H in nats, or the
         conflict rate; None where activations were not finite
     decision: what that leads to, in a sentence
-    left: the blocks of the network that follows; of the last attempt those that it has
+    left: the blocks of the network that follows; of the last attempt those that it has, or, where
+        it was given up, none
     """
 
     blocks: tuple[int, ...]

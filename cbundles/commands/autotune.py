@@ -100,7 +100,12 @@ class Autotune:
         if build is not None:
             module, _, _ = build.partition(":")
             name += f"_{module.rpartition('.')[2]}"
-        experiment = config.override(content, overrides, default_name=name, file="autotune")
+        try:
+            experiment = config.override(content, overrides, default_name=name, file="autotune")
+        except InputError as error:
+            if f"model.{BLOCKS_OF_BUILD}: missing" in str(error):
+                raise InputError(f"{error}; give the blocks to start from: --blocks 3,8,3") from None
+            raise
         families = {cell.model.family for cell in experiment.cells}
         if families != {"vgg"} and build is None:
             given = ", ".join(sorted(families))
@@ -375,11 +380,16 @@ def _check_architecture(
             raise InputError(f"{flag}: has no effect with {build}, which the paper does not know")
     for cell in cells:
         blocks = cell.model.other_keywords.get(BLOCKS_OF_BUILD)
+        if blocks is None:
+            raise InputError(
+                f"autotune {build}: it needs a keyword {BLOCKS_OF_BUILD}, the number of blocks in "
+                "each stage, with a list as its default or given by --blocks 3,8,3"
+            )
         counts = blocks if isinstance(blocks, list) else []
         if not all(type(count) is int and count >= 0 for count in counts) or not sum(counts):
             raise InputError(
-                f"autotune {build}: {BLOCKS_OF_BUILD} = {blocks}: it needs a keyword of this name, "
-                "the number of blocks in each stage, with a default or given by --blocks 3,8,3"
+                f"autotune {build}: {BLOCKS_OF_BUILD} = {blocks}: must be a list of whole numbers, "
+                "the blocks in each stage: none below 0, at least one above; such as --blocks 3,8,3"
             )
 
 

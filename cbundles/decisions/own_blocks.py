@@ -43,8 +43,7 @@ def places_of_blocks(
     [2, 3, 4]
     """
     last_of: dict[tuple[int, int], int] = {}
-    for place, name in enumerate(names):
-        numbers = tuple(stage_of(name) or ())
+    for place, numbers in enumerate(_numbers_of_names(names, stage_of)):
         if len(numbers) == 1 and len(blocks) == 1:
             numbers = (0, *numbers)
         if len(numbers) >= 2:
@@ -60,6 +59,32 @@ def places_of_blocks(
     return ends
 
 
+def _numbers_of_names(names: Sequence[str], stage_of: StageOf) -> list[tuple[int, ...]]:
+    """What is told of each name. By its path, without the module around all: the number in the name
+    of a class, as VGG16 or ResNet50, is none of a stage."""
+    if stage_of is numbers_of_path:
+        roots = {name.partition("/")[0] for name in names if "/" in name}
+        is_shared = len(roots) == 1 and all("/" in name for name in names)
+        if is_shared and min(roots)[:1].isupper():
+            names = [name.partition("/")[2] for name in names]
+    return [_told_numbers(name, stage_of) for name in names]
+
+
+def _told_numbers(name: str, stage_of: StageOf) -> tuple[int, ...]:
+    """ValueError for something else than a stage and a block."""
+    told = stage_of(name)
+    try:
+        numbers = () if told is None else tuple(told)
+        if any(number != int(number) for number in numbers):
+            raise TypeError
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"stage_of returned {told!r} for {name}: must be a pair of numbers, the stage and the "
+            "block, or None for a layer outside of all blocks"
+        ) from None
+    return numbers
+
+
 def _stages_of_blocks(blocks: Sequence[int], found: Sequence[int]) -> list[int]:
     """The number of the stage of every block, in order, where the first one has the number that was
     found: some count from 0, others from 1."""
@@ -70,7 +95,11 @@ def _stages_of_blocks(blocks: Sequence[int], found: Sequence[int]) -> list[int]:
 
 
 def _mismatch(names: Sequence[str], blocks: Sequence[int], stage_of: StageOf) -> str:
-    told = [f"{name} -> {tuple(stage_of(name) or ()) or 'no block'}" for name in names]
+    numbers_of_names = _numbers_of_names(names, stage_of)
+    told = [
+        f"{name} -> {numbers or 'no block'}"
+        for name, numbers in zip(names, numbers_of_names, strict=True)
+    ]
     more = f", and {len(told) - LONGEST_LIST} more" if len(told) > LONGEST_LIST else ""
     return (
         f"the layers that were measured are not those of blocks {list(blocks)}, in their order: "
