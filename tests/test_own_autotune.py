@@ -128,7 +128,9 @@ def test_what_was_interrupted_goes_on_from_plain_files(digits, probe, tmp_path):
 
 def test_a_folder_is_of_one_build_and_its_source(digits, probe, tmp_path, monkeypatch):
     source = tmp_path / "their_build.py"
-    source.write_text("from own_architectures import staged\ndef build(blocks): return staged(blocks)")
+    source.write_text(
+        "from own_architectures import staged\ndef build(blocks): return staged(blocks)"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     build = importlib.import_module("their_build").build
     how = {"train": Loop(digits), "probe": probe, "check_epochs": 1, "folder": tmp_path,
@@ -140,10 +142,10 @@ def test_a_folder_is_of_one_build_and_its_source(digits, probe, tmp_path, monkey
         {"stage_of": lambda name: numbers_of_path(name)},
         {"call": lambda module, x: module(x)},
     ):
-        with pytest.raises(ValueError, match="of another auto-tuning .functions = .*their_build"):
+        with pytest.raises(ValueError, match=r"of another auto-tuning .functions = .*their_build"):
             cbundles.autotune(**{"build": build, "start": (1, 1), **how, **other})
     source.write_text(source.read_text() + "\n")
-    with pytest.raises(ValueError, match="of another auto-tuning .functions = .*their_build"):
+    with pytest.raises(ValueError, match=r"of another auto-tuning .functions = .*their_build"):
         cbundles.autotune(build, (1, 1), **how)
 
 
@@ -354,7 +356,9 @@ def test_a_number_in_the_name_of_a_class_is_no_stage():
     assert places_of_blocks([*names, "VGG16/pooled"], (2, 1)) == [1, 2, 3, 4]
     assert places_of_blocks(["Stage1/Block0/a", "Stage2/Block0/a"], (1, 1)) == [0, 1]
     assert places_of_blocks(["layer1/0/relu", "layer1/1/relu"], (2, 0)) == [0, 1]
-    with pytest.raises(ValueError, match="VGG16/stem/relu -> no block; VGG16/s0_b0/relu -> .0, 0."):
+    with pytest.raises(
+        ValueError, match=r"VGG16/stem/relu -> no block; VGG16/s0_b0/relu -> .0, 0."
+    ):
         places_of_blocks(names, (1, 1))
 
 

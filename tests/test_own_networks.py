@@ -340,7 +340,11 @@ def test_a_whole_number_will_do_for_a_float():
         ("leaving", {}, "called with depth=2: SystemExit: 3"),
         ("raising", {"size": 4}, rf"called with size=4: ValueError: no network of size 4 {LINE}"),
         ("mlp", {"depth": 2, "classes": 7}, r"returns float32\[2,7\] for 2 images; a data set"),
-        ("mlp", {"depth": 2, "activation": "rleu"}, rf"given images float32.*AttributeError.*rleu.*{LINE}"),
+        (
+            "mlp",
+            {"depth": 2, "activation": "rleu"},
+            rf"given images float32.*AttributeError.*rleu.*{LINE}",
+        ),
         ("Untold", {}, r"has no keyword train: write __call__\(self, x, train=False\)"),
         ("Dropping", {}, "wants random numbers when it is called, as dropout does"),
         ("Coarse", {}, r"bias is float16, not float32"),

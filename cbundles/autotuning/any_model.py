@@ -111,6 +111,7 @@ def autotune(
         progress.add(Attempt.decided(decision, looked.layers, looked.measured), ended=is_last)
         say(str(decision))
         blocks = decision.left
+    assert trained is not None  # read from the folder, or trained just now
     if progress.folder is not None:
         progress.keep(numbers_of(trained))
     return _tuned(progress, trained, criterion)

@@ -14,14 +14,15 @@ from cbundles.decisions.autotune import Decision
 class Attempt:
     """One network of a chain, from its initial weights to what was decided on it.
 
-    blocks: in each stage
-    epochs: after which it was measured last
-    layers: names of what was measured
-    measured: of each block, and of the last layer where it stands behind them: H in nats, or the
-        conflict rate; None where activations were not finite
-    decision: what that leads to, in a sentence
-    left: the blocks of the network that follows; of the last attempt those that it has, or, where
-        it was given up, none
+    Attributes:
+        blocks: in each stage.
+        epochs: after which it was measured last.
+        layers: names of what was measured.
+        measured: of each block, and of the last layer where it stands behind them: H in nats, or
+            the conflict rate; None where activations were not finite.
+        decision: what that leads to, in a sentence.
+        left: the blocks of the network that follows; of the last attempt those that it has, or,
+            where it was given up, none.
     """
 
     blocks: tuple[int, ...]
@@ -50,10 +51,13 @@ class Attempt:
 class Tuned:
     """What `cbundles.autotune` returns.
 
-    chain: all attempts, in order
-    model: the last one, trained; or a linen module, whose variables are the params
-    row: a row of a table: blocks, restarts, epochs, parameters, and what was measured at the end
-    given_up: whether the last network conflicts, and nothing would be left of it
+    Attributes:
+        chain: all attempts, in order.
+        model: the last one, trained; or a linen module, whose variables are the params.
+        params: those variables; None of other models.
+        row: a row of a table: blocks, restarts, epochs, parameters, and what was measured at the
+            end.
+        given_up: whether the last network conflicts, and nothing would be left of it.
     """
 
     chain: tuple[Attempt, ...]

@@ -104,7 +104,8 @@ class Autotune:
             experiment = config.override(content, overrides, default_name=name, file="autotune")
         except InputError as error:
             if f"model.{BLOCKS_OF_BUILD}: missing" in str(error):
-                raise InputError(f"{error}; give the blocks to start from: --blocks 3,8,3") from None
+                said = f"{error}; give the blocks to start from: --blocks 3,8,3"
+                raise InputError(said) from None
             raise
         families = {cell.model.family for cell in experiment.cells}
         if families != {"vgg"} and build is None:
