@@ -168,6 +168,7 @@ def test_training_continues_to_the_same_bits():
     assert np.array_equal(continued.population.networks.params, whole.population.networks.params)
 
 
+@pytest.mark.slow
 def test_the_example_is_trained_by_real_workers(process, tmp_path):
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     settings = ("model.depth=4", "training.seed=0", "training.epochs=1", "probe.samples=64")
