@@ -498,10 +498,38 @@ def test_inside_of_jit_it_says_so(tmp_path):
         params_inside(variables())
 
 
-def test_another_file_of_this_name_is_left_alone(tmp_path):
-    (tmp_path / "events.jsonl").write_text('{"step": 1}\nsomething else\n')
-    with pytest.raises(ValueError, match=r"events.jsonl, line 2: it is no event of a monitor"):
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{"step": 0, "loss": 2.3}\n{"step": 1, "loss": 2.1}\n', 1),
+        ('{"step": 0, "loss": 2.3}', 1),
+        ('{"step": 1, "layers": [{"name": "a"}]}\n', 1),
+        ("something else", 1),
+        ("{OURS}something else\n", 2),
+        ("{OURS}something else", 2),
+        ("[1, 2]\n", 1),
+    ],
+)
+def test_another_file_of_this_name_is_left_alone(text, line, tmp_path):
+    path = tmp_path / "events.jsonl"
+    if "{OURS}" in text:
+        monitor_in(tmp_path)(0, variables())
+        text = text.replace("{OURS}", path.read_text())
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"events.jsonl, line {line}: it is no event") as error:
         monitor_in(tmp_path)
+    assert "give another folder=" in str(error.value)
+    assert path.read_text() == text
+    assert not (tmp_path / "replaced.jsonl").exists()
+
+
+@pytest.mark.parametrize("letters", [1, 9, 11, 15, 60])
+def test_a_kill_in_the_first_line_leaves_its_beginning(letters, tmp_path):
+    monitor_in(tmp_path)(0, variables())
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(path.read_bytes()[:letters])
+    monitor_in(tmp_path)(0, variables())
+    assert [event["step"] for event in events_in(tmp_path)] == [0]
 
 
 # Examples

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from cbundles.files import write_atomically
+from cbundles.monitoring.measurement import KEYS
 
 NAME, REPLACED = "events.jsonl", "replaced.jsonl"
+KEYS_OF_LAYERS = {"name", "kind", "conflicting", "diverged", "entropy", "conflict_rate"}
+BEFORE_STEP, BEHIND_STEP = b'{"step": ', b', "time": '
 
 
 class EventsFile:
@@ -32,9 +35,12 @@ class EventsFile:
         """All events. Raises ValueError for a line that is none."""
         if not self.path.exists():
             return []
-        *whole, _ = self.path.read_bytes().split(b"\n")  # behind the last end of a line: nothing,
-        # or what a killed process has begun to write
-        return [self._event(number, line) for number, line in enumerate(whole, start=1)]
+        # Behind the last end of a line: nothing, or what a killed process has begun to write.
+        *whole, rest = self.path.read_bytes().split(b"\n")
+        events = [self._event(number, line) for number, line in enumerate(whole, start=1)]
+        if not _begins_as_an_event(rest):
+            raise self._foreign(len(whole) + 1)
+        return events
 
     def add(self, event: Mapping[str, Any]) -> int:
         """Append an event. Returns how many events of this step and later ones it replaces."""
@@ -67,11 +73,36 @@ class EventsFile:
             event = json.loads(line)
         except ValueError:
             event = None
-        if not isinstance(event, dict) or not isinstance(event.get("step"), int):
-            raise ValueError(
-                f"{self.path}, line {number}: it is no event of a monitor; give another folder="
-            )
+        if not isinstance(event, dict) or not _is_event(event):
+            raise self._foreign(number)
         return event
+
+    def _foreign(self, number: int) -> ValueError:
+        return ValueError(
+            f"{self.path}, line {number}: it is no event of a monitor; give another folder="
+        )
+
+
+def _is_event(line: Mapping[str, Any]) -> bool:
+    """Whether a line is one that a monitor wrote, and not of something else that counts steps."""
+    return (
+        line.keys() >= set(KEYS)
+        and type(line["step"]) is int
+        and isinstance(line["layers"], list)
+        and all(isinstance(one, dict) and one.keys() >= KEYS_OF_LAYERS for one in line["layers"])
+    )
+
+
+def _begins_as_an_event(rest: bytes) -> bool:
+    """Whether this may be the beginning of an event, of whatever length."""
+    if not _begin_alike(rest, BEFORE_STEP):
+        return False
+    behind = rest[len(BEFORE_STEP) :].lstrip(b"0123456789")
+    return _begin_alike(behind, BEHIND_STEP)
+
+
+def _begin_alike(one: bytes, other: bytes) -> bool:
+    return one.startswith(other) or other.startswith(one)
 
 
 def _text(events: Sequence[Mapping[str, Any]]) -> str:

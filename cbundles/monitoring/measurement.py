@@ -19,6 +19,7 @@ KEPT = (
     "input",
     "layers",
 )
+KEYS = ("step", "time", "seconds", *KEPT)  # of a line
 
 
 @dataclass(frozen=True, eq=False)
