@@ -5,6 +5,9 @@ the beginning of one line, which the next process removes. That one goes on with
 training went back to an earlier step, as from a checkpoint, or begins anew, what the file has from
 there on is no part of this training any more: those lines move to ``replaced.jsonl``, so that no
 step is there twice and nothing is lost.
+
+The file belongs to the monitor that began to write last; one before it notices that the file is not
+as it left it.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cbundles.files import write_atomically
 from cbundles.monitoring.measurement import KEYS
@@ -22,6 +25,13 @@ KEYS_OF_LAYERS = {"name", "kind", "conflicting", "diverged", "entropy", "conflic
 BEFORE_STEP, BEHIND_STEP = b'{"step": ', b', "time": '
 
 
+class _Left(NamedTuple):
+    """How a file was left: how many bytes it had, and the last line of it."""
+
+    size: int
+    line: bytes
+
+
 class EventsFile:
     """The events in a folder, to which this process adds."""
 
@@ -29,7 +39,7 @@ class EventsFile:
         """Raises ValueError where the folder has another file of this name."""
         self.path = folder / NAME
         self.last_step = max((line["step"] for line in self.lines()), default=None)
-        self._continued = False
+        self._left: _Left | None = None  # None: the file is to be read before more is written
 
     def lines(self) -> list[dict[str, Any]]:
         """All events. Raises ValueError for a line that is none."""
@@ -43,16 +53,36 @@ class EventsFile:
         return events
 
     def add(self, event: Mapping[str, Any]) -> int:
-        """Append an event. Returns how many events of this step and later ones it replaces."""
+        """Append an event. Returns how many events of this step and later ones it replaces. Raises
+        ValueError where another monitor has written there since the last one."""
+        if self._left is not None:
+            self._check_as_left(self._left)
         replaced = 0
         step = event["step"]
-        if not self._continued or (self.last_step is not None and step <= self.last_step):
+        goes_back = self.last_step is not None and step <= self.last_step
+        if self._left is None or goes_back or not self.path.exists():
             replaced = self._go_on_at(step)
+        self._left = None  # should this fail, there may be a part of the line
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a") as file:
-            file.write(_text([event]))
+        line = _text([event]).encode()
+        with self.path.open("ab") as file:
+            file.write(line)
+            size = file.tell()
+        self._left = _Left(size, line)
         self.last_step = step
         return replaced
+
+    def _check_as_left(self, left: _Left) -> None:
+        """Raises ValueError where the file has other lines. One that is gone begins anew."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(max(0, left.size - len(left.line)))
+            if file.read() != left.line:
+                raise ValueError(
+                    f"{self.path} is not as this monitor left it: another one has written there. "
+                    "A folder belongs to one monitor; give each another folder="
+                )
 
     def _go_on_at(self, step: int) -> int:
         """Leave whole lines of earlier steps only. Returns how many others were set aside."""
@@ -65,7 +95,6 @@ class EventsFile:
         if self.path.exists():
             earlier = [event for event in events if event["step"] < step]
             write_atomically(self.path, _text(earlier))
-        self._continued = True
         return len(later)
 
     def _event(self, number: int, line: bytes) -> dict[str, Any]:
