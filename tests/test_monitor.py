@@ -229,6 +229,28 @@ def test_steps_that_come_again_are_not_doubled(tmp_path, caplog):
     assert "step 350 comes after step 600" in said and "2 measurements move" in said
 
 
+def test_of_two_monitors_in_a_folder_the_older_one_stops(tmp_path):
+    older, newer = (monitor_in(tmp_path, every=10) for _ in range(2))
+    older(0, variables())
+    older(10, variables())
+    newer(10, variables())
+    before = (tmp_path / "events.jsonl").read_bytes()
+    for step in (10, 20):
+        with pytest.raises(ValueError, match="A folder belongs to one monitor"):
+            older(step, variables())
+    assert (tmp_path / "events.jsonl").read_bytes() == before
+    newer(20, variables())
+    assert [event["step"] for event in events_in(tmp_path)] == [0, 10, 20]
+
+
+def test_a_file_that_was_removed_begins_anew(tmp_path):
+    monitor = monitor_in(tmp_path, every=10)
+    monitor(0, variables())
+    (tmp_path / "events.jsonl").unlink()
+    monitor(10, variables())
+    assert [event["step"] for event in events_in(tmp_path)] == [10]
+
+
 def test_half_a_line_is_what_a_kill_leaves(tmp_path):
     monitor = monitor_in(tmp_path)
     for step in (0, 200):
@@ -496,6 +518,26 @@ def test_inside_of_jit_it_says_so(tmp_path):
         step_inside(0, variables())
     with pytest.raises(ValueError, match="called outside of jit"):
         params_inside(variables())
+
+
+def test_inside_of_jit_it_says_so_whatever_is_traced(tmp_path):
+    """Where no number of the model is an argument of the program, too."""
+    params, model = variables(), Modules(nnx.Rngs(0))
+    by_params, of_nnx = monitor_in(tmp_path / "a"), monitor_in(tmp_path / "b", model)
+    programs = [
+        lambda: jax.jit(lambda x: (by_params(0, params), x)[1])(1.0),
+        lambda: jax.lax.scan(lambda x, _: (x, by_params(0, params) is None), 1.0, length=2),
+        lambda: nnx.jit(lambda x: (of_nnx(0), x)[1])(1.0),
+        lambda: nnx.jit(lambda module: (of_nnx(0), module(VECTORS))[1])(model),
+    ]
+    for program in programs:
+        with pytest.raises(ValueError, match="called outside of jit"):
+            program()
+    assert by_params(0, params) is not None
+    for step, program in ((200, programs[0]), (400, programs[1])):  # traced already
+        by_params(step, params)
+        with pytest.raises(ValueError, match="called outside of jit"):
+            program()
 
 
 @pytest.mark.parametrize(

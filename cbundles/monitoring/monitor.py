@@ -25,7 +25,7 @@ from cbundles.dashboards import EventWriter
 from cbundles.monitoring.events import EventsFile
 from cbundles.monitoring.measurement import Measurement
 from cbundles.monitoring.news import News, Sentence, tell
-from cbundles.monitoring.probe import INSIDE_JIT, HowToCall, Probe, Samples
+from cbundles.monitoring.probe import INSIDE_JIT, HowToCall, Probe, Samples, refuse_tracing
 
 A_SCHEDULE = (
     "learning_rate is a schedule: give its largest rate, so that all steps are measured alike"
@@ -127,6 +127,7 @@ class Monitor:
         number = _whole_step(step)
         if self.last is not None and number % self.every:
             return None
+        refuse_tracing()
         jax.block_until_ready(params)  # else the steps that are under way would be timed, too
         started = time.perf_counter()
         audit = self._probe.measure(params)
