@@ -493,6 +493,52 @@ def test_wrong_input_is_a_sentence(tmp_path, unchecked):
         cbundles.Monitor(Model(), VECTORS, LABELS, folder=None, tensorboard=True)
 
 
+def test_wrong_arguments_are_refused_when_a_monitor_is_made(tmp_path, unchecked):
+    (tmp_path / "file").write_text("")
+
+    def refused(**how):
+        with pytest.raises(ValueError) as error:
+            cbundles.Monitor(Model(), VECTORS, LABELS, **{"folder": None, **how})
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "folder must be a path or None, not 3" in refused(folder=3)
+    assert "cannot be made: a file is in its place" in refused(folder=tmp_path / "file")
+    assert "cannot be made: a file is in its place" in refused(folder=tmp_path / "file" / "a")
+    assert "cannot be made" in refused(folder="/proc/nothing")
+    (tmp_path / "taken" / "events.jsonl").mkdir(parents=True)
+    assert "events.jsonl is no file" in refused(folder=tmp_path / "taken")
+    assert "layers must be a name, a list of names or None, not 3" in refused(layers=3)
+    assert "not [3]" in refused(layers=[3])
+    assert "trainable must be a name, a list of names or None, not 3" in refused(trainable=3)
+    assert "amplitude = None: must be global, consumer or a number" in refused(amplitude=None)
+    assert "on_measure must be a function or None, not 'x'" in refused(on_measure="x")
+    assert "call must be a function or None, not 'x'" in refused(call="x")
+
+
+def test_the_home_of_the_user_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monitor_in("~/runs")(0, variables())
+    assert [event["step"] for event in events_in(tmp_path / "runs")] == [0]
+
+
+def test_a_measurement_that_fails_is_not_tried_in_every_step(tmp_path):
+    calls = []
+
+    def broken(params, x):
+        calls.append(x)
+        raise ValueError("broken")
+
+    monitor, failed = monitor_in(tmp_path, broken, every=10), []
+    for step in range(3, 25):
+        try:
+            monitor(step, variables())
+        except ValueError:
+            failed.append(step)
+    assert failed == [3, 10, 20] and len(calls) >= 3
+    assert monitor.last is None
+
+
 def test_inside_of_jit_it_says_so(tmp_path):
     monitor = monitor_in(tmp_path)
 
