@@ -21,6 +21,7 @@ import optax
 import pytest
 from conftest import ROOT
 from flax import nnx
+from flax.training import train_state
 
 import cbundles
 from cbundles import bundles
@@ -156,6 +157,15 @@ def test_functions_and_parameters_alone(tmp_path):
             [layer["entropy"] for layer in one["layers"]] for one in (event, audit.to_dict())
         ]
         assert numbers[0] == numbers[1]
+
+
+def test_a_state_of_training_may_be_given(tmp_path):
+    params = variables()
+    state = train_state.TrainState.create(
+        apply_fn=Model().apply, params=params["params"], tx=optax.adam(1e-3)
+    )
+    audit = cbundles.audit(Model(), VECTORS, LABELS, params=params, headroom=False)
+    assert_as_audited(monitor_in(tmp_path)(0, state).to_dict(), audit)
 
 
 def test_a_module_that_is_a_pytree_is_given_as_it_is_now(tmp_path):
@@ -480,6 +490,12 @@ def test_wrong_input_is_a_sentence(tmp_path, unchecked):
     assert "did you mean 'running'" in refused(batch_norm="runing")
     assert "give its largest rate" in refused(learning_rate=lambda step: 1e-3)
     assert "inputs have 60 samples, but there are 59 labels" in refused(labels=LABELS[1:])
+    one_hot = np.eye(CLASSES, dtype=int)[LABELS]
+    assert "not (60, 1); give labels[:, 0]" in refused(labels=LABELS[:, None])
+    assert "one-hot, so give labels.argmax(1)" in refused(labels=one_hot)
+    assert "float64; they are one-hot, so give labels.argmax(1)" in refused(labels=one_hot / 1)
+    assert "not float64; give labels.astype(int)" in refused(labels=LABELS / 1)
+    assert refused(labels=LABELS - 1).endswith("label -1 is outside 0..1")
     assert "inputs hold NaN" in refused(inputs=VECTORS * np.nan)
     assert "step must be a whole number, not 'one'" in refused(step="one")
     assert "step must be a whole number, not 1.5" in refused(step=1.5)

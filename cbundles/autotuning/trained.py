@@ -20,10 +20,8 @@ from flax import nnx, traverse_util
 from jaxtyping import PyTree
 
 from cbundles.auditing.jax_subject import named_leaves
-from cbundles.auditing.models import pytorch
+from cbundles.auditing.models import linen, pytorch
 from cbundles.auditing.tensors import as_array, as_tensor
-
-PARAMS, STATISTICS = "params", "batch_stats"
 
 
 @dataclass(frozen=True)
@@ -49,15 +47,15 @@ class Trained:
 
 def _variables_in(state: Any) -> PyTree:
     """The variables in a state of a linen module's training."""
-    if isinstance(state, Mapping) and PARAMS in state:
-        return {name: state[name] for name in (PARAMS, STATISTICS) if name in state}
-    if getattr(state, PARAMS, None) is None:
+    if isinstance(state, Mapping) and linen.PARAMS in state:
+        return {name: state[name] for name in (linen.PARAMS, linen.STATISTICS) if name in state}
+    variables = linen.variables_of_state(state)
+    if variables is None:
         raise ValueError(
             f"train returned a {type(state).__name__} for a linen module, which does not hold its "
             "weights: return (module, variables), the variables, or a state with params"
         )
-    statistics = getattr(state, STATISTICS, None)
-    return {PARAMS: state.params, **({STATISTICS: statistics} if statistics else {})}
+    return variables
 
 
 def numbers_of(trained: Trained) -> dict[str, np.ndarray]:

@@ -121,9 +121,10 @@ class Monitor:
         Args:
             step: of the whole training, a whole number. Where it goes back, the events from there
                 on are replaced.
-            params: the numbers of a linen module (all its variables, or its parameters alone) or
-                of a function, as they are now. A module that is changed in place (nnx, PyTorch,
-                Keras) needs none; one that is a pytree (Equinox) is given itself, as it is now.
+            params: the numbers of a linen module (all its variables, its parameters alone, or a
+                state of training that has ``params``) or of a function, as they are now. A module
+                that is changed in place (nnx, PyTorch, Keras) needs none; one that is a pytree
+                (Equinox) is given itself, as it is now.
 
         Returns:
             What was measured; None if nothing was.
