@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import logging
@@ -25,6 +26,7 @@ from flax.training import train_state
 
 import cbundles
 from cbundles import bundles
+from cbundles.monitoring import Measurement
 
 SAMPLES, CLASSES = 60, 3
 LABELS = np.arange(SAMPLES) % CLASSES
@@ -639,6 +641,13 @@ def test_a_kill_in_the_first_line_leaves_its_beginning(letters, tmp_path):
 
 
 # Examples
+
+
+def test_the_page_names_all_that_a_measurement_has():
+    page = (ROOT / "docs" / "monitor.md").read_text()
+    named = re.findall(r"^\| `(\w+)(?:\(\))?` \|", page, re.MULTILINE)
+    fields = {field.name for field in dataclasses.fields(Measurement)}
+    assert set(named) == fields | {name for name in vars(Measurement) if not name.startswith("_")}
 
 
 class Sent(types.ModuleType):

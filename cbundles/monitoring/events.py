@@ -1,6 +1,6 @@
 """The file of a monitor's measurements: a JSON object on each line, in the order of the steps.
 
-A line is on the disk when `EventsFile.add` returns; a process that is killed while it writes leaves
+The system has a line when `EventsFile.add` returns; a process that is killed while it writes leaves
 the beginning of one line, which the next process removes. That one goes on with the file. Where its
 training went back to an earlier step, as from a checkpoint, or begins anew, what the file has from
 there on is no part of this training any more: those lines move to ``replaced.jsonl``, so that no
