@@ -6,10 +6,12 @@ import json
 import sys
 
 import event_reader
+import msgspec
 import numpy as np
 import pytest
 from conftest import ROOT
 
+from cbundles.records import SweepRecord
 from cbundles.report import event_files, runs
 
 pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
@@ -72,6 +74,30 @@ def test_events_of_every_kind_of_run(name, tmp_path):
         names = {name for _, _, numbers in events for name in numbers}
         assert any(one.startswith("bundle_entropy/") for one in names) or name == "tune_mnist_mini"
         assert {"accuracy", "test_accuracy"} & names
+
+
+def test_layers_of_a_users_architecture_have_their_names(tmp_path, monkeypatch):
+    run = runs.read(ROOT / "results" / "autotune_mnist_mini")
+    record = next(one for one in run.records if isinstance(one, SweepRecord))
+    names = [f"Net/relu#{place}" for place in range(1, len(record.history.entropy[0]) + 1)]
+    named = msgspec.structs.replace(record, layers=names)
+    monkeypatch.setattr(type(record.cell), "label", property(lambda cell: "a label=1 " * 50))
+    one = runs.Run(runs.Store(tmp_path), run.description, [named])
+    (network,) = event_files.write_event_files(one).iterdir()
+    (*_, (_, _, last)) = event_reader.scalars_in(network)
+    assert {"bundle_entropy/Net/relu.1", f"bundles/Net/relu.{len(names)}"} <= last.keys()
+    assert not any("block" in name or "layer." in name for name in last)
+    assert len(network.name) < 255 and network.name.endswith(f"-{record.id}")
+
+
+def test_of_no_records_no_folder_is_told_and_earlier_files_go(tmp_path):
+    run = runs.read(ROOT / "results" / "toy")
+    few = runs.Run(runs.Store(tmp_path), run.description, run.records[:1])
+    folder = event_files.write_event_files(few)
+    assert len(list(folder.iterdir())) == 1
+    none = runs.Run(runs.Store(tmp_path), run.description, [])
+    assert event_files.write_event_files(none) is None
+    assert not list(folder.iterdir())
 
 
 def test_refusals(cli, tmp_path, monkeypatch):

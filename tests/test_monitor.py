@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import json
 import logging
@@ -21,9 +22,11 @@ import optax
 import pytest
 from conftest import ROOT
 from flax import nnx
+from flax.training import train_state
 
 import cbundles
 from cbundles import bundles
+from cbundles.monitoring import Measurement
 
 SAMPLES, CLASSES = 60, 3
 LABELS = np.arange(SAMPLES) % CLASSES
@@ -158,6 +161,15 @@ def test_functions_and_parameters_alone(tmp_path):
         assert numbers[0] == numbers[1]
 
 
+def test_a_state_of_training_may_be_given(tmp_path):
+    params = variables()
+    state = train_state.TrainState.create(
+        apply_fn=Model().apply, params=params["params"], tx=optax.adam(1e-3)
+    )
+    audit = cbundles.audit(Model(), VECTORS, LABELS, params=params, headroom=False)
+    assert_as_audited(monitor_in(tmp_path)(0, state).to_dict(), audit)
+
+
 def test_a_module_that_is_a_pytree_is_given_as_it_is_now(tmp_path):
     equinox = pytest.importorskip("equinox")
     first, second = (
@@ -227,6 +239,28 @@ def test_steps_that_come_again_are_not_doubled(tmp_path, caplog):
     assert [json.loads(line)["step"] for line in replaced] == [600, 400, 600]
     (said,) = caplog.messages
     assert "step 350 comes after step 600" in said and "2 measurements move" in said
+
+
+def test_of_two_monitors_in_a_folder_the_older_one_stops(tmp_path):
+    older, newer = (monitor_in(tmp_path, every=10) for _ in range(2))
+    older(0, variables())
+    older(10, variables())
+    newer(10, variables())
+    before = (tmp_path / "events.jsonl").read_bytes()
+    for step in (10, 20):
+        with pytest.raises(ValueError, match="A folder belongs to one monitor"):
+            older(step, variables())
+    assert (tmp_path / "events.jsonl").read_bytes() == before
+    newer(20, variables())
+    assert [event["step"] for event in events_in(tmp_path)] == [0, 10, 20]
+
+
+def test_a_file_that_was_removed_begins_anew(tmp_path):
+    monitor = monitor_in(tmp_path, every=10)
+    monitor(0, variables())
+    (tmp_path / "events.jsonl").unlink()
+    monitor(10, variables())
+    assert [event["step"] for event in events_in(tmp_path)] == [10]
 
 
 def test_half_a_line_is_what_a_kill_leaves(tmp_path):
@@ -348,7 +382,8 @@ def test_tensorflow_reads_what_was_written(tmp_path):
                 ("bundles", "num_bundles"),
                 ("headroom", "headroom"),
             ):
-                expected = None if layer[key] is None else np.float32(layer[key])
+                is_known = layer[key] is not None and not layer["diverged"]
+                expected = np.float32(layer[key]) if is_known else None
                 assert numbers.get(f"{chart}/{name}") == expected
         assert numbers["diverged_layers"] == sum(layer["diverged"] for layer in event["layers"])
         conflicting = sum(bool(layer["conflicting"]) for layer in event["layers"])
@@ -435,7 +470,8 @@ def test_divergence_is_said_and_training_goes_on(tmp_path, caplog):
     last = events_in(tmp_path)[-1]
     assert last["layers"][-1]["diverged"] and last["layers"][-1]["entropy"] is None
     assert "diverged_layers" in monitor.last.scalars
-    assert "conflict_rate/Model/relu.4" not in monitor.last.scalars
+    for chart in ("bundle_entropy", "conflict_rate", "bundles", "headroom"):
+        assert f"{chart}/Model/relu.4" not in monitor.last.scalars
 
 
 # Mistakes
@@ -458,6 +494,12 @@ def test_wrong_input_is_a_sentence(tmp_path, unchecked):
     assert "did you mean 'running'" in refused(batch_norm="runing")
     assert "give its largest rate" in refused(learning_rate=lambda step: 1e-3)
     assert "inputs have 60 samples, but there are 59 labels" in refused(labels=LABELS[1:])
+    one_hot = np.eye(CLASSES, dtype=int)[LABELS]
+    assert "not (60, 1); give labels[:, 0]" in refused(labels=LABELS[:, None])
+    assert "one-hot, so give labels.argmax(1)" in refused(labels=one_hot)
+    assert "float64; they are one-hot, so give labels.argmax(1)" in refused(labels=one_hot / 1)
+    assert "not float64; give labels.astype(int)" in refused(labels=LABELS / 1)
+    assert refused(labels=LABELS - 1).endswith("label -1 is outside 0..1")
     assert "inputs hold NaN" in refused(inputs=VECTORS * np.nan)
     assert "step must be a whole number, not 'one'" in refused(step="one")
     assert "step must be a whole number, not 1.5" in refused(step=1.5)
@@ -469,6 +511,52 @@ def test_wrong_input_is_a_sentence(tmp_path, unchecked):
     assert "Nothing could be measured" in refused(lambda params, x: x + 1.0)
     with pytest.raises(ValueError, match="tensorboard=True needs a folder="):
         cbundles.Monitor(Model(), VECTORS, LABELS, folder=None, tensorboard=True)
+
+
+def test_wrong_arguments_are_refused_when_a_monitor_is_made(tmp_path, unchecked):
+    (tmp_path / "file").write_text("")
+
+    def refused(**how):
+        with pytest.raises(ValueError) as error:
+            cbundles.Monitor(Model(), VECTORS, LABELS, **{"folder": None, **how})
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    assert "folder must be a path or None, not 3" in refused(folder=3)
+    assert "cannot be made: a file is in its place" in refused(folder=tmp_path / "file")
+    assert "cannot be made: a file is in its place" in refused(folder=tmp_path / "file" / "a")
+    assert "cannot be made" in refused(folder="/proc/nothing")
+    (tmp_path / "taken" / "events.jsonl").mkdir(parents=True)
+    assert "events.jsonl is no file" in refused(folder=tmp_path / "taken")
+    assert "layers must be a name, a list of names or None, not 3" in refused(layers=3)
+    assert "not [3]" in refused(layers=[3])
+    assert "trainable must be a name, a list of names or None, not 3" in refused(trainable=3)
+    assert "amplitude = None: must be global, consumer or a number" in refused(amplitude=None)
+    assert "on_measure must be a function or None, not 'x'" in refused(on_measure="x")
+    assert "call must be a function or None, not 'x'" in refused(call="x")
+
+
+def test_the_home_of_the_user_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monitor_in("~/runs")(0, variables())
+    assert [event["step"] for event in events_in(tmp_path / "runs")] == [0]
+
+
+def test_a_measurement_that_fails_is_not_tried_in_every_step(tmp_path):
+    calls = []
+
+    def broken(params, x):
+        calls.append(x)
+        raise ValueError("broken")
+
+    monitor, failed = monitor_in(tmp_path, broken, every=10), []
+    for step in range(3, 25):
+        try:
+            monitor(step, variables())
+        except ValueError:
+            failed.append(step)
+    assert failed == [3, 10, 20] and len(calls) >= 3
+    assert monitor.last is None
 
 
 def test_inside_of_jit_it_says_so(tmp_path):
@@ -498,13 +586,68 @@ def test_inside_of_jit_it_says_so(tmp_path):
         params_inside(variables())
 
 
-def test_another_file_of_this_name_is_left_alone(tmp_path):
-    (tmp_path / "events.jsonl").write_text('{"step": 1}\nsomething else\n')
-    with pytest.raises(ValueError, match=r"events.jsonl, line 2: it is no event of a monitor"):
+def test_inside_of_jit_it_says_so_whatever_is_traced(tmp_path):
+    """Where no number of the model is an argument of the program, too."""
+    params, model = variables(), Modules(nnx.Rngs(0))
+    by_params, of_nnx = monitor_in(tmp_path / "a"), monitor_in(tmp_path / "b", model)
+    programs = [
+        lambda: jax.jit(lambda x: (by_params(0, params), x)[1])(1.0),
+        lambda: jax.lax.scan(lambda x, _: (x, by_params(0, params) is None), 1.0, length=2),
+        lambda: nnx.jit(lambda x: (of_nnx(0), x)[1])(1.0),
+        lambda: nnx.jit(lambda module: (of_nnx(0), module(VECTORS))[1])(model),
+    ]
+    for program in programs:
+        with pytest.raises(ValueError, match="called outside of jit"):
+            program()
+    assert by_params(0, params) is not None
+    for step, program in ((200, programs[0]), (400, programs[1])):  # traced already
+        by_params(step, params)
+        with pytest.raises(ValueError, match="called outside of jit"):
+            program()
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{"step": 0, "loss": 2.3}\n{"step": 1, "loss": 2.1}\n', 1),
+        ('{"step": 0, "loss": 2.3}', 1),
+        ('{"step": 1, "layers": [{"name": "a"}]}\n', 1),
+        ("something else", 1),
+        ("{OURS}something else\n", 2),
+        ("{OURS}something else", 2),
+        ("[1, 2]\n", 1),
+    ],
+)
+def test_another_file_of_this_name_is_left_alone(text, line, tmp_path):
+    path = tmp_path / "events.jsonl"
+    if "{OURS}" in text:
+        monitor_in(tmp_path)(0, variables())
+        text = text.replace("{OURS}", path.read_text())
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"events.jsonl, line {line}: it is no event") as error:
         monitor_in(tmp_path)
+    assert "give another folder=" in str(error.value)
+    assert path.read_text() == text
+    assert not (tmp_path / "replaced.jsonl").exists()
+
+
+@pytest.mark.parametrize("letters", [1, 9, 11, 15, 60])
+def test_a_kill_in_the_first_line_leaves_its_beginning(letters, tmp_path):
+    monitor_in(tmp_path)(0, variables())
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(path.read_bytes()[:letters])
+    monitor_in(tmp_path)(0, variables())
+    assert [event["step"] for event in events_in(tmp_path)] == [0]
 
 
 # Examples
+
+
+def test_the_page_names_all_that_a_measurement_has():
+    page = (ROOT / "docs" / "monitor.md").read_text()
+    named = re.findall(r"^\| `(\w+)(?:\(\))?` \|", page, re.MULTILINE)
+    fields = {field.name for field in dataclasses.fields(Measurement)}
+    assert set(named) == fields | {name for name in vars(Measurement) if not name.startswith("_")}
 
 
 class Sent(types.ModuleType):

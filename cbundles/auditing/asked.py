@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from cbundles.auditing import weights
+from cbundles.auditing.batches import nearest_labels
 from cbundles.auditing.measuring import Setting
 from cbundles.auditing.signing import ROWS
 from cbundles.bits import HIGHEST
@@ -40,5 +41,5 @@ def labels_of_rows(
         return labels if tokens is None else np.repeat(labels, tokens)
     if tokens is None or labels.shape[1:] != (tokens,):
         expected = "(samples,)" if tokens is None else f"(samples,) or (samples, {tokens})"
-        raise ValueError(f"labels must be {expected}, not {labels.shape}")
+        raise ValueError(f"labels must be {expected}, not {labels.shape}{nearest_labels(labels)}")
     return labels.reshape(-1)

@@ -157,13 +157,36 @@ def checked_labels(
     if array.ndim < 1 or array.size == 0:
         raise ValueError(f"labels must be (samples,) and not empty; they are {array.shape}")
     if not np.issubdtype(array.dtype, np.integer):
-        raise ValueError(f"labels must be integers, not {array.dtype}")
+        raise ValueError(f"labels must be integers, not {array.dtype}{nearest_labels(array)}")
     occurring = max(0, int(array.max())) + 1
     classes = checked_classes(occurring if num_classes is None else num_classes)
     if array.min() < 0 or array.max() >= classes:
         bad = array[(array < 0) | (array >= classes)].flat[0]
-        raise ValueError(f"label {bad} is outside 0..{classes - 1} (num_classes={num_classes})")
+        given = "" if num_classes is None else f" (num_classes={num_classes})"
+        raise ValueError(f"label {bad} is outside 0..{classes - 1}{given}")
     return array.astype(np.int32), classes
+
+
+def nearest_labels(array: np.ndarray) -> str:
+    """What to give instead of labels that have another form, to be appended; empty where that is
+    not known."""
+    if not np.issubdtype(array.dtype, np.number):
+        return ""
+    if array.ndim == 1:
+        integers = _as_integers(array)
+        return f"; give labels{integers}" if integers else ""
+    if array.ndim > 2:
+        return ""
+    if array.shape[1] == 1:
+        return "; give labels[:, 0]" + _as_integers(array)
+    is_one_hot = np.isin(array, (0, 1)).all() and (array.sum(axis=1) == 1).all()
+    return "; they are one-hot, so give labels.argmax(1)" if is_one_hot else ""
+
+
+def _as_integers(array: np.ndarray) -> str:
+    """How numbers that happen to be whole become integers, to be appended."""
+    is_whole = not np.issubdtype(array.dtype, np.integer) and (array == np.round(array)).all()
+    return ".astype(int)" if is_whole else ""
 
 
 def length_of(batch: PyTree) -> int:

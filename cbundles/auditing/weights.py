@@ -60,7 +60,10 @@ def checked_choice(choice: str | float) -> str | float:
                 f"amplitude = {choice!r}: {did_you_mean(choice, CHOICES)}, or a number"
             )
         return choice
-    number = float(choice)
+    try:
+        number = float(choice)
+    except (TypeError, ValueError):
+        number = float("nan")
     if not 0 <= number < float(np.finfo(np.float32).max):
         raise ValueError(f"amplitude = {choice!r}: must be global, consumer or a number from 0 on")
     return number

@@ -20,10 +20,8 @@ from flax import nnx, traverse_util
 from jaxtyping import PyTree
 
 from cbundles.auditing.jax_subject import named_leaves
-from cbundles.auditing.models import is_changed_in_place, pytorch
+from cbundles.auditing.models import is_changed_in_place, linen, pytorch
 from cbundles.auditing.tensors import as_array, as_tensor
-
-PARAMS, STATISTICS = "params", "batch_stats"
 
 
 @dataclass(frozen=True)
@@ -64,13 +62,9 @@ def _kind_of(module: Any) -> str:
 
 def _variables_in(state: Any) -> PyTree | None:
     """The variables in a state of a linen module's training. None where there are none."""
-    if isinstance(state, Mapping) and PARAMS in state:
-        return {name: state[name] for name in (PARAMS, STATISTICS) if name in state}
-    params = getattr(state, PARAMS, None)
-    if params is None:
-        return None
-    statistics = getattr(state, STATISTICS, None)
-    return {PARAMS: params, **({STATISTICS: statistics} if statistics else {})}
+    if isinstance(state, Mapping) and linen.PARAMS in state:
+        return {name: state[name] for name in (linen.PARAMS, linen.STATISTICS) if name in state}
+    return linen.variables_of_state(state)
 
 
 def numbers_of(trained: Trained) -> dict[str, np.ndarray]:
@@ -138,10 +132,10 @@ def _shapes_of_linen_module(
     except Exception as error:  # whatever a module raises
         raise ValueError("they are of a model that is called otherwise") from error
     collections = {name.partition("/")[0] for name in numbers}
-    if PARAMS in collections:
+    if linen.PARAMS in collections:
         variables = {name: made[name] for name in made if name in collections}
     else:  # this collection alone, as an audit also takes it
-        variables = made.get(PARAMS, {})
+        variables = made.get(linen.PARAMS, {})
     return dict(named_leaves(variables))
 
 

@@ -19,6 +19,7 @@ KEPT = (
     "input",
     "layers",
 )
+KEYS = ("step", "time", "seconds", *KEPT)  # of a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +59,9 @@ class Measurement:
         for layer in layers:
             scalars[scalar_name("bundle_entropy", layer.name)] = layer.entropy
             scalars[scalar_name("conflict_rate", layer.name)] = layer.conflict_rate
-            scalars[scalar_name("bundles", layer.name)] = layer.num_bundles
+            # A layer that diverged has one for each sample, which says nothing of bundles.
+            bundles = None if layer.diverged else layer.num_bundles
+            scalars[scalar_name("bundles", layer.name)] = bundles
             if layer.headroom is not None:
                 scalars[scalar_name("headroom", layer.name)] = layer.headroom.bits
         return known(scalars)

@@ -22,10 +22,11 @@ from cbundles.auditing.tensors import as_array
 from cbundles.auditing.weights import GLOBAL
 from cbundles.bundles.result import checked_whole
 from cbundles.dashboards import EventWriter
+from cbundles.monitoring.arguments import check_function, check_names, made_folder
 from cbundles.monitoring.events import EventsFile
 from cbundles.monitoring.measurement import Measurement
 from cbundles.monitoring.news import News, Sentence, tell
-from cbundles.monitoring.probe import INSIDE_JIT, HowToCall, Probe, Samples
+from cbundles.monitoring.probe import INSIDE_JIT, HowToCall, Probe, Samples, refuse_tracing
 
 A_SCHEDULE = (
     "learning_rate is a schedule: give its largest rate, so that all steps are measured alike"
@@ -63,7 +64,7 @@ class Monitor:
         tensorboard: bool = False,
         on_measure: Callable[[Measurement], object] | None = None,
     ) -> None:
-        """Nothing is traced or written before the first call.
+        """Nothing is traced before the first call, and nothing written but that the folder is made.
 
         Args:
             model: a module of flax.linen, or a function ``f(params, batch)``, such as
@@ -75,7 +76,7 @@ class Monitor:
             every: measure in each step that is a multiple of this.
             samples: how many of the inputs are looked at: evenly spread, always the same ones.
             folder: for ``events.jsonl``, a JSON object on each line. One that is there is
-                continued. None: nothing is written.
+                continued; ``~`` is the user's home. None: nothing is written.
             learning_rate: with which the model is trained; of a schedule the largest one.
             headroom: whether to scan learning rates, too, which takes several times as long.
             tensorboard: whether to write event files for TensorBoard into the folder, too; needs
@@ -96,12 +97,18 @@ class Monitor:
             if folder is None:
                 raise ValueError("tensorboard=True needs a folder=")
             dashboards.check_installed()
+        check_names("layers", layers)
+        check_names("trainable", trainable)
+        check_function("call", call)
+        check_function("on_measure", on_measure)
         how = HowToCall(call, [trainable] if isinstance(trainable, str) else trainable, layers)
         looked_at = _samples(inputs, labels, num_classes, samples, whole=setting.whole)
         self._probe = Probe(model, how, looked_at, setting, headroom)
         self._on_measure = on_measure
         self.last: Measurement | None = None
-        self._folder = None if folder is None else Path(folder)
+        self._began = False  # whether a first measurement was tried
+        self._read = False  # whether what the folder has of earlier steps was taken
+        self._folder = None if folder is None else made_folder(folder)
         self._file = None if self._folder is None else EventsFile(self._folder)
         self._tensorboard = tensorboard
         self._dashboard: EventWriter | None = None
@@ -114,9 +121,10 @@ class Monitor:
         Args:
             step: of the whole training, a whole number. Where it goes back, the events from there
                 on are replaced.
-            params: the numbers of a linen module (all its variables, or its parameters alone) or
-                of a function, as they are now. A module that is changed in place (nnx, PyTorch,
-                Keras) needs none; one that is a pytree (Equinox) is given itself, as it is now.
+            params: the numbers of a linen module (all its variables, its parameters alone, or a
+                state of training that has ``params``) or of a function, as they are now. A module
+                that is changed in place (nnx, PyTorch, Keras) needs none; one that is a pytree
+                (Equinox) is given itself, as it is now.
 
         Returns:
             What was measured; None if nothing was.
@@ -125,8 +133,10 @@ class Monitor:
             ValueError: the model cannot be measured so; the message says why, in a sentence.
         """
         number = _whole_step(step)
-        if self.last is not None and number % self.every:
+        if self._began and number % self.every:
             return None
+        self._began = True  # even if it fails: a loop that goes on would try in each step
+        refuse_tracing()
         jax.block_until_ready(params)  # else the steps that are under way would be timed, too
         started = time.perf_counter()
         audit = self._probe.measure(params)
@@ -143,7 +153,7 @@ class Monitor:
         if self._file is not None:
             earlier = self._file.last_step
             replaced = self._file.add(event)
-            if replaced or self.last is None:
+            if replaced or not self._read:
                 self._go_on_at(measurement.step)
             if replaced and earlier is not None and measurement.step < earlier:
                 tell([_of_going_back(measurement.step, earlier, replaced, self._file.path)])
@@ -161,6 +171,7 @@ class Monitor:
                 self._news.take(event)
         if self._tensorboard:
             self._dashboard = EventWriter(self._folder, step)
+        self._read = True
 
 
 def _of_going_back(step: int, earlier: int, replaced: int, path: Path) -> Sentence:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32, PyTree
 
@@ -136,6 +137,12 @@ class Probe:
         if not chosen:
             raise ValueError(nothing_measured(skipped))
         return subject, _Traced(subject.traces, sites, chosen, skipped)
+
+
+def refuse_tracing() -> None:
+    """Raise ValueError where a program is being traced, whatever the model is made of."""
+    # JAX has no public question for this: what is added inside of jit or scan is not known yet.
+    _refuse_tracers([jnp.add(0, 0)])
 
 
 def _refuse_tracers(leaves: Iterable[Any]) -> None:

@@ -7,6 +7,7 @@ of the optimizer. Only of records that do not say how many steps an epoch had it
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ from cbundles.report import summary
 from cbundles.report.runs import Run
 
 FOLDER = "tensorboard"  # in that of a run
+NO_NAME = re.compile(r"[^\w.=+-]+", re.ASCII)  # what stands for a "-" in names of folders
+LONGEST_LABEL = 200  # letters: a name of 255 is the longest; the identity tells networks apart
 # What is told of a network that changes its depth, as `EditedHistory` names it.
 EVALUATED = (
     "depth",
@@ -49,8 +52,8 @@ def write_event_files(run: Run) -> Path | None:
     """Write those of all networks of a run in place of earlier ones; returns their folder, None
     where no network has a record."""
     folder = run.store.folder / FOLDER
-    for stale in folder.glob("*/events.out.tfevents.*"):
-        stale.unlink()
+    _clear(folder)
+    wrote = False
     for record in run.records:
         points = _points_of(record)
         if points:
@@ -58,13 +61,23 @@ def write_event_files(run: Run) -> Path | None:
             for point in points:
                 writer.write(point.step, point.seconds, known(point.scalars))
             writer.close()
-    return folder if folder.is_dir() else None
+            wrote = True
+    return folder if wrote else None
+
+
+def _clear(folder: Path) -> None:
+    """Remove the event files of earlier times, and the folders that hold nothing else."""
+    for stale in list(folder.glob("*/events.out.tfevents.*")):
+        stale.unlink()
+        with contextlib.suppress(OSError):  # something else is there, or another process writes
+            stale.parent.rmdir()
 
 
 def _folder_name(record: object) -> str:
     """Of a network's folder: how people call it, and its identity."""
     if isinstance(record, SweepRecord | EditedRecord):
-        return re.sub(r"[^\w.=+-]+", "-", f"{record.cell.label} {record.id}")
+        label = NO_NAME.sub("-", record.cell.label)[:LONGEST_LABEL]
+        return f"{label}-{record.id}"
     assert isinstance(record, ToyRecord)
     return record.id
 
@@ -121,7 +134,10 @@ def _is_conflicting(rate: Number) -> bool:
 
 
 def _name_of_layer(record: SweepRecord, place: int) -> str:
-    """``layer 012``, so that their order is that of the network; ``pooled``."""
+    """``layer 012``, so that their order is that of the network; ``pooled``; of a user's
+    architecture what the layer is called there."""
+    if record.layers is not None:
+        return record.layers[place - 1]
     if summary.is_pooled(place, record):
         return "pooled"
     return f"{'layer' if record.family == 'fc' else 'block'} {place:03}"

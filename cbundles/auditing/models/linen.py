@@ -12,14 +12,15 @@ from cbundles.auditing.jax_subject import NO_NORMALISATION, ModelFunction, Runni
 from cbundles.auditing.models.functions import Call, function_of_variables, has_collections
 from cbundles.networks import conv
 
+PARAMS = "params"
 STATISTICS = "batch_stats"  # the collection in which Flax keeps them
 
 
 def function_of_linen_module(
     model: nn.Module, params: PyTree | None, call: Call | None
 ) -> ModelFunction:
-    """A linen module. params: its variables, or the collection ``params`` alone; a module that is
-    bound to its variables needs none."""
+    """A linen module. params: its variables, the collection ``params`` alone, or a state of its
+    training that has them; a module that is bound to its variables needs none."""
     if params is None:
         if model.scope is None:
             raise ValueError(
@@ -27,6 +28,7 @@ def function_of_linen_module(
                 "that model.init made, or that were trained"
             )
         model, params = model.unbind()
+    params = params if isinstance(params, Mapping) else variables_of_state(params) or params
     variables = params if has_collections(params) else {"params": params}
     # Whatever else a call writes, such as running statistics, is given up.
     written = [name for name in variables if name != "params"]
@@ -38,6 +40,15 @@ def function_of_linen_module(
 
     statistics = _statistics_of(model, variables, written, call)
     return function_of_variables(function, variables, statistics)
+
+
+def variables_of_state(state: Any) -> dict[str, PyTree] | None:
+    """The variables in a state of training, such as a ``TrainState`` of Flax; None where there are
+    none."""
+    if getattr(state, PARAMS, None) is None:
+        return None
+    statistics = getattr(state, STATISTICS, None)
+    return {PARAMS: state.params, **({STATISTICS: statistics} if statistics else {})}
 
 
 def _statistics_of(
