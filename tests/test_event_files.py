@@ -80,12 +80,14 @@ def test_layers_of_a_users_architecture_have_their_names(tmp_path, monkeypatch):
     run = runs.read(ROOT / "results" / "autotune_mnist_mini")
     record = next(one for one in run.records if isinstance(one, SweepRecord))
     names = [f"Net/relu#{place}" for place in range(1, len(record.history.entropy[0]) + 1)]
+    record.history.entropy[-1][0] = None  # as of a layer that diverged
     named = msgspec.structs.replace(record, layers=names)
     monkeypatch.setattr(type(record.cell), "label", property(lambda cell: "a label=1 " * 50))
     one = runs.Run(runs.Store(tmp_path), run.description, [named])
     (network,) = event_files.write_event_files(one).iterdir()
     (*_, (_, _, last)) = event_reader.scalars_in(network)
-    assert {"bundle_entropy/Net/relu.1", f"bundles/Net/relu.{len(names)}"} <= last.keys()
+    assert {"bundle_entropy/Net/relu.2", f"bundles/Net/relu.{len(names)}"} <= last.keys()
+    assert last["diverged_layers"] == 1 and "bundles/Net/relu.1" not in last
     assert not any("block" in name or "layer." in name for name in last)
     assert len(network.name) < 255 and network.name.endswith(f"-{record.id}")
 

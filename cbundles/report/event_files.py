@@ -110,17 +110,22 @@ def _of_sweep(record: SweepRecord) -> Iterator[Point]:
 
 def _scalars(record: SweepRecord, history: SweepHistory, evaluation: int) -> dict[str, Number]:
     """What one measurement says of a network."""
-    rates = history.conflict_rate[evaluation]
+    rates, entropies = history.conflict_rate[evaluation], history.entropy[evaluation]
+    # A layer that diverged has a bundle for each sample, which says nothing.
+    bundles = [
+        None if entropy is None else number
+        for entropy, number in zip(entropies, history.num_bundles[evaluation], strict=True)
+    ]
     scalars: dict[str, Number] = {
         "test_accuracy": history.test_accuracy[evaluation],
         "train_loss": history.train_loss[evaluation],
         "conflicting_layers": sum(_is_conflicting(rate) for rate in rates),
-        "diverged_layers": history.entropy[evaluation].count(None),
+        "diverged_layers": entropies.count(None),
     }
     charts: dict[str, Sequence[Number] | None] = {
-        "bundle_entropy": history.entropy[evaluation],
+        "bundle_entropy": entropies,
         "conflict_rate": rates,
-        "bundles": history.num_bundles[evaluation],
+        "bundles": bundles,
         "headroom": None if history.headroom is None else history.headroom[evaluation],
     }
     for chart, numbers in charts.items():
