@@ -68,6 +68,7 @@ README = [
      "cpu_mnist_fc_signals",
      ["H 0.86 (", "test accuracy 0.71 (", "depth / width 0.92 (", "; holds",
       "after 468 steps (epoch 3), the nearest to 500: H 0.86 (0.81 to 0.90), test accuracy 0.94"]),
+    ("N4 is measured", "N4", "cpu_mnist_fc_fixed_shape", ["; measured"]),
     ("N3, N7 and N8 do not", "N3", "cpu_mnist_fc_precision", ["does not hold"]),
     ("N3, N7 and N8 do not", "N7", "cpu_mnist_fc_signals", ["does not hold"]),
     ("N3, N7 and N8 do not", "N8", "cpu_mnist_fc_signals", ["does not hold"]),
