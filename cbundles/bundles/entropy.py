@@ -105,7 +105,7 @@ def partition(
 
     oldest = jnp.full_like(index, len(index)).at[bundle].min(order, indices_are_sorted=True)
     representative = _at(order, oldest[bundle])
-    by_first_occurrence = _count(representative == index) - 1
+    by_first_occurrence = _count_up_to_here(representative == index) - 1
     return Layer(
         entropy=jnp.maximum(surprise.mean(), 0.0),
         conflict_rate=_conflict_rate(size, same_class, labels, num_classes),
@@ -182,12 +182,12 @@ def _runs(
 ) -> tuple[Int32[Array, " samples"], Int32[Array, " samples"]]:
     """For each position the number of its run and how long that is. starts: True where a run
     begins."""
-    number = _count(starts) - 1
+    number = _count_up_to_here(starts) - 1
     lengths = jnp.zeros_like(number).at[number].add(1, indices_are_sorted=True)
     return number, lengths[number]
 
 
-def _count(flags: Bool[Array, " samples"]) -> Int32[Array, " samples"]:
+def _count_up_to_here(flags: Bool[Array, " samples"]) -> Int32[Array, " samples"]:
     return jnp.cumsum(flags, dtype=jnp.int32)
 
 

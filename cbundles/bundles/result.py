@@ -145,13 +145,13 @@ class Bundles:
         return f"<Bundles: {self}>"
 
     def __str__(self) -> str:
-        counts = f"{_count(len(self.labels), 'sample')} in {_count(self.num_bundles, 'bundle')}"
+        counts = f"{_counted(len(self.labels), 'sample')} in {_counted(self.num_bundles, 'bundle')}"
         if self.entropy is None:
             return f"{counts}; diverged: an activation or its update is NaN or infinite"
         kind = "not conflicting"
         if self.conflicting:
             kind = "fully conflicting" if self.fully_conflicting else "conflicting"
-            kind += f" ({_count(len(self.conflicting_pairs), 'pair')} of classes)"
+            kind += f" ({_counted(len(self.conflicting_pairs), 'pair')} of classes)"
         return (
             f"{counts}; H = {self.entropy:.4f} of at most {self.largest_entropy:.4f} nats; {kind}"
         )
@@ -318,5 +318,5 @@ def checked_classes(num_classes: SupportsIndex) -> int:
     return number
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

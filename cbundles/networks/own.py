@@ -123,7 +123,7 @@ def architecture_of(named: Named) -> Architecture:
             "this network was made; a digest is part of an identity, so begin a new run"
         )
     keywords = {name: _as_tuples(value) for name, value in json.loads(named.keywords).items()}
-    called = f"{place}, called with {_in_words(keywords)}"
+    called = f"{place}, called with {_keywords_in_words(keywords)}"
     try:
         module = function(**keywords)
     except (Exception, SystemExit) as error:  # whatever a function raises
@@ -150,8 +150,8 @@ def sizes_of(named: Named, image: tuple[int, ...], outputs: int) -> Sizes:
     return Sizes(
         sites=tuple(name for site in layers.chosen for name in names_of(site)),
         columns=max(math.prod(site.shape[1:]) for site in layers.chosen),
-        parameters=_count(variables[PARAMS]),
-        statistics=_count(variables.get(STATISTICS, {})),
+        parameters=_numbers_in(variables[PARAMS]),
+        statistics=_numbers_in(variables.get(STATISTICS, {})),
         flops=layers.observed.flops // SAMPLES,
     )
 
@@ -307,7 +307,7 @@ def _form(value: Any) -> str:
     return f"{value.dtype}[{','.join(map(str, value.shape))}]"
 
 
-def _count(tree: PyTree) -> int:
+def _numbers_in(tree: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
 
 
@@ -316,5 +316,5 @@ def _as_tuples(value: Any) -> Any:
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
-def _in_words(keywords: dict[str, Any]) -> str:
+def _keywords_in_words(keywords: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in keywords.items()) or "no keyword"

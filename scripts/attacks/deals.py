@@ -63,13 +63,13 @@ def _write_grid(chance: Random, folder: Path, *, only: str | None = None) -> str
     return text
 
 
-def _count(chance: Random) -> int:
+def _drawn_count(chance: Random) -> int:
     return chance.choice((1, 2, 3, 5, 8, 64, 1000, 10**8))
 
 
 def _dealt_grid(chance: Random, folder: Path) -> Attempt:
     text = _write_grid(chance, folder)
-    count = _count(chance)
+    count = _drawn_count(chance)
     device = ["--device", "cpu"]
     problem = _wrong_deal(["sweep", "attack.yaml", *device, "--plan", "--json"], count, "cells")
     return Attempt(f"sweep {text!r} in {count} shards", problem)
@@ -77,7 +77,7 @@ def _dealt_grid(chance: Random, folder: Path) -> Attempt:
 
 def _dealt_lesion(chance: Random, folder: Path) -> Attempt:
     text = _write_grid(chance, folder, only="resnet")
-    count = _count(chance)
+    count = _drawn_count(chance)
     command = ["lesion", "--config", "attack.yaml", "--plan", "--json"]
     return Attempt(f"lesion {text!r} in {count} shards", _wrong_deal(command, count, "studies"))
 
@@ -106,7 +106,7 @@ def _job_script(chance: Random, folder: Path, number: int) -> Attempt:
     """Folders with odd names must reach the command as they are."""
     text = _write_grid(chance, folder)
     out = chance.choice(["a b", "a'b", 'a"b', "$HOME", "a;b", "a\\b", "-x", "ä", "a#b"])
-    flags = ["--out", f"{number}/{out}", "--shard", f"1/{_count(chance)}"]
+    flags = ["--out", f"{number}/{out}", "--shard", f"1/{_drawn_count(chance)}"]
     answer = answer_to(["sweep", "attack.yaml", "--print-sbatch", *flags])
     problem = problem_of(answer, (0, 2), ["--shard", "--print-sbatch", "--out"])
     if problem is None and answer.code == 0:

@@ -50,11 +50,11 @@ def over_probe_sizes(
             record if size in own else _as_seen_by(record, one, size)
             for record, one in zip(records, kept, strict=True)
         ]
-        texts.append(f"{_in_words(size)}: {tell(seen)}")
+        texts.append(f"{_size_in_words(size)}: {tell(seen)}")
     return [f"with other probe sets after epoch {EPOCH}: {'; '.join(texts)}"]
 
 
-def _in_words(size: str) -> str:
+def _size_in_words(size: str) -> str:
     return "all training samples" if size == probe_sizes.ALL else f"{size} samples"
 
 
