@@ -229,3 +229,15 @@ def test_variants_get_their_own_figures(tmp_path):
     assert sweep_tables.network_table(rows).texts[1][0] == "5"
     names = [drawn.path.name for drawn in sweep_figures.draw_sweep([one, other], tmp_path)]
     assert len(names) == 4 and "fig4_entropy_by_layer-2.png" in names
+
+
+def test_a_title_relates_accuracy_to_entropy_only_where_several_networks_have_some():
+    def titled(conflicting):
+        networks = [
+            record(10, 20, seed, first=9 if seed < conflicting else None, accuracy=0.5 + seed / 20)
+            for seed in range(6)
+        ]
+        return sweep_figures.accuracy_against_entropy(networks, "").title
+
+    assert titled(1).startswith("Too few networks to relate: 1 with H > 0")
+    assert titled(3).startswith("The larger the bundle entropy, the lower the accuracy")

@@ -28,6 +28,7 @@ BOUNDARY_COLOUR = "#e6194b"
 BOUNDARY_ROOM = 0.3  # of a square, beyond the first and the last one: the line may run there
 PROFILES = 6
 CLEARLY_RELATED = 0.3  # a rank correlation that a title speaks of
+FEWEST_WITH_ENTROPY = 3  # networks with H > 0: one of six makes a rank correlation of -0.65
 NAMES = {"vgg": "VGG", "resnet": "ResNet"}
 
 
@@ -405,8 +406,11 @@ def accuracy_against_entropy(records: Sequence[SweepRecord], caption: str) -> Pi
     entropy = [row["bundle_entropy"] for row in measured]
     correlation = spearman(entropy, [100 * row["test_accuracy"] for row in measured])
     rank = "not defined" if math.isnan(correlation) else f"{correlation:.2f}"
+    bundled = sum(value > 0 for value in entropy)
     said = "Accuracy and bundle entropy are not clearly related"
-    if abs(correlation) >= CLEARLY_RELATED:
+    if bundled < FEWEST_WITH_ENTROPY:
+        said = f"Too few networks to relate: {bundled} with H > 0"
+    elif abs(correlation) >= CLEARLY_RELATED:
         direction = "lower" if correlation < 0 else "higher"
         said = f"The larger the bundle entropy, the {direction} the accuracy"
     return Picture(
