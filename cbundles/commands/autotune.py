@@ -520,7 +520,7 @@ def _show_chains(chains: Sequence[Chain], console: Console) -> None:
         else:
             way = " -> ".join(str(cell.model.depth) for cell in chain.attempts) + " layers"
         given_up = ", given up" if chain.given_up else ""
-        line = f"seed {seed}: {way}, {restarts} restarts{given_up}"
+        line = f"seed {seed}: {way}, {counted(restarts, 'restart')}{given_up}"
         console.print(line, highlight=False)
 
 
