@@ -20,6 +20,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -111,26 +112,55 @@ def _measuring(monitor: cbundles.Monitor, params: Callable[[], PyTree]) -> Steps
     return measure
 
 
-def bench(train: Steps, measure: Steps, repeats: int) -> dict[str, float]:
-    """Medians, in seconds, of turns of both."""
+@dataclass(frozen=True)
+class Turns:
+    """Seconds of each turn of both, by the clock and of the processor, and of the first
+    measurement, which compiles."""
+
+    train: list[float]
+    measure: list[float]
+    worked_in_training: list[float]
+    worked_in_measuring: list[float]
+    first_measurement: float
+
+    def medians(self) -> dict[str, float]:
+        """Of a step, of a measurement, and the share that it adds."""
+        train, measure = statistics.median(self.train), statistics.median(self.measure)
+        worked = statistics.median(self.worked_in_measuring)
+        return {
+            "first_measurement": self.first_measurement,
+            "step": train / EVERY,
+            "measurement": measure,
+            "share": measure / train,
+            "processor_share": worked / statistics.median(self.worked_in_training),
+        }
+
+
+def bench(train: Steps, measure: Steps, repeats: int) -> Turns:
+    """Turns of both."""
     train()  # compiles
-    first = _seconds_of(measure)[0]
-    clock: dict[str, list[float]] = {"train": [], "measure": []}
-    processor: dict[str, list[float]] = {"train": [], "measure": []}
+    turns = Turns([], [], [], [], _seconds_of(measure)[0])
     for _ in range(repeats):
-        for name, turn in (("train", train), ("measure", measure)):
+        for turn, clock, processor in (
+            (train, turns.train, turns.worked_in_training),
+            (measure, turns.measure, turns.worked_in_measuring),
+        ):
             by_clock, by_processor = _seconds_of(turn)
-            clock[name].append(by_clock)
-            processor[name].append(by_processor)
-    medians = {name: statistics.median(seconds) for name, seconds in clock.items()}
-    worked = {name: statistics.median(seconds) for name, seconds in processor.items()}
-    return {
-        "first_measurement": first,
-        "step": medians["train"] / EVERY,
-        "measurement": medians["measure"],
-        "share": medians["measure"] / medians["train"],
-        "processor_share": worked["measure"] / worked["train"],
-    }
+            clock.append(by_clock)
+            processor.append(by_processor)
+    return turns
+
+
+def bench_network(name: str, repeats: int) -> Turns:
+    """Turns of a network of Flax or PyTorch."""
+    images = images_of(2048)
+    labels = (np.arange(len(images)) % CLASSES).astype(np.int32)
+    with tempfile.TemporaryDirectory() as folder:
+        if name in NETWORKS:
+            train, measure = flax_loop(NETWORKS[name], images, labels, Path(folder))
+        else:
+            train, measure = torch_loop(torch_networks()[name], images, labels, Path(folder))
+        return bench(train, measure, repeats)
 
 
 def _seconds_of(turn: Steps) -> tuple[float, float]:
@@ -160,17 +190,13 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args()
-    images = images_of(2048)
-    labels = (np.arange(len(images)) % CLASSES).astype(np.int32)
     load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
     print(f"{EVERY} steps and one measurement in turns, medians of {options.repeats}; {load}")
     heads = ("step ms", "measurement ms", "share", "of processor", "first s")
     print("{:<32} {:>8} {:>15} {:>7} {:>13} {:>8}".format("network", *heads))
     lines = {}
-    for name, model in (NETWORKS | torch_networks()).items():
-        with tempfile.TemporaryDirectory() as folder:
-            loop = flax_loop if name in NETWORKS else torch_loop
-            line = bench(*loop(model, images, labels, Path(folder)), options.repeats)
+    for name in NETWORKS | torch_networks():
+        line = bench_network(name, options.repeats).medians()
         lines[name] = line
         print(
             f"{name:<32} {1000 * line['step']:>8.2f} {1000 * line['measurement']:>15.1f} "

@@ -1,6 +1,6 @@
 """Ours beside what a person would use instead, both measured in the same run.
 
-    python scripts/bench_peers.py [--quick] [--rounds N] [--only training,metric,audit] [--out DIR]
+    python scripts/bench_peers.py [--quick] [--rounds N] [--only SECTION,...] [--out DIR]
 
 - Training, on the CPU: the product's (all steps of an epoch in one program, in populations where
   the product makes them) beside the loop that one writes with Flax and optax, beside Keras `fit` on
@@ -10,6 +10,8 @@
   must agree. Convolutions also have a limit: as many FLOPs in products of two large matrices.
 - The metric beside one row sum (reading the activations once), `np.unique(axis=0)` and a jitted
   comparison of all pairs; all must find the same number of bundles.
+- A loop of 200 steps with a monitor at its defaults beside the same loop without one, of Flax (and
+  of PyTorch by `bench_monitor.py` in `.venv-torch`).
 - An audit beside one forward pass over the same samples, and, where `.venv-torch` has them
   (`make torch-env`, then pip), beside WeightWatcher and delve on the same PyTorch modules.
 
@@ -36,6 +38,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import bench_audit
+import bench_monitor
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +57,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(worker.__file__)
 TORCH_PYTHON = ROOT / ".venv-torch/bin/python"
 TORCH_AUDITS = Path(__file__).with_name("peer_audits_torch.py")
-SECTIONS = TRAINING, METRIC, AUDIT = "training", "metric", "audit"
+SECTIONS = TRAINING, METRIC, AUDIT, MONITOR = "training", "metric", "audit", "monitor"
 
 FC_SIDES = (worker.OURS, worker.FLAX, worker.FIT, worker.FIT_WITH_XLA, worker.TAPE)
 AUGMENTED_SIDES = (worker.OURS, worker.TAPE)
@@ -396,6 +399,20 @@ def compare_torch_audits(samples: int, rounds: int) -> list[Line]:
     return lines
 
 
+def compare_monitors(rounds: int, names: Sequence[str]) -> list[Line]:
+    """Loops with a monitor beside the same loops without one."""
+    lines = []
+    for name in names:
+        turns = bench_monitor.bench_network(name, rounds)
+        both = [sum(turn) for turn in zip(turns.train, turns.measure, strict=True)]
+        subject = f"{name}: {bench_monitor.EVERY} steps of 64 images"
+        sides = {"ours: with a monitor": both, "without": turns.train}
+        lines += compared(
+            [Line(MONITOR, subject, side, "1 process", seconds) for side, seconds in sides.items()]
+        )
+    return lines
+
+
 def origin() -> dict[str, Any]:
     """On what, with what, and how busy the machine was before."""
     libraries = ("tensorflow-cpu", "keras")
@@ -427,7 +444,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="tiny, to see that all of it works")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each side [7]")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="some sections, with commas")
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas")
     parser.add_argument("--out", type=Path, default=ROOT / "results/bench", help="folder")
     options = parser.parse_args()
     wanted = set(options.only.split(","))
@@ -448,6 +465,9 @@ def main() -> None:
         names = list(bench_audit.NETWORKS)[: 1 if options.quick else None]
         lines += compare_audits(samples, rounds, names)
         lines += compare_torch_audits(samples, rounds)
+    if MONITOR in wanted:
+        names = list(bench_monitor.NETWORKS)[: 1 if options.quick else None]
+        lines += compare_monitors(rounds, names)
     options.out.mkdir(parents=True, exist_ok=True)
     text = page(found, lines)
     print(text)

@@ -11,20 +11,16 @@ import sys
 
 import pytest
 import typer
-from conftest import ROOT
+from documented_commands import DOCS, commands_shown
 from typer._click.exceptions import MissingParameter
 
 import cbundles
 from cbundles import cli, config
 
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 # What the docstring of each public function or class must tell, besides what it is.
 SHAPES = re.compile(r"\(N|\(samples|first\s+axis|samples\s+first")
 ERRORS = re.compile(r"Raises|raises")
 SOURCE = re.compile(r"paper|of our own|sec\. \d|et al\.|in the papers")
-SHOWN = re.compile(r"^ *(?:\$ )?(?:\.venv[-a-z]*/bin/)?cbundles (?P<line>[a-z].*)$", re.MULTILINE)
-INLINE = re.compile(r"`cbundles (?P<line>[a-z][^`]*)`")
 COMMANDS = typer.main.get_command(cli.app)
 
 
@@ -83,20 +79,10 @@ def test_every_page_is_in_the_table_of_contents():
     assert set(re.findall(r"^generated/(.*)$", index, re.MULTILINE)) == generated
 
 
-def commands_shown():
-    """What stands behind `cbundles` where a page shows a command, without comments and pipes, and
-    whether that is all of it: in a sentence what is clear may be left out."""
-    for page in PAGES:
-        text = page.read_text()
-        found = [(match["line"], True) for match in SHOWN.finditer(text)]
-        found += [(match["line"], False) for match in INLINE.finditer(text)]
-        for shown, is_whole in found:
-            line = re.split(r" +# | > | \| | && |; |\[, |$", shown)[0]
-            if not re.search(r"\.\.\.|…|FLAG|, ", line):
-                yield pytest.param(line, is_whole, id=f"{page.name}: {line}")
-
-
-@pytest.mark.parametrize(("line", "is_whole"), list(commands_shown()))
+@pytest.mark.parametrize(
+    ("line", "is_whole"),
+    [pytest.param(shown.line, shown.is_whole, id=shown.name) for shown in commands_shown()],
+)
 def test_a_command_that_a_page_shows_is_understood(line, is_whole):
     group = COMMANDS.make_context("cbundles", shlex.split(line))
     name, *arguments = [*group._protected_args, *group.args]

@@ -97,11 +97,11 @@ class JaxSubject:
         _, self._observed, self._axes, self._programs = traces
         return True
 
-    @property
+    @functools.cached_property
     def _form_of_model(self) -> Hashable:
         leaves, tree = jax.tree.flatten(self.model.variables)
         types = [jax.typeof(leaf) for leaf in leaves]
-        shapes = tuple((one.shape, str(one.dtype)) for one in types)
+        shapes = tuple((one.shape, one.dtype) for one in types)
         return tree, shapes, tuple(self.model.trainable.items())
 
     @property

@@ -74,16 +74,22 @@ class Measuring:
         labels: Int32[np.ndarray, " rows"],
         classes: int,
         watch: Watch | None = None,
+        input_layer: Layer | None = None,
     ) -> tuple[Layer, list[Layer]]:
-        """The inputs and all layers, without headroom. watch: what takes part in the pass."""
+        """The inputs and all layers, without headroom.
+
+        watch: what takes part in the pass.
+        input_layer: what was found of the same inputs before; they are not signed again.
+        """
         scales = {name: self._scale(value) for name, value in self._own_amplitudes.items()}
         signed = _Signed(len(labels))
         reducer = signing.SIGN_ONCE[self.setting.rows]
         for start, batch in batches:
             keys = self._keys(batch)
             first_row = start * (self.tokens or 1)
-            own = signing.sign_inputs(batch, signing.EXACT, keys, tokens=self.tokens)
-            signed.put(first_row, {INPUT: own})
+            if input_layer is None:
+                own = signing.sign_inputs(batch, signing.EXACT, keys, tokens=self.tokens)
+                signed.put(first_row, {INPUT: own})
             if self.names:
                 how = Signing(scales, keys)
                 if watch is None:
@@ -92,10 +98,11 @@ class Measuring:
                     signatures = watch.sign(start, batch, how)
                 signed.put(first_row, signatures)
 
-        of_rows = signed.of_layers([INPUT, *self.names])
-        of_input, *found = counting.bundles_of_layers(of_rows, labels, classes)
-        shape = _shape_of_inputs(batches.first)
-        input_layer = Layer(INPUT, INPUT, shape, of_input, None, 0.0, 0.0)
+        new = self.names if input_layer is not None else [INPUT, *self.names]
+        found = counting.bundles_of_layers(signed.of_layers(new), labels, classes)
+        if input_layer is None:
+            shape = _shape_of_inputs(batches.first)
+            input_layer = Layer(INPUT, INPUT, shape, found.pop(0), None, 0.0, 0.0)
         named = [(name, site) for site in self.chosen for name in names_of(site)]
         layers = [
             self._layer(name, site, of_layer, input_layer)

@@ -7,6 +7,7 @@ it is, and what can be told apart beside it, in units of the activation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -45,11 +46,15 @@ def largest_of_model(largest: Mapping[str, float]) -> Amplitude:
     by_layer: dict[str, float] = {}
     for name, value in largest.items():
         layer = name.rpartition("/")[0]
-        by_layer[layer] = float(np.maximum(by_layer.get(layer, 0.0), value))
-    parameter = max(largest, key=lambda name: (np.isnan(largest[name]), largest[name]))
+        by_layer[layer] = max(by_layer.get(layer, 0.0), value, key=_nan_last)
+    parameter = max(largest, key=lambda name: _nan_last(largest[name]))
     median = float(np.median(list(by_layer.values())))
     value = largest[parameter]
     return Amplitude(value, parameter, value / median if median else None)
+
+
+def _nan_last(value: float) -> tuple[bool, float]:
+    return math.isnan(value), value
 
 
 def checked_choice(choice: str | float) -> str | float:

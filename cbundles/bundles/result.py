@@ -70,6 +70,8 @@ class Bundles:
         class. None: diverged."""
         if self.diverged:
             return None
+        if self.num_bundles == len(self.labels):
+            return 0.0  # at once, since most layers of a network that can be trained are such
         _, _, count = self._occurring
         in_class = np.bincount(self.labels).astype(np.int64)
         possible = len(self.labels) ** 2 - int((in_class**2).sum())

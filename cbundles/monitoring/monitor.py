@@ -15,7 +15,7 @@ from jaxtyping import Integer, PyTree
 from cbundles import bundles, dashboards
 from cbundles.arrays import Numbers
 from cbundles.auditing.asked import checked_setting
-from cbundles.auditing.batches import AT_ONCE, CutArrays, at_hand, batches_of, checked_labels
+from cbundles.auditing.batches import CutArrays, at_hand, batches_of, checked_labels
 from cbundles.auditing.models import Call
 from cbundles.auditing.signing import SAMPLES
 from cbundles.auditing.tensors import as_array
@@ -28,6 +28,9 @@ from cbundles.monitoring.measurement import Measurement
 from cbundles.monitoring.news import News, Sentence, tell
 from cbundles.monitoring.probe import INSIDE_JIT, HowToCall, Probe, Samples, refuse_tracing
 
+# Samples in a batch, as many as are looked at by default: of a small network the calls take longer
+# than what is computed in them.
+AT_ONCE = 512
 A_SCHEDULE = (
     "learning_rate is a schedule: give its largest rate, so that all steps are measured alike"
 )

@@ -18,7 +18,7 @@ from cbundles import bundles
 from cbundles.auditing import signing, weights
 from cbundles.auditing.asked import labels_of_rows
 from cbundles.auditing.batches import CutArrays
-from cbundles.auditing.findings import Findings
+from cbundles.auditing.findings import Findings, Layer
 from cbundles.auditing.measuring import Measuring, Setting
 from cbundles.auditing.models import Call, is_changed_in_place, subject_of
 from cbundles.auditing.report import Audit
@@ -80,6 +80,7 @@ class Probe:
         self.tokens = tokens
         self.labels = labels_of_rows(samples.labels, tokens)
         self._traced: _Traced | None = None
+        self._input_layer: Layer | None = None  # the samples are always the same
 
     def measure(self, params: PyTree | None) -> Audit:
         """An audit of the model with these numbers. Raises ValueError where that cannot be."""
@@ -90,7 +91,10 @@ class Probe:
             subject, traced.sites, traced.chosen, largest, self.setting, self.tokens
         )
         batches = self.samples.batches
-        input_layer, layers = measuring.measure_layers(batches, self.labels, self.samples.classes)
+        input_layer, layers = measuring.measure_layers(
+            batches, self.labels, self.samples.classes, input_layer=self._input_layer
+        )
+        self._input_layer = input_layer
         if self.headroom:
             part = bundles.evenly_spread(
                 batches.samples, max(2, SCANNED_ROWS // (self.tokens or 1))
