@@ -53,6 +53,12 @@ def normalised(filters=(4, 6)):
     return Normalised(tuple(filters))
 
 
+def widths_in_a_list(widths=[4], more=True):  # noqa: B006
+    all_widths = widths.copy()
+    all_widths.extend([8, 8])
+    return MLP(len(all_widths), all_widths[0], "relu" if more else "tanh")
+
+
 class Untold(nn.Module):
     """Normalises by batches, but cannot be told of training."""
 

@@ -77,6 +77,12 @@ def test_h_says_nothing_where_networks_fail_without_conflicts():
     assert "most networks have no conflicting layer up to 50 layers" in sound.advice
 
 
+def test_networks_that_diverged_do_not_count_as_free_of_conflicts():
+    diverged = record(50, 10, seed=1, entropy=[None] * 50, accuracy=0.1)
+    told = only([record(5, 10, accuracy=0.9), diverged])
+    assert told.evidence[-1].endswith("at chance with 50")
+
+
 def test_chance_depends_on_the_classes():
     three = changed(record(5, 10, accuracy=0.34), num_classes=3)
     assert "at chance with 5" in only([three]).evidence[-1]

@@ -14,6 +14,7 @@ import numpy as np
 import own_architectures
 import pytest
 from conftest import ROOT
+from records import record, with_settings
 
 import cbundles
 from cbundles import config, data
@@ -26,7 +27,7 @@ from cbundles.experiments import sweep
 from cbundles.networks import network, own, saved
 from cbundles.networks.shape import shape_of
 from cbundles.records import Origin
-from cbundles.report import runs
+from cbundles.report import runs, select
 
 FACTS = Facts(10_000, 2_000, (28, 28, 1), 10)
 TRAINING = {"epochs": 1, "batch_size": 512}
@@ -214,6 +215,26 @@ def test_defaults_that_are_named_make_no_other_network():
     assert short.label == (
         "own_architectures:mlp depth=2 width=8 activation=relu classes=10 seed=0 "
         "batch_size=512 samples=128"
+    )
+
+
+def test_a_default_that_is_a_list_stays_one():
+    assert shape("widths_in_a_list").layers == 3
+    assert shape("widths_in_a_list", widths=[[4, 5, 6]]).layers == 5
+
+
+def test_one_and_true_are_two_settings():
+    made = [with_keywords({"more": more}) for more in (True, 1, True)]
+    found = select.groups(made, ())
+    assert [len(group.records) for group in found] == [2, 1]
+    assert [list(group.apart.values()) for group in found] == [[True], [1]]
+
+
+def with_keywords(keywords):
+    """A record of a user's network with these."""
+    (cell,) = cells_of("mlp", depth=2)
+    return with_settings(
+        record(2, 8), model={**cell.asdict()["model"], "keywords": json.dumps(keywords)}
     )
 
 

@@ -51,6 +51,15 @@ def tuning(data, *, filters=8, restarts=(1, 2, 2), ended=3, **tuned):
     return Run(Store(Path("made_up")), description, [*baseline, *(m for c in chains for m in c)])
 
 
+def test_tiny_networks_have_sizes_that_tell():
+    made = network("vgg", 10, 0, data={"name": "mnist_mini"})
+    tiny = changed(made, parameters=1_706, bytes=6_824)
+    row = table1.our_row([tiny])
+    assert (row["parameters"], row["MB"]) == ("1.7 k", "0.007")
+    row = table1.our_row([changed(tiny, parameters=310_042, bytes=1_245_000)])
+    assert (row["parameters"], row["MB"]) == ("0.31 M", "1.25")
+
+
 def ours(table, dataset):
     rows = [row for row in table.table.rows if row["source"] == "ours"]
     return [row for row in rows if row["data set"] == dataset]

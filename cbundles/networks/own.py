@@ -122,7 +122,7 @@ def architecture_of(named: Named) -> Architecture:
             f"{place}: its file is no longer the one whose digest is {named.source}, with which "
             "this network was made; a digest is part of an identity, so begin a new run"
         )
-    keywords = {name: _as_tuples(value) for name, value in json.loads(named.keywords).items()}
+    keywords = _as_called(function, json.loads(named.keywords))
     called = f"{place}, called with {_keywords_in_words(keywords)}"
     try:
         module = function(**keywords)
@@ -309,6 +309,15 @@ def _form(value: Any) -> str:
 
 def _numbers_in(tree: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _as_called(function: Callable[..., Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Keywords as a function is given them: a list is a tuple, but where its default is a list."""
+    parameters = inspect.signature(function).parameters
+    return {
+        name: value if isinstance(parameters[name].default, list) else _as_tuples(value)
+        for name, value in keywords.items()
+    }
 
 
 def _as_tuples(value: Any) -> Any:

@@ -311,13 +311,17 @@ def _accuracies(records: Sequence[SweepRecord]) -> str:
     if chance:
         text += f"; at chance with {_with_commas(chance)}"
         unexplained = [
-            depth
-            for depth in chance
-            if math.isinf(places(select.only(records, depth=depth), -1).first)
+            depth for depth in chance if _most_conflict_nowhere(select.only(records, depth=depth))
         ]
         if unexplained:
             text += f", without conflicts in most networks of {_with_commas(unexplained)}"
     return text
+
+
+def _most_conflict_nowhere(records: Sequence[SweepRecord]) -> bool:
+    """Whether most networks have no conflict once trained; one that diverged does not tell."""
+    free = sum(math.isinf(place) for place in places(records, -1).judged)
+    return 2 * free > len(records)
 
 
 def _with_commas(depths: Sequence[int]) -> str:

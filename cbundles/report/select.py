@@ -74,7 +74,7 @@ def groups(
             for path, value in settings_that_matter(record).items()
             if path not in across
         }
-        key = (*settings.values(), also(record) if also else None)
+        key = (*map(_told_apart, settings.values()), also(record) if also else None)
         if key not in members:
             common.append(settings)
         members.setdefault(key, []).append(record)
@@ -87,7 +87,13 @@ def groups(
 
 def _differs(path: str, settings: Sequence[dict[str, Any]]) -> bool:
     # Keywords of a user's architecture no other network has.
-    return any(one.get(path) != settings[0][path] for one in settings)
+    own = _told_apart(settings[0][path])
+    return any(_told_apart(one.get(path)) != own for one in settings)
+
+
+def _told_apart(value: Any) -> tuple[bool, Any]:
+    """Python holds True and 1 for equal; of a keyword of a user's they are two settings."""
+    return isinstance(value, bool), value
 
 
 # What a user's function is not given: it says itself what its layers are.

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from cbundles.config import FOLDER_PREFIX, Cell
 from cbundles.files import write_atomically
@@ -73,7 +74,6 @@ CAPTION = (
 def our_row(records: Sequence[SweepRecord]) -> Row:
     """One row from the completion records of the seeds of one network."""
     first, cell = records[0], records[0].cell
-    digits = 1 if first.bytes > 1e7 else 2
     built = f"{cell.model.base_filters} filters" if first.is_convolutional else cell.model.build
     milliseconds = [1000 * r.latency_seconds for r in records if r.latency_seconds]
     return {
@@ -82,9 +82,9 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
         "source": "ours",
         "layers": mean_and_spread([record.depth for record in records], 1),
         "accuracy [%]": mean_and_spread([100 * summary.accuracy_of(r) for r in records], 1),
-        "MB": mean_and_spread([r.bytes / 1e6 for r in records], digits),
+        "MB": _megabytes([r.bytes for r in records]),
         "ms/step": mean_and_spread(milliseconds, 1) if milliseconds else "not measured",
-        "parameters": mean_and_spread([r.parameters / 1e6 for r in records], 2) + " M",
+        "parameters": _parameters([r.parameters for r in records]),
         "GFLOP/image": mean_and_spread([r.flops / 1e9 for r in records], 3),
         "n": str(len(records)),
         "how": (
@@ -93,6 +93,18 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
             f"{first.origin.device} ({first.origin.processor})"
         ),
     }
+
+
+def _megabytes(sizes: Sequence[int]) -> str:
+    """Of networks of so many bytes, with as many digits as tell small networks apart."""
+    digits = 1 if sizes[0] > 1e7 else 2 if sizes[0] > 1e5 else 3
+    return mean_and_spread([size / 1e6 for size in sizes], digits)
+
+
+def _parameters(numbers: Sequence[int]) -> str:
+    if fmean(numbers) < 1e5:
+        return mean_and_spread([number / 1e3 for number in numbers], 1) + " k"
+    return mean_and_spread([number / 1e6 for number in numbers], 2) + " M"
 
 
 def papers_row(paper: Published) -> Row:
