@@ -56,7 +56,7 @@ wheel: $(READY) ## Build the package into dist/
 quickstart: $(READY) ## Depth against width on real MNIST images, about 2 minutes on 2 cores
 	$(BIN)/cbundles sweep configs/quickstart.yaml
 
-test: $(READY_TO_TEST) ## Run the tests that show mistakes (2 to 8 minutes on 2 cores)
+test: $(READY_TO_TEST) ## Run the tests that show mistakes (about 20 minutes on 2 cores)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 test-slow: $(READY_TO_TEST) ## Run the others: real processes that are killed, real archives

@@ -1,4 +1,4 @@
-"""Do the tests notice mistakes? Twenty faults, one at a time in a copy of the tree.
+"""Do the tests notice mistakes? Twenty-two faults, one at a time in a copy of the tree.
 
 A fault counts as caught when a test of the default set, `make test`, fails on it. The tests that
 should notice it are tried first; when they pass, all others are run, up to the first

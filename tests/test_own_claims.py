@@ -153,6 +153,18 @@ def test_n7_headroom_of_healthy_networks():
     assert "depth / width" in found.text and "difference +" in found.ours
     useless = finding("N7", run_of(grid(seeds=seeds, headroom=lambda ratio, some: 3.0)))
     assert useless.verdict == "does not hold"
+    level = finding(
+        "N7",
+        run_of(
+            grid(
+                seeds=seeds,
+                accuracy=lambda ratio, some: max(0.0, 0.9 - 0.1 * ratio + 4 * some),
+                headroom=lambda ratio, some: half_bits(9 - 4 * ratio + 160 * some),
+            )
+        ),
+    )
+    assert level.verdict_in_full == "undecided"
+    assert "60 networks would have shown one of about" in level.why
     few = finding("N7", run_of(grid()))
     assert few.verdict_in_full == "does not hold: not testable at this scale"
     assert "there are 30" in few.why
@@ -278,6 +290,17 @@ def test_the_boundary_is_useful_where_it_beats_what_is_free():
     ]  # fmt: skip
     assert "depth / width: balanced accuracy 1.000, threshold chosen afterwards" in rivals[2]
     assert useful.endswith("by balanced accuracy no, by AUC no")
+    assert "chosen afterwards (from other seeds: 1.000)" in rivals[2]
+    alone = boundaries.beside_what_is_free(made[::3], conflicts[::3])
+    assert "other seeds" not in alone[2]
+
+
+def test_a_threshold_from_other_seeds_does_not_see_the_networks_it_judges():
+    scores, seeds = [1, 2, 3, 1, 2, 3], [0, 0, 0, 1, 1, 1]
+    conflicts = [False, False, True, False, True, True]  # from 3 on, and from 2 on
+    found = boundaries._predicted_by_score("score", scores, conflicts, seeds)
+    assert found.conflicts == [False, True, True, False, True, True]
+    assert found.remark.endswith("(from other seeds: 0.667)")
 
 
 def test_places_and_signals():
@@ -296,7 +319,8 @@ def test_the_figure_tells_what_predicts_and_when():
     made = grid()
     (picture,) = signal_figures.early_signals(made, "made up")
     figure = drawing.drawn(picture)
-    assert "After 50 steps, H ranks the networks best" in picture.title
+    assert "after 50 steps, H goes most with the final accuracy (Spearman 0.91)" in picture.title
+    assert "depth / width, which costs nothing, more (0.99)" in picture.title
     assert "n = 54, seeds 100, 101, 102" in picture.small_print
     left, right = figure.axes
     drawn = {line.get_label() for line in left.lines}

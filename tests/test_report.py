@@ -239,5 +239,5 @@ def test_a_title_relates_accuracy_to_entropy_only_where_several_networks_have_so
         ]
         return sweep_figures.accuracy_against_entropy(networks, "").title
 
-    assert titled(1).startswith("Too few networks to relate: 1 with H > 0")
+    assert titled(1).startswith("Too few networks to relate: 1 of 6 with H > 0")
     assert titled(3).startswith("The larger the bundle entropy, the lower the accuracy")

@@ -31,6 +31,7 @@ from cbundles.report.arms import (
     Arm,
     Setting,
     at_compute,
+    difference,
     settings_of,
     spent,
     told_apart,
@@ -163,33 +164,31 @@ def growth_losses(settings: Sequence[Setting]) -> Picture:
         ),
         rows=rows,
         stem="fig_growth_loss",
-        title=_message_of_losses(settings, rows),
+        title=_message_of_losses(settings),
         size=(1.8 + 3.0 * len(settings), 6.4),
         sharing={"sharey": "col"},
         draw=lambda figure, panels: _draw_losses(figure, panels, settings, rows),
     )
 
 
-def _message_of_losses(settings: Sequence[Setting], rows: Sequence[Row]) -> str:
-    """Which arms the arm max ends below, after as many epochs."""
-    finals = {
-        (row["setting"], row["arm"]): finite(row["train_loss_median"])
-        for row in rows  # later epochs come later
-        if row["over"] == "epochs"
-    }
+def _message_of_losses(settings: Sequence[Setting]) -> str:
+    """Which arms the arm max ends clearly below, after as many epochs."""
     parts = []
     for other in (SMALL, LARGE):
-        pairs = [
-            (finals[setting.name, MAX], finals[setting.name, other])
+        found = [
+            difference(setting, MAX, other, "train_loss")
             for setting in settings
             if {MAX, other} <= set(setting.arm_names)
         ]
-        if pairs:
-            lower = sum(ours < theirs for ours, theirs in pairs)
-            parts.append(f"below {other} in {lower} of {counted(len(pairs), 'setting')}")
+        if found:
+            lower = sum(difference.high < 0 for difference in found)
+            parts.append(f"below {other}'s in {lower} of {counted(len(found), 'setting')}")
     if not parts:
         return "Inserting layers while training"
-    return f"The arm max ends with a median training loss {' and '.join(parts)}"
+    return (
+        f"The arm max ends with a training loss {' and '.join(parts)} (95 % interval of the paired "
+        "difference below 0)"
+    )
 
 
 def losses_of(setting: Setting, arm: Arm) -> list[Row]:

@@ -16,6 +16,7 @@ from cbundles.report.claims.finding import (
     NOT_RUN,
     OF_THE_PAPER,
     REPRODUCED,
+    UNDECIDED,
     Claim,
     Finding,
 )
@@ -35,12 +36,12 @@ ABOUT_PLANS = (
     "are decided on; which pilots were known then stands beside each. They are decided on complete "
     "runs whose seeds nothing had used before. Where no direction was claimed, what was found is "
     "told as measured. What does not hold is contradicted, unstable or not testable, by the same "
-    "rules."
+    "rules; a claim is undecided where its interval has room for it and for its opposite."
 )
 PLANS_TITLE = "Our own claims, decided on new seeds"
 
 
-ORDER = (REPRODUCED, HOLDS, MEASURED, MIXED, NOT_REPRODUCED, DOES_NOT_HOLD, NOT_RUN)
+ORDER = (REPRODUCED, HOLDS, MEASURED, MIXED, NOT_REPRODUCED, DOES_NOT_HOLD, UNDECIDED, NOT_RUN)
 
 
 def show_verdict(row: Row) -> str:
@@ -65,7 +66,12 @@ def counted_verdicts(claims: Sequence[Claim]) -> str:
     numbers = Counter(claim.verdict for claim in claims)
     said = [verdict for verdict in ORDER if verdict in numbers]
     text = ", ".join(f"{numbers[verdict]} {verdict}" for verdict in said)
-    short = [finding for claim in claims for finding in claim.findings if finding.kind]
+    short = [
+        finding
+        for claim in claims
+        for finding in claim.findings
+        if finding.kind not in ("", UNDECIDED)
+    ]
     if not short:
         return text
     kinds = Counter(finding.kind for finding in short)

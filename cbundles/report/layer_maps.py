@@ -87,15 +87,17 @@ def _unit(record: SweepRecord) -> str:
 
 def _message_of(shown: Sequence[SweepRecord]) -> str:
     """Where conflicts begin in the deepest networks that are shown, or in all in a row."""
+    seeds = sorted({record.seed for record in shown})
+    of_seed = f"(seed{'s' if len(seeds) > 1 else ''} {listed(seeds)})"
     if shown[0].is_convolutional:
-        return f"After epoch 1, {_message_of_row(shown)}"
+        return f"After epoch 1, {_message_of_row(shown)} {of_seed}"
     deepest = max(record.depth for record in shown)
     parts = [
         f"{_first_place(record)} at {summary.width_in_words(record)}"
         for record in sorted(shown, key=lambda record: record.width)
         if record.depth == deepest
     ]
-    return f"Of {deepest} layers, conflicts begin after epoch 1 in {', '.join(parts)}"
+    return f"Of {deepest} layers, conflicts begin after epoch 1 in {', '.join(parts)} {of_seed}"
 
 
 def _message_of_row(shown: Sequence[SweepRecord]) -> str:

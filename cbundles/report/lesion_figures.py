@@ -88,8 +88,9 @@ def _message_of_curves(records: Sequence[LesionRecord]) -> str:
     drawn = removable_percent(removal.ALL)
     best = max(removal.RANKINGS, key=removable_percent)
     return (
-        f"Without a significant rise of the error {drawn:.0f} % of the blocks can go when drawn, "
-        f"{removable_percent(best):.0f} % by the best ranking ({lesions.NAMES[best]})"
+        f"With the whole network's statistics and no significant rise of the error {drawn:.0f} % "
+        f"of the blocks can go when drawn, {removable_percent(best):.0f} % by the best ranking "
+        f"({lesions.NAMES[best]})"
     )
 
 
@@ -218,8 +219,9 @@ def _message_of_predictors(records: Sequence[LesionRecord]) -> str:
     known = {name: rank for name, rank in ranks.items() if rank is not None}
     if not known:
         return "No score tells blocks apart"
-    best = max(known, key=lambda name: known[name])
-    return f"{SCORES[best]} predicts best what a block costs (Spearman {known[best]:.2f})"
+    best, *others = sorted(known, key=lambda name: -known[name])
+    text = f"What a block costs goes most with {SCORES[best]} (Spearman {known[best]:.2f})"
+    return f"{text}, then with {SCORES[others[0]]} ({known[others[0]]:.2f})" if others else text
 
 
 def _draw_predictors(panels: Panels, records: Sequence[LesionRecord]) -> None:

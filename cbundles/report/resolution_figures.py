@@ -64,7 +64,7 @@ def bundles_by_resolution(records: Sequence[SweepRecord], name: str) -> Picture:
         text=(
             "Number of bundles by layer after the last epoch, of the same networks, when the "
             "weight update is rounded to several formats: median over seeds. One bundle: no "
-            "sample can be told from another."
+            "sample can be told from another by one update in that format."
         ),
         caption=caption,
         rows=rows,

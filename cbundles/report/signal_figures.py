@@ -93,12 +93,15 @@ def _message_of_signals(known: Sequence[Place], told: Told) -> str:
     if not ranks:
         return f"After {known[first].text} nothing ranks the networks yet"
     best = max(ranks, key=lambda name: ranks[name])
-    free = told.get((RANK, signals.DEPTH_BY_WIDTH.name, first))
-    beside = f"; {signals.DEPTH_BY_WIDTH.name} alone: {free.mean:.2f}" if free else ""
-    return (
-        f"After {known[first].text}, {best} ranks the networks best "
-        f"(Spearman {ranks[best]:.2f}{beside})"
+    text = (
+        f"Of what is measured after {known[first].text}, {best} goes most with the final accuracy "
+        f"(Spearman {ranks[best]:.2f})"
     )
+    free = told.get((RANK, signals.DEPTH_BY_WIDTH.name, first))
+    if free is None:
+        return text
+    more = "more" if free.mean > ranks[best] else "less"
+    return f"{text}; {signals.DEPTH_BY_WIDTH.name}, which costs nothing, {more} ({free.mean:.2f})"
 
 
 def _rows_of_signals(known: Sequence[Place], told: Told) -> list[Row]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -20,14 +19,13 @@ from cbundles.report.cell_maps import CellMap
 from cbundles.report.drawing import DrawnPicture, Picture
 from cbundles.report.headroom_figures import headroom_profiles
 from cbundles.report.signal_figures import early_signals
-from cbundles.report.statistics import finite, spearman
+from cbundles.report.statistics import finite, spearman_estimate, spearman_text
 from cbundles.report.table import Row
 from cbundles.report.words import counted
 
 BOUNDARY_COLOUR = "#e6194b"
 BOUNDARY_ROOM = 0.3  # of a square, beyond the first and the last one: the line may run there
 PROFILES = 6
-CLEARLY_RELATED = 0.3  # a rank correlation that a title speaks of
 FEWEST_WITH_ENTROPY = 3  # networks with H > 0: one of six makes a rank correlation of -0.65
 NAMES = {"vgg": "VGG", "resnet": "ResNet"}
 
@@ -148,7 +146,11 @@ def _message_of_depths(records: Sequence[SweepRecord]) -> str:
         for depth, networks in by_depth.items()
         if any(finite(network.history.last("entropy")[-1]) > 0 for network in networks)
     ]
-    where = f"H > 0 from {conflicting[0]} layers on" if conflicting else "H = 0 at every depth"
+    where = "H = 0 at every depth"
+    if conflicting:
+        where = f"H > 0 in some networks of {conflicting[0]} layers"
+        if shallower := [depth for depth in by_depth if depth < conflicting[0]]:
+            where += f", in none up to {max(shallower)}"
     name = NAMES[records[0].family]
     return f"{name}: most accurate with {best} layers ({accuracy[best]:.0f} %); {where}"
 
@@ -225,8 +227,8 @@ def _message_of_map(records: Sequence[SweepRecord]) -> str:
     if not below:
         return f"All networks lie above the conflicting boundary; they reach {fmean(above):.0f} %"
     return (
-        f"Networks below the conflicting boundary reach {fmean(below):.0f} % on average, "
-        f"those above it {fmean(above):.0f} %"
+        f"Networks below the conflicting boundary reach {fmean(below):.0f} % on average "
+        f"(n = {len(below)}), those above it {fmean(above):.0f} % (n = {len(above)})"
     )
 
 
@@ -404,21 +406,18 @@ def accuracy_against_entropy(records: Sequence[SweepRecord], caption: str) -> Pi
     rows = [summary.summary_of(record) for record in records]
     measured = [row for row in rows if row["bundle_entropy"] is not None]
     entropy = [row["bundle_entropy"] for row in measured]
-    correlation = spearman(entropy, [100 * row["test_accuracy"] for row in measured])
-    rank = "not defined" if math.isnan(correlation) else f"{correlation:.2f}"
-    bundled = sum(value > 0 for value in entropy)
-    said = "Accuracy and bundle entropy are not clearly related"
-    if bundled < FEWEST_WITH_ENTROPY:
-        said = f"Too few networks to relate: {bundled} with H > 0"
-    elif abs(correlation) >= CLEARLY_RELATED:
-        direction = "lower" if correlation < 0 else "higher"
-        said = f"The larger the bundle entropy, the {direction} the accuracy"
+    accuracy = [row["test_accuracy"] for row in measured]
+    by_shape = [row["depth"] / row["width"] for row in measured if row["width"]]
+    beside = ""
+    if len(by_shape) == len(measured):
+        beside = f" Spearman of depth / width alone: {spearman_text(by_shape, accuracy)}."
     return Picture(
         stem="fig5_accuracy_entropy",
-        title=f"{said} (Spearman {rank}, n = {len(measured)})",
+        title=_message_of_relation(entropy, accuracy),
         text=(
-            "Test accuracy of each network against the bundle entropy of its last hidden layer. "
-            "Larger marks are wider networks. Dotted: chance, and the largest that H can be."
+            "Test accuracy of each network against the bundle entropy of its last hidden layer, "
+            "mean over the epochs. Larger marks are wider networks. Dotted: chance, and the "
+            f"largest that H can be.{beside}"
         ),
         caption=caption,
         rows=_columns(rows, "width", "depth", "seed", "bundle_entropy", "test_accuracy"),
@@ -432,6 +431,19 @@ def accuracy_against_entropy(records: Sequence[SweepRecord], caption: str) -> Pi
             _accuracy_label(records),
         ),
     )
+
+
+def _message_of_relation(entropy: Sequence[float], accuracy: Sequence[float]) -> str:
+    """How accuracy goes with H; a direction only where the interval excludes that there is none."""
+    found = spearman_estimate(entropy, accuracy)
+    bundled = sum(value > 0 for value in entropy)
+    if bundled < FEWEST_WITH_ENTROPY:
+        return f"Too few networks to relate: {bundled} of {len(entropy)} with H > 0"
+    said = "Accuracy and bundle entropy are not clearly related"
+    if found.high < 0 or found.low > 0:
+        direction = "lower" if found.mean < 0 else "higher"
+        said = f"The larger the bundle entropy, the {direction} the accuracy"
+    return f"{said} (Spearman {spearman_text(entropy, accuracy)}, n = {len(entropy)})"
 
 
 def _draw_scatter(

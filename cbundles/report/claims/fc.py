@@ -70,8 +70,25 @@ def conflicts_earlier_when_narrow(group: Evidence[SweepRecord]) -> Finding | Non
         bool(_conflict_earlier_when_narrow(records)),
         trial_by_seed(records, _conflict_earlier_when_narrow, lacking),
         records,
-        [f"{BY_RATE}: {by_rate}", *over_probe_sizes(group, records, _layers_of_widths)],
+        [
+            f"{BY_RATE}: {by_rate}",
+            *_layers_of_other_widths(group),
+            *over_probe_sizes(group, records, _layers_of_widths),
+        ],
     )
+
+
+def _layers_of_other_widths(group: Evidence[SweepRecord]) -> list[str]:
+    """Of widths that the criterion does not name."""
+    others = {
+        width: group.only(width=width, depth=DEEP) for width in group.widths if width not in WIDTHS
+    }
+    texts = [
+        f"width {width}: {_median_layer(column, first_conflicting_layers)}"
+        for width, column in others.items()
+        if column
+    ]
+    return [f"other widths: {', '.join(texts)}"] if texts else []
 
 
 def _layers_of_widths(
@@ -116,12 +133,15 @@ def _rank_of_layer_and_entropy(record: SweepRecord) -> float:
 
 
 def _median_layer(records: Sequence[SweepRecord], first_layers: FirstLayers) -> str:
-    """The median of the first conflicting layers; where that is none, how many conflict."""
+    """The median of the first conflicting layers, and how many networks conflict at all where some
+    do not, which counts as infinitely deep."""
     layers = first_layers(records)
-    if not math.isinf(median(layers)):
-        return f"{median(layers):g}"
+    middle = median(layers)
+    text = "none" if math.isinf(middle) else f"{middle:g}"
     conflicting = sum(not math.isinf(layer) for layer in layers)
-    return f"none ({conflicting} of {len(layers)} conflict)" if conflicting else "none"
+    if conflicting in (0, len(layers)):
+        return text
+    return f"{text} ({conflicting} of {len(layers)} conflict)"
 
 
 def conflicts_in_the_same_layer(group: Evidence[SweepRecord]) -> Finding | None:

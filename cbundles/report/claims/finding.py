@@ -18,6 +18,7 @@ MIXED = "depends on scale or reading"
 HOLDS, DOES_NOT_HOLD, MEASURED = "holds", "does not hold", "measured"
 # What "not reproduced" may be.
 CONTRADICTED, UNSTABLE = "contradicted", "unstable"
+UNDECIDED = "undecided"  # of a claim of our own: neither it nor its opposite
 NOT_TESTABLE = "not testable at this scale"
 # From this share of the parts on in which it holds a claim is unstable, below it contradicted.
 UNSTABLE_FROM = 0.2
@@ -57,18 +58,23 @@ class Trial:
     parts: how many there are
     noun: what a part is, such as "seed"
     lacking: why these records are no test of the claim, in half a sentence; "" where they are one
+    leaves_open: where an interval has room for the claim and for its opposite, how wide it is, in a
+        sentence
     """
 
     held: int
     parts: int
     noun: str
     lacking: str = ""
+    leaves_open: str = ""
 
     @property
     def kind(self) -> str:
         """Which kind of "not reproduced" it is, where it is that."""
         if self.lacking:
             return NOT_TESTABLE
+        if self.leaves_open:
+            return UNDECIDED
         is_unstable = self.held > 0 and self.held >= UNSTABLE_FROM * self.parts
         return UNSTABLE if is_unstable else CONTRADICTED
 
@@ -135,6 +141,8 @@ class Finding:
 
     @property
     def verdict(self) -> str:
+        if self.kind == UNDECIDED:
+            return UNDECIDED
         return self.words.yes if self.reproduced else self.words.no
 
     @property
@@ -145,7 +153,7 @@ class Finding:
     @property
     def verdict_in_full(self) -> str:
         """``not reproduced: unstable, holds for 2 of 3 seeds``."""
-        if not self.kind:
+        if not self.kind or self.kind == UNDECIDED:
             return self.verdict
         share = f", holds for {self.trial.text}" if self.kind == UNSTABLE else ""
         return f"{self.verdict}: {self.kind}{share}"

@@ -80,13 +80,13 @@ def _judged_setting(setting: Setting) -> tuple[bool, str]:
     says nothing about the difference; where this leaves too few, a setting does not hold."""
     whole = arms.difference(setting, MAX, SMALL, "train_loss")
     equal = arms.difference_at_equal_compute(setting, MAX)
-    reach = arms.reach(setting, MAX)
+    reach, unchanged = arms.reach(setting, MAX), arms.reach(setting, SMALL)
     is_lower = whole.n >= SEEDS and whole.high < 0
     is_cheaper = len(reach.ratios) >= SEEDS and median(reach.ratios) < 1
     text = (
         f"(a) {_holds(is_lower)}, train loss max - small {whole.text(signed=True)}, "
         f"{whole.n} pairs; at equal compute {equal.text(signed=True)}; (b) {_holds(is_cheaper)}, "
-        f"large's loss {reach.text()}"
+        f"large's loss {reach.text()}; small, which never grows: {unchanged.text()}"
     )
     for name in NEEDED:
         if lost := sum(map(arms.has_no_end, setting.arm(name).records)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -36,15 +37,28 @@ def headroom_ranks_healthy_networks(group: Evidence[SweepRecord]) -> Finding | N
         f"{difference.text(signed=True)}"
     )
     lacking = f"there are {len(healthy)}" if len(healthy) < FEWEST else ""
+    trial = trial_on_grid(
+        Evidence(group.run, healthy), lambda some: _ranks_healthy(some, place), lacking
+    )
+    headroom = signals.HEADROOM.values(healthy, place) or ()
+    rank = spearman(headroom, [accuracy_of(record) for record in healthy])
+    if rank >= RANKS_FROM and difference.low <= 0 <= difference.high:
+        trial = dataclasses.replace(trial, leaves_open=_left_open(difference))
     return finding_on(
         group,
         ours,
         not lacking and bool(_ranks_healthy(healthy, place)),
-        trial_on_grid(
-            Evidence(group.run, healthy), lambda some: _ranks_healthy(some, place), lacking
-        ),
+        trial,
         healthy,
         details=[headroom_beside_others(healthy, place)],
+    )
+
+
+def _left_open(difference: Estimate) -> str:
+    half = (difference.high - difference.low) / 2
+    return (
+        f"the difference may be 0 and may be more: {difference.n} networks would have shown one of "
+        f"about {half:.2g}"
     )
 
 

@@ -7,6 +7,7 @@ one width, where everything that is known of the shape alone is the same for all
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -94,7 +95,9 @@ def number_formats_end_alike(group: Evidence[SweepRecord]) -> Finding | None:
         [network for network in networks if _size_of(network) == size] for size in sorted(sizes)
     ]
     lacking = _what_is_lacking(by_size)
-    trial = trial_of([_is_mean_within(alike) for alike in by_size], "architecture", lacking)
+    held = [_is_within(estimate(_accuracy_differences(alike, WIDER))) for alike in by_size]
+    trial = trial_of(held, "architecture", lacking)
+    trial = dataclasses.replace(trial, leaves_open=_left_open(difference))
     records = [record for network in networks for record in network.values()]
     details = [_by_size(by_size), _without_chance(networks), *_other_formats(networks)]
     reached = not lacking and _is_within(difference)
@@ -148,9 +151,14 @@ def _is_within(difference: Estimate) -> bool:
     return difference.low >= -WITHIN and difference.high <= WITHIN
 
 
-def _is_mean_within(networks: Sequence[Network]) -> bool:
-    """The criterion without the interval, which is wide for a few networks."""
-    return abs(estimate(_accuracy_differences(networks, WIDER)).mean) <= WITHIN
+def _left_open(difference: Estimate) -> str:
+    """Where the interval has room for a difference within the bounds and for one beyond them."""
+    if _is_within(difference) or difference.low > WITHIN or difference.high < -WITHIN:
+        return ""
+    return (
+        f"the interval reaches from within {100 * WITHIN:g} points of no difference to beyond "
+        f"them, so {counted(difference.n, 'pair')} cannot tell"
+    )
 
 
 def _what_is_lacking(by_size: Sequence[Sequence[Network]]) -> str:

@@ -87,7 +87,20 @@ def only_the_rate_is_independent(group: Evidence[MeasuredRecord]) -> Finding:
         ours,
         not lacking and holds,
         trial_of(held, "conflicting network", lacking),
-        details=[_how_many_conflict(records)],
+        details=[_how_many_conflict(records), _ratios_by_any_pair(records)],
+    )
+
+
+def _ratios_by_any_pair(records: Sequence[MeasuredRecord]) -> str:
+    """The plan does not say what a conflicting network is; by the rate above they are judged."""
+    conflicting = [r for r in records if _last_layer_with(r, USUAL, "entropy") > 0]
+    texts = [
+        f"{name} {median_estimate([_ratio(record, quantity) for record in conflicting]).text()}"
+        for name, quantity in (("conflict rate", "conflict_rate"), ("H", "entropy"))
+    ]
+    return (
+        f"the same median ratios of the {len(conflicting)} networks that conflict by H > 0: "
+        f"{', '.join(texts)}; the verdict hangs on what a conflicting network is"
     )
 
 

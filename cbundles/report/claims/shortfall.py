@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from cbundles.report.claims.finding import CONTRADICTED, NOT_TESTABLE, Finding
+from cbundles.report.claims.finding import CONTRADICTED, NOT_TESTABLE, UNDECIDED, Finding
 
 KINDS = Path(__file__).with_name("kinds.yaml")
 
@@ -34,6 +34,8 @@ def _sentence(finding: Finding, needed: str) -> str:
     if kind == NOT_TESTABLE:
         return f"{kind}: a test needs {needed}, but {trial.lacking}"
     alone = f"judged on each {trial.noun} alone the criterion holds for {trial.text}"
+    if kind == UNDECIDED:
+        return f"{kind}: {trial.leaves_open}; {alone}"
     if kind == CONTRADICTED:
         return (
             f"{kind}: the records are a test, for they have what it needs ({needed}), and {alone}"
