@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ import numpy as np
 import optax
 from jax import lax
 from jax.stages import Wrapped
-from jaxtyping import Array, Float, Int32, UInt32
+from jaxtyping import Array, Float, Int32, PyTree, UInt32
 
 from cbundles.arrays import Numbers
 from cbundles.bundles import rounded
@@ -33,7 +34,7 @@ from cbundles.config import AS_COMPUTED, FLOAT32, FLOAT64
 from cbundles.data import augment
 from cbundles.networks import network
 from cbundles.networks.network import Network
-from cbundles.networks.shape import Shape
+from cbundles.networks.shape import ConvShape, Shape
 from cbundles.optim import ranger
 
 
@@ -212,11 +213,24 @@ def advance_program(shape: Shape, recipe: Recipe) -> Wrapped:
     def population(state, losses, plan, start, stop, depths, widths, rates, canvas, labels):  # type: ignore[no-untyped-def]
         one = functools.partial(advance, shape=shape, recipe=recipe)
         axes = (0, 0, 0, None, None, 0, 0, 0, None, None)
-        return jax.vmap(one, in_axes=axes)(
-            state, losses, plan, start, stop, depths, widths, rates, canvas, labels
-        )
+        given = (state, losses, plan, start, stop, depths, widths, rates, canvas, labels)
+        if isinstance(shape, ConvShape) and len(rates) == 1:
+            return _alone(one, axes, given)
+        return jax.vmap(one, in_axes=axes)(*given)
 
     return jax.jit(population, donate_argnums=(0, 1))
+
+
+def _alone(
+    function: Callable[..., PyTree], axes: Sequence[int | None], given: Sequence[PyTree]
+) -> PyTree:
+    """What `vmap` of the function does for a single member, without it: under `vmap` both sides of
+    a `cond` are computed, see `materialised`."""
+    first = (
+        each if axis is None else jax.tree.map(lambda leaf: leaf[0], each)
+        for each, axis in zip(given, axes, strict=True)
+    )
+    return jax.tree.map(lambda leaf: leaf[None], function(*first))
 
 
 def whole_epoch(

@@ -64,6 +64,7 @@ def forms(size: int) -> dict[str, Callable[[jax.Array, jax.Array], jax.Array]]:
     }
     if size > 2:
         found["winograd"] = lowering.winograd
+        found["winograd F(4x4)"] = functools.partial(lowering.winograd, filtering=lowering.F4)
     if jax.default_backend() != "cpu" or size == SIZES[0][0]:  # seconds a call on a CPU
         found["XLA"] = functools.partial(lowering.xla, stride=1)
     return found
@@ -90,7 +91,7 @@ def bench_forms(size: int, filters: int) -> list[dict[str, Any]]:
         both = 1000 * best(functools.partial(looped, w)) / STEPS
         lines.append({"pixels": size, "filters": filters, "form": name, "forward_ms": one,
                       "with_gradients_ms": both})  # fmt: skip
-        print(f"{size:2}x{size:<2} x {filters:3}  {name:9} forward {one:6.1f} ms, "
+        print(f"{size:2}x{size:<2} x {filters:3}  {name:15} forward {one:6.1f} ms, "
               f"with both gradients {both:6.1f} ms", flush=True)  # fmt: skip
     return lines
 

@@ -144,7 +144,8 @@ def test_initial_weights(blocks, residual):
     [
         ("patches", 7, 1, 3), ("patches", 7, 2, 3), ("patches", 8, 2, 3), ("patches", 2, 1, 3),
         ("patches", 28, 2, 7), ("patches", 8, 2, 1), ("patches", 1, 1, 3),
-        ("rows", 14, 1, 3), ("rows", 7, 1, 3), ("winograd", 8, 1, 3), ("winograd", 4, 1, 3),
+        ("rows", 14, 1, 3), ("rows", 7, 1, 3), ("winograd", 8, 1, 3), ("winograd", 2, 1, 3),
+        ("winograd4", 8, 1, 3), ("winograd4", 4, 1, 3),
     ],
 )  # fmt: skip
 def test_every_lowering_is_the_same_convolution(form, size, stride, kernel):
@@ -154,6 +155,8 @@ def test_every_lowering_is_the_same_convolution(form, size, stride, kernel):
     w = chance.standard_normal((kernel, kernel, 5, 4)) / kernel
 
     def ours(x, w):
+        if form == "winograd4":
+            return lowering.winograd(x, w, lowering.F4)
         convolve = getattr(lowering, form)
         return convolve(x, w, stride) if form == "patches" else convolve(x, w)
 

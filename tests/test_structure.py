@@ -19,7 +19,7 @@ from cbundles import __version__
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
     ["arrays", "dashboards", "errors", "files", "provenance", "stopping"],
-    ["spread"],
+    ["spread", "materialised"],
     ["formats", "chance", "keeping", "early_steps", "replacing", "user_functions"],
     ["identity", "readings", "bits", "criterion"],
     ["config"],

@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32, PyTree
 from cbundles.arrays import Numbers
 from cbundles.auditing import signing
 from cbundles.auditing.signing import ROWS, Signing, rows_of
+from cbundles.materialised import computed_before
 
 WIDEST = 256  # features of a row as it is
 # A prime, so that features whose distance is a power of two, such as those of one channel, do not
@@ -118,7 +119,7 @@ def _summed(
             changed=changed.astype(jnp.int32),
         )
 
-    return BatchSums(*signing.computed_before(summed, (value, branch), jnp.asarray(opaque_zero)))
+    return BatchSums(*computed_before(summed, (value, branch), jnp.asarray(opaque_zero)))
 
 
 def folded(

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Float32, Integer, PyTree, Shaped, UInt32
 from cbundles import bundles
 from cbundles.arrays import Numbers
 from cbundles.bundles import Equality, Scale
+from cbundles.materialised import computed_before
 
 SAMPLES, TOKENS = "samples", "tokens"
 ROWS = (SAMPLES, TOKENS)
@@ -73,21 +74,6 @@ def _signed(
         return sign(rows_of(value, picked, rows), scales, keys)
 
     return computed_before(signed, value, jnp.ravel(scales.opaque_zero)[0])
-
-
-def computed_before(
-    function: Callable[[PyTree], PyTree], values: PyTree, opaque_zero: Shaped[Array, ""]
-) -> PyTree:
-    """``function(values)`` of values that are computed before and as a whole. XLA would else
-    compute them in the loops of the function, element by element: behind a normalisation, which
-    broadcasts, signing took ten times as long. What a `cond` is given is in memory, as it stands.
-    opaque_zero: a 0 of which XLA does not know that it is one."""
-    like = jax.eval_shape(function, values)
-
-    def never(values: PyTree) -> PyTree:
-        return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
-
-    return jax.lax.cond(opaque_zero == 0, function, never, values)
 
 
 def rows_of(

@@ -8,13 +8,21 @@ measured (see docs/measurements.md). All compute the same function up to roundin
 
 from __future__ import annotations
 
+import functools
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from cbundles.materialised import computed_before, opaque_zero_of
+
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 WINOGRAD_CHANNELS = 64  # with fewer, transforming the tiles costs more than it saves
+
+LARGE_SIDE = 16  # pixels, from which on larger tiles are faster
+Transform = tuple[tuple[float, ...], ...]
 
 # What a backward pass needs, and the gradients that it gives.
 ImagesAndKernel = tuple[
@@ -32,8 +40,11 @@ def convolve(
         return xla(x, kernel, stride)
     side, channels = min(x.shape[1:3]), min(kernel.shape[2:])
     if kernel.shape[0] == 3 and stride == 1 and side > 2:
-        if channels >= WINOGRAD_CHANNELS and x.shape[1] % 2 == x.shape[2] % 2 == 0:
-            return winograd(x, kernel)
+        if channels >= WINOGRAD_CHANNELS:
+            if side >= LARGE_SIDE and x.shape[1] % 4 == x.shape[2] % 4 == 0:
+                return winograd(x, kernel, F4)
+            if x.shape[1] % 2 == x.shape[2] % 2 == 0:
+                return winograd(x, kernel, F2)
         if side > 4:
             return rows(x, kernel)
     return patches(x, kernel, stride)
@@ -118,48 +129,99 @@ def _rows_backward(
 rows.defvjp(_rows_forward, _rows_backward)
 
 
-# Winograd's minimal filtering F(2x2, 3x3): tiles of 4x4 pixels, 16 products for 4 x 9.
-INPUT_TRANSFORM = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
-KERNEL_TRANSFORM = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
-OUTPUT_TRANSFORM = ((1, 1, 1, 0), (0, 1, -1, -1))
+class Filtering(NamedTuple):
+    """Winograd's minimal filtering F(m x m, 3x3): of m x m pixels at once, from tiles of m + 2
+    pixels a side, with (m + 2)^2 products instead of 9 m^2."""
+
+    pixels: int
+    input: Transform
+    kernel: Transform
+    output: Transform
+
+    @property
+    def side(self) -> int:
+        """Of a tile."""
+        return self.pixels + 2
 
 
-@jax.custom_vjp
+F2 = Filtering(
+    2,
+    input=((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)),
+    kernel=((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)),
+    output=((1, 1, 1, 0), (0, 1, -1, -1)),
+)
+F4 = Filtering(
+    4,
+    input=(
+        (4, 0, -5, 0, 1, 0),
+        (0, -4, -4, 1, 1, 0),
+        (0, 4, -4, -1, 1, 0),
+        (0, -2, -1, 2, 1, 0),
+        (0, 2, -1, -2, 1, 0),
+        (0, 4, 0, -5, 0, 1),
+    ),
+    kernel=(
+        (1 / 4, 0, 0),
+        (-1 / 6, -1 / 6, -1 / 6),
+        (-1 / 6, 1 / 6, -1 / 6),
+        (1 / 24, 1 / 12, 1 / 6),
+        (1 / 24, -1 / 12, 1 / 6),
+        (0, 0, 1),
+    ),
+    output=((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1)),
+)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def winograd(
-    x: Float[Array, "batch height width channels"], kernel: Float[Array, "3 3 channels filters"]
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "3 3 channels filters"],
+    filtering: Filtering = F2,
 ) -> Float[Array, "batch height width filters"]:
-    """3x3, stride 1, even sides: 16 products of transformed tiles instead of 36, error below 1e-5.
+    """3x3, stride 1, sides that are multiples of `Filtering.pixels`: 4 (F2) or 2.25 (F4) products a
+    pixel instead of 9; error below 1e-5 of the largest value.
 
     The gradient of x is the same convolution with the kernel mirrored; that of the kernel is the
-    adjoint of its transform and takes 16 products as well.
+    adjoint of its transform and takes as many products.
     """
-    b, h, w, _ = x.shape
+
+    def convolved(given: ImagesAndKernel) -> Float[Array, "batch height width filters"]:
+        return _filtered(*given, filtering)
+
+    found: Array = computed_before(convolved, (x, kernel), opaque_zero_of(kernel))
+    return found
+
+
+def _filtered(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "3 3 channels filters"],
+    filtering: Filtering,
+) -> Float[Array, "batch height width filters"]:
+    (b, h, w, _), m, n = x.shape, filtering.pixels, filtering.side
     kernels = [[kernel[i, j] for j in range(3)] for i in range(3)]
-    product = _tiles(x) @ jnp.stack(_both_sides(KERNEL_TRANSFORM, kernels))
-    product = product.reshape(4, 4, b, h // 2, w // 2, -1)
-    found = _both_sides(OUTPUT_TRANSFORM, [[product[i, j] for j in range(4)] for i in range(4)])
-    pixels = jnp.stack([jnp.stack(found[:2], 3), jnp.stack(found[2:], 3)], 2)
-    return pixels.reshape(b, h, w, -1)
+    product = _tiles(x, filtering) @ jnp.stack(_both_sides(filtering.kernel, kernels))
+    product = product.reshape(n, n, b, h // m, w // m, -1)
+    grid = [[product[i, j] for j in range(n)] for i in range(n)]
+    found = _both_sides(filtering.output, grid)
+    rows = [jnp.stack(found[i * m : (i + 1) * m], 3) for i in range(m)]
+    return jnp.stack(rows, 2).reshape(b, h, w, -1)
 
 
 def _tiles(
-    x: Float[Array, "batch height width channels"],
-) -> Float[Array, "16 batch*height*width//4 channels"]:
-    """The transformed 4x4 surroundings of all 2x2 pixels."""
-    b, h, w, c = x.shape
+    x: Float[Array, "batch height width channels"], filtering: Filtering
+) -> Float[Array, "products tiles channels"]:
+    """The transformed surroundings of all groups of pixels."""
+    (b, h, w, c), m, n = x.shape, filtering.pixels, filtering.side
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    last = (h - 1, w - 1)
+    last = (h - m + 1, w - m + 1)
     tiles = [
         [
-            lax.slice(padded, (0, i, j, 0), (b, i + last[0], j + last[1], c), (1, 2, 2, 1))
-            for j in range(4)
+            lax.slice(padded, (0, i, j, 0), (b, i + last[0], j + last[1], c), (1, m, m, 1))
+            for j in range(n)
         ]
-        for i in range(4)
+        for i in range(n)
     ]
-    return jnp.stack(_both_sides(INPUT_TRANSFORM, tiles)).reshape(16, -1, c)
-
-
-Transform = tuple[tuple[float, ...], ...]
+    return jnp.stack(_both_sides(filtering.input, tiles)).reshape(n * n, -1, c)
 
 
 def _both_sides(
@@ -188,24 +250,49 @@ def _combined(
     return total
 
 
+def _winograd_forward(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "3 3 channels filters"],
+    filtering: Filtering,
+) -> tuple[Float[Array, "batch height width filters"], ImagesAndKernel]:
+    return winograd(x, kernel, filtering), (x, kernel)
+
+
 def _winograd_backward(
-    saved: ImagesAndKernel, g: Float[Array, "batch height width filters"]
+    filtering: Filtering, saved: ImagesAndKernel, g: Float[Array, "batch height width filters"]
 ) -> ImagesAndKernel:
+    def gradients(given: tuple[Array, Array, Array]) -> ImagesAndKernel:
+        return _gradients(*given, filtering)
+
     x, kernel = saved
+    found: ImagesAndKernel = computed_before(gradients, (x, kernel, g), opaque_zero_of(kernel))
+    return found
+
+
+def _gradients(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "3 3 channels filters"],
+    g: Float[Array, "batch height width filters"],
+    filtering: Filtering,
+) -> ImagesAndKernel:
     (b, h, w, d), channels = g.shape, x.shape[-1]
+    m, n = filtering.pixels, filtering.side
+    pixels = g.reshape(b, h // m, m, w // m, m, d)
+    found = [[pixels[:, :, i, :, j] for j in range(m)] for i in range(m)]
+    of_product = _both_sides(_transposed(filtering.output), found)
+    product = lax.dot_general(
+        _tiles(x, filtering),
+        jnp.stack(of_product).reshape(n * n, -1, d),
+        (((1,), (1,)), ((0,), (0,))),
+    ).reshape(n, n, channels, d)
+    kernels = [[product[i, j] for j in range(n)] for i in range(n)]
+    of_kernel = jnp.stack(_both_sides(_transposed(filtering.kernel), kernels))
     mirrored = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
-    pixels = g.reshape(b, h // 2, 2, w // 2, 2, d)
-    found = [[pixels[:, :, i, :, j] for j in range(2)] for i in range(2)]
-    of_product = jnp.stack(_both_sides(_transposed(OUTPUT_TRANSFORM), found)).reshape(16, -1, d)
-    product = lax.dot_general(_tiles(x), of_product, (((1,), (1,)), ((0,), (0,))))
-    product = product.reshape(4, 4, channels, d)
-    kernels = [[product[i, j] for j in range(4)] for i in range(4)]
-    of_kernel = jnp.stack(_both_sides(_transposed(KERNEL_TRANSFORM), kernels))
-    return winograd(g, mirrored), of_kernel.reshape(kernel.shape)
+    return _filtered(g, mirrored, filtering), of_kernel.reshape(kernel.shape)
 
 
 def _transposed(transform: Transform) -> Transform:
     return tuple(zip(*transform, strict=True))
 
 
-winograd.defvjp(lambda x, kernel: (winograd(x, kernel), (x, kernel)), _winograd_backward)
+winograd.defvjp(_winograd_forward, _winograd_backward)

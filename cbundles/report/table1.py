@@ -82,9 +82,9 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
         "source": "ours",
         "layers": mean_and_spread([record.depth for record in records], 1),
         "accuracy [%]": mean_and_spread([100 * summary.accuracy_of(r) for r in records], 1),
-        "MB": _megabytes([r.bytes for r in records]),
+        "MB": _megabytes_in_words([r.bytes for r in records]),
         "ms/step": mean_and_spread(milliseconds, 1) if milliseconds else "not measured",
-        "parameters": _parameters([r.parameters for r in records]),
+        "parameters": _parameters_in_words([r.parameters for r in records]),
         "GFLOP/image": mean_and_spread([r.flops / 1e9 for r in records], 3),
         "n": str(len(records)),
         "how": (
@@ -95,13 +95,13 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
     }
 
 
-def _megabytes(sizes: Sequence[int]) -> str:
+def _megabytes_in_words(sizes: Sequence[int]) -> str:
     """Of networks of so many bytes, with as many digits as tell small networks apart."""
     digits = 1 if sizes[0] > 1e7 else 2 if sizes[0] > 1e5 else 3
     return mean_and_spread([size / 1e6 for size in sizes], digits)
 
 
-def _parameters(numbers: Sequence[int]) -> str:
+def _parameters_in_words(numbers: Sequence[int]) -> str:
     if fmean(numbers) < 1e5:
         return mean_and_spread([number / 1e3 for number in numbers], 1) + " k"
     return mean_and_spread([number / 1e6 for number in numbers], 2) + " M"

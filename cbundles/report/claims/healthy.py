@@ -43,7 +43,7 @@ def headroom_ranks_healthy_networks(group: Evidence[SweepRecord]) -> Finding | N
     headroom = signals.HEADROOM.values(healthy, place) or ()
     rank = spearman(headroom, [accuracy_of(record) for record in healthy])
     if rank >= RANKS_FROM and difference.low <= 0 <= difference.high:
-        trial = dataclasses.replace(trial, leaves_open=_left_open(difference))
+        trial = dataclasses.replace(trial, leaves_open=_what_was_within_reach(difference))
     return finding_on(
         group,
         ours,
@@ -54,7 +54,7 @@ def headroom_ranks_healthy_networks(group: Evidence[SweepRecord]) -> Finding | N
     )
 
 
-def _left_open(difference: Estimate) -> str:
+def _what_was_within_reach(difference: Estimate) -> str:
     half = (difference.high - difference.low) / 2
     return (
         f"the difference may be 0 and may be more: {difference.n} networks would have shown one of "

@@ -97,7 +97,7 @@ def number_formats_end_alike(group: Evidence[SweepRecord]) -> Finding | None:
     lacking = _what_is_lacking(by_size)
     held = [_is_within(estimate(_accuracy_differences(alike, WIDER))) for alike in by_size]
     trial = trial_of(held, "architecture", lacking)
-    trial = dataclasses.replace(trial, leaves_open=_left_open(difference))
+    trial = dataclasses.replace(trial, leaves_open=_why_pairs_cannot_tell(difference))
     records = [record for network in networks for record in network.values()]
     details = [_by_size(by_size), _without_chance(networks), *_other_formats(networks)]
     reached = not lacking and _is_within(difference)
@@ -151,7 +151,7 @@ def _is_within(difference: Estimate) -> bool:
     return difference.low >= -WITHIN and difference.high <= WITHIN
 
 
-def _left_open(difference: Estimate) -> str:
+def _why_pairs_cannot_tell(difference: Estimate) -> str:
     """Where the interval has room for a difference within the bounds and for one beyond them."""
     if _is_within(difference) or difference.low > WITHIN or difference.high < -WITHIN:
         return ""
