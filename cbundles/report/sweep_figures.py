@@ -21,7 +21,7 @@ from cbundles.report.headroom_figures import headroom_profiles
 from cbundles.report.signal_figures import early_signals
 from cbundles.report.statistics import finite, spearman_estimate, spearman_text
 from cbundles.report.table import Row
-from cbundles.report.words import counted
+from cbundles.report.words import counted, listed
 
 BOUNDARY_COLOUR = "#e6194b"
 BOUNDARY_ROOM = 0.3  # of a square, beyond the first and the last one: the line may run there
@@ -141,16 +141,14 @@ def _message_of_depths(records: Sequence[SweepRecord]) -> str:
         for depth, networks in by_depth.items()
     }
     best = max(accuracy, key=lambda depth: accuracy[depth])
-    conflicting = [
+    conflicting: list[int] = [
         depth
         for depth, networks in by_depth.items()
         if any(finite(network.history.last("entropy")[-1]) > 0 for network in networks)
     ]
-    where = "H = 0 at every depth"
-    if conflicting:
-        where = f"H > 0 in some networks of {conflicting[0]} layers"
-        if shallower := [depth for depth in by_depth if depth < conflicting[0]]:
-            where += f", in none up to {max(shallower)}"
+    where = f"at the end H > 0 only in networks of {listed(conflicting)} layers"
+    if len(conflicting) in (0, len(by_depth)):
+        where = f"at the end H {'>' if conflicting else '='} 0 at every depth"
     name = NAMES[records[0].family]
     return f"{name}: most accurate with {best} layers ({accuracy[best]:.0f} %); {where}"
 
