@@ -84,6 +84,10 @@ README = [
      ["after epoch 5 by depth 10: 88.4,", "120: 55.3", "still rises", "not testable"]),
     ("no branch conflicts (C17)", "C17", "cpu_mnist_resnet_lesion",
      ["no branch conflicts in any of 3", "not testable"]),
+    ("17 to 34 % of their blocks can go by smallest branch / skip, at random 2 % (3 networks, N6)",
+     "N6", "cpu_mnist_resnet_blocks",
+     ["34, 17 and 34 % by the best score (smallest branch / skip first)",
+      "2, 2 and 2 % drawn at random", "; measured"]),
     ("comparator is not shattered (C5)", "C5", "toy", ["not testable"]),
     ("in float64, too (C1 to C4, 5 seeds)", "C3", "toy_float64", ["; reproduced"]),
     ("saves 47 % of the FLOPs and loses 1 of 34 good ones", "N1", "cpu_mnist_fc_signals",
@@ -110,6 +114,21 @@ def test_readme(sentence, claim, run, said):
 def test_readme_on_insertion():
     both = said_of("C18", "spirals_grow") + said_of("C18", "mnist_grow")
     assert both.count("(a) holds") == 6 and both.count("(b) holds") == 3
+
+
+def test_the_fair_study_of_blocks():
+    text = in_one_line("docs/depth.md")
+    costs, many = (said_of(claim, "cpu_mnist_resnet_blocks") for claim in ("N5", "N6"))
+    assert "34, 17 and 34 % (smallest branch / skip first) | greedy 34, 8 and 0 %;" in text
+    assert "34, 17 and 34 % by the best score" in many and "34, 8 and 0 % greedily" in many
+    assert "last blocks first 2, 2 and 2 %" in many and "last blocks first 2, 2 and 2 %" in text
+    assert "0.73 (0.64 to 0.81; least gradient x activation)" in text
+    assert "least gradient x activation first 0.728 (0.644 to 0.811)" in costs
+    assert "0.62 (0.55 to 0.68); difference 0.11 (-0.01 to 0.23)" in text
+    assert "0.616 (0.554 to 0.679)" in costs and "+0.111 (-0.00526 to 0.228)" in costs
+    assert "0.305 (0.228 to 0.382) at 4,096" in costs and "0.31 (0.23 to 0.38)" in text
+    assert "+0.60 (p = 0.18), +2.70 (p = 1.9e-09) and +1.10" in many
+    assert "+0.6, +2.7 and +1.1 points" in text
 
 
 def test_the_page_on_resolution():
