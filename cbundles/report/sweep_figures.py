@@ -146,9 +146,10 @@ def _message_of_depths(records: Sequence[SweepRecord]) -> str:
         for depth, networks in by_depth.items()
         if any(finite(network.history.last("entropy")[-1]) > 0 for network in networks)
     ]
-    where = f"at the end H > 0 only in networks of {listed(conflicting)} layers"
     if len(conflicting) in (0, len(by_depth)):
         where = f"at the end H {'>' if conflicting else '='} 0 at every depth"
+    else:
+        where = f"at the end H > 0 only in networks of {listed(conflicting)} layers"
     name = NAMES[records[0].family]
     return f"{name}: most accurate with {best} layers ({accuracy[best]:.0f} %); {where}"
 
