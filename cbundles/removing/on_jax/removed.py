@@ -46,7 +46,7 @@ class JaxRemoved:
 
     def export(self, path: str | Path) -> Exported:
         """Write StableHLO, with the parameters in it: ``jax.export.deserialize(content)`` is a
-        model whose ``call(inputs)`` has the same bits."""
+        model whose ``call(inputs)`` gives the same up to rounding."""
         return write_stablehlo(self.model, self.params, self.inputs, path)
 
     def __repr__(self) -> str:
