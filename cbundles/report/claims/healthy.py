@@ -40,9 +40,7 @@ def headroom_ranks_healthy_networks(group: Evidence[SweepRecord]) -> Finding | N
     trial = trial_on_grid(
         Evidence(group.run, healthy), lambda some: _ranks_healthy(some, place), lacking
     )
-    headroom = signals.HEADROOM.values(healthy, place) or ()
-    rank = spearman(headroom, [accuracy_of(record) for record in healthy])
-    if rank >= RANKS_FROM and difference.low <= 0 <= difference.high:
+    if _rank_of_headroom(healthy, place) >= RANKS_FROM and difference.low <= 0 <= difference.high:
         trial = dataclasses.replace(trial, leaves_open=_what_was_within_reach(difference))
     return finding_on(
         group,
@@ -95,12 +93,17 @@ def _rank_and_difference(healthy: Sequence[SweepRecord], place: Place) -> tuple[
     return spearman_text(headroom, final), spearman_difference(headroom, accuracy, final)
 
 
+def _rank_of_headroom(healthy: Sequence[SweepRecord], place: Place) -> float:
+    headroom = signals.HEADROOM.values(healthy, place)
+    assert headroom is not None  # looked at before
+    return spearman(headroom, [accuracy_of(record) for record in healthy])
+
+
 def _ranks_healthy(healthy: Sequence[SweepRecord], place: Place) -> bool | None:
     """The criterion of N7; None where it is not defined."""
-    headroom = signals.HEADROOM.values(healthy, place)
-    if headroom is None or len(healthy) < 3:
+    if len(healthy) < 3:
         return None
-    rank = spearman(headroom, [accuracy_of(record) for record in healthy])
+    rank = _rank_of_headroom(healthy, place)
     _, difference = _rank_and_difference(healthy, place)
     if math.isnan(rank) or math.isnan(difference.low):
         return None
