@@ -42,6 +42,7 @@ class Context:
             "processor": provenance.processor(),
             "devices": 1 if self.devices is None else len(self.devices),
         }
+        self._workers_on_device = options.get("workers_on_device", 1)
         self._versions, self._commit = provenance.versions(), provenance.commit()
         self._placed: tuple[object, tuple[DeviceData, Facts, str]] | None = None
 
@@ -52,6 +53,7 @@ class Context:
             device=self.device["device"],
             processor=self.device["processor"],
             devices=self.device["devices"],
+            workers_on_device=self._workers_on_device,
             versions=self._versions,
             commit=self._commit,
             data_fingerprint=fingerprint,

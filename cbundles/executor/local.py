@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import queue
@@ -112,11 +113,18 @@ def run_jobs(
     events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]] = queue.Queue()
     crew: list[_WorkerProcess] = []
     cores = usable_cores()
+    hired = min(workers, len(jobs))
+    crowd = _workers_on_each_gpu(hired, devices or 1) if device == "gpu" and not cluster else 1
     has_failed = False  # in a cluster: the others may wait for what never comes
 
     def hire(place: int) -> None:
         mine = cores[place % len(cores) :: workers] if device == "cpu" else []
-        options = {"cores": mine, "keep": list(keep), **_together(devices, cluster)}
+        options = {
+            "cores": mine,
+            "keep": list(keep),
+            "workers_on_device": crowd,
+            **_together(devices, cluster),
+        }
         gpus = _gpus_of(place, devices or 1) if device == "gpu" and cluster is None else None
         log = (logs or folder / "logs") / f"worker-{place}.log"
         crew.append(_WorkerProcess(place, folder, device, options, gpus, log, events))
@@ -130,7 +138,7 @@ def run_jobs(
         return {"event": "started", "population": worker.population.key}
 
     try:
-        for place in range(min(workers, len(jobs))):
+        for place in range(hired):
             hire(place)
         while crew:
             worker, event = events.get()
@@ -228,6 +236,12 @@ def _gpus_of(place: int, devices: int) -> list[str] | None:
             f"--devices {devices}: GPUs here: {len(there)}; nearest valid: {len(there)}"
         )
     return [there[(place * devices + number) % len(there)] for number in range(devices)]
+
+
+def _workers_on_each_gpu(workers: int, devices: int) -> int:
+    """How many of them take turns on the most used GPU, each using so many."""
+    there = len(usable_gpus()) or 1
+    return math.ceil(workers * devices / there)
 
 
 def _compile_cache() -> Path:

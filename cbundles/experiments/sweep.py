@@ -167,7 +167,7 @@ def records(cells: Sequence[Cell], state: RunState[Observed], origin: Origin) ->
             steps_per_epoch=population.steps,
             seconds=[round(s / len(cells), 4) for s in state.seconds],
             probe_seconds=[round(s / len(cells), 4) for s in state.probe_seconds],
-            latency_seconds=_latency(cell, state, shape),
+            latency_seconds=_latency(cell, state, shape) if origin.workers_on_device == 1 else None,
             layers=list(shape.sites) if isinstance(shape, OwnShape) else None,
         )
         result.append(record)

@@ -25,6 +25,8 @@ class Origin(
     device: the accelerator, as JAX calls it
     processor: of the machine, as its operating system calls it
     devices: how many trained each network, or population, together; said only where more than one
+    workers_on_device: processes that took turns on this accelerator, so that times tell nothing
+        of one network; said only where more than one
     versions: of Python, this package and those that it computes with, by name
     commit: of the source tree; None where the package was installed without one
     data_fingerprint: of the images; None of the toy, which has none, and in the first records
@@ -37,6 +39,7 @@ class Origin(
     commit: str | None
     data_fingerprint: str | None
     devices: int = 1
+    workers_on_device: int = 1
 
 
 class Record(msgspec.Struct, kw_only=True, frozen=True, dict=True, omit_defaults=True,

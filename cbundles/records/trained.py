@@ -117,8 +117,8 @@ class SweepRecord(TrainedRecord, tag=SWEEP, kw_only=True, frozen=True):
     steps_per_epoch: of the optimizer; None where this was not written down
     seconds: until each measurement from the one before, shared among the population
     probe_seconds: of these, for measuring bundles and headroom; none where this was not told apart
-    latency_seconds: for one batch, of a network that was trained alone and to the end, and is not
-        one of our fully connected ones
+    latency_seconds: for one batch, of a network that was trained alone and to the end, on a device
+        that no other worker used, and is not one of our fully connected ones
     layers: of a user's architecture the names of the layers that were measured, in order
     """
 

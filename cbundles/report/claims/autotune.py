@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -71,7 +72,8 @@ def _beside_the_papers(row: TunedRow, records: list[SweepRecord]) -> tuple[bool,
         ratio = _latency(records) / _latency(row.baseline)
         expected = paper.milliseconds[0] / table1.resnet_of(paper).milliseconds[0]
         reached.append(abs(ratio / expected - 1) <= 0.25)
-        ours += f", time / ResNet's {ratio:.2f} (paper {expected:.2f})"
+        found = "not measured" if math.isnan(ratio) else f"{ratio:.2f}"
+        ours += f", time / ResNet's {found} (paper {expected:.2f})"
     return all(reached), ours
 
 
