@@ -1,6 +1,6 @@
 """How fast is bundle entropy, beside the least that any method needs and beside other methods?
 
-    python scripts/bench_metric.py [--json FILE] [--quick]
+    python scripts/bench_metric.py [--json FILE] [--quick] [--layers]
     python scripts/bench_metric.py --headroom [--json FILE]
     python scripts/bench_metric.py --fingerprints [--json FILE]
 
@@ -20,6 +20,8 @@ Then all hidden layers of fully connected networks, forward pass included, and h
 an epoch of training; and the activations of VGG-50. GB/s and "of copy" are the bandwidth that was
 reached and its share of what copying the array reaches, which says something on a GPU (on a CPU,
 copying mostly waits for new memory).
+
+With --layers: the first table alone.
 
 With --headroom instead: what `probe.headroom` costs in a sweep of fully connected networks, VGGs
 and ResNets. Training steps, measuring all layers and looking for their headroom take turns, on one
@@ -70,6 +72,7 @@ from cbundles.population import Population
 from cbundles.readings import ALL, BATCH, BLOCK, own_reading
 
 SHAPES = [(2048, 16384), (8192, 1024), (512, 16384), (60_000, 100), (2048, 25)]
+LARGE_SHAPE = (16384, 16384)  # far beyond the cache of any GPU
 KINDS = ("distinct", "twice", "equal")
 CLASSES, LEARNING_RATE, BATCH_SIZE, AMPLITUDE = 10, 1e-3, 64, 0.5
 LOOP_SECONDS = 3.0
@@ -401,6 +404,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     parser.add_argument("--quick", action="store_true", help="leave out the slow other methods")
+    parser.add_argument("--layers", action="store_true", help="only one layer, without networks")
     parser.add_argument("--networks-on-core", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--headroom", action="store_true", help="measure what that costs, alone")
     parser.add_argument(
@@ -438,7 +442,8 @@ def main() -> None:
         f"{'speedup':>9}"
     )
     lines = []
-    for n, d in SHAPES:
+    shapes = SHAPES if where.platform == "cpu" else [*SHAPES, LARGE_SHAPE]
+    for n, d in shapes:
         for kind in KINDS:
             line = bench_activations(n, d, kind, others=not options.quick)
             lines.append(line)
@@ -453,6 +458,9 @@ def main() -> None:
                 f"{milliseconds(line, 'original_seconds'):>10} {speedup:>9}",
                 flush=True,
             )
+    if options.layers:
+        write_record(options.json, {**origin, "layers": lines})
+        return
     print("\nAll layers of a network at 2048 samples, forward pass included, milliseconds")
     print(f"{'depth x width':>16} {'layers':>9} {'forward':>9} {'epoch':>9} {'share':>7} "
           f"{'original':>10} {'speedup':>9}")  # fmt: skip
