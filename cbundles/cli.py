@@ -89,7 +89,14 @@ def autotune(
             help="Blocks of each stage to start from [3,12,41,3; the default of your function].",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="How many networks are tuned.")] = 3,
+    seeds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many networks are tuned, of seeds 0, 1, ... [3]; --set training.seed=[...] "
+            "names other seeds.",
+        ),
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="resnet-DEPTH", help="Also train and measure this ResNet."),

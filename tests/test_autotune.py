@@ -234,6 +234,16 @@ def test_a_plan_for_machines(cli):
     assert plan["networks"][0]["blocks"] == "3,12,41,3" and plan["networks"][0]["seconds"] > 0
 
 
+def test_a_number_of_seeds_beside_seeds_is_refused(cli):
+    """Else it would be one network where twenty were asked for."""
+    flags = ["--dataset", "mnist_mini", "--seeds", "20", "--set", "training.seed=500", "--plan"]
+    done = cli("autotune", *flags)
+    assert (
+        done.returncode == 2
+        and "--seeds 20: has no effect beside --set training.seed" in done.stderr
+    )
+
+
 def test_table1_never_invents_a_number():
     table = table1.comparison([])
     rows = table.rows

@@ -73,7 +73,7 @@ class Autotune:
         cls,
         dataset: str,
         blocks: str | None,
-        seeds: int,
+        seeds: int | None,
         baseline: str | None,
         rule: str,
         overrides: list[str],
@@ -81,17 +81,18 @@ class Autotune:
         paper_rows: bool = False,
         build: str | None = None,
     ) -> Autotune:
-        """Of what was typed; InputError for what cannot be. build: what makes a user's networks."""
+        """Of what was typed; InputError for what cannot be. seeds: how many, if it was said; build:
+        what makes a user's networks."""
         if rule not in autotune.RULES:
             raise InputError(f"--rule {rule}: {did_you_mean(rule, autotune.RULES)}")
-        if seeds > config.LARGEST_GRID:
-            raise InputError(f"--seeds {seeds}: nearest valid: {config.LARGEST_GRID}")
+        if seeds is not None:
+            _check_seeds(seeds, overrides)
         content: dict[str, Any] = {
             "data": {"name": dataset},
             "model": _model_to_start_from(build, blocks),
             "training": {
                 "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
-                "seed": list(range(seeds)),
+                "seed": list(range(SEEDS if seeds is None else seeds)),
                 "stop_conflicting": criterion.ENTROPY,
                 "conflict_checks": CHECKS,
             },
@@ -370,6 +371,17 @@ def _model_to_start_from(build: str | None, blocks: str | None) -> dict[str, Any
         problem = "must be whole numbers with commas, one a stage, such as 3,8,3"
         raise InputError(f"--blocks {blocks}: {problem}") from None
     return {"build": build, BLOCKS_OF_BUILD: [counts]}  # one value, not an axis
+
+
+def _check_seeds(seeds: int, overrides: Sequence[str]) -> None:
+    """InputError for too many, and beside other seeds that were named."""
+    if seeds > config.LARGEST_GRID:
+        raise InputError(f"--seeds {seeds}: nearest valid: {config.LARGEST_GRID}")
+    if any(override.partition("=")[0].strip() == "training.seed" for override in overrides):
+        raise InputError(
+            f"--seeds {seeds}: has no effect beside --set training.seed, which names the seeds; "
+            "nearest valid: --set training.seed=[500,501,502], without --seeds"
+        )
 
 
 def _check_architecture(

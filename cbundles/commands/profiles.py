@@ -242,7 +242,7 @@ def _command(
         return Autotune.of_choices(
             given["dataset"],
             given.get("blocks", autotune.BLOCKS),
-            given.get("seeds", autotune.SEEDS),
+            given.get("seeds"),
             given.get("baseline"),
             given.get("rule", autotune.RULE),
             overrides,

@@ -53,7 +53,7 @@ def entropy_maps(records: Sequence[SweepRecord], caption: str) -> Picture:
         rows=[row for record in shown for row in rows_of_layers(record)],
         size=(max(4.6, 1.3 + 2.1 * columns), 0.8 + 2.0 * rows),
         panels=(rows, columns),
-        note=f"shown: seed {min(record.seed for record in records)}; at most {limit:.2f} nats",
+        note=f"shown: {_seeds_of(shown)}; at most {limit:.2f} nats",
         draw=lambda figure, axes: _draw_maps(figure, axes, panels, limit),
         maps=[cells_of_layers(one) if one else None for line in panels for one in line],
     )
@@ -87,8 +87,7 @@ def _unit(record: SweepRecord) -> str:
 
 def _message_of(shown: Sequence[SweepRecord]) -> str:
     """Where conflicts begin in the deepest networks that are shown, or in all in a row."""
-    seeds = sorted({record.seed for record in shown})
-    of_seed = f"(seed{'s' if len(seeds) > 1 else ''} {listed(seeds)})"
+    of_seed = f"({_seeds_of(shown)})"
     if shown[0].is_convolutional:
         return f"After epoch 1, {_message_of_row(shown)} {of_seed}"
     deepest = max(record.depth for record in shown)
@@ -98,6 +97,12 @@ def _message_of(shown: Sequence[SweepRecord]) -> str:
         if record.depth == deepest
     ]
     return f"Of {deepest} layers, conflicts begin after epoch 1 in {', '.join(parts)} {of_seed}"
+
+
+def _seeds_of(shown: Sequence[SweepRecord]) -> str:
+    """``seed 0``, or one for each network from left to right where they differ."""
+    seeds = list(dict.fromkeys(record.seed for record in shown))
+    return f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {listed(seeds)}"
 
 
 def _message_of_row(shown: Sequence[SweepRecord]) -> str:

@@ -94,7 +94,7 @@ def _pictures_of(group: select.Group[SweepRecord], known: bool = False) -> list[
 def _caption_of(records: Sequence[SweepRecord]) -> str:
     parts = (
         records[0].dataset,
-        f"{len(records)} networks",
+        counted(len(records), "network"),
         counted(records[0].epochs, "epoch"),
         counted(select.seeds(records), "seed"),
     )

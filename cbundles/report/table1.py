@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+from cbundles import criterion
 from cbundles.config import FOLDER_PREFIX, Cell
 from cbundles.files import write_atomically
 from cbundles.records import SweepRecord
@@ -15,6 +17,7 @@ from cbundles.report import evidence, summary
 from cbundles.report.runs import Run
 from cbundles.report.statistics import mean_and_spread
 from cbundles.report.table import Column, Row, Table
+from cbundles.report.words import counted
 
 PAPER_EPOCHS, PAPER_FILTERS = 120, 64
 
@@ -58,6 +61,7 @@ MEASURED = (
 )
 PAPER_ROWS = "paper_rows"  # in run.json: whether the paper's rows stand beside those of the run
 COLUMNS = [Column(key, key) for key in ("data set", "network", "source", *MEASURED, "how")]
+ATTEMPT = ("seed", "layers", "pruned after epoch", "state")
 OWN_COLUMNS = [column for column in COLUMNS if column.key != "source"]
 OWN_CAPTION = (
     "Accuracy: test set, mean of the last 5 epochs, or of the last quarter of a training of fewer "
@@ -88,11 +92,18 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
         "GFLOP/image": mean_and_spread([r.flops / 1e9 for r in records], 3),
         "n": str(len(records)),
         "how": (
-            f"{cell.data.name}, {built}, {cell.training.epochs} epochs "
+            f"{cell.data.name}, {built}, {counted(cell.training.epochs, 'epoch')}{_rule_of(cell)} "
             f"(accuracy {summary.accuracy_epochs_text(records)}), "
             f"{first.origin.device} ({first.origin.processor})"
         ),
     }
+
+
+def _rule_of(cell: Cell) -> str:
+    """By what a network was pruned, where it is not the paper's rule."""
+    if cell.training.stop_conflicting != criterion.CONFLICT_RATE:
+        return ""
+    return f", pruned by a conflict rate above {criterion.CLEAR_RATE:g}"
 
 
 def _megabytes_in_words(sizes: Sequence[int]) -> str:
@@ -171,9 +182,42 @@ def write_run(run: Run) -> list[Path]:
     groups, folder = of_run(run), run.store.folder
     if run.description.get(PAPER_ROWS):
         return write_table1(groups, folder)
+    title, attempts = "# Auto-tuned networks", f"## Attempts\n\n{_attempts(run).markdown()}"
+    if not groups:
+        path = folder / "table.md"
+        write_atomically(path, f"{title}\n\nNo network has come to its end yet.\n\n{attempts}")
+        return [path]
     own = Table([our_row(group) for group in groups], OWN_COLUMNS)
-    page = f"# Auto-tuned networks\n\n{OWN_CAPTION}\n\n{own.markdown()}"
+    page = f"{title}\n\n{OWN_CAPTION}\n\n{own.markdown()}\n{attempts}"
     return write_in_formats(own, folder / "table", page)
+
+
+def _attempts(run: Run) -> Table:
+    """A row for each seed: the networks that auto-tuning made of it, of which the last may be in
+    training yet."""
+    known, description, rows = run.by_cell, run.description, []
+    for chain in description["attempts"]:
+        trained = [known[cell] for cell in chain if cell in known]
+        if not trained:
+            continue
+        layers = [str(record.depth) for record in trained]
+        pruned = [str(record.epochs_trained) for record in trained[: len(chain) - 1]]
+        rows.append(
+            {
+                "seed": str(trained[0].seed),
+                "layers": " -> ".join([*layers, *["?"] * (len(chain) - len(trained))]),
+                "pruned after epoch": ", ".join(pruned) or "-",
+                "state": _state_of(chain[-1], description),
+            }
+        )
+    return Table(rows, [Column(key, key) for key in ATTEMPT])
+
+
+def _state_of(cell: str, description: Mapping[str, Any]) -> str:
+    """Of the last network of a seed."""
+    if cell in description.get("tuned", []):
+        return "trained to the end"
+    return "given up" if cell in description.get("given_up", []) else "under way"
 
 
 def write_table1(

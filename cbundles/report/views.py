@@ -22,7 +22,7 @@ from cbundles.report import (
 )
 from cbundles.report.runs import Run
 from cbundles.report.table import Table, write_long_csv
-from cbundles.report.words import with_signs
+from cbundles.report.words import counted, with_signs
 from cbundles.report.worked_study import StudyFolder
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def _write_networks(run: Run) -> None:
     named = run.description.get("data", {})
     data = ", ".join(f"{name} ({fingerprint})" for name, fingerprint in named.items())
     notes = [
-        f"{len(rows)} networks; data {data}",
+        f"{counted(len(rows), 'network')}; data {data}",
         *summary.origin_lines(run.records),
         *sorted({summary.probe_of(record) for record in run.sweeps}),
         *_missing_figures(run),
