@@ -313,6 +313,17 @@ def test_over_which_epochs_accuracy_is_a_mean_is_said():
     assert summary.accuracy_epochs_text(some) == "after the last epoch"
 
 
+def test_the_second_reading_of_c7_looks_at_all_epochs_but_not_at_the_initial_network():
+    """Layer 3 conflicts after the first epoch, layer 2 after the last one, layer 1 only before."""
+    made = record(5, 10, first=3, epochs=4, initial=0.7)
+    made.history.entropy[4][1] = 0.01
+    assert summary.first_conflicting_layers([made]) == [3]
+    assert summary.first_layers_in_the_mean([made, record(5, 10)]) == [2, math.inf]
+    shorts, longs = [22] * 5, [24] * 5
+    said = finding("C7", layers_at(shorts, longs)).text
+    assert "mean H over 3 epochs is above 0: 22 at L = 25, 24 at L = 150 (medians)" in said
+
+
 def test_a_diverged_network_has_no_rates():
     made = with_rates(record(5, 10, first=2), 0.1)
     assert summary.has_rates(made) and summary.first_clear_layers([made]) == [2]

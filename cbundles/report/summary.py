@@ -301,6 +301,16 @@ def first_clear_layers(records: Sequence[SweepRecord]) -> list[float]:
     return [first_above(CLEAR_RATE, rate) or math.inf for rate in rates]
 
 
+def first_layers_in_the_mean(records: Sequence[SweepRecord]) -> list[float]:
+    """First layers whose mean H over all epochs is above 0, that is, which conflict after any."""
+    firsts = []
+    for record in records:
+        by_layer = zip(*record.history.entropy[1:], strict=True)
+        most = [max(entropy or 0.0 for entropy in layer) for layer in by_layer]
+        firsts.append(first_above(0.0, most) or math.inf)
+    return firsts
+
+
 def has_rates(record: SweepRecord) -> bool:
     """Whether the conflict rate was measured after every epoch; the first version did not, and
     there is none of a layer that diverged."""

@@ -26,9 +26,10 @@ from cbundles.report.summary import (
     first_clear_layers,
     first_conflicting_layers,
     first_conflicting_place,
+    first_layers_in_the_mean,
     has_rates,
 )
-from cbundles.report.words import lowest_to_highest
+from cbundles.report.words import counted, lowest_to_highest
 
 WIDTHS, DEEP = (10, 25, 50), 150  # of claim C6
 SHORT = 25  # of claim C7, beside DEEP
@@ -156,6 +157,12 @@ def conflicts_in_the_same_layer(group: Evidence[SweepRecord]) -> Finding | None:
     by_rate = NO_RATES
     if all(map(has_rates, records)):
         by_rate = _layers_of_both(short, long, first_clear_layers)
+    epochs = records[0].epochs_trained
+    in_the_mean = (
+        f"second reading, added later: first layer whose mean H over {counted(epochs, 'epoch')} is "
+        f"above 0: {_layers_of_both(short, long, first_layers_in_the_mean)} (medians)"
+    )
+    further = [in_the_mean] if epochs > 1 else []
     return finding_on(
         group,
         f"first conflicting layer: {_layers_of_both(short, long, first_conflicting_layers)} "
@@ -163,7 +170,7 @@ def conflicts_in_the_same_layer(group: Evidence[SweepRecord]) -> Finding | None:
         bool(_conflict_in_the_same_layer(records)),
         trial_by_seed(records, _conflict_in_the_same_layer, lacking),
         records,
-        [f"{BY_RATE}: {by_rate}", *over_probe_sizes(group, records, _layers_of_depths)],
+        [f"{BY_RATE}: {by_rate}", *further, *over_probe_sizes(group, records, _layers_of_depths)],
     )
 
 
