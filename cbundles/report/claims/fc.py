@@ -38,8 +38,12 @@ NO_RATES = "not measured in these records"
 
 
 def fully_connected(runs: Sequence[Run]) -> list[Evidence[SweepRecord]]:
-    """All fully connected networks, by scale."""
-    return fully_connected_among(evidence.collect(runs))
+    """All fully connected networks, by scale and reading."""
+    return [
+        in_reading
+        for group in fully_connected_among(evidence.collect(runs))
+        for in_reading in evidence.in_every_reading(group)
+    ]
 
 
 def fully_connected_among(groups: Sequence[Evidence[SweepRecord]]) -> list[Evidence[SweepRecord]]:
