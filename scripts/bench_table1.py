@@ -6,10 +6,10 @@ how long networks take to classify 64 images.
 The paper tells how many layers and megabytes its auto-tuned networks have, but not their blocks.
 Taken here: blocks that auto-tuning can leave (3 in the first stage, up to 12, 41 and 3 in the
 others), with a number of layers next to the paper's mean, whose bytes are nearest to the paper's;
-other blocks with as many layers take other times. Weights are initial
-ones, which time does not depend on. Both networks of a data set take turns on one core; medians
-and quartiles are printed, and the ratio of auto-tuned to ResNet beside the paper's ratio, whose
-times are those of its own GPU.
+other blocks with as many layers take other times. Weights are initial ones, which time does not
+depend on. Both networks of a data set take turns on one core; medians and quartiles are printed,
+and the ratio of auto-tuned to ResNet beside the paper's ratio, whose times are those of its own
+GPU.
 """
 
 from __future__ import annotations

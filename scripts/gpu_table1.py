@@ -70,8 +70,9 @@ def lesioned(dataset: str, seconds: int) -> Item:
 
 
 NARROW = ("model.depth=10", "model.base_filters=2", "training.seed=0")
-# What an H200 sustained in float32 on the networks of table 1 and figure 6b (docs/scale.md). Most
-# predictions are FLOPs of training over this; that of fully connected networks is a guess.
+# What an H200 sustained in float32, by an estimate, on the networks of table 1 and figure 6b
+# (docs/scale.md). Most predictions are FLOPs of training over this; that of fully connected
+# networks is a guess.
 SUSTAINED = 13e12
 ITEMS = (
     Item("metric", ("scripts/bench_metric.py",), 120, "mnist_mini", ()),
@@ -152,7 +153,7 @@ def main() -> int:
             words = " ".join(command(item, Path("OUT"), options.tiny, images)[1:])
             print(f"{item.name:20} predicted {item.seconds:5} s, needs {item.dataset}: {words}")
         rate = f"{SUSTAINED / 1e12:.0f} TFLOP/s"
-        print(f"predictions: FLOPs over {rate}, what an H200 sustained; it has run the first two")
+        print(f"predictions: FLOPs over {rate}, what an H200 sustained, by estimate")
         if options.out is None and not options.plan:
             parser.error("--out: name a folder for the records")
         return 0

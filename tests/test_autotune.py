@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from records import record
 
 from cbundles import config
 from cbundles.decisions import autotune
+from cbundles.executor.context import Context
 from cbundles.report import table1
+from cbundles.report.runs import Run
 from cbundles.store import Store
 
 
@@ -150,13 +154,17 @@ SMALL = (
 )  # fmt: skip
 
 
+ONE_SEED = (
+    "autotune", "--dataset", "mnist_mini", "--blocks", "1,8,0,0", "--seeds", "1",
+    "--set", "model.base_filters=1", "--set", "training.epochs=1", "--set", "probe.samples=64",
+    "--set", "training.batch_size=1000", "--set", "probe.last=block",
+    "--set", "probe.amplitude=all", "--out", "out",
+)  # fmt: skip
+
+
 def test_autotune_in_small(cli, tmp_path):
     """One seed: what a network says of the next is read from records, also by the next command."""
-    small = ("autotune", "--dataset", "mnist_mini", "--blocks", "1,8,0,0", "--seeds", "1",
-             "--set", "model.base_filters=1", "--set", "training.epochs=1",
-             "--set", "probe.samples=64", "--set", "training.batch_size=1000",
-             "--set", "probe.last=block", "--set", "probe.amplitude=all",
-             "--out", "out")  # fmt: skip
+    small = ONE_SEED
     done = cli(*small)
     assert done.returncode == 0, done.stdout + done.stderr
     run = json.loads((tmp_path / "out/run.json").read_text())
@@ -167,12 +175,38 @@ def test_autotune_in_small(cli, tmp_path):
     assert again.returncode == 0 and "to train" not in again.stdout
     assert again.stdout.count("recorded: seed 0") == len(chain)
     assert not (tmp_path / "out/table1.md").exists()
-    assert "| paper |" not in (tmp_path / "out/table.md").read_text()
+    table = (tmp_path / "out/table.md").read_text()
+    assert "| paper |" not in table
+    depths = [str(Store(tmp_path / "out").record(cell).depth) for cell in chain]
+    pruned = ", ".join(["1"] * (len(chain) - 1))
+    assert f"| 0 | {' -> '.join(depths)} | {pruned} | trained to the end |" in table
     beside = cli(*small, "--paper", "--json")
     assert "| paper |" in (tmp_path / "out/table1.md").read_text()
     said = json.loads(beside.stdout.splitlines()[-1])
     assert said["event"] == "done" and len(said["chains"][0]["layers"]) == len(chain)
     assert [row["data set"] for row in said["rows"]] == ["mnist_mini"] * len(said["rows"])
+
+
+def test_workers_that_share_a_gpu_measure_no_latency(cli, tmp_path, monkeypatch):
+    alone = Context.origin
+
+    def shared(context, fingerprint):
+        return msgspec.structs.replace(alone(context, fingerprint), workers_on_device=2)
+
+    monkeypatch.setattr(Context, "origin", shared)
+    assert cli(*ONE_SEED).returncode == 0
+    (tuned,) = json.loads((tmp_path / "out/run.json").read_text())["tuned"]
+    record = Store(tmp_path / "out").record(tuned)
+    assert record.latency_seconds is None and record.origin.workers_on_device == 2
+    assert "| not measured |" in (tmp_path / "out/table.md").read_text()
+
+
+def test_attempts_of_a_run_that_goes_on(tmp_path):
+    made = record(10, 8, family="vgg", epochs=2)
+    description = {"attempts": [[made.id, "not trained yet"]], "tuned": [], "baseline": []}
+    (path,) = table1.write_run(Run(Store(tmp_path), description, [made]))
+    assert path.name == "table.md" and "No network has come to its end yet" in path.read_text()
+    assert "| 0 | 10 -> ? | 2 | under way |" in path.read_text()
 
 
 @pytest.mark.slow

@@ -229,5 +229,9 @@ def test_gpus_are_shared_out_among_workers(monkeypatch):
     assert [local._gpus_of(place, 2) for place in range(2)] == [["0", "1"], ["2", "5"]]
     with pytest.raises(InputError, match="--devices 8: GPUs here: 4; nearest valid: 4"):
         local._gpus_of(0, 8)
+    taking_turns = [
+        local._workers_on_each_gpu(*given) for given in ((4, 1), (5, 1), (2, 2), (3, 2))
+    ]
+    assert taking_turns == [1, 2, 1, 2]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert local.default_workers("gpu", 1) == 1

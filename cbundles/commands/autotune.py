@@ -293,7 +293,11 @@ class Autotune:
                 return outcome.tell(store, options, console)
             if not failed and all_ended:
                 store.seal()
-            records = [store.record(cell) for cell in (*state["baseline"], *state["tuned"])]
+            trained = [cell for chain in state["attempts"] for cell in chain]
+            known = [
+                cell for cell in (*state["baseline"], *trained) if store.is_finished(cell, None)
+            ]
+            records = [store.record(cell) for cell in known]
             made = Run(store, {**run, **state}, records)
             if options.as_json:
                 _print_as_data(chains, made, failed)

@@ -92,14 +92,15 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
         "GFLOP/image": mean_and_spread([r.flops / 1e9 for r in records], 3),
         "n": str(len(records)),
         "how": (
-            f"{cell.data.name}, {built}, {counted(cell.training.epochs, 'epoch')}{_rule_of(cell)} "
+            f"{cell.data.name}, {built}, {counted(cell.training.epochs, 'epoch')}"
+            f"{_pruned_by(cell)} "
             f"(accuracy {summary.accuracy_epochs_text(records)}), "
             f"{first.origin.device} ({first.origin.processor})"
         ),
     }
 
 
-def _rule_of(cell: Cell) -> str:
+def _pruned_by(cell: Cell) -> str:
     """By what a network was pruned, where it is not the paper's rule."""
     if cell.training.stop_conflicting != criterion.CONFLICT_RATE:
         return ""

@@ -17,7 +17,6 @@ from cbundles.report.evidence import Evidence
 from cbundles.report.runs import Run
 from cbundles.report.statistics import binomial_interval, finite
 from cbundles.report.summary import accuracy_epochs_text, accuracy_of, has_rates
-from cbundles.report.words import counted
 
 
 @dataclass(frozen=True)
@@ -104,10 +103,11 @@ def three_restarts_at_most(run: Run) -> Finding | None:
 
 def _rule_of(run: Run, first: SweepRecord) -> str:
     """By which rule networks are stopped and blocks removed."""
-    checked = counted(first.cell.training.checks, "epoch")
+    checks = min(first.cell.training.checks, first.epochs)
+    when = "epoch 1" if checks == 1 else f"one of the first {checks} epochs"
     return (
-        f"rule: H^L > 0, which a single pair of samples can cause, after one of the first "
-        f"{checked}; removal by {run.description['rule']}"
+        f"rule: H^L > 0, which a single pair of samples can cause, after {when}; "
+        f"removal by {run.description['rule']}"
     )
 
 

@@ -120,8 +120,8 @@ def the_rules_differ(tuned: TunedByBoth) -> Finding | None:
         f"rate - H {_difference(pairs, _layers)}, {counted(len(pairs), 'pair')} and 95 % interval"
     )
     details = [
-        f"restarts: {_by_both_rules(pairs, _times_restarted)}; {sum(alike)} of {len(pairs)} seeds "
-        "end at the same network by both",
+        f"restarts: {_by_both_rules(pairs, _times_restarted, digits=2)}; "
+        f"{sum(alike)} of {len(pairs)} seeds end at the same network by both",
     ]
     if tuned.given_up:
         details.append(f"{counted(tuned.given_up, 'seed')} left out: nothing was left of a network")
@@ -159,10 +159,10 @@ def _milliseconds(chain: Chain) -> float:
     return 1000 * finite(chain.last.latency_seconds)
 
 
-def _by_both_rules(pairs: Pairs, quantity: Quantity) -> str:
+def _by_both_rules(pairs: Pairs, quantity: Quantity, digits: int = 1) -> str:
     """``by H > 0 26.7 ± 5.8, by a conflict rate above 0.001 32.0 ± 3.5``."""
     texts = [
-        f"{name} {mean_and_spread([quantity(pair[side]) for pair in pairs], 1)}"
+        f"{name} {mean_and_spread([quantity(pair[side]) for pair in pairs], digits)}"
         for side, name in enumerate(NAMES.values())
     ]
     return ", ".join(texts)
