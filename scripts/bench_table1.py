@@ -21,7 +21,7 @@ import json
 import os
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cbundles import data, provenance
-from cbundles.config import PAPER_BLOCKS
+from cbundles.config import PAPER_BLOCKS, layers_with
 from cbundles.data import augment
 from cbundles.executor.local import usable_cores
 from cbundles.networks import network
@@ -39,11 +39,6 @@ from cbundles.report.table1 import PAPER, PAPER_FILTERS, Published, resnet_of
 
 BATCH, ROUNDS = 64, 9
 DATASETS = tuple(dict.fromkeys(row.dataset for row in PAPER))
-
-
-def layers_with(blocks: Sequence[int]) -> int:
-    """Two in each block, the stem and the last one, as the paper counts."""
-    return 2 * sum(blocks) + 2
 
 
 def shape_of_row(row: Published) -> ConvShape:

@@ -31,6 +31,7 @@ from cbundles.config.schema import (
     SIZES_OF_OWN,
     SMALLEST,
     Cell,
+    layers_with,
     own_pipeline,
     parse_blocks,
 )
@@ -377,7 +378,7 @@ def _settle_depth_and_blocks(model: Section, origins: Origins) -> None:
     except ValueError as error:
         raise origins.error("model.blocks", model["blocks"], str(error)) from None
     model["blocks"] = ",".join(map(str, blocks))  # without the spaces that were typed
-    depth = 2 + 2 * sum(blocks)
+    depth = layers_with(blocks)
     if model["depth"] not in (None, depth):
         made = f"model.blocks = {model['blocks']} makes {depth} layers"
         raise origins.error("model.depth", model["depth"], f"but {made}; leave one of them out")

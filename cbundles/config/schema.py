@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -447,6 +447,11 @@ PAPER_BLOCKS = {
     120: (3, 12, 41, 3),
 }
 STAGES = 4
+
+
+def layers_with(blocks: Sequence[int]) -> int:
+    """Layers of a VGG or ResNet as the paper counts them: two a block, the stem and the last."""
+    return 2 + 2 * sum(blocks)
 
 
 def layers_of_block(block: int) -> tuple[int, int]:

@@ -19,7 +19,7 @@ import json
 from collections.abc import Sequence
 
 from cbundles import criterion
-from cbundles.config import BLOCKS_OF_BUILD, Cell, Model, layers_of_block
+from cbundles.config import BLOCKS_OF_BUILD, Cell, Model, layers_of_block, layers_with
 
 STAGE, CONFLICTING, NEXT = RULES = ("stage", "conflicting", "next")
 SYMBOLS = {criterion.ENTROPY: "H", criterion.CONFLICT_RATE: "conflict rate"}
@@ -135,7 +135,7 @@ class Decision:
         )
 
     def _named(self, blocks: Sequence[int]) -> str:
-        return f"{2 + 2 * sum(blocks)} layers {list(blocks)}" if self.of_vgg else str(list(blocks))
+        return f"{layers_with(blocks)} layers {list(blocks)}" if self.of_vgg else str(list(blocks))
 
     def _after_the_checks(self) -> str:
         """What the last layer does at the end of the training of a network that was kept."""
@@ -209,5 +209,5 @@ def _with_blocks(model: Model, blocks: Sequence[int]) -> Model:
     if model.is_own:
         keywords = {**model.other_keywords, BLOCKS_OF_BUILD: list(blocks)}
         return dataclasses.replace(model, keywords=json.dumps(keywords, sort_keys=True))
-    depth = 2 + 2 * sum(blocks)
+    depth = layers_with(blocks)
     return dataclasses.replace(model, blocks=",".join(map(str, blocks)), depth=depth)
