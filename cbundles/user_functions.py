@@ -18,8 +18,9 @@ import importlib.util
 import inspect
 import sys
 import sysconfig
+import tokenize
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +146,26 @@ def function_of_name(target: str, place: str) -> Callable[..., Any]:
 
 
 def source_digest(function: Callable[..., Any], place: str) -> str:
-    """12 hex digits of the file that defines a function; what this file imports is not in them.
-    Raises InputError where there is no such file. place: with which the message begins."""
+    """12 hex digits of the program in the file that defines a function: comments and empty lines
+    are not in them, nor is what this file imports. Raises InputError where there is no such file.
+    place: with which the message begins."""
     try:
-        content = Path(str(_source_file(function))).read_bytes()
+        with tokenize.open(str(_source_file(function))) as file:
+            program = _without_comments(file.readlines())
     except OSError:
         raise InputError(f"{place}: has no file of Python source") from None
-    return hashlib.sha256(content).hexdigest()[:DIGITS]
+    return hashlib.sha256(program.encode()).hexdigest()[:DIGITS]
+
+
+def _without_comments(lines: Sequence[str]) -> str:
+    """The lines of a program up to their comments, but those that are empty then. A text that goes
+    over several lines stays as it is. What tokens are differs between versions of Python; where
+    a comment begins, or a statement ends, does not."""
+    kept = list(lines)
+    for token in tokenize.generate_tokens(iter(lines).__next__):
+        number, column = token.start
+        if token.type == tokenize.COMMENT:
+            kept[number - 1] = kept[number - 1][:column].rstrip() + "\n"
+        if token.type == tokenize.NL and not kept[number - 1].strip():
+            kept[number - 1] = ""
+    return "".join(kept).rstrip()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import hashlib
 import json
 import shutil
 import subprocess
@@ -17,7 +16,7 @@ from conftest import ROOT
 from records import record, with_settings
 
 import cbundles
-from cbundles import config, data
+from cbundles import config, data, user_functions
 from cbundles.chance import PROBE_SET, generator
 from cbundles.config import Probe
 from cbundles.data import device
@@ -28,6 +27,7 @@ from cbundles.networks import network, own, saved
 from cbundles.networks.shape import shape_of
 from cbundles.records import Origin
 from cbundles.report import runs, select
+from cbundles.user_functions import source_digest
 
 FACTS = Facts(10_000, 2_000, (28, 28, 1), 10)
 TRAINING = {"epochs": 1, "batch_size": 512}
@@ -81,7 +81,9 @@ def test_a_sweep_of_two_keywords_is_trained_tabled_resumed_and_read_again(cli):
     assert built == {("own_architectures:mlp", source)}
     assert {row[key] for row in rows for key in ("block", "normalisation", "gain")} == {""}
     with Path("run/layers.csv").open() as file:
-        assert {row["name"] for row in csv.DictReader(file)} >= set(records[-1].layers)
+        layers = list(csv.DictReader(file))
+    assert {row["name"] for row in layers} >= set(records[-1].layers)
+    assert {row["build.activation"] for row in layers} == {"relu", "tanh"}
     assert "width 8, activation=tanh" in done.stdout
     assert "own_architectures:mlp: the digest of its file" in done.stdout
     described = json.loads(Path("run/run.json").read_text())
@@ -104,7 +106,7 @@ def test_a_depth_that_is_not_given_is_what_is_measured(cli):
     assert done.returncode == 0, done.stderr
     assert "width" not in done.stdout and "build.depth" in done.stdout
     size = ("depth", "width", "build.depth", "build.rate")
-    for name in ("table", "readings", "probe_sizes"):
+    for name in ("table", "layers", "readings", "probe_sizes"):
         with Path(f"run/{name}.csv").open() as file:
             found = {tuple(row[column] for column in size) for row in csv.DictReader(file)}
         assert found == {("2", "", "", "0.5"), ("3", "", "3", "0.5")}, name
@@ -197,9 +199,31 @@ def test_an_identity_changes_with_the_source(process, tmp_path):
         return cell["cell"], cell["config"]["model"]["source"]
 
     before = identity()
-    file.write_text(file.read_text() + "\n# another line\n")
+    file.write_text(f"# a comment\n\n{file.read_text()}\n# another\n".replace(",\n", ",  # here\n"))
+    assert identity() == before
+    file.write_text(file.read_text() + "\nANOTHER = 1\n")
     after = identity()
     assert before[0] != after[0] and before[1] != after[1]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        'NAME = """a\n\nb # c\n"""\nPLACE = f"{NAME} # {{}}"\ndef f(\n  x,  # of\n\n  y,\n): ...\n',
+        '# -*- coding: utf-8 -*-\nNAME = """a\n\nb # c\n"""\n\n# é\nPLACE = f"{NAME} # {{}}"  # é\n'
+        "def f(\n  x,\n  y,\n): ...\n\n\n# end",
+    ],
+)
+def test_a_digest_is_of_what_is_executed(other, tmp_path, monkeypatch):
+    """Comments and empty lines outside of texts are not in it, whatever stands in texts is."""
+    monkeypatch.setattr(user_functions, "_source_file", lambda path: path)
+    text = 'NAME = """a\n\nb # c\n"""\nPLACE = f"{NAME} # {{}}"\ndef f(\n  x,\n  y,\n): ...\n'
+    digests = []
+    for content in (text, other, text.replace("b # c", "b"), text.replace("a\n\n", "a\n")):
+        file = tmp_path / "of_a_user.py"
+        file.write_text(content)
+        digests.append(user_functions.source_digest(file, "here"))
+    assert digests[0] == digests[1] and len(set(digests)) == 3
 
 
 def test_a_network_of_another_source_is_not_built(monkeypatch):
@@ -253,7 +277,7 @@ def test_a_saved_network_says_which_it_is(tmp_path):
 
 
 def digest_of_file(module):
-    return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest()[:12]
+    return source_digest(module, "here")
 
 
 @pytest.mark.parametrize(

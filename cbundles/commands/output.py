@@ -51,7 +51,7 @@ def say_what_was_found(cells: Sequence[Cell], options: Options, console: Console
     if model.is_own:
         text = (
             f"{model.build}: the digest of its file, {model.source}, is part of the identity of "
-            "every network; that of what the file imports is not"
+            "every network; comments are not in it, nor is what the file imports"
         )
         say_beside_results(text, options, console)
     for name in dict.fromkeys(cell.data.name for cell in cells):

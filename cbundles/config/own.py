@@ -4,8 +4,8 @@
 trained: a keyword that it has not is an unknown key, one without a default has to be given, and
 every one of them may be an axis. In a cell ``depth`` and ``width`` are the settings that all
 networks have; all other keywords stand together in ``model.keywords``, and ``model.source`` is the
-digest of the file that defines the function. So a cell, and a record, say what was built without
-the function at hand.
+digest of the program in the file that defines the function. So a cell, and a record, say what was
+built without the function at hand.
 """
 
 from __future__ import annotations

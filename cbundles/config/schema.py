@@ -205,7 +205,7 @@ class Model:
     source: str = setting(
         None,
         why="not to be given: a digest of the file that defines model.build, and part of the "
-        "identity of its networks; what that file imports is not in it",
+        "identity of its networks; comments are not in it, nor is what that file imports",
     )
 
     @property

@@ -48,7 +48,7 @@ def _kept_layer_rows(record: MeasuredRecord, with_headroom: bool) -> list[Row]:
     """One row for each reading of each layer, or block, of each network that was kept."""
     rows = []
     for evaluation, epoch in enumerate(record.epochs_trained):
-        when = {**keywords_of_build(record), "epoch": epoch}
+        when = {"epoch": epoch}
         rows += measured_rows(record, record.history, evaluation, when, with_headroom)
     return rows
 
@@ -59,7 +59,7 @@ def _sized_layer_rows(record: MeasuredRecord) -> list[Row]:
     rows = []
     for size, layers in record.by_samples.items():
         for evaluation, epoch in enumerate(record.epochs_trained):
-            when = {**keywords_of_build(record), "epoch": epoch, "samples": size}
+            when = {"epoch": epoch, "samples": size}
             rows += measured_layers(record, layers, evaluation, when)
     return rows
 

@@ -191,6 +191,7 @@ def measured_layers(
         "width": record.width or None,
         "depth": record.depth,
         "seed": record.seed,
+        **summary.keywords_of_build(record),
         **when,
     }
     measured = [getattr(layers, quantity)[evaluation] for quantity in MEASURED]

@@ -21,7 +21,7 @@ from cbundles.report import (
     worked_tables,
 )
 from cbundles.report.runs import Run
-from cbundles.report.table import Table, write_long_csv
+from cbundles.report.table import Table, distinct_keys, write_long_csv
 from cbundles.report.words import counted, with_signs
 from cbundles.report.worked_study import StudyFolder
 
@@ -154,5 +154,11 @@ def _write_networks(run: Run) -> None:
     write_atomically(folder / "table.md", page)
     with_steps = any(record.first_epoch is not None for record in run.sweeps)
     with_headroom = any(record.history.headroom is not None for record in run.sweeps)
-    layers = (sweep_tables.layer_rows(record, with_steps, with_headroom) for record in run.sweeps)
+    # Of a user's architecture not every network needs to be given every keyword.
+    keywords = distinct_keys([summary.keywords_of_build(record) for record in run.sweeps])
+    blank = dict.fromkeys(("cell", *keywords))
+    layers = (
+        [{**blank, **row} for row in sweep_tables.layer_rows(record, with_steps, with_headroom)]
+        for record in run.sweeps
+    )
     write_long_csv(folder / "layers.csv", layers)
