@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -346,6 +347,10 @@ def test_statistics_of_what_could_have_been_seen():
     assert (difference.mean, difference.low, difference.high) == (0.5, 0.5, 0.5)
 
 
+def named(name, run):
+    return replace(run, store=Store(Path(name)))
+
+
 def test_hand_picked_depths_stand_beside_auto_tuned_ones():
     from cbundles.report.fixed_depths import page_beside_fixed_depths
 
@@ -356,8 +361,14 @@ def test_hand_picked_depths_stand_beside_auto_tuned_ones():
     picked = [record(10, 8, seed, family="vgg", epochs=5) for seed in range(3)]
     picked += [record(10, 16, seed, family="vgg", epochs=5) for seed in range(3)]
     page = page_beside_fixed_depths([tuned, sweep(*picked)])
-    assert "accuracy after epoch 5" in page and "Missing: no VGG of" in page
-    assert page.count("| VGG, hand-picked | 10 |") == 1
+    assert "Accuracy after epoch 5" in page and "Missing: no VGG of" in page
+    assert page.count("| VGG, hand-picked | sweep | 10 |") == 1
+    # Of those that were trained for as long as the auto-tuned ones the others stand aside.
+    longer = named("longer", sweep(record(4, 8, 0, family="vgg", epochs=20)))
+    page = page_beside_fixed_depths([tuned, sweep(*picked), longer, named("again", tuned)])
+    assert page.count("Accuracy after epoch 20") == 1 and "Missing" not in page
+    assert "| auto-tune | again |" in page and "| VGG, hand-picked | longer | 4 |" in page
+    assert "| sweep | 10 |" not in page and "VGGs of 10 layers, too, were trained" in page
     assert page_beside_fixed_depths([sweep(*picked)]) == ""
 
 
