@@ -144,7 +144,9 @@ def test_a_folder_is_of_one_build_and_its_source(digits, probe, tmp_path, monkey
     ):
         with pytest.raises(ValueError, match=r"of another auto-tuning .functions = .*their_build"):
             cbundles.autotune(**{"build": build, "start": (1, 1), **how, **other})
-    source.write_text(source.read_text() + "\n")
+    source.write_text(source.read_text() + "\n# said of it\n")
+    cbundles.autotune(build, (1, 1), **how)
+    source.write_text(source.read_text() + "ANOTHER = 1\n")
     with pytest.raises(ValueError, match=r"of another auto-tuning .functions = .*their_build"):
         cbundles.autotune(build, (1, 1), **how)
 
