@@ -72,7 +72,7 @@ README = [
       "small, which never grows: reached by 15 of 20, median ratio 0.774"]),
     ("At layers 24 and 26 of 25 and 150 (5 seeds)", "C7", "cpu_mnist_fc_width25",
      ["24 (3 of 5 conflict) at L = 25, 26 at L = 150", "; reproduced"]),
-    ("on all of MNIST none at all (10 seeds)", "C7", "mnist_fc_depths hidden",
+    ("on all of MNIST none (10 seeds)", "C7", "mnist_fc_depths hidden",
      ["first conflicting layer: none at L = 25", "; not reproduced: contradicted"]),
     ("on all of MNIST 0.75, depth / width 0.93 (90 networks)", "C10", "mnist_fc_depths hidden",
      ["balanced accuracy 0.750", "depth / width: balanced accuracy 0.929", "n = 90"]),
