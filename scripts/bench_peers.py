@@ -18,7 +18,8 @@
 Sides take turns, a turn each in every round, and medians and quartiles are of rounds. Trainings are
 compared in two deals: each as it is run (ours a process a core, as its commands do; the others one
 process on all cores), and all with a process a core, each training a network of its own. Seconds
-are those of one network at the throughput of all cores together. Writes peers.json and peers.md.
+are those of one network at the throughput of all cores together. Writes peers.json and peers.md,
+where sections that are not measured again stay as they are.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -83,7 +84,7 @@ ACTIVATIONS = [(2048, 16384), (8192, 1024), (60_000, 100), (2048, 25)]
 QUICK_ACTIVATIONS = [(256, 64)]
 COMPARISONS_AT_MOST = 1.5e11  # numbers; more take minutes
 LEARNING_RATE, BATCH_SIZE, AMPLITUDE, CLASSES = 1e-3, 64, 0.5, 10
-SECONDS_OF_A_SIDE = 60.0  # longer calls are repeated less often
+SECONDS_OF_A_SIDE, TURNS_AT_LEAST = 60.0, 3  # sides that take long take fewer turns
 SAMPLES, QUICK_SAMPLES = 2048, 64
 
 
@@ -98,7 +99,6 @@ class Line:
     flops: of what was computed, where that is known
     """
 
-    section: str
     subject: str
     side: str
     how: str
@@ -291,25 +291,34 @@ def _take_turns(task: Task, sides: Sequence[Workers], rounds: int) -> list[Line]
         largest = require_agreement(task, losses)
         print(f"{task.name}: first losses agree to {largest:.0e}", file=sys.stderr, flush=True)
     times: list[list[float]] = [[] for _ in sides]
+    waited: list[list[float]] = [[] for _ in sides]
     for _ in range(rounds):
-        for workers, seconds in zip(sides, times, strict=True):
-            seconds.append(workers.turn())
+        for workers, seconds, spent in zip(sides, times, waited, strict=True):
+            if takes_another_turn(spent):
+                started = time.perf_counter()
+                seconds.append(workers.turn())
+                spent.append(time.perf_counter() - started)
     flops = task.flops_of_step if task.family == VGG else None
     subject = f"{task.name}: a step"
     return [
-        Line(TRAINING, subject, workers.side, workers.how, seconds, flops=flops)
+        Line(subject, workers.side, workers.how, seconds, flops=flops)
         for workers, seconds in zip(sides, times, strict=True)
     ]
 
 
+def takes_another_turn(spent: Sequence[float]) -> bool:
+    """spent: the seconds that a side took in its turns so far."""
+    return len(spent) < TURNS_AT_LEAST or sum(spent) < SECONDS_OF_A_SIDE
+
+
 def in_turns(sides: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each side in each round; those that take long stop early."""
+    """Seconds of each side in each round."""
     times: dict[str, list[float]] = {side: [] for side in sides}
     for side in sides.values():
         jax.block_until_ready(side())  # compiles
     for _ in range(rounds):
         for name, side in sides.items():
-            if sum(times[name]) < SECONDS_OF_A_SIDE:
+            if takes_another_turn(times[name]):
                 started = time.perf_counter()
                 jax.block_until_ready(side())
                 times[name].append(time.perf_counter() - started)
@@ -352,10 +361,10 @@ def compare_metric(samples: int, width: int, kind: str, rounds: int) -> list[Lin
         raise SystemExit(f"{samples} x {width}, {kind}: numbers of bundles differ: {numbers}")
     subject = f"bundles of {samples:,} x {width:,}, {kind}"
     times = in_turns(sides, rounds)
-    lines = compared([Line(METRIC, subject, side, "1 process", times[side]) for side in sides])
+    lines = compared([Line(subject, side, "1 process", times[side]) for side in sides])
     if not affordable:
         note = f"not run: {samples**2 * width:.0e} comparisons"
-        lines.append(Line(METRIC, subject, "all pairs, jitted", "1 process", [], note=note))
+        lines.append(Line(subject, "all pairs, jitted", "1 process", [], note=note))
     return lines
 
 
@@ -366,9 +375,7 @@ def compare_audits(samples: int, rounds: int, names: Sequence[str]) -> list[Line
         found = bench_audit.bench_network(bench_audit.NETWORKS[name], samples, rounds)
         subject = f"{name}: {samples:,} samples"
         sides = bench_audit.beside_forward(found)
-        measured = [
-            Line(AUDIT, subject, side, "1 process", seconds) for side, seconds in sides.items()
-        ]
+        measured = [Line(subject, side, "1 process", seconds) for side, seconds in sides.items()]
         lines += compared(measured)
     return lines
 
@@ -378,7 +385,7 @@ def compare_torch_audits(samples: int, rounds: int) -> list[Line]:
     `.venv-torch`, which is the only one that has any."""
     subject = "PyTorch modules"
     if not TORCH_PYTHON.exists():
-        return [Line(AUDIT, subject, "WeightWatcher, delve", "", [], note="not installed")]
+        return [Line(subject, "WeightWatcher, delve", "", [], note="not installed")]
     command = [str(TORCH_PYTHON), str(TORCH_AUDITS), str(samples), str(rounds)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
@@ -386,13 +393,11 @@ def compare_torch_audits(samples: int, rounds: int) -> list[Line]:
     for name, sides in json.loads(done.stdout.splitlines()[-1]).items():
         subject = f"{name}: {samples:,} samples"
         measured = [
-            Line(AUDIT, subject, side, "1 process", seconds)
-            for side, seconds in sides.items()
-            if seconds
+            Line(subject, side, "1 process", seconds) for side, seconds in sides.items() if seconds
         ]
         lines += compared(measured)
         lines += [
-            Line(AUDIT, subject, side, "1 process", [], note="not installed")
+            Line(subject, side, "1 process", [], note="not installed")
             for side, seconds in sides.items()
             if not seconds
         ]
@@ -408,7 +413,7 @@ def compare_monitors(rounds: int, names: Sequence[str]) -> list[Line]:
         subject = f"{name}: {bench_monitor.EVERY} steps of 64 images"
         sides = {"ours: with a monitor": both, "without": turns.train}
         lines += compared(
-            [Line(MONITOR, subject, side, "1 process", seconds) for side, seconds in sides.items()]
+            [Line(subject, side, "1 process", seconds) for side, seconds in sides.items()]
         )
     return lines
 
@@ -426,18 +431,24 @@ def origin() -> dict[str, Any]:
     }
 
 
-def page(found: dict[str, Any], lines: Sequence[Line]) -> str:
-    """In Markdown."""
-    versions = found["versions"]
-    named = ", ".join(f"{name} {versions[name]}" for name in ("jax", "tensorflow-cpu", "keras"))
-    return (
-        "# Ours beside others, in the same run\n\n"
-        f"By `scripts/bench_peers.py`, which says what the sides are, on {found['cores']} cores "
-        f"({found['processor']}; load before: {found['load']}), {named}. Medians and quartiles of "
-        f"{found['rounds']} rounds in which the sides took turns. A step of training is that of "
-        "one network and 64 images at the throughput of all cores. *Times ours* is the median over "
-        f"ours in the same rows.\n\n{Table([line.row for line in lines], COLUMNS).markdown()}"
-    )
+def page(record: dict[str, Any]) -> str:
+    """In Markdown. record: of each section that was measured its origin, rounds and lines."""
+    parts = [
+        "# Ours beside others, in the same run\n\nBy `scripts/bench_peers.py`, which says what the "
+        "sides are. Sides took turns, those that take long fewer, and medians and quartiles are of "
+        "rounds. A step of training is that of one network and 64 images at the throughput of all "
+        "cores. *Times ours* is the median over ours in the same rows.\n"
+    ]
+    for section, found in record.items():
+        versions = found["versions"]
+        named = ", ".join(f"{name} {versions[name]}" for name in ("jax", "tensorflow-cpu", "keras"))
+        rows = [Line(**line).row for line in found["lines"]]
+        parts.append(
+            f"## {section.capitalize()}\n\n{found['cores']} cores ({found['processor']}; load "
+            f"before: {found['load']}), {named}, {found['rounds']} rounds.\n\n"
+            f"{Table(rows, COLUMNS).markdown()}"
+        )
+    return "\n".join(parts)
 
 
 def main() -> None:
@@ -452,28 +463,40 @@ def main() -> None:
         parser.error(f"--only: valid: {', '.join(SECTIONS)}")
     rounds = 2 if options.quick else options.rounds
     found = {**origin(), "rounds": rounds, "quick": options.quick}
-    lines: list[Line] = []
-    if TRAINING in wanted:
-        for task, sides in QUICK_TRAININGS if options.quick else TRAININGS:
-            lines += compare_trainings(task, sides, rounds)
-    if METRIC in wanted:
-        for samples, width in QUICK_ACTIVATIONS if options.quick else ACTIVATIONS:
+    record_path = options.out / "peers.json"
+    record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.exists() else {}
+    for section in (section for section in SECTIONS if section in wanted):
+        record[section] = {**found, "lines": []}
+        for lines in comparisons(section, rounds, options.quick):
+            record[section]["lines"] += map(dataclasses.asdict, lines)
+            write(record, options.out)  # each takes minutes: one that fails costs none of them
+    print(page(record))
+
+
+def comparisons(section: str, rounds: int, quick: bool) -> Iterator[list[Line]]:
+    """Those of a section, one after the other."""
+    if section == TRAINING:
+        for task, sides in QUICK_TRAININGS if quick else TRAININGS:
+            yield compare_trainings(task, sides, rounds)
+    elif section == METRIC:
+        for samples, width in QUICK_ACTIVATIONS if quick else ACTIVATIONS:
             for kind in ("distinct", "twice"):
-                lines += compare_metric(samples, width, kind, rounds)
-    if AUDIT in wanted:
-        samples = QUICK_SAMPLES if options.quick else SAMPLES
-        names = list(bench_audit.NETWORKS)[: 1 if options.quick else None]
-        lines += compare_audits(samples, rounds, names)
-        lines += compare_torch_audits(samples, rounds)
-    if MONITOR in wanted:
-        names = list(bench_monitor.NETWORKS)[: 1 if options.quick else None]
-        lines += compare_monitors(rounds, names)
-    options.out.mkdir(parents=True, exist_ok=True)
-    text = page(found, lines)
-    print(text)
-    (options.out / "peers.md").write_text(text, encoding="utf-8")
-    record = {**found, "lines": [dataclasses.asdict(line) for line in lines]}
-    (options.out / "peers.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+                yield compare_metric(samples, width, kind, rounds)
+    elif section == AUDIT:
+        samples = QUICK_SAMPLES if quick else SAMPLES
+        names = list(bench_audit.NETWORKS)[: 1 if quick else None]
+        yield compare_audits(samples, rounds, names)
+        yield compare_torch_audits(samples, rounds)
+    else:
+        names = list(bench_monitor.NETWORKS)[: 1 if quick else None]
+        yield compare_monitors(rounds, names)
+
+
+def write(record: dict[str, Any], folder: Path) -> None:
+    """peers.md and peers.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "peers.md").write_text(page(record), encoding="utf-8")
+    (folder / "peers.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from cbundles import train
 
 sys.path.insert(0, str(ROOT / "scripts"))
 import bench_peers
-from bench_peers import METRIC, TRAINING, Line
+from bench_peers import Line
 from training_peers import task as tasks
 from training_peers.task import FC, VGG, Task
 from training_peers.worker import FLAX, LIMIT, OURS
@@ -24,16 +24,16 @@ SMALL_FC, SMALL_VGG = Task(FC, 3, 5, 4), Task(VGG, 10, 2, 9)
 
 
 def test_ratios_are_those_of_medians_to_the_first_side():
-    lines = [Line(METRIC, "a", OURS, "", [1.0, 2.0, 9.0]), Line(METRIC, "a", "b", "", [3.0, 5.0])]
+    lines = [Line("a", OURS, "", [1.0, 2.0, 9.0]), Line("a", "b", "", [3.0, 5.0])]
     ours, other = bench_peers.compared(lines)
     assert (ours.times_ours, other.times_ours) == (1.0, 2.0)
     row = other.row
     assert (row["median"], row["quartiles"]) == ("4,000", "3,500 to 4,500")
     assert row["ratio"] == "2.00" and row["rate"] is None
     assert bench_peers.milliseconds(0.00123456) == "1.23" and bench_peers.quartiles([2.0]) == (2, 2)
-    limit = Line(TRAINING, "a", LIMIT, "", [0.5], flops=2e9)
+    limit = Line("a", LIMIT, "", [0.5], flops=2e9)
     assert limit.row["rate"] == "4"
-    left_out = Line(METRIC, "a", "b", "", [], note="not installed")
+    left_out = Line("a", "b", "", [], note="not installed")
     assert left_out.row["median"] == "not installed"
 
 
@@ -99,8 +99,14 @@ def test_all_of_it_in_small(tmp_path):
     text = (tmp_path / "peers.md").read_text()
     assert text in done.stdout and "1.00" in text
     record = json.loads((tmp_path / "peers.json").read_text())
-    assert record["quick"] is True and record["cores"] >= 1
-    sections = {line["section"] for line in record["lines"]}
-    assert sections == set(bench_peers.SECTIONS)
-    for line in record["lines"]:
-        assert line["note"] or (line["seconds"] and line["times_ours"] > 0)
+    assert list(record) == list(bench_peers.SECTIONS)
+    for section in record.values():
+        assert section["quick"] is True and section["cores"] >= 1
+        for line in section["lines"]:
+            assert line["note"] or (line["seconds"] and line["times_ours"] > 0)
+    again = subprocess.run(
+        [*command, "--only", "metric"], check=True, text=True, capture_output=True
+    )
+    updated = json.loads((tmp_path / "peers.json").read_text())
+    assert updated.pop("metric") != record.pop("metric") and updated == record
+    assert "## Training" in again.stdout

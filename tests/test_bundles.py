@@ -238,6 +238,17 @@ def test_signatures_of_batches_are_the_signatures_of_the_whole(probe, cut):
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), sign(jnp.asarray(a)))
 
 
+@pytest.mark.parametrize("samples", [1, 3, 4, 5, 6, 7, 8, 9, 30])
+@pytest.mark.parametrize("columns", [equality.GROUPED_FROM - 1, equality.GROUPED_FROM, 333])
+def test_signatures_of_long_rows_are_those_of_each_row_alone(samples, columns):
+    """However many are read together."""
+    a = np.random.default_rng(samples).standard_normal((samples, columns)).astype(np.float32)
+    a[-1, -1] = np.nan
+    scale, keys = bundles.Scale.of(0.5, 1e-3, 64), bundles.draw_keys(columns, 0)
+    alone = [SIGNATURE(row[None], scale, keys) for row in a]
+    np.testing.assert_array_equal(SIGNATURE(a, scale, keys), np.concatenate(alone, axis=1))
+
+
 @pytest.mark.parametrize("amplitude", [0.0, -0.0])
 def test_zeros_of_both_signs_are_equal_beside_a_weight_of_zero(amplitude):
     a = np.array([[0.0, -0.0], [-0.0, 0.0], [0.0, 0.0], [1.0, 0.0]], np.float32)

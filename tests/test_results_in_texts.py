@@ -43,8 +43,8 @@ def in_one_line(name: str) -> str:
     return re.sub(r"\s+", " ", (ROOT / name).read_text(encoding="utf-8").replace("*", ""))
 
 
-# What README says, the claim and run that it is about, and what the records must say for that.
-README = [
+# What the page of results says, the claim and run that it is about, and what the records must say.
+RESULTS_PAGE = [
     ("is 1, 26 and 42 after one epoch", "C6", "cpu_mnist_fc",
      ["width 10: 1,", "width 25: 26,", "width 50: 42,"]),
     ("Spearman -0.95 (95 % interval -0.96 to -0.92) over 120 networks", "C11", "cpu_mnist_fc",
@@ -119,14 +119,14 @@ README = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("sentence", "claim", "run", "said"), README)
-def test_readme(sentence, claim, run, said):
-    assert sentence in in_one_line("README.md")
+@pytest.mark.parametrize(("sentence", "claim", "run", "said"), RESULTS_PAGE)
+def test_the_page_of_results(sentence, claim, run, said):
+    assert sentence in in_one_line("docs/results.md")
     for part in said:
         assert part in said_of(claim, run)
 
 
-def test_readme_on_insertion():
+def test_results_on_insertion():
     both = said_of("C18", "spirals_grow") + said_of("C18", "mnist_grow")
     assert both.count("(a) holds") == 6 and both.count("(b) holds") == 3
 
@@ -176,7 +176,27 @@ def test_the_page_on_resolution():
 
 def test_readme_is_short():
     words = (ROOT / "README.md").read_text(encoding="utf-8").split()
-    assert sum(1 for word in words if word.strip("|-")) <= 1300
+    assert sum(1 for word in words if word.strip("|-")) <= 950
+
+
+def test_readme_sorts_the_claims_by_verdict():
+    """Each row of its table: the claims that the published records put there."""
+    by_row: dict[str, set[str]] = {}
+    for judged in claims.judge(list(published().values())):
+        by_row.setdefault(judged.verdict, set()).add(judged.id)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    in_text = dict(re.findall(r"^\| \*\*([^*]+)\*\*[^|]*\| (.*) \|$", text, re.MULTILINE))
+    assert {row.lower(): claims_named(cell) for row, cell in in_text.items()} == by_row
+    for correlation in ("-0.91", "-0.95"):
+        assert correlation in said_of("C11", "cpu_mnist_fc") and correlation in text
+
+
+def claims_named(text: str) -> set[str]:
+    """C1 to C4 and C6 in "(C1 to C4) ... (C6)"."""
+    named = set(re.findall(r"\bC\d+\b", text))
+    for first, last in re.findall(r"\bC(\d+) to C(\d+)\b", text):
+        named |= {f"C{number}" for number in range(int(first), int(last) + 1)}
+    return named
 
 
 def test_auto_tuned_networks_beside_one_of_ten_layers():
@@ -194,18 +214,19 @@ def test_auto_tuned_networks_beside_one_of_ten_layers():
         assert f"| {row} | {number} |" in page and number in text
     assert (
         "reach 62.5 and 46.8 %, ten layers that nobody tuned 95.9 % (after epoch 20)"
-        in in_one_line("README.md")
+        in in_one_line("docs/results.md")
     )
+    assert "Auto-tuned VGGs reach 46.8, 62.5 or 90.8 %" in in_one_line("README.md")
 
 
 def test_auto_tuning_by_reading():
-    readme, text = in_one_line("README.md"), in_one_line("docs/depth.md")
+    results, text = in_one_line("docs/results.md"), in_one_line("docs/depth.md")
     left = {}
     for name in ("", "_block", "_batch", "_block_batch"):
         (records,) = table1.of_run(published()[f"autotune_seeds{name}"])
         left[name] = table1.our_row(records)["layers"]
         assert f"{left[name]} (" in text
-    assert "Running statistics leave 45 layers, batch statistics 24" in readme
+    assert "Running statistics leave 45 layers, batch statistics 24" in results
     assert left["_batch"] == left["_block_batch"] == "24.3 ± 5.0" and left[""] == "44.6 ± 18.6"
 
 
