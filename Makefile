@@ -75,7 +75,7 @@ lint: $(READY_TO_TEST) ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy cbundles scripts
 
-bench: $(READY_TO_TEST) ## Measure training, the metric and audits on this machine, beside what others do (about 45 minutes; see scripts/bench_*.py)
+bench: $(READY_TO_TEST) ## Measure training, the metric and audits on this machine, beside what others do (about 80 minutes; see scripts/bench_*.py)
 	$(BIN)/python scripts/bench_peers.py --out reproduction/bench
 
 PROFILE ?= auto
