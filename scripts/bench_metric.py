@@ -306,11 +306,7 @@ def nh(rows: jax.Array, scale: bundles.Scale, keys: jax.Array) -> Any:
 
         lanes = [wide(x + one) * wide(y + other) for one, other in keys.reshape(2, 2, half)]
         nothing = (np.uint64(0), np.uint64(0), np.uint32(0))
-
-        def combined(x: Any, y: Any) -> Any:
-            return x[0] + y[0], x[1] + y[1], jnp.maximum(x[2], y[2])
-
-        return lax.reduce((*lanes, largest), nothing, combined, (1,))
+        return lax.reduce((*lanes, largest), nothing, equality._combined, (1,))
 
 
 def fingerprints_of(n: int, d: int) -> dict[str, Callable[[], Any]]:

@@ -439,7 +439,8 @@ def page(record: dict[str, Any]) -> str:
         "rounds. A step of training is that of one network and 64 images at the throughput of all "
         "cores. *Times ours* is the median over ours in the same rows.\n"
     ]
-    for section, found in record.items():
+    for section in sorted(record, key=SECTIONS.index):
+        found = record[section]
         versions = found["versions"]
         named = ", ".join(f"{name} {versions[name]}" for name in ("jax", "tensorflow-cpu", "keras"))
         rows = [Line(**line).row for line in found["lines"]]
@@ -465,7 +466,7 @@ def main() -> None:
     found = {**origin(), "rounds": rounds, "quick": options.quick}
     record_path = options.out / "peers.json"
     record = json.loads(record_path.read_text(encoding="utf-8")) if record_path.exists() else {}
-    for section in (section for section in SECTIONS if section in wanted):
+    for section in sorted(wanted, key=SECTIONS.index):
         record[section] = {**found, "lines": []}
         for lines in comparisons(section, rounds, options.quick):
             record[section]["lines"] += map(dataclasses.asdict, lines)

@@ -42,7 +42,7 @@ INFINITY = np.uint32(0x7F800000)
 
 GROUPS, GROUPED_FROM = 4, 128  # of rows that are read together; columns of such rows, at least
 
-Results = tuple[UInt32[Array, ""], ...]  # of rows: the three lanes of each, and its largest ``|q|``
+Results = tuple[UInt32[Array, ""], ...]  # of one row: the three lanes, and the largest ``|q|``
 
 
 @dataclass(frozen=True)
@@ -193,22 +193,25 @@ def fingerprint(
     """
     d = rows.shape[1]
     keys_of = [keys[lane * LANE_DISTANCE : lane * LANE_DISTANCE + d] for lane in range(LANES + 1)]
-    operands: list[UInt32[Array, "rows columns"]] = []
     firsts = _groups(*rows.shape)
     size = -(-rows.shape[0] // len(firsts))
+    operands, nothing = [], []
     for first in firsts:
         q = weight_update(rows[first : first + size], scale, resolution)
-        operands += _hashed(q, keys_of, resolution)
+        operands.append(_hashed(q, keys_of, resolution))
+        nothing.append((np.uint32(0),) * (LANES + 1))
+
+    def combined(x: list[Results], y: list[Results]) -> list[Results]:
+        return list(map(_combined, x, y))
+
     # One reduction of all reads q once and is vectorised; several reductions are not.
-    zeros = (np.uint32(0),) * len(operands)
-    results = lax.reduce(tuple(operands), zeros, _combined, (1,))
-    # Of the last groups, which may overlap, only what is new.
-    skipped = [group * size - first for group, first in enumerate(firsts)]
-    of_groups = [
-        jnp.stack(results[group * (LANES + 1) : (group + 1) * (LANES + 1)])[:, skip:]
-        for group, skip in enumerate(skipped)
+    results: list[Results] = lax.reduce(operands, nothing, combined, (1,))
+    # Of the last groups, which may overlap with the one before, only what is new.
+    new = [
+        jnp.stack(of_group)[:, group * size - first :]
+        for group, (first, of_group) in enumerate(zip(firsts, results, strict=True))
     ]
-    return jnp.concatenate(of_groups, axis=1)
+    return jnp.concatenate(new, axis=1)
 
 
 def _groups(samples: int, columns: int) -> list[int]:
@@ -230,21 +233,18 @@ def _hashed(
     q: Float32[Array, "rows columns"],
     keys_of: Sequence[UInt32[Array, " columns"]],
     resolution: str,
-) -> list[UInt32[Array, "rows columns"]]:
+) -> tuple[UInt32[Array, "rows columns"], ...]:
     """What is added up of each number for each lane, and ``|q|``. keys_of: each lane and the
     mixing."""
     first, second, third, mixing = keys_of
     mixed = _mix(rounded_bits(q, resolution), mixing)
     rotated = (mixed << 16) | (mixed >> 16)
-    return [mixed * first, mixed * second, rotated * third, _bits(q) & ABSOLUTE]
+    return mixed * first, mixed * second, rotated * third, _bits(q) & ABSOLUTE
 
 
 def _combined(x: Results, y: Results) -> Results:
-    """Sums of the lanes, and the larger of the last results, of each row."""
-    return tuple(
-        jnp.maximum(a, b) if number % (LANES + 1) == LANES else a + b
-        for number, (a, b) in enumerate(zip(x, y, strict=True))
-    )
+    """Sums of the lanes, and the larger of the last results."""
+    return *(a + b for a, b in zip(x[:-1], y[:-1], strict=True)), jnp.maximum(x[-1], y[-1])
 
 
 def _mix(
