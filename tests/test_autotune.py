@@ -187,6 +187,19 @@ def test_autotune_in_small(cli, tmp_path):
     assert [row["data set"] for row in said["rows"]] == ["mnist_mini"] * len(said["rows"])
 
 
+@pytest.mark.faults
+def test_a_killed_run_is_described_as_far_as_it_came(cli, frozen, tmp_path):
+    """Frozen when the second attempt has just ended, of which its command has not heard yet."""
+    with frozen(*ONE_SEED, "--workers", "1", at="out/cells/*.json", after=2):
+        run = json.loads((tmp_path / "out/run.json").read_text())
+    (chain,) = run["attempts"]
+    store = Store(tmp_path / "out")
+    assert len(chain) == 2 and run["tuned"] == [] and all(map(store.has, chain))
+    assert cli("report", ".").returncode == 0
+    depths = " -> ".join(str(store.record(cell).depth) for cell in chain)
+    assert f"| 0 | {depths} |" in (tmp_path / "out/table.md").read_text()
+
+
 def test_workers_that_share_a_gpu_measure_no_latency(cli, tmp_path, monkeypatch):
     alone = Context.origin
 

@@ -258,6 +258,8 @@ class Autotune:
             self._write_run(run, store, fingerprints)
 
             def following(finished: Job, display: Display) -> list[Job]:
+                # A report, of now or after an interruption, shall know what this one led to.
+                self._write_run(run, store, fingerprints)
                 for chain in chains:
                     if chain.attempts[-1] == finished.cells[0]:
                         for line in chain.advance(store, fingerprints):
