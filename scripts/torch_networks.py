@@ -48,7 +48,7 @@ class ResNet(nn.Module):
         self.head = nn.Linear(filters, classes)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.stem(x.movedim(-1, 1)))
+        x = torch.relu(self.stem(x.reshape(len(x), 1, *x.shape[1:3])))
         return self.head(self.blocks(x).mean((2, 3)))
 
 

@@ -45,7 +45,7 @@ def sign_once(
 ) -> UInt32[Array, "4 rows"]:
     """The signatures of a value at one scale."""
     numbers = how.scales[site], how.keys, how.picked
-    return _signed(jnp.asarray(value), *numbers, sign=SIGN_AT_ONE_SCALE, rows=rows)
+    return _signed(value, *numbers, sign=SIGN_AT_ONE_SCALE, rows=rows)
 
 
 def sign_at_scales(
@@ -53,7 +53,7 @@ def sign_at_scales(
 ) -> UInt32[Array, "scales 4 rows"]:
     """The signatures of a value at several scales."""
     numbers = how.scales[site], how.keys, how.picked
-    return _signed(jnp.asarray(value), *numbers, sign=SIGN_AT_MANY_SCALES, rows=rows)
+    return _signed(value, *numbers, sign=SIGN_AT_MANY_SCALES, rows=rows)
 
 
 # Compiled, which inside a model's program means that layers of one shape are traced once.
