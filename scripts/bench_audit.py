@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
+from flax_networks import CLASSES, Perceptron, ResNet
 from jaxtyping import Array, PyTree
 
 import cbundles
@@ -46,41 +47,6 @@ from cbundles.auditing.subject import Subject
 from cbundles.auditing.weights import GLOBAL, largest_weights
 from cbundles.bits import SCANNED_ROWS
 from cbundles.observe import selection
-
-CLASSES = 10
-
-
-class Perceptron(nn.Module):
-    """Hidden layers of one width."""
-
-    depth: int
-    width: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = x.reshape(len(x), -1)
-        for _ in range(self.depth):
-            x = nn.relu(nn.Dense(self.width)(x))
-        return nn.Dense(CLASSES)(x)
-
-
-class ResNet(nn.Module):
-    """Residual blocks of one size behind a stem."""
-
-    blocks: int
-    filters: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        def convolved(x: Array) -> Array:
-            x = nn.Conv(self.filters, (3, 3), use_bias=False)(x)
-            return nn.BatchNorm(use_running_average=True)(x)
-
-        x = nn.relu(nn.Conv(self.filters, (3, 3), 4)(x))  # 7 x 7 pixels are left
-        for _ in range(self.blocks):
-            x = nn.relu(x + convolved(nn.relu(convolved(x))))
-        return nn.Dense(CLASSES)(x.mean((1, 2)))
-
 
 NETWORKS = {
     "perceptron, 8 x 512": Perceptron(8, 512),

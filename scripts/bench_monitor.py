@@ -28,7 +28,8 @@ import flax.linen as nn
 import jax
 import numpy as np
 import optax
-from bench_audit import CLASSES, Perceptron, ResNet, images_of
+from bench_audit import images_of
+from flax_networks import CLASSES, Perceptron, ResNet
 from jaxtyping import Array, PyTree
 
 import cbundles

@@ -5,10 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import re
-import subprocess
-import sys
 
 import brute_force
 import flax.linen as nn
@@ -341,40 +338,6 @@ def test_batches_as_they_come(monkeypatch):
     uneven = (VECTORS[:16], VECTORS[16:32], VECTORS[32:])
     audit = cbundles.audit(perceptron, iter(uneven), LABELS, params=params, learning_rate=RATE)
     assert [one.num_bundles for one in audit.layers] == [one.num_bundles for one in whole.layers]
-
-
-def test_arrays_that_are_sharded():
-    code = """
-import jax, numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
-import cbundles
-assert len(jax.devices()) == 2
-mesh = Mesh(jax.devices(), ("data",))
-random = np.random.default_rng(0)
-x, labels = random.standard_normal((40, 6)).astype("f4"), np.arange(40) % 3
-params = [random.standard_normal((6, 6)).astype("f4") for _ in range(3)]
-
-def model(params, x):
-    for weight in params:
-        x = jax.nn.relu(x @ weight)
-    return x
-
-plain = cbundles.audit(model, x, labels, params=params, learning_rate=1e-6)
-by_sample = jax.device_put(x, NamedSharding(mesh, PartitionSpec("data")))
-everywhere = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-found = cbundles.audit(model, by_sample, labels, params=everywhere, learning_rate=1e-6)
-assert found.to_dict() == plain.to_dict() and found.layers[-1].num_bundles > 1
-print("the same")
-"""
-    flags = "--xla_force_host_platform_device_count=2"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.stdout.strip() == "the same", done.stderr
 
 
 # What is measured

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 import pytest
+from mnist_images import first_images
 from records import ORIGIN, lesion_record, record
 from scipy import stats
 from test_claims import sweep
 from test_lesion import trained
 
 from cbundles import config, peer_measures
-from cbundles import data as data_sets
 from cbundles.bundles import evenly_spread
 from cbundles.data import augment, device
 from cbundles.decisions import orders, removal
@@ -100,15 +100,7 @@ def studied():
         "probe": {"samples": 300},
     }
     cell = config.build(content, default_name="x").cells[0]
-    stored = data_sets.load("mnist_mini")
-    few = dataclasses.replace(
-        stored,
-        train_images=stored.train_images[:1000],
-        train_labels=stored.train_labels[:1000],
-        test_images=stored.test_images[:500],
-        test_labels=stored.test_labels[:500],
-    )
-    data = device.place(few, cell.data, cell.probe)
+    data = device.place(first_images(1000, 500), cell.data, cell.probe)
     stages = list(lesion_study.steps(shape, subject, cell, data, SETTINGS))
     record = lesion_study.record(cell, SETTINGS, stages[-1].state, data, "a digest", ORIGIN)
     return shape, subject, cell, data, stages, record

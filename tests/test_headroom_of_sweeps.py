@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 import oracle
 import pytest
+from mnist_images import first_images
 from records import OLDEST_READING, changed, entries_of, record
 
-from cbundles import bits, bundles, config, data, scan
+from cbundles import bits, bundles, config, scan
 from cbundles.data import device
 from cbundles.data.dataset import Facts
 from cbundles.errors import DamagedCheckpoint, InputError
@@ -34,15 +35,7 @@ TWICE = 4  # images of the probe set that stand in it twice, with two labels
 def small() -> device.DeviceData:
     """The first 640 images of mnist_mini: ten steps an epoch. The first images of the probe set
     that are scanned are also the last ones, under other labels."""
-    stored = data.load("mnist_mini")
-    few = dataclasses.replace(
-        stored,
-        train_images=stored.train_images[:640],
-        train_labels=stored.train_labels[:640],
-        test_images=stored.test_images[:200],
-        test_labels=stored.test_labels[:200],
-    )
-    placed = device.place(few, config.Data(), config.Probe(samples=SAMPLES))
+    placed = device.place(first_images(640, 200), config.Data(), config.Probe(samples=SAMPLES))
     images, labels = np.array(placed.probe.images), np.array(placed.probe.labels)
     part = bundles.evenly_spread(SAMPLES, SCANNED)
     images[part[-TWICE:]] = images[part[:TWICE]]

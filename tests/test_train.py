@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from mnist_images import first_images
 from networks import cut, golden_params
 
-from cbundles import config, data, train
+from cbundles import config, train
 from cbundles.data import augment, device
 from cbundles.data.dataset import Facts
 from cbundles.errors import DamagedCheckpoint
@@ -74,15 +75,7 @@ def cells(
 @pytest.fixture(scope="module")
 def small() -> device.DeviceData:
     """The first 640 images of mnist_mini: ten steps an epoch."""
-    stored = data.load("mnist_mini")
-    few = dataclasses.replace(
-        stored,
-        train_images=stored.train_images[:640],
-        train_labels=stored.train_labels[:640],
-        test_images=stored.test_images[:200],
-        test_labels=stored.test_labels[:200],
-    )
-    return device.place(few, config.Data(), config.Probe(samples=256))
+    return device.place(first_images(640, 200), config.Data(), config.Probe(samples=256))
 
 
 def last(states):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax_networks import Perceptron, Vgg
 from jaxtyping import Array, PyTree
 
 from cbundles.optim import ranger
 from training_peers.task import (
     BATCH,
-    CLASSES,
     FC,
     LEARNING_RATE,
     WEIGHT_DECAY,
@@ -19,39 +18,6 @@ from training_peers.task import (
     first_weights,
     strides_of,
 )
-
-
-class Perceptron(nn.Module):
-    """Hidden layers of one width."""
-
-    depth: int
-    width: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = x.reshape(len(x), -1)
-        for _ in range(self.depth):
-            x = nn.relu(nn.Dense(self.width)(x))
-        return nn.Dense(CLASSES)(x)
-
-
-class Vgg(nn.Module):
-    """A stem, then convolutions of 3x3, each with its normalisation. strides: of the latter."""
-
-    filters: int
-    strides: tuple[int, ...]
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        def normalised(x: Array) -> Array:
-            return nn.relu(nn.BatchNorm(use_running_average=False, epsilon=1e-3)(x))
-
-        filters = self.filters
-        x = normalised(nn.Conv(filters, (7, 7), 2)(x))
-        for stride in self.strides:
-            filters *= stride
-            x = normalised(nn.Conv(filters, (3, 3), stride)(x))
-        return nn.Dense(CLASSES)(x.mean((1, 2)))
 
 
 class FlaxLoop:
