@@ -47,6 +47,7 @@ class Tuning:
     tuned, baseline: its networks, and the ResNets that it trained with them
     picked: VGGs of hand-picked depths, trained as those are, each once
     left_out: depths of further ones, which were trained for fewer epochs
+    epochs: for how many all of its networks were trained
     """
 
     run: Run
@@ -54,11 +55,7 @@ class Tuning:
     baseline: Sequence[SweepRecord]
     picked: Sequence[SweepRecord]
     left_out: Sequence[int]
-
-    @property
-    def epochs(self) -> int:
-        """For how many epochs all of its networks were trained."""
-        return min(record.epochs_trained for record in self.tuned)
+    epochs: int
 
     @property
     def epoch(self) -> int:
@@ -92,7 +89,7 @@ def _tuning(run: Run, runs: Sequence[Run]) -> Tuning:
     epochs = min(record.epochs_trained for record in tuned)
     picked = [record for record in alike if record.epochs_trained >= epochs] or alike
     left_out = sorted({*select.depths(alike)} - {*select.depths(picked)})
-    return Tuning(run, tuned, parts["baseline"], picked, left_out)
+    return Tuning(run, tuned, parts["baseline"], picked, left_out, epochs)
 
 
 def _trained_alike(tuned: Sequence[SweepRecord], runs: Sequence[Run]) -> list[SweepRecord]:
