@@ -188,7 +188,8 @@ class RichDisplay:
         elif event["event"] in ("epoch", "step"):
             self._status.update(self._rows[key], description=tally.told[key])
         elif event["event"] in ("finished", "failed"):
-            self._status.remove_task(self._rows.pop(key))
+            if key in self._rows:  # on Ray one may fail before it has started
+                self._status.remove_task(self._rows.pop(key))
             if event["event"] == "failed":
                 self.line(_failure(event, tally.populations[key]))
         elif event["event"] == "note":

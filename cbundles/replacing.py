@@ -14,7 +14,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-RECORDS = "cells"  # `store.CELLS`: the folder in which new records appear, a file each
+# The folders in which new records appear, a file each: those of `store.KINDS`.
+RECORDS = ("cells", "lesions", "pruned", "measured")
 ASIDE = "before-fresh"
 # Under these names it is not yet whole, or not whole any more, and says nothing.
 GATHERING, LEAVING = ".before-fresh.gathering", ".before-fresh.leaving"
@@ -51,10 +52,11 @@ def settle(folder: Path) -> bool:
 
 
 def _has_new_record(folder: Path) -> bool:
-    for record in (folder / RECORDS).glob("*.json"):
-        before = folder / ASIDE / RECORDS / record.name
-        if not before.is_file() or not filecmp.cmp(record, before, shallow=False):
-            return True
+    for records in RECORDS:
+        for record in (folder / records).glob("*.json"):
+            before = folder / ASIDE / records / record.name
+            if not before.is_file() or not filecmp.cmp(record, before, shallow=False):
+                return True
     return False
 
 

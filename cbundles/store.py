@@ -85,6 +85,10 @@ WEIGHTS = "weights"
 VIEWS = (
     "table.csv",
     "table.md",
+    "table.tex",
+    "table1.csv",
+    "table1.md",
+    "table1.tex",
     "layers.csv",
     "lesion.csv",
     "lesion.md",
@@ -95,6 +99,7 @@ VIEWS = (
     "tuning.csv",
     "tuning.md",
     "readings.csv",
+    "probe_sizes.csv",
 )
 
 
@@ -382,6 +387,11 @@ class Store:
         replacing.set_aside(self.folder)
         self.forget(cells)
 
+    def replace_studies(self, kind: Kind[Kept], names: list[str]) -> None:
+        """Forget studies of one kind that are about to be made again, likewise."""
+        replacing.set_aside(self.folder)
+        self._forget_records(kind, names)
+
     def settle(self) -> bool:
         """Let go of what was to be replaced, or put it back where nothing has replaced it; returns
         whether it was put back."""
@@ -390,15 +400,22 @@ class Store:
     def forget(self, cells: list[str]) -> None:
         """Remove the records and weights of cells, and what was made of them; all checkpoints."""
         for kind in KINDS:
-            kept = self._sealed(kind)
-            left = [r for name, r in kept.items() if not name.startswith(tuple(cells))]
-            if not left or len(left) < len(kept):
-                self._write_sealed(kind, left)
-        for folder in (*(kind.folder for kind in KINDS), WEIGHTS):
-            for cell in cells:
-                for path in self.folder.glob(f"{folder}/{cell}*"):
-                    path.unlink(missing_ok=True)
-        for path in self.folder.glob("checkpoints/*"):
+            self._forget_records(kind, cells)
+        for cell in cells:
+            self._remove(f"{WEIGHTS}/{cell}*")
+        self._remove("checkpoints/*")
+
+    def _forget_records(self, kind: Kind[AnyRecord], names: list[str]) -> None:
+        """Remove the records whose names begin so, and what lies beside them."""
+        kept = self._sealed(kind)
+        left = [record for name, record in kept.items() if not name.startswith(tuple(names))]
+        if not left or len(left) < len(kept):
+            self._write_sealed(kind, left)
+        for name in names:
+            self._remove(f"{kind.folder}/{name}*")
+
+    def _remove(self, pattern: str) -> None:
+        for path in self.folder.glob(pattern):
             path.unlink(missing_ok=True)
 
     def clear_views(self) -> None:
@@ -420,8 +437,10 @@ class Store:
 
     def checkpoints(self) -> list[tuple[str, float]]:
         """The key of each, and when it was saved, as seconds of the clock; the latest first."""
-        paths = self.folder.glob("checkpoints/*.msgpack")
-        saved = {path.stem: path.stat().st_mtime for path in paths}
+        saved = {}
+        for path in self.folder.glob("checkpoints/*.msgpack"):
+            with contextlib.suppress(FileNotFoundError):  # what it was for has ended meanwhile
+                saved[path.stem] = path.stat().st_mtime
         return sorted(saved.items(), key=lambda item: -item[1])
 
     def drop_checkpoint(self, key: str) -> None:
@@ -429,8 +448,7 @@ class Store:
 
     def drop_checkpoints(self, prefix: str) -> None:
         """Those whose key begins so."""
-        for path in self.folder.glob(f"checkpoints/{prefix}*"):
-            path.unlink(missing_ok=True)
+        self._remove(f"checkpoints/{prefix}*")
 
     def write_run(self, content: dict[str, Any]) -> None:
         numbered = {"format": formats.NEWEST[formats.RUN], **content}

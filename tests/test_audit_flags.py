@@ -51,6 +51,20 @@ def my_models(tmp_path, monkeypatch):
     sys.modules.pop("my_residual_models", None)
 
 
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--plot", "audit.xyz"), "--plot audit.xyz: "),
+        (("--plot", "audit.pgn"), "did you mean 'png'"),
+        (("--learning-rate", "0"), "learning_rate"),
+        (("--batch-size", "0"), "batch"),
+    ],
+)
+def test_what_cannot_be_is_refused(cli, my_models, tmp_path, flags, said):
+    done = cli("audit", f"{my_models}:plain", "--dataset", "mnist_mini", *flags)
+    assert done.returncode == 2 and said in done.stderr and not done.stdout
+
+
 def test_tables_and_pictures(cli, my_models, tmp_path):
     done = cli("audit", f"{my_models}:residual", *OPTIONS, "--insert", "--plot", "p.png")
     assert done.returncode == 0, done.stderr

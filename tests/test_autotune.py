@@ -196,6 +196,8 @@ def test_a_killed_run_is_described_as_far_as_it_came(cli, frozen, tmp_path):
     store = Store(tmp_path / "out")
     assert len(chain) == 2 and run["tuned"] == [] and all(map(store.has, chain))
     assert cli("report", ".").returncode == 0
+    (half_done,) = json.loads(cli("status", "out", "--json").stdout)["half_done"]
+    assert half_done["cells"] == chain[1:]  # its worker had no time to remove the checkpoint
     depths = " -> ".join(str(store.record(cell).depth) for cell in chain)
     assert f"| 0 | {depths} |" in (tmp_path / "out/table.md").read_text()
 
@@ -259,6 +261,7 @@ def test_autotune_for_real(process, tmp_path):
         (["--dataset", "mnist_mini", "--rule", "stagee"], "did you mean 'stage'"),
         (["--dataset", "mnist_mini", "--set", "model.family=resnet"], "starts from vgg"),
         (["--dataset", "mnist_mini", "--set", "model.width=3"], "has no effect"),
+        (["--dataset", "mnist_mini", "--keep-weights", "500", "--plan"], "nearest valid: last"),
     ],
 )
 def test_bad_flags_are_answered_with_one_line(cli, arguments, message):

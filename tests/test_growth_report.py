@@ -24,9 +24,19 @@ from scipy import stats
 
 from cbundles.commands import report
 from cbundles.records import EditedHistory
-from cbundles.report import arm_figures, arms, claims, runs, statistics, views
+from cbundles.report import (
+    arm_figures,
+    arms,
+    claims,
+    remeasured,
+    runs,
+    statistics,
+    table1,
+    views,
+)
 from cbundles.report.claims_table import counted_verdicts
 from cbundles.report.runs import Run
+from cbundles.report.table import Column, Table
 from cbundles.store import VIEWS, Store
 
 
@@ -260,6 +270,14 @@ def test_growth_and_tuning_tables_are_views_that_are_cleared(tmp_path):
         run.store.clear_views()
         assert {path.name for path in run.store.folder.glob("*.*")} == {"run.json"}
         assert not list(run.store.figures.iterdir())
+
+
+def test_tables_of_networks_measured_again_and_tuned_are_views_too(tmp_path):
+    assert {remeasured.READINGS, remeasured.PROBE_SIZES} <= set(VIEWS)
+    table = Table([{"layers": 4}], [Column("layers", "layers")])
+    for stem in ("table", "table1"):
+        written = table1.write_in_formats(table, tmp_path / stem, "a page")
+        assert {path.name for path in written} <= set(VIEWS)
 
 
 def test_growth_figures(tmp_path):

@@ -27,13 +27,14 @@ from cbundles import data as data_sets
 from cbundles.data import augment, device
 from cbundles.decisions import paired, removal
 from cbundles.errors import DamagedCheckpoint, InputError
+from cbundles.executor import local
 from cbundles.experiments import lesion
 from cbundles.networks import conv, lowering, network, pruning, saved, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
 from cbundles.records import reading
 from cbundles.report import lesion_figures, lesions
-from cbundles.store import LESIONS, PRUNED, Store
+from cbundles.store import LESIONS, MEASURED, PRUNED, Store
 
 
 @pytest.fixture(scope="module")
@@ -544,6 +545,52 @@ def test_a_study_does_not_go_on_from_nonsense(damaged, content):
         lesion.thaw(lesion.freeze(short), shape, images)
 
 
+def test_a_fresh_study_that_finds_nothing_new_leaves_the_earlier_one(
+    cli, tmp_path, monkeypatch, unchecked
+):
+    """Stopped before its first record: the earlier one is there again, and half a study is not."""
+    (tmp_path / "study.yaml").write_text(
+        "data: {name: spirals}\nmodel: {family: resnet, blocks: '1,1,0,0', base_filters: 2}\n"
+        "training: {epochs: 1, seed: [0, 1]}\nprobe: {samples: 100}\n"
+    )
+    assert cli("lesion", "--config", "study.yaml", "--draws", "2", "--out", "run").returncode == 0
+    assert cli("measure", "run", "--readings", "hidden+batch").returncode == 0
+    assert cli("prune", "run", "--blocks", "2").returncode == 0
+    run = Store(tmp_path / "run")
+    whole = local.run_jobs
+    commands = {
+        LESIONS: ("lesion", "run", "--draws", "2"),
+        MEASURED: ("measure", "run", "--readings", "hidden+batch"),
+        PRUNED: ("prune", "run", "--blocks", "2"),
+    }
+    for kind, command in commands.items():
+        before = (run.folder / kind.sealed_file).read_bytes()
+
+        def stops(jobs, folder, kind=kind, **_):
+            assert not Store(folder).ids(kind)
+            Store(folder).save_checkpoint(f"{jobs[0].key}-of-new", b"half a study")
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(local, "run_jobs", stops)
+        stopped = cli(*command, "--fresh")
+        assert stopped.returncode == 130 and "the earlier run is as it was" in stopped.stdout
+        assert "--fresh replaces what was found of 2 networks in run" in stopped.stdout
+        assert (run.folder / kind.sealed_file).read_bytes() == before
+        assert not list(run.folder.glob("checkpoints/*"))
+
+        def stops_behind_the_first(jobs, folder, **more):
+            yield from whole(jobs[:1], folder, **more)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(local, "run_jobs", stops_behind_the_first)
+        assert cli(*command, "--fresh").returncode == 130
+        assert len(Store(run.folder).ids(kind)) == 1
+        monkeypatch.setattr(local, "run_jobs", whole)
+        goes_on = cli(*command)
+        assert goes_on.returncode == 0 and "finished already: 1" in goes_on.stdout
+        assert len(Store(run.folder).ids(kind)) == 2
+
+
 @pytest.mark.slow
 def test_lesion_and_prune_for_real(process, frozen, tmp_path):
     """Train, study, kill and go on; prune; what is written loads and is the masked network."""
@@ -624,6 +671,10 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
         (["lesion", "--dataset", "mnist", "--depth", "0"], "nearest valid: 4 (valid: 4, 10, 20"),
         (["lesion", "--dataset", "mnist", "--set", "model.family=vgg"], "nearest valid: resnet"),
         (["lesion", "x.yaml"], "no such file"),
+        (
+            ["lesion", "--dataset", "mnist_mini", "--set", "training.batch_size=10001", "--plan"],
+            "nearest valid: 10000",
+        ),
         (["lesion", "cpu/mnist_vgg"], "nearest valid: resnet"),
         (["prune", "x"], "neither the folder of a run nor PACKAGE.MODULE:FUNCTION"),
     ],

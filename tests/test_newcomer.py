@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import subprocess
@@ -10,6 +11,7 @@ import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from cbundles import config, console, identity
 from cbundles.config import shipped
@@ -130,6 +132,18 @@ def test_status_copes_with_a_damaged_checkpoint(cli, frozen, tmp_path):
     assert "unusable" in cli("status", "run").stdout
 
 
+def test_status_while_the_blocks_of_a_network_are_studied(cli, frozen, tmp_path):
+    (tmp_path / "study.yaml").write_text(
+        "data: {name: spirals}\nmodel: {family: resnet, blocks: '1,1,0,0', base_filters: 2}\n"
+        "training: {epochs: 1}\nprobe: {samples: 100}\n"
+    )
+    words = ("lesion", "--config", "study.yaml", "--draws", "2", "--out", "run", "--workers", "1")
+    with frozen(*words, at="run/checkpoints/*-lesion-*"):
+        pass
+    shown = cli("status", "run").stdout
+    assert "blocks=1,1,0,0: a study of its blocks, saved" in shown and "unusable" not in shown
+
+
 def test_mnist_from_its_files_is_what_tfds_keeps(shared, tmp_path):
     """Known from a data set that TensorFlow Datasets prepared."""
     folder = shared / "data" / "mnist"
@@ -194,6 +208,19 @@ def test_without_a_terminal_long_work_tells_how_far_it_is(capsys, monkeypatch):
         "stopped: 0 of 1 networks done",
         "half done: fc width=4 depth=2 seed=0: 3 of 7 steps",
     ]
+
+
+def test_a_terminal_is_told_of_what_fails_before_it_starts():
+    """As a network does on Ray whose images differ on that machine."""
+    (cell,) = config.build({"model": {"depth": 2, "width": 4}}, default_name="x").cells
+    job = PopulationJob((cell,))
+    tally, told = console.Tally({job.key: job}, {job.key: 1.0}), io.StringIO()
+    display = console.RichDisplay(Console(file=told, force_terminal=True), total=1)
+    event = {"event": "failed", "population": job.key, "reason": "other images", "log": "none"}
+    tally.update(event)
+    display.event(event, tally)
+    display.close()
+    assert "fc width=4 depth=2 seed=0" in told.getvalue() and "other images" in told.getvalue()
 
 
 def test_durations_are_told_in_the_unit_that_fits():

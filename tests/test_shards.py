@@ -230,6 +230,19 @@ def test_a_file_system_without_locks_does_without(tmp_path, monkeypatch):
         pass
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--fresh",), "--print-sbatch with --fresh: shards only add"),
+        (("--set", "training.batch_size=100000"), "nearest valid: 450"),
+        (("--keep-weights", "500"), "nearest valid: last"),
+    ],
+)
+def test_no_job_array_of_what_every_task_would_refuse(cli, tiny, arguments, said):
+    done = cli("sweep", tiny, "--print-sbatch", *arguments)
+    assert done.returncode == 2 and said in done.stderr and not done.stdout
+
+
 def test_a_job_array_is_printed_and_nothing_is_run(cli, tiny, tmp_path):
     arguments = ("--shard", "1/3", "--set", "training.epochs=3", "--workers", "4", "--out", "a b")
     done = cli("sweep", tiny, "--print-sbatch", *arguments)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32, Int32, PyTree
+from jaxtyping import Array, Float32, Int32
 
 from cbundles.arrays import Numbers
 from cbundles.auditing.batches import Batches, length_of
@@ -62,7 +62,7 @@ class _Reducer:
         return [name for _, name in self.branches.values()]
 
     def __call__(
-        self, values: Mapping[str, Numbers], gradients: Mapping[str, Numbers], nothing: PyTree
+        self, values: Mapping[str, Numbers], gradients: Mapping[str, Numbers]
     ) -> dict[str, Float32[Array, "2 repeats batch"]]:
         found = {}
         for name, (axes, total) in self.branches.items():

@@ -173,7 +173,7 @@ class _Reducer:
         self.places = places
 
     def __call__(
-        self, values: Mapping[str, Numbers], gradients: Mapping[str, Numbers], nothing: PyTree
+        self, values: Mapping[str, Numbers], gradients: Mapping[str, Numbers]
     ) -> dict[str, Float32[Array, "repeats ..."]]:
         return {
             name: _virtual_gradients(values[name], gradients[name], place)

@@ -219,15 +219,12 @@ class JaxSubject:
         scores: Scores,
         sites: Sequence[str] = (),
         reducer: SlopeReducer | None = None,
-        arguments: PyTree = None,
     ) -> tuple[PyTree, dict[str, Numbers]]:
         key = "slopes", _form(batch), tuple(sites), scores, reducer
         if key not in self._programs:
             self._programs[key] = jax.jit(self._slopes_program(batch, sites, scores, reducer))
         try:
-            trained, reduced = self._programs[key](
-                self.model.variables, batch, labels, weights, arguments
-            )
+            trained, reduced = self._programs[key](self.model.variables, batch, labels, weights)
         except (NoScores, UnknownOutput):
             raise
         except Exception as error:  # whatever JAX or a model raises
@@ -252,7 +249,6 @@ class JaxSubject:
             batch: PyTree,
             labels: Int[Array, "batch ..."],
             weights: Float32[Array, " batch"],
-            arguments: PyTree,
         ) -> tuple[list[Array], PyTree]:
             leaves, tree = jax.tree.flatten(variables)
             zeros: dict[Selector, Array] = {}
@@ -278,7 +274,7 @@ class JaxSubject:
             slopes, values = jax.grad(summed_loss, (0, 1), has_aux=True)(trained, zeros)
             if reducer is None:
                 return slopes[0], None
-            return slopes[0], reducer(batch_first(values), batch_first(slopes[1]), arguments)
+            return slopes[0], reducer(batch_first(values), batch_first(slopes[1]))
 
         return program
 

@@ -83,7 +83,7 @@ def judge_orders(
         samples=array.size,
         accuracy=accuracy,
         curves=judged,
-        accuracy_anew=float(trials.right_anew(()).mean()),
+        accuracy_anew=float(trials.whole_anew.mean()),
         curves_anew={by: trials.curve(by, order, anew=True) for by, order in numbered.items()},
     )
 

@@ -77,8 +77,8 @@ def lesions_of(
     accuracy_anew = None
     if no_anew is None:
         try:
-            accuracy_anew = float(trials.right_anew(()).mean())
-            anew = [trials.difference_anew((number,)) for number in range(len(names))]
+            accuracy_anew = float(trials.whole_anew.mean())
+            anew = [trials.difference_anew_from_whole((number,)) for number in range(len(names))]
         except ValueError as error:
             no_anew = str(error)
 

@@ -21,9 +21,9 @@ from cbundles.observe.layers import Sites
 # may be traced and compiled, or called as it is with an array that JAX can read. Where values are
 # seen beside others (see `Subject.reduce`), the other one is a fourth argument.
 Reducer = Callable[..., PyTree]
-# slope_reducer(values, gradients, arguments) -> arrays: the same of the values (*repeats, batch,
+# slope_reducer(values, gradients) -> arrays: the same of the values (*repeats, batch,
 # ...) of several sites, by their names, and of the gradients of the loss by them.
-SlopeReducer = Callable[[Mapping[str, Numbers], Mapping[str, Numbers], PyTree], PyTree]
+SlopeReducer = Callable[[Mapping[str, Numbers], Mapping[str, Numbers]], PyTree]
 # scores(output of the model) -> class scores (batch, ..., classes), an array of the model's own
 # library. Raises ValueError.
 Scores = Callable[[PyTree], Any]
@@ -106,7 +106,6 @@ class Subject(Protocol):
         scores: Scores,
         sites: Sequence[str] = (),
         reducer: SlopeReducer | None = None,
-        arguments: PyTree = None,
     ) -> tuple[PyTree, dict[str, Numbers]]:
         """What the reducer makes of the values of these sites and the gradients by them, and the
         gradients by the trainable parameters that are known. The loss is the sum of the

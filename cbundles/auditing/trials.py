@@ -65,8 +65,9 @@ class Trials:
         (right,) = self._right([gone], means)
         return right
 
-    def difference_anew(self, gone: Gone) -> Difference:
-        """The same, beside the whole model as it is."""
+    def difference_anew_from_whole(self, gone: Gone) -> Difference:
+        """From the whole model as it is, to it without some branches and with statistics of batch
+        normalisation taken anew."""
         key = frozenset(gone)
         if key not in self._known_anew:
             self._known_anew[key] = self._difference(self.right_anew(gone))
@@ -77,9 +78,9 @@ class Trials:
         """Which answers of the whole model are right with statistics taken anew."""
         return self.right_anew(())
 
-    def difference_from_anew(self, gone: Gone) -> Difference:
-        """The same, beside the whole model with statistics taken anew, too: what the branches
-        alone are worth."""
+    def difference_anew_from_whole_anew(self, gone: Gone) -> Difference:
+        """From the whole model to it without some branches, both with statistics taken anew: what
+        the branches alone are worth."""
         key = frozenset(gone)
         if key not in self._known_from_anew:
             self._known_from_anew[key] = difference_of(self.whole_anew, self.right_anew(gone))
@@ -89,7 +90,7 @@ class Trials:
         """Without the first k branches of an order. anew: with statistics taken anew each time."""
         variants = [order[: k + 1] for k in range(len(order))]
         if anew:
-            differences = [self.difference_anew(gone) for gone in variants]
+            differences = [self.difference_anew_from_whole(gone) for gone in variants]
         else:
             differences = self.differences(variants)
         right = int(self.whole.sum())

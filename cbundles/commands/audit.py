@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rich.console import Console
 
@@ -17,7 +17,7 @@ from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, use_device
 from cbundles.config import Cell, Data, Images, Probe
 from cbundles.data.dataset import Dataset
-from cbundles.errors import InputError
+from cbundles.errors import InputError, did_you_mean
 from cbundles.records import SweepRecord
 from cbundles.report import runs
 from cbundles.store import Store
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cbundles.auditing import Audit
 
 LEARNING_RATE, BATCH_SIZE = 1e-3, 64
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,16 @@ class Choices:
     peers: bool
     output: str | None
     plot: Path | None
+
+    def __post_init__(self) -> None:
+        """InputError for a picture that nothing can write, before anything is computed."""
+        if self.plot is None:
+            return
+        from matplotlib.backend_bases import FigureCanvasBase
+
+        ending, known = self.plot.suffix[1:].lower(), FigureCanvasBase.get_supported_filetypes()
+        if ending and ending not in known:
+            raise InputError(f"--plot {self.plot}: {did_you_mean(ending, known)}")
 
 
 def names_in(typed: str) -> tuple[str, ...]:
@@ -146,8 +157,8 @@ class AuditRun:
             choices = replace(
                 self.choices,
                 layers=self.choices.layers or _outputs_of(cell),
-                learning_rate=self.choices.learning_rate or cell.training.learning_rate,
-                batch_size=self.choices.batch_size or cell.training.batch_size,
+                learning_rate=_given(self.choices.learning_rate, cell.training.learning_rate),
+                batch_size=_given(self.choices.batch_size, cell.training.batch_size),
             )
             for epoch in self.store.kept_epochs(cell.id):
                 path = self.store.weights_path(cell.id, epoch)
@@ -155,6 +166,11 @@ class AuditRun:
                 variables = variables_of(one.shape, one.network)
                 name = f"{cell.label}, epoch {epoch}"
                 yield Named(name, module_of(one.shape), variables, dataset, cell.data, choices)
+
+
+def _given(choice: Number | None, default: Number) -> Number:
+    """What was typed, also a 0, which `cbundles.audit` refuses in words of its own."""
+    return default if choice is None else choice
 
 
 def _outputs_of(cell: Cell) -> tuple[str, ...] | None:
@@ -200,8 +216,8 @@ def _audited(one: Named) -> Audit:
             models.prepared_images(stored, one.settings, one.model),
             one.dataset.train_labels[rows],
             params=one.params,
-            learning_rate=one.choices.learning_rate or LEARNING_RATE,
-            batch_size=one.choices.batch_size or BATCH_SIZE,
+            learning_rate=_given(one.choices.learning_rate, LEARNING_RATE),
+            batch_size=_given(one.choices.batch_size, BATCH_SIZE),
             num_classes=one.dataset.num_classes,
             layers=one.choices.layers,
             amplitude=one.choices.amplitude,

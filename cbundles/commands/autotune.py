@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from cbundles import config, criterion, readings
-from cbundles.commands.checks import check_against_data
+from cbundles.commands.checks import check_against_data, require_epochs
 from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, start_over
 from cbundles.commands.output import (
     NOTHING_WAS_RUN,
@@ -190,6 +190,7 @@ class Autotune:
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print what tuning starts from and what it may cost; run nothing."""
+        require_epochs(self.cells, options.keep)
         facts = describe_data(self.cells)
         self._check_cells(facts)
         say_what_was_found(self.cells, options, console)
@@ -235,6 +236,7 @@ class Autotune:
     def execute(self, options: Options, console: Console) -> int:
         """Tune every seed, train the baseline, write the table. Returns the exit code."""
         options = dataclasses.replace(options, keep=options.keep or (LAST,))
+        require_epochs(self.cells, options.keep)
         say_what_was_found(self.cells, options, console)
         facts, fingerprints = prepare_data(self.cells, options)
         say_what_was_done(self.cells, facts, options, console)
@@ -276,7 +278,11 @@ class Autotune:
             if todo:
                 failed = run_jobs(todo, 0, facts, store, options, console, following)
             if store.settle():
-                say(console, NOTHING_NEW)
+                say_beside_results(NOTHING_NEW, options, console)
+                if options.as_json:
+                    print(
+                        json.dumps({"event": "done", "failed": failed, "folder": str(options.out)})
+                    )
                 return 1
             state = self._write_run(run, store, fingerprints)
             for chain in chains:  # of networks that another one has replaced nothing is kept
@@ -429,6 +435,14 @@ def _baseline_cells(baseline: str | None, cells: Sequence[Cell]) -> tuple[Cell, 
         )  # as `config` makes networks that are never stopped
         compared.append(dataclasses.replace(cell, model=model, training=training))
     return tuple(dict.fromkeys(compared))
+
+
+def latest_attempts(first: Sequence[Cell], rule: str, store: Store) -> list[Cell]:
+    """The network that each seed is at by now, as records of any data say."""
+    chains = [Chain(cell, rule) for cell in first]
+    for chain in chains:
+        chain.advance(store, None)
+    return [chain.attempts[-1] for chain in chains]
 
 
 class Chain:

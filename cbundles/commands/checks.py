@@ -29,10 +29,10 @@ def require_kind(experiment: Experiment, kind: str) -> None:
         )
 
 
-def require_epochs(experiment: Experiment, keep: Sequence[str]) -> None:
+def require_epochs(cells: Sequence[Cell], keep: Sequence[str]) -> None:
     """InputError when networks are to be kept after epochs that there are not."""
     given = f"--keep-weights {','.join(keep)}"
-    for cell in experiment.cells:
+    for cell in cells:
         if cell.kind != SWEEP and set(keep) - {keeping.LAST}:
             raise InputError(
                 f"{given}: of networks that change their depth the trained ones are kept; "

@@ -151,9 +151,10 @@ class Flags:
 
         self.check_tensorboard()
         shard = None if self.shard is None else Shard.of_text(self.shard)
-        if shard is not None and self.fresh:
+        if self.fresh and (shard is not None or self.print_sbatch):
+            flag = "--print-sbatch" if shard is None else "--shard"
             raise InputError(
-                "--shard with --fresh: shards only add to a run, so that they need not agree when "
+                f"{flag} with --fresh: shards only add to a run, so that they need not agree when "
                 "it begins; start in another folder, with --out, or without --shard"
             )
         if self.device not in ("auto", "cpu", "gpu"):

@@ -15,7 +15,8 @@ from cbundles.commands.output import say_beside_results
 from cbundles.commands.running import Options
 from cbundles.errors import InputError
 from cbundles.executor import local
-from cbundles.store import Store
+from cbundles.report.words import counted
+from cbundles.store import Kept, Kind, Store
 
 NOTHING_NEW = "nothing was finished; the earlier run is as it was"
 
@@ -46,6 +47,29 @@ def say_what_is_replaced(
         if store.written:
             text += f", last written {store.written}"
         say_beside_results(f"{text}, once a new one is finished", options, console)
+
+
+def study_again(
+    names: Sequence[str],
+    kind: Kind[Kept],
+    store: Store,
+    options: Options,
+    console: Console,
+) -> None:
+    """Forget studies that are about to be made again.
+
+    names: of their records, some of which may not be there
+    """
+    finished = [name for name in names if store.has(name, kind)]
+    if not finished:
+        return
+    say_beside_results(
+        f"--fresh replaces what was found of {counted(len(finished), 'network')} in "
+        f"{store.folder}, once a new result is there",
+        options,
+        console,
+    )
+    store.replace_studies(kind, finished)
 
 
 def require_room(folder: Path, needed: float) -> None:

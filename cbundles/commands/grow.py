@@ -56,11 +56,11 @@ class Editing:
         if options.as_json:
             outcome.print_as_data()
         else:
-            _show_outcome(outcome, self.experiment.cells[0].kind, console)
+            _show_outcome(outcome, self.experiment.cells[0].kind, options, console)
         return outcome.exit_code
 
 
-def _show_outcome(outcome: Outcome, kind: str, console: Console) -> None:
+def _show_outcome(outcome: Outcome, kind: str, options: Options, console: Console) -> None:
     """kind: GROW or TUNE."""
     study = arm_tables.study_of(kind)
     networks, store = outcome.run.edited, outcome.run.store
@@ -73,7 +73,7 @@ def _show_outcome(outcome: Outcome, kind: str, console: Console) -> None:
         paths = [store.folder / f"{study.stem}.{suffix}" for suffix in ("csv", "md")]
         list_files(console, "table", paths)
     list_files(console, "figure", outcome.figures)
-    say_failures(console, outcome.failed, store)
+    say_failures(console, outcome.failed, store, fresh=options.fresh)
 
 
 def _time_of_training_and_compiling(records: Sequence[EditedRecord]) -> str:

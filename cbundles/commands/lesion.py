@@ -12,9 +12,15 @@ from typing import Any
 from rich.console import Console
 
 from cbundles import config, keeping
-from cbundles.commands.checks import require_kind, require_trained
-from cbundles.commands.fresh import say_what_is_replaced
-from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_what_was_found
+from cbundles.commands.checks import check_against_data, require_kind, require_trained
+from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, study_again
+from cbundles.commands.output import (
+    NOTHING_WAS_RUN,
+    list_files,
+    say,
+    say_beside_results,
+    say_what_was_found,
+)
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -129,6 +135,8 @@ class Lesion:
     def show_plan(self, options: Options, console: Console) -> None:
         """Print what would be trained and evaluated, and its cost; run nothing."""
         facts, store = describe_data(self.experiment.cells), Store(options.out)
+        if self.trains:
+            check_against_data(self.experiment.cells, facts)
         todo = self._not_studied(self._share(facts, options), options, None)
         keep = keeping_weights(options)
         trains_all = options.fresh and self.trains
@@ -195,12 +203,15 @@ class Lesion:
                 todo = [cell for cell in todo if is_trained(cell)]
             require_trained(store, todo, fingerprints)
             if options.fresh:
+                study_again([cell.id for cell in todo], LESIONS, store, options, console)
                 for cell in todo:
                     store.drop_checkpoints(f"{cell.id}-{LESION}")
             if todo:
                 studies = self._studies(todo, facts)
                 done = len(share) - len(todo)
                 failed += run_jobs(studies, done, facts, store, options, console, what="to study")
+                if store.settle():
+                    say_beside_results(NOTHING_NEW, options, console)
             if not failed:
                 # What a process left that was killed before it could: of a ResNet in training,
                 # which is a population of its own, and of a study.

@@ -13,6 +13,7 @@ from cbundles import data
 from cbundles.commands.running import Options
 from cbundles.config import TUNE, Cell, Images, short_name
 from cbundles.data.dataset import Facts
+from cbundles.report.words import counted
 from cbundles.store import Store
 
 LINE_WIDTH = 79
@@ -85,11 +86,13 @@ def list_files(console: Console, what: str, paths: Iterable[Path]) -> None:
         say(console, f"{what:<9}{path}")
 
 
-def say_failures(console: Console, failed: int, store: Store) -> None:
+def say_failures(console: Console, failed: int, store: Store, *, fresh: bool) -> None:
+    """fresh: whether the command began with `--fresh`, which would do all of it again."""
     if failed:
+        how = "the same command without --fresh" if fresh else "the same command"
         console.print(
-            f"\n{failed} networks failed (tracebacks in {store.logs}); "
-            "the same command tries them again",
+            f"\n{counted(failed, 'network')} failed (tracebacks in {store.logs}); {how} tries "
+            "again",
             style="red",
             highlight=False,
         )

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cbundles.commands.checks import require_trained
+from cbundles.commands.fresh import NOTHING_NEW, study_again
 from cbundles.commands.lesion import say_what_is_not_trained, trained_resnets
 from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_beside_results
 from cbundles.commands.running import Options, describe_data, prepare_data, run_jobs
@@ -81,10 +82,14 @@ class Prune:
             require_trained(store, [pruning.cell for pruning in todo], fingerprints)
             failed = 0
             if todo:
+                if options.fresh:
+                    study_again([p.name for p in todo], PRUNED, store, options, console)
                 studies = [pruning.study(facts[pruning.cell.data.images]) for pruning in todo]
                 alone = dataclasses.replace(options, workers=1)  # or latencies would be of two
                 finished = len(wanted) - len(todo)
                 failed = run_jobs(studies, finished, facts, store, alone, console, what="to prune")
+                if store.settle():
+                    say_beside_results(NOTHING_NEW, options, console)
             made = [p.name for p in wanted if store.has(p.name, PRUNED)]
             records = [store.record(name, PRUNED) for name in made]
             if not failed:

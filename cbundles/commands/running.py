@@ -127,8 +127,7 @@ def run_jobs(
     """
     if options.ray is not None:
         options = dataclasses.replace(options, workers=options.ray.connect(options.device))
-    todo = {job.key: job for job in jobs}
-    tally = Tally(todo, costs(jobs, facts))
+    tally = Tally({job.key: job for job in jobs}, costs(jobs, facts))
     log = logs_of(store, options) / "progress.log"
     display = display_for(console, tally.total_cells, options.as_json, log)
     how = "the same command without --fresh" if options.fresh else "the same command"
@@ -140,7 +139,7 @@ def run_jobs(
             f"{what}: {tally.total_cells} on {devices(options)}, "
             f"about {duration(predicted)}; stop at any time, {how} continues"
         )
-        return _follow(todo, tally, display, store, options, facts, then)
+        return _follow(jobs, tally, display, store, options, facts, then)
     except KeyboardInterrupt:
         if store.settle():
             display.line("stopped before anything was finished; the earlier run is as it was")
@@ -154,7 +153,7 @@ def run_jobs(
 
 
 def _follow(
-    todo: dict[str, Job],
+    jobs: Sequence[Job],
     tally: Tally,
     display: Display,
     store: Store,
@@ -171,7 +170,7 @@ def _follow(
         return added
 
     failed = 0
-    jobs, logs = list(todo.values()), logs_of(store, options)
+    logs = logs_of(store, options)
     if options.ray is None:
         events = local.run_jobs(
             jobs,
@@ -199,7 +198,7 @@ def _follow(
     with contextlib.closing(events):  # at an interrupt, no worker outlives this
         for event in events:
             if event["event"] == "failed":
-                failed += len(todo[event["population"]].cells)
+                failed += len(tally.populations[event["population"]].cells)
             elif event["event"] == "finished":
                 store.settle()  # there is a record now: what it replaces may go
             tally.update(event)

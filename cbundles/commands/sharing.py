@@ -72,7 +72,7 @@ class ShareOutcome:
             f"{then}, the same command without --shard completes and seals the run and draws its "
             f"tables; so does cbundles report {store.folder.parent}, as far as it is complete",
         )
-        say_failures(console, self.failed, store)
+        say_failures(console, self.failed, store, fresh=False)
 
     def _print_as_data(self, store: Store, options: Options) -> None:
         done = {

@@ -6,6 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
+from cbundles.commands.checks import check_against_data, require_epochs
 from cbundles.commands.running import (
     Options,
     SharedCommand,
@@ -27,9 +28,12 @@ SPARE_MEMORY = 1.5  # a job that asks for too little is killed; predictions are 
 
 
 def print_job_array(command: SharedCommand, options: Options) -> None:
-    """Print a script for `sbatch`; run nothing."""
+    """Print a script for `sbatch`; run nothing. InputError for what no task of it could train."""
     populations = command.populations(options)
-    facts = describe_data([cell for population in populations for cell in population.cells])
+    cells = [cell for population in populations for cell in population.cells]
+    facts = describe_data(cells)
+    check_against_data(cells, facts)
+    require_epochs(cells, options.keep)
     count = min(SHARDS, len(populations)) if options.shard is None else options.shard.count
     again = _command_again(sys.argv[1:], options)
     gpu = ["#SBATCH --gres=gpu:1"] if options.device == "gpu" else []

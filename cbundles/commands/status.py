@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.console import Console
 
+from cbundles.commands.autotune import latest_attempts
 from cbundles.commands.output import say
-from cbundles.config import SECTIONS, Cell, build
+from cbundles.config import AUTOTUNE, LESION, SECTIONS, build
 from cbundles.console import duration
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor import planner
@@ -26,17 +27,21 @@ SHOWN = 20  # half-trained populations that are listed
 
 
 class HalfDone(NamedTuple):
-    """A population that has a checkpoint."""
+    """A population, or the study of a network, that has a checkpoint.
 
-    cells: tuple[Cell, ...]
-    epoch: int | None  # finished ones; None where the checkpoint cannot be used
-    saved: float  # seconds ago
+    cells: identities of its networks
+    epoch: finished ones; None of a study, and where the checkpoint cannot be used
+    saved: seconds ago
+    what: which networks, and how far they are, in words
+    """
+
+    cells: list[str]
+    epoch: int | None
+    saved: float
+    what: str
 
     def __str__(self) -> str:
-        more = f" (+{len(self.cells) - 1} more)" if len(self.cells) > 1 else ""
-        epochs = self.cells[0].training.epochs
-        place = "unusable" if self.epoch is None else f"epoch {self.epoch} of {epochs}"
-        return f"{self.cells[0].label}{more}: {place}, saved {duration(self.saved)} ago"
+        return f"{self.what}, saved {duration(self.saved)} ago"
 
 
 def show_status(folder: Path, as_json: bool, console: Console) -> None:
@@ -52,10 +57,7 @@ def show_status(folder: Path, as_json: bool, console: Console) -> None:
             "finished": len(run.records),
             "unfinished": run.unfinished,
             "in_use": working,
-            "half_done": [
-                {"cells": [cell.id for cell in each.cells], "epoch": each.epoch}
-                for each in half_done
-            ],
+            "half_done": [{"cells": each.cells, "epoch": each.epoch} for each in half_done],
         }
         print(json.dumps(content))
         return
@@ -73,21 +75,45 @@ def show_status(folder: Path, as_json: bool, console: Console) -> None:
 
 def _half_done(store: Store, description: dict[str, Any]) -> Iterator[HalfDone]:
     """The populations that have a checkpoint, the latest first."""
-    by_key = _populations(description)
+    by_key = _populations(store, description)
     now = datetime.datetime.now().timestamp()
     for key, saved in store.checkpoints():
-        job = by_key.get(key.partition("-")[0])
-        if job is not None:
-            yield HalfDone(job.cells, _epoch_of(store, key), now - saved)
+        of_population, _, rest = key.partition("-")
+        job = by_key.get(of_population)
+        cells = [of_population] if job is None else [cell.id for cell in job.cells]
+        label = f"network {of_population}" if job is None else _label(job)
+        if rest.startswith(LESION):
+            yield HalfDone(cells, None, now - saved, f"{label}: a study of its blocks")
+            continue
+        try:
+            content = store.load_checkpoint(key)
+            if content is None:  # what it was for has ended a moment ago
+                continue
+            epoch = msgspec.msgpack.decode(content, type=_CheckpointPart).population.epoch
+        except (DamagedCheckpoint, OSError, msgspec.DecodeError):
+            yield HalfDone(cells, None, now - saved, f"{label}: unusable")
+        else:
+            of = "" if job is None else f" of {job.cells[0].training.epochs}"
+            yield HalfDone(cells, epoch, now - saved, f"{label}: epoch {epoch}{of}")
 
 
-def _populations(description: dict[str, Any]) -> dict[str, PopulationJob]:
-    """The populations of a run by their keys, whatever device it works on."""
+def _label(job: PopulationJob) -> str:
+    more = f" (+{len(job.cells) - 1} more)" if len(job.cells) > 1 else ""
+    return f"{job.cells[0].label}{more}"
+
+
+def _populations(store: Store, description: dict[str, Any]) -> dict[str, PopulationJob]:
+    """The populations of a run by their keys, whatever device it works on; of an auto-tuning also
+    the network that each seed is at. What a run compares with is not among them."""
     try:
         cells = build(_without_defaults(description["config"]), default_name="run").cells
     except (InputError, KeyError, TypeError, AttributeError):  # of another version, or the toy
         return {}
     jobs = [job for device in DEVICES for job in planner.populations(cells, device)]
+    if description.get("kind") == AUTOTUNE:
+        jobs += [
+            PopulationJob((cell,)) for cell in latest_attempts(cells, description["rule"], store)
+        ]
     return {job.key: job for job in jobs}
 
 
@@ -110,12 +136,3 @@ class _CheckpointPart(msgspec.Struct):
     """What is read of a checkpoint; all else in it, the arrays above all, is passed over."""
 
     population: _PopulationPart
-
-
-def _epoch_of(store: Store, key: str) -> int | None:
-    """Finished epochs in a checkpoint; None where it cannot be used."""
-    try:
-        content = store.load_checkpoint(key) or b""
-        return msgspec.msgpack.decode(content, type=_CheckpointPart).population.epoch
-    except (DamagedCheckpoint, OSError, msgspec.DecodeError):
-        return None

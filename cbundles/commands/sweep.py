@@ -83,7 +83,7 @@ class Sweep:
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print the cells and what they will cost; run nothing."""
-        require_epochs(self.experiment, options.keep)
+        require_epochs(self.experiment.cells, options.keep)
         check_against_data(self.experiment.cells, describe_data(self.experiment.cells))
         say_what_was_found(self.experiment.cells, options, console)
         expected = forecast(self.experiment, options)
@@ -107,7 +107,7 @@ class Sweep:
         if options.as_json:
             outcome.print_as_data()
         else:
-            _show_outcome(outcome, console)
+            _show_outcome(outcome, options, console)
         return outcome.exit_code
 
 
@@ -293,7 +293,7 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
 
 def _prepared(experiment: Experiment, options: Options, console: Console) -> PreparedData:
     """The data sets of a grid, on disk and fit for it."""
-    require_epochs(experiment, options.keep)
+    require_epochs(experiment.cells, options.keep)
     say_what_was_found(experiment.cells, options, console)
     prepared = prepare_data(experiment.cells, options)
     say_what_was_done(experiment.cells, prepared.facts, options, console)
@@ -332,7 +332,7 @@ def _finished(
     return {cell.id for cell in cells if options.has(store, cell, fingerprints[cell.data.images])}
 
 
-def _show_outcome(outcome: Outcome, console: Console) -> None:
+def _show_outcome(outcome: Outcome, options: Options, console: Console) -> None:
     networks, store = outcome.run.sweeps, outcome.run.store
     rows = [summary.summary_of(record) for record in networks]
     if rows:
@@ -348,4 +348,4 @@ def _show_outcome(outcome: Outcome, console: Console) -> None:
         console.print()
         list_files(console, "table", [store.folder / "table.csv"])
     list_files(console, "figure", outcome.figures)
-    say_failures(console, outcome.failed, store)
+    say_failures(console, outcome.failed, store, fresh=options.fresh)

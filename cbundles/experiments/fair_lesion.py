@@ -104,7 +104,7 @@ def steps(
         state["as_it_is"] = [*state["as_it_is"], [difference.lost, difference.gained]]
         yield from _now_and_then(state, blocks, settings, len(state["as_it_is"]))
     for variant in variants_anew(state, blocks, settings)[len(state["anew"]) :]:
-        difference = trials.difference_from_anew(variant.removed)
+        difference = trials.difference_anew_from_whole_anew(variant.removed)
         state["anew"] = [*state["anew"], [difference.lost, difference.gained]]
         yield from _now_and_then(state, blocks, settings, len(state["anew"]))
     if state["controls"] is None:

@@ -224,7 +224,6 @@ class TorchSubject:
         scores: Scores,
         sites: Sequence[str] = (),
         reducer: SlopeReducer | None = None,
-        arguments: PyTree = None,
     ) -> tuple[PyTree, dict[str, Numbers]]:
         values: dict[str, Numbers] = {}
         gradients: dict[str, Numbers] = {}
@@ -254,7 +253,7 @@ class TorchSubject:
             output = self._call(batch, lambda _: following, torch.enable_grad())
             following.end()
             slopes = self._parameter_slopes(scores(output), labels, weights)
-        return None if reducer is None else reducer(values, gradients, arguments), slopes
+        return None if reducer is None else reducer(values, gradients), slopes
 
     def _parameter_slopes(
         self,
