@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import cbundles
+from cbundles.autotuning import trained
 
 os.environ["KERAS_BACKEND"] = "jax"  # read when Keras is imported, which nothing else does here
 keras = pytest.importorskip("keras")
@@ -52,6 +53,18 @@ def test_every_layer_of_a_model(captured):
     values = brute_force.joined(captured["sign_once", names[0]], 0, len(LABELS))[0]
     by_keras = np.asarray(inner(images, training=False)).reshape(len(LABELS), -1)
     np.testing.assert_allclose(values, by_keras, atol=1e-5)
+
+
+def test_the_numbers_of_a_tuned_model_are_kept_by_their_places():
+    """Keras names layers anew whenever a model is built."""
+    first = small_model()
+    first.variables[0].assign(np.ones(first.variables[0].shape))
+    kept = trained.numbers_of(trained.Trained(first, None))
+    assert all(array.dtype != object for array in kept.values())
+    again = trained.with_numbers(trained.Trained(small_model(), None), kept).model
+    assert all(map(np.array_equal, numbers_of(first), numbers_of(again)))
+    with pytest.raises(ValueError, match="of another model"):
+        trained.with_numbers(trained.Trained(keras.Sequential(), None), kept)
 
 
 def test_the_statistics_of_the_batch_by_a_call_of_ones_own():

@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT
 
 from cbundles import config
+from cbundles.config.strict_yaml import parse_yaml
 from cbundles.errors import InputError
 
 PROFILES = set(
@@ -84,10 +85,25 @@ def test_identity_is_the_content(written):
     assert config.Cell.fromdict(cell.asdict()) == cell
 
 
+def test_sections_may_be_merged():
+    text = "a: &a {epochs: 2, batch_size: 50}\nb: {<<: *a, epochs: 3}"
+    assert parse_yaml(text, "x")["b"] == {"epochs": 3, "batch_size": 50}
+    with pytest.raises(InputError, match="given twice"):
+        parse_yaml("b: {<<: {a: 1}, c: 3, c: 4}", "x")
+
+
+def test_a_build_that_is_left_empty_is_none():
+    (cell,) = config.override(
+        {"model": {"depth": 2, "width": 4}}, ["model.build="], default_name="x", file="x"
+    ).cells
+    assert not cell.model.is_own
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("model.widht=3", "model.widht = 3: unknown key; did you mean 'width'?"),
+        ("model.source=abc", "model.source = 'abc': unknown key; it is made of model.build"),
         ("modle.width=3", "modle = {'width': 3}: unknown key; did you mean 'model'?"),
         ("model.family=fcc", "model.family = 'fcc': did you mean 'fc'?"),
         ("model.width=0", "must be at least 1; nearest valid: 1"),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pixels
@@ -56,6 +61,28 @@ def test_loading_maps_files_and_is_repeatable():
     first, second = data.load("mnist_mini"), data.load("mnist_mini")
     assert isinstance(first.train_images, np.memmap)
     assert first.fingerprint == second.fingerprint
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not write")
+def test_a_prepared_copy_is_read_where_nothing_can_be_written():
+    code = """
+import os, sys
+from cbundles import data
+data.load("spirals")
+os.chmod(os.environ["CBUNDLES_CACHE"] + "/data", 0o555)
+os.setuid(65534)
+print(len(data.load("spirals").train_labels))
+"""
+    with tempfile.TemporaryDirectory() as folder:  # others may not even look into `tmp_path`
+        Path(folder).chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "CBUNDLES_CACHE": f"{folder}/cache"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.stdout.strip() == "450", done.stderr
 
 
 @pytest.mark.parametrize("selection", ["uniform", "first"])

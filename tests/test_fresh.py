@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 
+import msgspec
 import pytest
+from conftest import ROOT
 from records import changed
 
 from cbundles import replacing
 from cbundles.executor import local
+from cbundles.experiments import toy
 from cbundles.store import CELLS, Store
 
 GRID = """
@@ -191,6 +194,30 @@ def test_a_file_system_without_links_gets_copies(cli, finished, monkeypatch):
     killed(finished, after="nothing")
     Store(finished).recover()
     assert contents(finished) == before
+
+
+def test_a_fresh_toy_keeps_what_it_has_trained(cli, tmp_path, monkeypatch):
+    run = Store(tmp_path / "mine")
+    shutil.copytree(ROOT / "results/toy", run.folder)
+    description = json.loads((run.folder / "run.json").read_text())
+    del description["published"]
+    run.write_run(description)
+    before = {record.id: record for record in run.records(CELLS)}
+    names = iter(list(before))
+
+    def anew(*_, **__):
+        record = before[next(names)]
+        return msgspec.structs.replace(
+            record, origin=msgspec.structs.replace(record.origin, processor="another one")
+        )
+
+    monkeypatch.setattr(toy, "train_toy", anew)
+    monkeypatch.setattr(toy, "plain", anew)
+    done = cli("toy", "--fresh", "--out", "mine")
+    assert done.returncode == 0, done.stderr
+    after = Store(run.folder).records(CELLS)
+    assert len(after) == len(before)
+    assert {record.origin.processor for record in after} == {"another one"}
 
 
 def test_a_fresh_toy_and_a_fresh_tuning_are_kept_until_the_first_record(cli, tmp_path):

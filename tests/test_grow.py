@@ -430,6 +430,8 @@ def test_populations_on_a_gpu_have_one_kind_of_block():
 
 
 def test_tune_needs_enough_images_besides_those_held_out(cli, tmp_path):
+    nothing = cli("tune", written(tmp_path, TUNE), "--set", "tuning.held_out=1e-5", "--plan")
+    assert nothing.returncode == 2 and "nearest valid: 0.00222222" in nothing.stderr
     refused = cli("tune", written(tmp_path, TUNE), "--set", "training.batch_size=361", "--plan")
     assert refused.returncode == 2
     assert "tuning.held_out = 0.2" in refused.stderr and "nearest valid: 360" in refused.stderr

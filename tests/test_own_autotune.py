@@ -216,6 +216,50 @@ def test_what_a_loop_returns_is_known_by_what_it_is():
                 Trained.of_loop(made, built)
 
 
+def test_a_bound_linen_module_is_kept_as_its_numbers(probe, tmp_path):
+    """Also where it says a dtype, as many do, which makes it look like an array."""
+
+    class Model(nn.Module):
+        count: int
+        dtype: Any = jnp.float32
+
+        @nn.compact
+        def __call__(self, x):
+            x = x.reshape(len(x), -1)
+            for number in range(self.count):
+                x = nn.relu(nn.Dense(784, name=f"block{number}")(x))
+            return nn.Dense(10, name="head")(x)
+
+    def train(model, epoch):
+        if model.scope is None:
+            return model.bind(model.init(jax.random.key(0), probe[0]))
+        module, variables = model.unbind()
+        return module.bind(jax.tree.map(lambda leaf: leaf + 1e-3, variables))
+
+    def tune():
+        return cbundles.autotune(
+            lambda blocks: Model(*blocks), (2,), train=train, probe=probe, folder=tmp_path,
+            check_epochs=1, epochs=2, layers="linear", say=lambda line: None,
+        )  # fmt: skip
+
+    first, again = tune(), tune()
+    assert not again.model.scope and again.row == first.row
+    for ours, theirs in zip(*map(jax.tree.leaves, (first.params, again.params)), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_probe_may_come_in_batches_once(digits, probe, tmp_path, monkeypatch):
+    images, labels = probe
+    monkeypatch.setenv("HOME", str(tmp_path))
+    whole, *_ = tune(digits, probe)
+    for _ in range(2):
+        coming = iter([images[:50], images[50:100], images[100:]])
+        once, said, _ = tune(digits, (coming, labels), folder="~/kept")
+        assert [one.blocks for one in once.chain] == [one.blocks for one in whole.chain]
+    assert all(line.startswith("recorded: ") for line in said)
+    assert (tmp_path / "kept/autotune.json").exists()
+
+
 def test_models_of_nnx_are_trained_in_place(probe, tmp_path):
     class Model(nnx.Module):
         def __init__(self, count):
@@ -362,6 +406,11 @@ def test_a_number_in_the_name_of_a_class_is_no_stage():
         ValueError, match=r"VGG16/stem/relu -> no block; VGG16/s0_b0/relu -> .0, 0."
     ):
         places_of_blocks(names, (1, 1))
+
+
+def test_a_conflict_of_one_pair_is_not_told_as_none():
+    text = str(decide_on_blocks((2, 2), 1, [0, 0, 0, 0.00014], by="entropy", checks=3))
+    assert "at the end of each stage 0.000 0.00014;" in text and "removes 1 block:" in text
 
 
 def test_decisions_on_blocks_say_why():

@@ -374,6 +374,14 @@ def test_a_keyword_has_the_type_of_its_default(keyword, value, message):
         config.build(grid("typed", **{keyword: value}), default_name="own", file="own.yaml")
 
 
+def test_keywords_may_be_called_as_ours_are():
+    """A hyphen in a block of ours names its activation; in a user's it says nothing."""
+    (cell,) = cells_of("named_as_ours", block="plain-gelu", activation="tanh")
+    assert cell.model.other_keywords == {"block": "plain-gelu", "activation": "tanh"}
+    (cell,) = cells_of("named_as_ours", block=3)
+    assert cell.model.other_keywords["block"] == 3
+
+
 def test_a_whole_number_will_do_for_a_float():
     (cell,) = cells_of("typed", rate=1, bn=True, heads=3)
     assert cell.model.other_keywords == {"bn": True, "heads": 3, "rate": 1.0}

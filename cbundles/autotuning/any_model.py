@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from cbundles import criterion as criteria
 from cbundles.auditing import Audit, audit
+from cbundles.auditing.batches import at_hand, batches_of
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.tensors import as_array
 from cbundles.autotuning.progress import NUMBERS, Progress
@@ -73,7 +74,7 @@ def autotune(
         criterion: by what a layer conflicts: "entropy", H > 0, as in the paper; "conflict_rate",
             above 0.001.
         folder: where decisions are kept, and the last network's numbers; the same call then goes
-            on where it was interrupted. None: nowhere.
+            on where it was interrupted. ``~`` is your home. None: nowhere.
         say: is told what is decided, and why, a line each time.
         audited: further arguments of `cbundles.audit`, such as learning_rate, batch_size, layers.
 
@@ -86,10 +87,11 @@ def autotune(
     Source: "Conflicting Bundles", sec. 3.6.
     """
     blocks = _checked_blocks(start)
+    probe = _probe_at_hand(probe)
     asked = _asked(blocks, check_epochs, epochs, criterion, probe, audited)
     asked["functions"] = _known_functions(build, train, stage_of, audited.get("call"))
     total = asked["epochs"]
-    progress = Progress.begun(None if folder is None else Path(folder), asked)
+    progress = Progress.begun(None if folder is None else Path(folder).expanduser(), asked)
     trained = None
     if progress.ended:
         trained = _trained_before(build, progress, probe, audited)
@@ -216,6 +218,17 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+def _probe_at_hand(probe: tuple[PyTree, Any]) -> tuple[PyTree, Any]:
+    """As arrays, which every network can be measured on. Raises ValueError for what is no probe."""
+    if not isinstance(probe, tuple | list) or len(probe) != 2:
+        raise ValueError(
+            f"probe = a {type(probe).__name__}: must be a pair, inputs and their labels"
+        )
+    inputs, labels = probe
+    batches = batches_of(inputs, len(as_array(labels)), whole=False)
+    return at_hand(batches).inputs, labels
+
+
 def _asked(
     start: tuple[int, ...],
     check_epochs: int,
@@ -233,10 +246,6 @@ def _asked(
     if total < check_epochs:
         raise ValueError(
             f"epochs = {epochs}: fewer than check_epochs; nearest valid: {check_epochs}"
-        )
-    if not isinstance(probe, tuple | list) or len(probe) != 2:
-        raise ValueError(
-            f"probe = a {type(probe).__name__}: must be a pair, inputs and their labels"
         )
     for name in audited:
         if name not in ARGUMENTS_OF_AUDIT:

@@ -20,7 +20,7 @@ from flax import nnx, traverse_util
 from jaxtyping import PyTree
 
 from cbundles.auditing.jax_subject import named_leaves
-from cbundles.auditing.models import is_changed_in_place, linen, pytorch
+from cbundles.auditing.models import is_changed_in_place, keras, linen, pytorch
 from cbundles.auditing.tensors import as_array, as_tensor
 
 
@@ -40,7 +40,7 @@ class Trained:
         module = built[0] if isinstance(built, tuple) else built
         if isinstance(module, nn.Module):
             if isinstance(made, nn.Module) and made.scope is not None:  # bound to its variables
-                return cls(made, None)
+                return cls(*made.unbind())
             variables = _variables_in(made)
             if variables is not None:
                 return cls(module, variables)
@@ -69,6 +69,10 @@ def _variables_in(state: Any) -> PyTree | None:
 
 def numbers_of(trained: Trained) -> dict[str, np.ndarray]:
     """All numbers of a model, by their names."""
+    if keras.is_model(trained.model):
+        # Layers are named anew whenever a model is built, and the order of variables stays.
+        variables = enumerate(trained.model.variables)
+        return {str(place): np.asarray(variable) for place, variable in variables}
     if pytorch.is_module(trained.model):
         state = _tensors_of(trained.model).items()
         return {name: np.asarray(as_array(tensor)) for name, tensor in state}
@@ -89,6 +93,12 @@ def with_numbers(
     inputs, call: on what such a module is called, and how
     """
     model = trained.model
+    if keras.is_model(model):
+        variables = {str(place): variable for place, variable in enumerate(model.variables)}
+        _check_numbers(numbers, variables)
+        for name, variable in variables.items():
+            variable.assign(numbers[name])
+        return trained
     if pytorch.is_module(model):
         like = _tensors_of(model)
         _check_numbers(numbers, like)
@@ -147,7 +157,8 @@ def _tensors_of(module: Any) -> dict[str, Any]:
 
 def _is_numbers(leaf: Any) -> bool:
     """Whether this is an array that a file can hold: keys of random numbers stay as built."""
-    return hasattr(leaf, "dtype") and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    is_array = isinstance(leaf, jax.Array | np.ndarray | np.generic)
+    return is_array and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _tree_of(trained: Trained) -> PyTree:

@@ -60,7 +60,13 @@ def _check_one(cell: Cell, facts: Facts) -> None:
     require_square(cell.data, facts.image_shape)
     available, left = facts.train, ""
     if cell.kind == TUNE:
-        available -= round(cell.tuning.held_out * facts.train)
+        held_out = round(cell.tuning.held_out * facts.train)
+        if not held_out:
+            raise InputError(
+                f"tuning.held_out = {cell.tuning.held_out}: none of {facts.train} training images "
+                f"is held out; nearest valid: {1 / facts.train:g}"
+            )
+        available -= held_out
         left = f" left when tuning.held_out = {cell.tuning.held_out}"
     if cell.training.batch_size > available:
         raise InputError(

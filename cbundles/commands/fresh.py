@@ -42,8 +42,7 @@ def say_what_is_replaced(
     """How many finished networks, and from when."""
     finished = sum(store.has(cell) for cell in cells)
     if finished:
-        plural = "" if finished == 1 else "s"
-        text = f"--fresh replaces {finished} finished network{plural} in {store.folder}"
+        text = f"--fresh replaces {counted(finished, 'finished network')} in {store.folder}"
         if store.written:
             text += f", last written {store.written}"
         say_beside_results(f"{text}, once a new one is finished", options, console)

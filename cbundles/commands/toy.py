@@ -132,4 +132,5 @@ def _train(
         else:
             record = toy.plain(int(seed), origin, standardised=case == "standardised")
         store.finish(msgspec.structs.replace(record, id=name))
+        store.settle()  # there is a record now: what it replaces may go
         say_beside_results(f"trained  {name}", options, console)

@@ -121,6 +121,7 @@ def _axes_of_section(
             return own.axes_of_architecture(given, fields, origins)
         for key in OF_BUILD:  # other networks have none of these, and a plan is faster without
             del fields[key]
+        given = {key: value for key, value in given.items() if (key, value) != ("build", None)}
     rules.reject_unknown_keys(given, fields, f"{section}.", origins)
     axes: dict[str, list[Any]] = {}
     for key, field in fields.items():

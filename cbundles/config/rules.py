@@ -78,17 +78,20 @@ def reject_unknown_keys(
 ) -> None:
     for key, value in given.items():
         if key not in valid:
-            problem = f"unknown key; {_right_place(key) or did_you_mean(key, valid)}"
-            raise origins.error(f"{prefix}{key}", value, problem)
+            path = f"{prefix}{key}"
+            problem = f"unknown key; {_right_place(key, path) or did_you_mean(key, valid)}"
+            raise origins.error(path, value, problem)
 
 
-def _right_place(key: str) -> str | None:
+def _right_place(key: str, path: str) -> str | None:
     """Where a setting belongs that was given without its section, or in another one."""
     homes = [
         f"{name}.{key}"
         for name, section in SECTIONS.items()
         if key in {field.name for field in dataclasses.fields(section)}
     ]
+    if path in homes:  # it is known, and yet nobody may give it here
+        return "it is made of model.build; leave it out"
     return f"did you mean {' or '.join(homes)}?" if homes else None
 
 
@@ -439,6 +442,9 @@ def _check_growth(growth: Section, model: Section, epochs: int, origins: Origins
         raise origins.error("growth.arm", growth["arm"], problem)
     if growth["threshold"] > 0 and growth["first_epoch"] >= epochs:
         problem = f"nothing is inserted in {epochs} epochs; nearest valid: {max(1, epochs - 1)}"
+        if epochs == 1:
+            problem = "nothing is inserted; nearest valid: 2"
+            raise origins.error("training.epochs", epochs, problem)
         raise origins.error("growth.first_epoch", growth["first_epoch"], problem)
     if growth["backtrack"]:
         _check_backtrack(growth, last, epochs, origins)
@@ -502,7 +508,8 @@ def reject_settings_without_effect(
             "conflict_rate"
         )
         raise origins.error("training.conflict_checks", training["conflict_checks"], problem)
-    _check_activation(content.get("model") or {}, origins)
+    if not any(cell.model.is_own for cell in cells):  # whose keywords may have the same names
+        _check_activation(content.get("model") or {}, origins)
     for section in ("growth", "tuning"):
         given = content.get(section) or {}
         if any(getattr(cell, section).arm != "none" for cell in cells):

@@ -21,6 +21,7 @@ DEEPEST = 20  # lists and mappings inside one another; a configuration has four
 MOST_VALUES = 1_000_000  # an axis of the largest grid has a tenth
 OCTAL = re.compile(r"[-+]?0[0-9_]+")
 BOOLEAN = "tag:yaml.org,2002:bool"
+MERGE = "tag:yaml.org,2002:merge"
 TRUE_OR_FALSE = re.compile(r"(true|True|TRUE|false|False|FALSE)$")
 
 
@@ -94,6 +95,8 @@ class _StrictLoader(yaml.SafeLoader):
         if not isinstance(node, yaml.MappingNode):
             _refuse("expected a mapping", node)
         for key_node, _ in node.value:
+            if key_node.tag == MERGE:  # `<<: *defaults`, whose keys may be given again
+                continue
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int, float)) and key in seen:
                 _refuse(f"key {quoted(key)} is given twice", key_node)

@@ -129,9 +129,10 @@ class Decision:
         if self.of_vgg:
             first, second = layers_of_block(self.conflict)
             which += f" (layers {first} and {second})"
+        blocks = "block" if gone == 1 else "blocks"
         return (
             f"{text}; {which}; "
-            f"removes {gone} blocks: {self._named(self.before)} -> {self._named(self.left)}"
+            f"removes {gone} {blocks}: {self._named(self.before)} -> {self._named(self.left)}"
         )
 
     def _named(self, blocks: Sequence[int]) -> str:
@@ -147,7 +148,10 @@ class Decision:
 
 
 def _number(value: float | None) -> str:
-    return "nan" if value is None else f"{value:.3f}"
+    """Three decimals; two digits of what is less, since any value above 0 may be a conflict."""
+    if value is None:
+        return "nan"
+    return f"{value:.3f}" if value == 0 or value >= 0.01 else f"{value:.2g}"
 
 
 def decide(cell: Cell, epoch: int, measured: Sequence[float | None], rule: str) -> Decision:

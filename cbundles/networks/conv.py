@@ -209,7 +209,7 @@ class BatchNorm(nn.Module):
         if self.norm in (TRAIN, RESET) and not self.is_initializing():
             momentum = MOMENTUM if self.norm == TRAIN else 0.0
             count = x.size // x.shape[-1]
-            unbiased = variance * (count / (count - 1))
+            unbiased = variance * (count / max(count - 1, 1))  # of one number it is 0 anyway
             kept_mean.value = momentum * kept_mean.value + (1 - momentum) * mean
             kept_variance.value = momentum * kept_variance.value + (1 - momentum) * unbiased
         return (x - mean) * (gamma * lax.rsqrt(variance + EPSILON)) + beta

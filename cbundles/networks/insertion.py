@@ -32,7 +32,7 @@ from cbundles.networks.network import Network
 from cbundles.networks.shape import FcShape
 
 HALF = 0.8  # the weight of the half of a two-weight block that is not zero
-OUTER, INNER = "outer", "inner"
+OUTER = "outer"
 
 
 class Scores(NamedTuple):

@@ -88,7 +88,7 @@ def by_columns(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     {'a': [1, 3], 'b': {'c': [2, 4]}}
     """
     columns: dict[str, Any] = {}
-    for key in entries[0] if entries else ():
+    for key in dict.fromkeys(key for entry in entries for key in entry):
         values = [entry[key] for entry in entries if key in entry]
         if len(values) != len(entries):
             raise ValueError(f"{key} is missing in some of its entries")
