@@ -72,7 +72,7 @@ class Tally:
         """None until there is something to judge by."""
         done = sum(self.cost[key] * share for key, share in self._share.items())
         earned = done - sum(self.cost[key] * share for key, share in self._resumed.items())
-        left = sum(self.cost.values()) - done
+        left = max(0.0, sum(self.cost.values()) - done)  # rounding
         elapsed = time.monotonic() - self._started
         return elapsed * left / earned if earned > 0 else None
 

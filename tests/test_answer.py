@@ -54,6 +54,20 @@ def test_the_number_of_networks_is_named():
     assert "conflicts from layer 9 on in 2 of 5 networks" in told.evidence[0]
 
 
+def test_advice_and_evidence_take_the_same_median():
+    seeds = enumerate([9, 12, None, None])
+    told = only([record(50, 10, seed=seed, first=first) for seed, first in seeds])
+    assert "conflicts begin in layer 9" in told.advice
+    assert "conflicts from layer 9 on in 2 of 4 networks" in told.evidence[0]
+
+
+def test_where_most_diverge_what_is_left_is_no_answer():
+    dead = [record(50, 10, seed=seed, entropy=[None] * 50) for seed in (1, 2)]
+    told = only([record(50, 10), *dead])
+    assert "most of the deepest networks diverged while they were trained" in told.advice
+    assert "no conflicting layer" not in told.advice
+
+
 def test_diverged_networks_are_counted_apart():
     diverged = record(50, 10, seed=4, entropy=[None] * 50)
     told = only([diverged, record(50, 10)])

@@ -106,7 +106,7 @@ def test_diverged_networks_are_left_out_and_counted():
         c for c in claims.judge([sweep(*(record(150, 10, s, entropy=[LN10] * 150, accuracy=0.1)
                                          for s in range(3)), dead)]) if c.id == "C8"
     ).findings  # fmt: skip
-    assert finding.reproduced and "1 networks diverged" in finding.ours
+    assert finding.reproduced and "left out: 1 network that diverged" in finding.ours
     assert len(finding.cells) == 3 and "3 networks, 3 seeds" in finding.scale
 
 
@@ -234,6 +234,8 @@ def test_c14_resnets():
     assert verdicts("C14", nets()) == [True]
     assert verdicts("C14", nets(entropy=0.1)) == [False]
     assert verdicts("C14", nets(deep=0.8)) == [False]
+    dead = [record(50, 8, s, family="resnet", entropy=[None] * 50) for s in range(3, 6)]
+    assert verdicts("C14", sweep(*nets().records, *dead)) == [False]  # a depth that diverges fails
 
 
 PAPER = "3,12,41,3"
@@ -382,6 +384,8 @@ def test_c17_is_judged_on_whole_runs_of_sound_networks_that_are_alike():
     diverged.blocks.entropy[30] = None
     assert verdicts("C17", studied(diverged, *good[1:])) == []
     (found,) = next(c for c in claims.judge([studied(diverged, *good)]) if c.id == "C17").findings
-    assert "1 networks diverged" in found.ours and len(found.cells) == 3
+    assert (
+        "left out: 1 network that diverged or did not learn" in found.ours and len(found.cells) == 3
+    )
     sparse = [lesion_record(seed, conflicting=range(20, 59), every=7) for seed in range(3)]
     assert verdicts("C17", studied(*sparse)) == [True]

@@ -248,15 +248,15 @@ def test_tuning_tables(tmp_path):
     assert float(both["test_accuracy"]) == pytest.approx(0.91)
     assert float(both["test_accuracy_vs_fixed"]) == pytest.approx(0.2)
     assert float(both["test_accuracy_vs_both-random"]) == pytest.approx(0.1)
-    assert (both["depth_min"], both["depth_max"]) == ("2", "4")
-    assert float(both["depth_mean"]) == 3.5
+    assert (both["depth_min"], both["depth_max"]) == ("4", "4")
+    assert float(both["depth_mean"]) == 4
     assert (both["inserted"], both["accepted"], both["undone"]) == ("9", "6", "3")
     assert rows[4]["removed"] == "3" and float(rows[0]["test_accuracy_vs_fixed"]) == 0
     spread = stats.t.interval(0.95, 2, 0.91, stats.sem([0.90, 0.91, 0.92]))
     interval = float(both["test_accuracy_low"]), float(both["test_accuracy_high"])
     assert interval == pytest.approx(spread, rel=1e-4)
     text = (tmp_path / "tuned" / "tuning.md").read_text()
-    assert "| 2 | both | 4, 1 diverged | 3.5 (2 to 4) | 91.0 (88.5 to 93.5) |" in text
+    assert "| 2 | both | 4, 1 diverged | 4 | 91.0 (88.5 to 93.5) |" in text
     assert "| 6 / 3 | +20.0 (20.0 to 20.0) | +10.0 (10.0 to 10.0) |" in text
 
 

@@ -286,7 +286,7 @@ def test_the_boundary_is_useful_where_it_beats_what_is_free():
     made = grid()
     conflicts = [one.history.entropy[1][-1] > 0 for one in made]
     *rivals, useful = boundaries.beside_what_is_free(made, conflicts)
-    assert [text.split(":")[0] for text in rivals] == [
+    assert [text.split(": ")[1] for text in rivals] == [
         "a boundary of H > 0.02", "depth", "depth / width",
     ]  # fmt: skip
     assert "depth / width: balanced accuracy 1.000, threshold chosen afterwards" in rivals[2]

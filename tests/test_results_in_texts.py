@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 
 from cbundles.records import SweepRecord
-from cbundles.report import arm_tables, arms, claims, fixed_depths, runs, table1
+from cbundles.report import arm_tables, arms, claims, comparison, fixed_depths, runs, table1
 from cbundles.report.runs import Run
 from cbundles.report.summary import accuracy_of
 
@@ -52,7 +52,7 @@ RESULTS_PAGE = [
     ("depth / width alone reaches -0.91 (-0.95 to -0.86)", "C11", "cpu_mnist_fc",
      ["depth / width -0.91 (-0.95 to -0.86)"]),
     ("Balanced accuracy 0.97 over 120 networks, as depth / width", "C10", "cpu_mnist_fc",
-     ["balanced accuracy 0.970", "; depth / width: balanced accuracy 0.970, threshold chosen "
+     ["balanced accuracy 0.970", ": depth / width: balanced accuracy 0.970, threshold chosen "
       "afterwards (from other seeds: 0.970)", "; reproduced"]),
     ("those of 10 are best (88 %, 3 seeds)", "C12", "cpu_mnist_vgg pooled+hidden+batch",
      ["best at 10 layers (88.0 %)", "; reproduced"]),
@@ -133,6 +133,14 @@ def test_the_page_of_results(sentence, claim, run, said):
     assert sentence in in_one_line("docs/results.md")
     for part in said:
         assert part in said_of(claim, run)
+
+
+def test_published_runs_agree_with_themselves():
+    """Each finding is compared with the one of its own run, reading and scale."""
+    every_run = list(published().values())
+    compared = comparison.beside_published(every_run, every_run).table.rows
+    assert {row["comparison"] for row in compared} == {"same verdict"}
+    assert all(row["published"] == row["yours"] for row in compared)
 
 
 def test_results_on_insertion():

@@ -118,13 +118,15 @@ SAID_BY_NAME = ("model.width", "model.base_filters")
 class Places:
     """Where conflicts begin in networks of one depth, at one time.
 
-    sound: how many networks did not diverge
+    networks: how many there are
+    sound: how many of them did not diverge
     clear: the first layer (or block) of each whose conflict rate exceeds `CLEAR_RATE`; infinite
         where there is none. None where rates were not measured, in records of earlier versions.
     any_pair: the same for H > 0
     network: one of them, for the names of its places
     """
 
+    networks: int
     sound: int
     clear: list[float] | None
     any_pair: list[float]
@@ -137,8 +139,9 @@ class Places:
 
     @property
     def first(self) -> float:
-        """The median over networks; infinite where most of them do not conflict."""
-        return median_low(self.judged) if self.judged else math.inf
+        """The median over those that conflict; infinite where most do not."""
+        found = [place for place in self.judged if not math.isinf(place)]
+        return median_low(found) if found and 2 * len(found) >= len(self.judged) else math.inf
 
 
 def places(records: Sequence[SweepRecord], evaluation: int) -> Places:
@@ -148,6 +151,7 @@ def places(records: Sequence[SweepRecord], evaluation: int) -> Places:
     known = all(None not in rate for rate in rates)
     entropies = [record.history.entropy[evaluation] for record in sound]
     return Places(
+        networks=len(records),
         sound=len(sound),
         clear=[first_above(CLEAR_RATE, rate) or math.inf for rate in rates] if known else None,
         any_pair=[first_above(0.0, entropy) or math.inf for entropy in entropies],
@@ -205,6 +209,9 @@ def _advice(records: Sequence[SweepRecord], early: Places, trained: Places) -> s
     first = min(early.first, trained.first)
     if not early.sound and not trained.sound:
         return "the deepest networks diverged, so their layers say nothing"
+    if 2 * trained.sound < trained.networks:
+        text = "most of the deepest networks diverged while they were trained"
+        return text if math.isinf(early.first) else f"{text}; conflicts began {_begin(early)}"
     if first == 1:
         return "layers conflict from the first one on, so the depth is not what limits it"
     if not math.isinf(first):

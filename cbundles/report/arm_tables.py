@@ -7,6 +7,7 @@ is tuned spends the same in every arm, so values of the last evaluation are at e
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ from cbundles.report.arms import (
 )
 from cbundles.report.statistics import estimate, paired, six_digits
 from cbundles.report.table import Column, Row, Table
-from cbundles.report.words import lowest_to_highest
+from cbundles.report.words import counted, lowest_to_highest
 
 GROWTH_REFERENCES = (SMALL, *CONTROLS, MATCHED, LARGE)
 GROWTH_QUANTITIES = ("train_loss", "test_loss", "test_accuracy")
@@ -143,11 +144,12 @@ def _difference_from_best_fixed(setting: Setting, arm: Arm) -> Row:
 
 
 def _networks(arm: Arm) -> Row:
-    depths = [final_depth(record) for record in arm.records]
+    ended = [record for record in arm.records if not has_no_end(record)]
+    depths = list(map(final_depth, ended or arm.records))
     return {
         "networks": len(arm.records),
         "diverged": sum(map(has_no_end, arm.records)),
-        "depth_mean": _mean(arm, final_depth),
+        "depth_mean": six_digits(fmean(depths)),
         "depth_min": min(depths),
         "depth_max": max(depths),
     }
@@ -244,10 +246,11 @@ def _max_against_others(setting: Setting) -> list[str]:
         if not loss.n and not loss.left_out:
             continue
         p = train_loss_p(setting, MAX, other)
+        by_test = "" if math.isnan(p) else f" (paired t-test, p = {p:.2g} uncorrected)"
         line = (
-            f"max - {other}: train loss {loss.text(signed=True)} (paired t-test, "
-            f"p = {p:.2g} uncorrected), test loss {test.text(signed=True)}, test accuracy "
-            f"{accuracy.text(percent=True, signed=True)} points; {loss.n} pairs"
+            f"max - {other}: train loss {loss.text(signed=True)}{by_test}, test loss "
+            f"{test.text(signed=True)}, test accuracy "
+            f"{accuracy.text(percent=True, signed=True)} points; {counted(loss.n, 'pair')}"
         )
         if loss.left_out:
             line += f", {loss.left_out} with a diverged network left out"

@@ -44,14 +44,18 @@ def beside_published(published: Sequence[Run], own: Sequence[Run]) -> Comparison
 
 
 def _counterpart(finding: Finding, published: Sequence[Finding]) -> Finding | None:
-    """What to compare with: the same run, or any at the same scale, or else the first one."""
-    for other in published:
-        if other.runs == finding.runs:
-            return other
-    for other in published:
-        if other.scale == finding.scale:
-            return other
-    return published[0] if published else None
+    """What to compare with: the same run, in the same reading and at the same scale, as far as
+    there is one; or else the first one."""
+
+    def likeness(other: Finding) -> tuple[bool, bool, bool]:
+        same_reading = _reading_of(other) == _reading_of(finding)
+        return other.runs == finding.runs, same_reading, other.scale == finding.scale
+
+    return max(published, key=likeness, default=None)
+
+
+def _reading_of(finding: Finding) -> str:
+    return finding.scale.rpartition(", reading ")[2]
 
 
 def _compared(

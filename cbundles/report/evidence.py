@@ -90,6 +90,7 @@ class Evidence(Generic[Record]):
 
     run: its name
     diverged: how many had a NaN or infinity in a layer; they are not among the records
+    left_out: why these are not, in words
     measured: those of its networks that were kept and measured again, by the identity of their cell
     """
 
@@ -97,6 +98,7 @@ class Evidence(Generic[Record]):
     records: list[Record]
     diverged: int = 0
     measured: Mapping[str, MeasuredRecord] = dataclasses.field(default_factory=dict)
+    left_out: str = "that diverged"
 
     @property
     def family(self) -> str:

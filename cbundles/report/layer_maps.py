@@ -46,8 +46,8 @@ def entropy_maps(records: Sequence[SweepRecord], caption: str) -> Picture:
         stem="fig4_entropy_by_layer",
         title=_message_of(shown),
         text=(
-            f"Bundle entropy H of every {_unit(shown[0])} after every epoch, of one seed; epoch 0 "
-            "is the initial network. White: H = 0. Grey: the network diverged."
+            f"Bundle entropy H of every {_unit(shown[0])} after every epoch, of one network of "
+            "each size; epoch 0 is the initial network. White: H = 0. Grey: the network diverged."
         ),
         caption=caption,
         rows=[row for record in shown for row in rows_of_layers(record)],

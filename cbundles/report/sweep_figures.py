@@ -13,8 +13,10 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from cbundles.readings import POOLED
 from cbundles.records import SweepRecord
 from cbundles.report import drawing, layer_maps, resolution_figures, select, summary
+from cbundles.report.answer import is_stopped
 from cbundles.report.cell_maps import CellMap
 from cbundles.report.drawing import DrawnPicture, Picture
 from cbundles.report.headroom_figures import headroom_profiles
@@ -98,7 +100,11 @@ def _caption_of(records: Sequence[SweepRecord]) -> str:
         counted(records[0].epochs, "epoch"),
         counted(select.seeds(records), "seed"),
     )
-    return f"{', '.join(parts)}; {summary.probe_of(records[0])}; {summary.devices(records)}"
+    text = f"{', '.join(parts)}; {summary.probe_of(records[0])}; {summary.devices(records)}"
+    stopped = sum(map(is_stopped, records))
+    if stopped:
+        text += f"; {counted(stopped, 'network')} stopped early: theirs is the accuracy then"
+    return text
 
 
 def _columns(rows: Iterable[Row], *keys: str) -> list[Row]:
@@ -106,14 +112,20 @@ def _columns(rows: Iterable[Row], *keys: str) -> list[Row]:
     return [{key: row[key] for key in keys} for row in rows]
 
 
+def _measured_last(records: Sequence[SweepRecord]) -> str:
+    """What H is measured of, in words."""
+    return "the pooled features" if records[0].cell.probe.last == POOLED else "the last block"
+
+
 def accuracy_and_entropy_by_depth(records: Sequence[SweepRecord], caption: str) -> Picture:
-    """Figure 6: test accuracy and bundle entropy of the last block over depth, mean and range over
+    """Figure 6: test accuracy and bundle entropy of the last layer over depth, mean and range over
     seeds; the entropy before training and after the first and the last epoch."""
     return Picture(
         stem="fig6_depth",
         title=_message_of_depths(records),
         text=(
-            "Test accuracy and entropy of the last block by depth: mean and range over seeds. "
+            f"Test accuracy and entropy of {_measured_last(records)} by depth: mean and range over "
+            "seeds. "
             "Dotted: chance, and the largest that H can be."
         ),
         caption=caption,
@@ -400,10 +412,17 @@ def _draw_profiles(
     drawing.legend_beside(axes)
 
 
+def _left_out_told(number: int) -> str:
+    if not number:
+        return ""
+    return f" {counted(number, 'network')} left out that diverged or were stopped early."
+
+
 def accuracy_against_entropy(records: Sequence[SweepRecord], caption: str) -> Picture:
     """Figure 5: each network's test accuracy against the entropy of its last hidden layer."""
-    rows = [summary.summary_of(record) for record in records]
-    measured = [row for row in rows if row["bundle_entropy"] is not None]
+    rows = [summary.summary_of(record) for record in records if not is_stopped(record)]
+    measured = [row for row in rows if row["bundle_entropy"] is not None and not row["diverged"]]
+    left_out = len(records) - len(measured)
     entropy = [row["bundle_entropy"] for row in measured]
     accuracy = [row["test_accuracy"] for row in measured]
     by_shape = [row["depth"] / row["width"] for row in measured if row["width"]]
@@ -416,7 +435,7 @@ def accuracy_against_entropy(records: Sequence[SweepRecord], caption: str) -> Pi
         text=(
             "Test accuracy of each network against the bundle entropy of its last hidden layer, "
             "mean over the epochs. Larger marks are wider networks. Dotted: chance, and the "
-            f"largest that H can be.{beside}"
+            f"largest that H can be.{beside}{_left_out_told(left_out)}"
         ),
         caption=caption,
         rows=_columns(rows, "width", "depth", "seed", "bundle_entropy", "test_accuracy"),

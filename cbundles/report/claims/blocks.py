@@ -17,7 +17,7 @@ from cbundles.decisions import orders, removal
 from cbundles.decisions.paired import fewest_lost, smallest_rise
 from cbundles.records import LesionRecord
 from cbundles.report import fair_lesions, lesions
-from cbundles.report.claims.finding import Finding, finding_on, trial_of
+from cbundles.report.claims.finding import SECOND_READING, Finding, finding_on, trial_of
 from cbundles.report.evidence import Evidence
 from cbundles.report.fair_lesions import NAMES, NOT_MEASURED, SCORES, FairLesion
 from cbundles.report.statistics import Estimate, estimate, spearman
@@ -139,11 +139,11 @@ def second_reading(records: Sequence[LesionRecord]) -> str:
     """What stands beside claim C17: how much can go once statistics are taken anew."""
     studies = fair_lesions.fair_lesions(records)
     if len(studies) < len(records):
-        return f"second reading, added later: {NOT_MEASURED}"
+        return f"{SECOND_READING}{NOT_MEASURED}"
     conflicting = [len(lesions.branch_groups(record)[removal.CONFLICTING]) for record in records]
     told = [] if any(conflicting) else ["no branch conflicts, so the claim is not testable here"]
     told.append(removable_text(studies))
-    return f"second reading, added later: {'; '.join(told)}"
+    return f"{SECOND_READING}{'; '.join(told)}"
 
 
 def removable_text(studies: Sequence[FairLesion]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cbundles.records import SweepRecord
+from cbundles.report.claims.finding import SECOND_READING
 from cbundles.report.signals import are_near_the_best
 from cbundles.report.statistics import (
     Estimate,
@@ -138,11 +139,11 @@ def beside_what_is_free(records: Sequence[SweepRecord], actual: Sequence[bool]) 
             f"{rival.remark} (boundary minus this: {balanced.text(signed=True)}); AUC "
             f"{area_under_curve(rival.margins, near):.3f} ({area.text(signed=True)})"
         )
-    return [
-        *texts,
+    useful = (
         "useful, which is to beat each of these by more than the 95 % bootstrap interval of the "
-        f"difference: by balanced accuracy {_beats_all(of_balanced)}, by AUC {_beats_all(of_area)}",
-    ]
+        f"difference: by balanced accuracy {_beats_all(of_balanced)}, by AUC {_beats_all(of_area)}"
+    )
+    return [f"{SECOND_READING}{text}" for text in (*texts, useful)]
 
 
 def _beats_all(differences: Sequence[Estimate]) -> str:

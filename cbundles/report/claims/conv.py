@@ -11,7 +11,7 @@ from cbundles import readings
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
 from cbundles.report.answer import CHANCE_MARGIN, is_at_chance
-from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed
+from cbundles.report.claims.finding import SECOND_READING, Finding, finding_on, trial_by_seed
 from cbundles.report.evidence import Evidence, last_entropies, last_entropy
 from cbundles.report.runs import Run
 from cbundles.report.statistics import finite
@@ -112,11 +112,15 @@ def best_vgg_is_not_deep(vggs: Vggs) -> Finding | None:
         f"{shallow:.3f}, at 50 {entropy[50]:.3f}, at 100 {entropy[100]:.3f}, at 120 "
         f"{entropy[120]:.3f} (accuracy {100 * accuracy[120]:.1f} %)"
     )
-    details = [reading_of(group.records[0]), _at_chance_without_conflict(group.records)]
+    details = [
+        reading_of(group.records[0]),
+        f"{SECOND_READING}{_at_chance_without_conflict(group.records)}",
+    ]
     if 30 in accuracy:
         below = 100 * (accuracy[best] - accuracy[30])
         details.append(
-            f"30 layers (H^L {entropy[30]:.3f}) end {below:.1f} points below the best depth"
+            f"{SECOND_READING}30 layers (H^L {entropy[30]:.3f}) end {below:.1f} points below the "
+            "best depth"
         )
     for other in vggs.alike:
         details.append(f"in {other.run}: {_at_chance_without_conflict(other.records)}")
@@ -222,7 +226,8 @@ def resnets_do_not_conflict(group: Evidence[SweepRecord]) -> Finding | None:
             f"{records[0].epochs_trained}; the other half of the claim, H^L = 0, does hold here"
         )
     trial = trial_by_seed(records, _are_alike_without_conflict, lacking)
-    reached = _are_alike_without_conflict(records)
+    # One that diverged has no high accuracy, whichever depth it was of.
+    reached = not group.diverged and _are_alike_without_conflict(records)
     return finding_on(group, ours, reached, trial, records, [reading_of(records[0])])
 
 

@@ -14,7 +14,13 @@ from statistics import median
 from cbundles.criterion import CLEAR_RATE
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
-from cbundles.report.claims.finding import Finding, finding_on, trial_by_seed, trial_of
+from cbundles.report.claims.finding import (
+    SECOND_READING,
+    Finding,
+    finding_on,
+    trial_by_seed,
+    trial_of,
+)
 from cbundles.report.claims.sizes import over_probe_sizes
 from cbundles.report.evidence import Evidence, last_entropies, last_entropy
 from cbundles.report.runs import Run
@@ -163,7 +169,7 @@ def conflicts_in_the_same_layer(group: Evidence[SweepRecord]) -> Finding | None:
         by_rate = _layers_of_both(short, long, first_clear_layers)
     epochs = records[0].epochs_trained
     in_the_mean = (
-        f"second reading, added later: first layer whose mean H over {counted(epochs, 'epoch')} is "
+        f"{SECOND_READING}first layer whose mean H over {counted(epochs, 'epoch')} is "
         f"above 0: {_layers_of_both(short, long, first_layers_in_the_mean)} (medians)"
     )
     further = [in_the_mean] if epochs > 1 else []

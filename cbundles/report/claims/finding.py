@@ -71,7 +71,7 @@ class Trial:
     @property
     def kind(self) -> str:
         """Which kind of "not reproduced" it is, where it is that."""
-        if self.lacking:
+        if self.lacking or not self.parts:
             return NOT_TESTABLE
         if self.leaves_open:
             return UNDECIDED
@@ -99,6 +99,9 @@ def trial_by_seed(
     seeds = sorted({record.seed for record in records})
     judged = [holds([record for record in records if record.seed == seed]) for seed in seeds]
     return trial_of([held for held in judged if held is not None], "seed", lacking)
+
+
+SECOND_READING = "second reading, added later: "  # which the supplement to the criteria asks for
 
 
 @dataclass(frozen=True)
@@ -201,7 +204,8 @@ def finding_on(
     """A finding on some of the records of a group, or on all."""
     judged = group.records if records is None else records
     if group.diverged:
-        ours += f"; {group.diverged} networks diverged and are left out"
+        of = "" if records is None else ", of all at this scale"
+        ours += f"; left out: {counted(group.diverged, 'network')} {group.left_out}{of}"
     cells = tuple(record.id for record in judged)
     scale = evidence.scale(judged)
     return Finding(scale, ours, bool(reproduced), (group.run,), cells, trial, tuple(details))

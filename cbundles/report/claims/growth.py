@@ -6,6 +6,7 @@ start, stands the same. Where a layer is inserted is judged by the controls.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from statistics import median
 
@@ -13,7 +14,7 @@ from cbundles.config import GROW
 from cbundles.decisions.paired import SIGNIFICANT
 from cbundles.report import arms, select
 from cbundles.report.arms import CONTROLS, LARGE, MATCHED, MAX, SMALL, Setting
-from cbundles.report.claims.finding import Finding, trial_of
+from cbundles.report.claims.finding import SECOND_READING, Finding, trial_of
 from cbundles.report.runs import Run
 from cbundles.report.words import counted
 
@@ -103,8 +104,8 @@ def _beside_matched(setting: Setting) -> list[str]:
     loss = arms.difference(setting, MAX, MATCHED, "train_loss")
     reach = arms.reach(setting, MAX, MATCHED)
     return [
-        f"beside matched, which has as many layers from the start: its loss {reach.text()}, train "
-        f"loss max - matched {loss.text(signed=True)}"
+        f"{SECOND_READING}beside matched, which has as many layers from the start: its loss "
+        f"{reach.text()}, train loss max - matched {loss.text(signed=True)}"
     ]
 
 
@@ -116,13 +117,12 @@ def _positions(setting: Setting) -> list[str]:
         if not loss.n:
             continue
         p = arms.train_loss_p(setting, MAX, control)
-        if p >= SIGNIFICANT:
-            how = "not told apart from"
-        else:
+        how = "not told apart from"
+        if p < SIGNIFICANT:  # not so where all pairs differ equally, and there is no test
             how = "worse than" if loss.mean > 0 else "better than"
+        test = "no t-test" if math.isnan(p) else f"paired t-test p = {p:.2g} uncorrected"
         sentences.append(
-            f"{how} position {control} (train loss {loss.text(signed=True)}, paired t-test "
-            f"p = {p:.2g} uncorrected, n = {loss.n})"
+            f"{how} position {control} (train loss {loss.text(signed=True)}, {test}, n = {loss.n})"
         )
     return [f"position by sensitivity: {', '.join(sentences)}"] if sentences else []
 

@@ -56,7 +56,14 @@ def _studies_of(run: Run) -> list[Evidence[LesionRecord]]:
             continue
         sound = [r for r in records if _has_learned(r, classes[r.id])]
         if select.seeds(sound) >= 3:
-            groups.append(Evidence(run.name, sound, len(records) - len(sound)))
+            groups.append(
+                Evidence(
+                    run.name,
+                    sound,
+                    len(records) - len(sound),
+                    left_out="that diverged or did not learn",
+                )
+            )
     return groups
 
 

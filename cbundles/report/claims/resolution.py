@@ -8,7 +8,7 @@ from statistics import fmean, median
 
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, select
-from cbundles.report.claims.finding import Finding, finding_on, trial_of
+from cbundles.report.claims.finding import SECOND_READING, Finding, finding_on, trial_of
 from cbundles.report.evidence import Evidence
 from cbundles.report.runs import Run
 
@@ -16,8 +16,8 @@ from cbundles.report.runs import Run
 RESOLUTIONS = ("float32", "float16", "bfloat16", "float8_e4m3fn")
 NEVER_RISES, STRICTLY = 0.95, 0.2
 ABOUT_DIRECTION = (
-    "a coarser format rounds differences away and adds none, so the direction was all but certain; "
-    "what is measured is how much"
+    f"{SECOND_READING}a coarser format rounds differences away and adds none, so the direction was "
+    "all but certain; what is measured is how much"
 )
 Bundles = tuple[int, ...]  # of a layer, their number from the finest format to the coarsest
 

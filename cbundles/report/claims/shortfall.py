@@ -32,7 +32,8 @@ def explained(finding: Finding, needed: str) -> Finding:
 def _sentence(finding: Finding, needed: str) -> str:
     trial, kind = finding.trial, finding.kind
     if kind == NOT_TESTABLE:
-        return f"{kind}: a test needs {needed}, but {trial.lacking}"
+        lacking = trial.lacking or f"no {trial.noun} alone has all that the criterion compares"
+        return f"{kind}: a test needs {needed}, but {lacking}"
     alone = f"judged on each {trial.noun} alone the criterion holds for {trial.text}"
     if kind == UNDECIDED:
         return f"{kind}: {trial.leaves_open}; {alone}"
