@@ -79,7 +79,7 @@ bench: $(READY_TO_TEST) ## Measure training, the metric and audits on this machi
 	$(BIN)/python scripts/bench_peers.py --out reproduction/bench
 
 PROFILE ?= auto
-reproduce: $(READY) ## Every claim again, in reproduction/, resumable: PROFILE=cpu (105 minutes), paper (GPU), more, table1-small (4.5 hours), smoke (3 minutes)
+reproduce: $(READY) ## Every claim again, in reproduction/, resumable: PROFILE=cpu (105 minutes), paper (GPU), more, table1-small (5 to 10 hours), smoke (3 minutes)
 	$(BIN)/cbundles reproduce $(PROFILE)
 
 report: $(READY) ## Tables, figures and claims again, from the records in results/; your runs apart

@@ -256,6 +256,25 @@ def test_auto_tuned_networks_beside_one_of_ten_layers():
     assert "ten layers that nobody tuned 95.9 ± 0.3 %" in readme
 
 
+def test_table_1_in_small():
+    run = published()["table1_small_imagenette"]
+    baseline, tuned = (table1.our_row(table1.parts_of(run)[part]) for part in ("baseline", "tuned"))
+    numbers = (baseline["accuracy [%]"], tuned["accuracy [%]"])
+    assert numbers == ("58.9 ± 3.0", "41.4 ± 3.9")
+    for page in ("docs/results.md", "docs/depth.md"):
+        assert all(number in in_one_line(page) for number in numbers)
+    depth = in_one_line("docs/depth.md")
+    by_cell, chains = run.by_cell, run.description["attempts"]
+    for chain in chains:
+        assert " -> ".join(str(by_cell[cell].depth) for cell in chain) in depth
+    restarts = [by_cell[cell] for chain in chains for cell in chain[:-1]]
+    assert len(restarts) == 7 and sum(one.epochs_trained == 2 for one in restarts) == 2
+    said = said_of("C16", "table1_small_imagenette")
+    assert "restarts: 2, 3, 2; 1 of 3 runs" in said and "3 of 7 restarts would have come" in said
+    latencies = [1000 * one.latency_seconds for one in table1.parts_of(run)["baseline"]]
+    assert sorted(map(round, latencies)) == [290, 301, 607]
+
+
 def test_auto_tuning_by_reading():
     results, text = in_one_line("docs/results.md"), in_one_line("docs/depth.md")
     left = {}

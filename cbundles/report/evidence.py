@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from cbundles import identity, readings
-from cbundles.config import AUTOTUNE, PAPER_BLOCKS, SWEEP, Cell
+from cbundles.config import AUTOTUNE, FOLDER_PREFIX, PAPER_BLOCKS, SWEEP, Cell
 from cbundles.records import MeasuredRecord, NetworkRecord, SweepRecord
 from cbundles.report import select
 from cbundles.report.runs import Run
@@ -192,7 +192,7 @@ def _is_tuned_as_in_the_paper(run: Run) -> bool:
 def _is_the_papers_start(record: SweepRecord) -> bool:
     cell, deepest = record.cell, max(PAPER_BLOCKS)
     is_deepest = cell.model.depth == deepest and cell.blocks == PAPER_BLOCKS[deepest]
-    return is_deepest and is_as_the_paper_trains(cell)
+    return is_deepest and is_as_the_paper_trains(on_named_data(cell))
 
 
 def collect(runs: Sequence[Run], *, free: Collection[str] = ()) -> list[Evidence[SweepRecord]]:
@@ -238,6 +238,17 @@ def has(cell: Cell, settings: Mapping[str, Any]) -> bool:
         if getattr(getattr(cell, section), key) != value:
             return False
     return True
+
+
+def on_named_data(cell: Cell) -> Cell:
+    """A network on a folder of images, which get the preprocessing of a named data set, as one on
+    that data set, of which they are copies; any other as it is."""
+    data = cell.data
+    if not data.name.startswith(FOLDER_PREFIX) or data.pipeline in ("auto", "plain"):
+        return cell
+    return dataclasses.replace(
+        cell, data=dataclasses.replace(data, name=data.pipeline, pipeline="auto")
+    )
 
 
 def is_as_the_paper_trains(cell: Cell) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from cbundles import criterion
-from cbundles.config import FOLDER_PREFIX, Cell
+from cbundles.config import Cell
 from cbundles.files import write_atomically
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, summary
@@ -250,30 +249,21 @@ def published(record: SweepRecord) -> Published | None:
     cell = record.cell
     if cell.training.epochs != PAPER_EPOCHS or cell.model.base_filters != PAPER_FILTERS:
         return None
-    return row_of(cell) if cell.data.name == dataset_of(cell) else None
+    return row_of(cell) if evidence.on_named_data(cell) == cell else None
 
 
 def row_of(cell: Cell) -> Published | None:
     """The paper's row that a network belongs to, with any number of filters and epochs; None for
     another data set or recipe."""
-    dataset = dataset_of(cell)
-    data = dataclasses.replace(cell.data, name=dataset, pipeline="auto")
-    if not evidence.is_as_the_paper_trains(dataclasses.replace(cell, data=data)):
+    named = evidence.on_named_data(cell)
+    if not evidence.is_as_the_paper_trains(named):
         return None
     for paper in PAPER:
-        is_named = (paper.dataset, paper.network) == (dataset, cell.model.family)
+        is_named = (paper.dataset, paper.network) == (named.data.name, cell.model.family)
         is_as_deep = paper.network == "vgg" or cell.model.depth == paper.layers[0]
         if is_named and is_as_deep:
             return paper
     return None
-
-
-def dataset_of(cell: Cell) -> str:
-    """The data set that a network is trained on; of a folder of images the one that these are said
-    to be, by the preprocessing that they get."""
-    name, pipeline = cell.data.name, cell.data.pipeline
-    is_copy = name.startswith(FOLDER_PREFIX) and pipeline in {row.dataset for row in PAPER}
-    return pipeline if is_copy else name
 
 
 def resnet_of(paper: Published) -> Published:
