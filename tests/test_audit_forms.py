@@ -3,6 +3,7 @@ point, arrays on several devices; and what is kept of them."""
 
 from __future__ import annotations
 
+import collections
 import os
 import subprocess
 import sys
@@ -129,6 +130,62 @@ def test_modules_that_compute_in_narrow_formats(captured, dtype, param_dtype):
     kernels = [np.asarray(layer.kernel[...], np.float32) for layer in model.layers]
     largest = max(1.0, *(np.abs(kernel).max() for kernel in kernels))  # the norm's scale is 1
     assert audit.amplitude.value == largest
+
+
+class HeldOtherwise(nnx.Module):
+    """Parameters without an array, and with two; a statistic that is larger than all weights."""
+
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.a_bias = nnx.Param(None)
+        self.both = nnx.Param({"scale": jnp.ones(WIDTH), "shift": jnp.zeros(WIDTH)})
+        self.kernel = nnx.Param(jnp.eye(WIDTH) / 2)
+        self.norm = nnx.BatchNorm(WIDTH, rngs=rngs)
+        self.norm.var[...] = jnp.full(WIDTH, 900.0)
+
+    def __call__(self, x):
+        held = self.both.get_value()
+        x = x @ self.kernel * held["scale"] + held["shift"]
+        return nnx.relu(self.norm(x))
+
+
+def test_names_of_parameters_are_those_of_their_arrays():
+    audit = cbundles.audit(HeldOtherwise(), normal(SAMPLES, WIDTH), np.arange(SAMPLES) % CLASSES)
+    assert audit.amplitude.value == 1.0
+    assert audit.amplitude.parameter in ("both/scale", "norm/scale")
+
+
+def test_what_a_loader_brings_is_answered_in_a_sentence():
+    labels = np.arange(6) % CLASSES
+
+    def model(x):
+        return jax.nn.relu(x["x"] if isinstance(x, dict) else x)
+
+    uneven = iter([normal(3, WIDTH), normal(3, WIDTH + 1)])
+    with pytest.raises(ValueError, match="all must have one shape: pad them alike"):
+        cbundles.audit(model, uneven, labels, amplitude=1.0)
+    with_an_empty_one = iter([normal(6, WIDTH), normal(0, WIDTH)])
+    assert cbundles.audit(model, with_an_empty_one, labels, amplitude=1.0).layers
+    with pytest.raises(ValueError, match=r"inputs are a UserDict; pass dict\(inputs\)"):
+        cbundles.audit(model, collections.UserDict(x=normal(6, WIDTH)), labels, amplitude=1.0)
+
+    class Frame:  # as one of pandas
+        shape = (6, WIDTH)
+
+    with pytest.raises(ValueError, match="inputs are a Frame; pass arrays"):
+        cbundles.audit(model, Frame(), labels, amplitude=1.0)
+
+
+def test_tokens_are_no_pictures():
+    audit = cbundles.audit(
+        lambda x: jax.nn.relu(x),
+        normal(6, 5, 8),
+        np.zeros((6, 5), int),
+        rows="tokens",
+        amplitude=1.0,
+    )
+    with pytest.raises(ValueError, match="show is of samples"):
+        audit.show(audit.layers[0].name)
 
 
 def test_many_batches_on_two_devices():

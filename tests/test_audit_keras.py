@@ -55,6 +55,29 @@ def test_every_layer_of_a_model(captured):
     np.testing.assert_allclose(values, by_keras, atol=1e-5)
 
 
+@keras.saving.register_keras_serializable("cbundles")
+class SameNames(keras.Model):
+    """Layers of one name, of which the first has the largest weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.parts = [keras.layers.Dense(6, activation="relu", name="part") for _ in range(3)]
+
+    def call(self, x):
+        for part in self.parts:
+            x = part(x)
+        return x
+
+
+def test_layers_of_the_same_name_are_told_apart():
+    model = SameNames()
+    vectors = np.random.default_rng(0).standard_normal((40, 6)).astype(np.float32)
+    model(vectors)
+    model.parts[0].kernel.assign(np.full((6, 6), 43.0, np.float32))
+    audit = cbundles.audit(model, vectors, LABELS, insert=True)
+    assert audit.amplitude.value == 43.0
+
+
 def test_the_numbers_of_a_tuned_model_are_kept_by_their_places():
     """Keras names layers anew whenever a model is built."""
     first = small_model()

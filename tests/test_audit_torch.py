@@ -160,6 +160,45 @@ def test_outputs_have_the_same_bits_while_a_model_is_watched():
         assert cbundles.audit(model, IMAGES, LABELS).to_dict() == outside
 
 
+class Checkpointed(nn.Module):
+    """A block that is run again when gradients come back, in the mode of the model then."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Linear(6, 6), nn.BatchNorm1d(6)
+        self.head = nn.Linear(6, 3)
+
+    def block(self, x):
+        return x + F.relu(self.norm(self.first(x)))
+
+    def forward(self, x):
+        return self.head(torch.utils.checkpoint.checkpoint(self.block, x, use_reentrant=False))
+
+
+def test_a_model_that_checkpoints_stays_as_it_was():
+    torch.manual_seed(0)
+    model = Checkpointed().train()
+    before, vectors = state_of(model), normal(SAMPLES, 6)
+    audit = cbundles.audit(model, vectors, LABELS, lesion=True, insert=True, peers=True)
+    assert_same(before, state_of(model))
+    assert audit.lesions.branches[0].scores["first_order"] > 0
+    plain = copy.deepcopy(model)
+    plain.forward = lambda x: plain.head(plain.block(x))
+    by_hand = cbundles.audit(plain, vectors, LABELS, lesion=True, insert=True)
+    assert audit.lesions.branches[0].scores == by_hand.lesions.branches[0].scores
+
+
+def test_probabilities_in_bfloat16_are_no_logits():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).to(torch.bfloat16)
+    vectors = torch.tensor(normal(SAMPLES, 6)).to(torch.bfloat16)
+    told = [
+        cbundles.audit(one, vectors, LABELS, peers=True).peers[0].gradient_norm
+        for one in (model, nn.Sequential(model, nn.Softmax(-1)))
+    ]
+    assert told[1] == pytest.approx(told[0], rel=0.05)
+
+
 def test_the_statistics_of_the_batch():
     """All samples are one batch, and nothing is written."""
     model = drawn(ResNet())

@@ -285,3 +285,14 @@ def test_shards_in_any_order_end_as_one_process(attacks, tmp_path):
         assert attacks.processes.run_to_the_end(part, tmp_path / "run").code == 0
     whole = attacks.undisturbed.of(scenario)
     complete_and_compare(attacks, scenario, tmp_path / "run", whole, [])
+
+
+def test_a_python_that_greets_is_no_worker_that_tells_something(process, tmp_path, monkeypatch):
+    """What a `sitecustomize` prints comes before anything of ours is imported."""
+    (tmp_path / "sitecustomize.py").write_text("print('welcome to this cluster')\n")
+    paths = [str(tmp_path), str(ROOT), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    grid = "data: {name: spirals}\nmodel: {width: 4, depth: 2}\ntraining: {epochs: 1}\n"
+    (tmp_path / "grid.yaml").write_text(f"{grid}probe: {{samples: 64}}\n")
+    done = process("sweep", "grid.yaml", "--out", "run", "--workers", "1", timeout=120)
+    assert done.returncode == 0 and "[1/1]" in done.stdout, done.stderr

@@ -135,6 +135,24 @@ def test_another_form_of_the_parameters_is_traced_anew(tmp_path):
     assert names == [(3,), (5,)]
 
 
+def test_what_a_module_is_made_of_is_looked_at_too(tmp_path):
+    """A number that is no array is part of what was traced."""
+
+    class Scaled(nnx.Module):
+        def __init__(self):
+            self.linear, self.scale = nnx.Linear(6, 8, rngs=nnx.Rngs(0)), 1.0
+
+        def __call__(self, x):
+            return nnx.relu(self.linear(x * self.scale))
+
+    model = Scaled()
+    monitor = monitor_in(tmp_path, model, every=1)
+    bundles_of = [monitor(0).audit.layers[0].num_bundles]
+    model.scale = 1e-7
+    bundles_of.append(monitor(1).audit.layers[0].num_bundles)
+    assert bundles_of[0] == SAMPLES > bundles_of[1]
+
+
 def test_modules_that_train_in_place_are_looked_at_themselves(tmp_path):
     model = Modules(nnx.Rngs(0))
     monitor = monitor_in(tmp_path, model, every=1, learning_rate=RATE)

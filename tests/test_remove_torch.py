@@ -319,6 +319,55 @@ def test_sums_of_functions(which):
     assert removed.trainable and removed(VECTORS)["more"][0].shape == (SAMPLES, 6)
 
 
+def test_what_is_left_can_be_audited_and_made_smaller_again():
+    torch.manual_seed(0)
+    model = ResNet().eval()
+    names = [
+        branch.name
+        for branch in cbundles.audit(model, IMAGES, LABELS, lesion=True).lesions.branches
+    ]
+    both = cbundles.remove(model, names[:2], inputs=IMAGES)
+    once = cbundles.remove(model, names[:1], inputs=IMAGES)
+    audit = cbundles.audit(once.model, IMAGES, LABELS, lesion=True)
+    assert audit.layers and len(audit.lesions.branches) == len(names) - 1
+    twice = cbundles.remove(once.model, [audit.lesions.branches[0].name], inputs=IMAGES)
+    np.testing.assert_allclose(
+        outputs_of(twice.model, IMAGES), outputs_of(both.model, IMAGES), atol=1e-6
+    )
+
+
+class WritesToItsInput(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.Linear(6, 6), nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = x.sub_(0.5).div_(2.0)
+        return self.head(x + F.relu(self.inner(x)))
+
+
+class UnderTwoNames(nn.Module):
+    def __init__(self):
+        super().__init__()
+        block = nn.Linear(6, 6)
+        self.blocks = nn.ModuleList([block, nn.Linear(6, 6), block])
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = x + F.relu(block(x))
+        return self.head(x)
+
+
+@pytest.mark.parametrize("kind", [WritesToItsInput, UnderTwoNames])
+def test_modules_that_share_layers_or_write_to_their_input(kind):
+    torch.manual_seed(0)
+    model, vectors = kind().eval(), normal(SAMPLES, 6)
+    name = cbundles.audit(model, vectors, LABELS, lesion=True).lesions.branches[0].name
+    removed = cbundles.remove(model, [name], inputs=vectors)
+    assert outputs_of(removed.model, vectors).shape == (SAMPLES, 3)
+
+
 def test_a_module_that_is_used_twice():
     """It stays as long as it is needed somewhere."""
 

@@ -5,7 +5,7 @@ Of batches that come only once those samples are kept on the way that are looked
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -89,6 +89,9 @@ class ComingBatches:
         start = 0
         for batch in self._all():
             size = length_of(batch)
+            if not size:
+                continue
+            self._check_form(batch)
             if start + size > self._samples:
                 raise ValueError(f"inputs: more samples come than the {self._samples} labels")
             inside = self._picked[(self._picked >= start) & (self._picked < start + size)] - start
@@ -97,6 +100,15 @@ class ComingBatches:
             start += size
         if start != self._samples:
             raise ValueError(f"inputs: {start} samples came, but there are {self._samples} labels")
+
+    def _check_form(self, batch: PyTree) -> None:
+        """ValueError unless samples have the shape of those that came first."""
+        first, now = (
+            [leaf.shape[1:] for leaf in jax.tree.leaves(one)] for one in (self._first, batch)
+        )
+        if first != now:
+            told = " after ".join(", ".join(map(str, shapes)) for shapes in (now, first))
+            raise ValueError(f"inputs: samples of {told}; all must have one shape: pad them alike")
 
     def _all(self) -> Iterator[PyTree]:
         yield self._first
@@ -117,6 +129,10 @@ def batches_of(inputs: Any, samples: int, *, whole: bool) -> Batches:
     leaves = jax.tree.leaves(inputs, is_leaf=_is_iterator)
     if not leaves:
         raise ValueError("inputs are empty")
+    if isinstance(inputs, Mapping) and not isinstance(inputs, dict):
+        raise ValueError(f"inputs are a {type(inputs).__name__}; pass dict(inputs)")
+    if any(hasattr(leaf, "shape") and not hasattr(leaf, "dtype") for leaf in leaves):
+        raise ValueError(f"inputs are a {type(inputs).__name__}; pass arrays, such as x.to_numpy()")
     if all(hasattr(leaf, "shape") for leaf in leaves):
         lengths = [leaf.shape[0] if leaf.shape else 0 for leaf in leaves]
         if set(lengths) == {samples}:

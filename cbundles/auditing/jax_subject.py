@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -56,6 +57,7 @@ class ModelFunction:
     trainable: which leaves of the variables are trainable parameters: their names by their numbers.
     constants: trainable parameters that are inside the function instead, by their names.
     statistics: how those of batch normalisation are taken anew; or why they cannot be.
+    static: what else the function was made of: only compared, since it is part of what is traced.
     """
 
     function: Callable[[PyTree, PyTree], PyTree]
@@ -64,12 +66,13 @@ class ModelFunction:
     trainable: Mapping[int, str]
     constants: Mapping[str, Numbers] = field(default_factory=dict)
     statistics: RunningStatistics | str = UNKNOWN_STATISTICS
+    static: Any = None
 
 
 class JaxTraces(NamedTuple):
     """What was traced and compiled of a model. The numbers of the model are arguments of it.
 
-    form: of the model's numbers.
+    form: of the model's numbers, and what else it was made of.
     """
 
     form: Hashable
@@ -102,7 +105,7 @@ class JaxSubject:
         leaves, tree = jax.tree.flatten(self.model.variables)
         types = [jax.typeof(leaf) for leaf in leaves]
         shapes = tuple((one.shape, one.dtype) for one in types)
-        return tree, shapes, tuple(self.model.trainable.items())
+        return tree, shapes, tuple(self.model.trainable.items()), self.model.static
 
     @property
     def parameters(self) -> Mapping[str, Numbers]:
@@ -324,3 +327,11 @@ def named_leaves(tree: PyTree, **how: Any) -> list[tuple[str, Any]]:
     name = functools.partial(jax.tree_util.keystr, simple=True, separator="/")
     leaves = jax.tree_util.tree_leaves_with_path(tree, **how)
     return [(name(path), leaf) for path, leaf in leaves]
+
+
+def distinct(names: Iterable[str]) -> Iterable[str]:
+    """Names with #2, #3, ... where several are the same."""
+    used: collections.Counter[str] = collections.Counter()
+    for name in names:
+        used[name] += 1
+        yield name if used[name] == 1 else f"{name}#{used[name]}"

@@ -20,6 +20,7 @@ from cbundles.auditing.insertion_findings import Insertions
 from cbundles.auditing.layer_peers import LayerPeers
 from cbundles.auditing.lesion_findings import Lesions
 from cbundles.auditing.peer_table import text_of_peers
+from cbundles.auditing.signing import SAMPLES
 from cbundles.auditing.table import finite_or_none, row_of, text_of_layers
 from cbundles.auditing.verdict import verdict
 from cbundles.auditing.weights import Amplitude, resolution_of
@@ -224,10 +225,12 @@ class Audit:
 
     def show(self, layer: str, path: str | Path | None = None) -> Figure:
         """The images that a layer bundles although they are of different classes, a bundle in a
-        row, with their labels and numbers. Raises ValueError where the inputs are no images, and
-        for a layer without such bundles."""
+        row, with their labels and numbers. Raises ValueError where the inputs are no images or
+        tokens are compared, and for a layer without such bundles."""
         from cbundles.auditing import pictures
 
+        if self.findings.rows != SAMPLES:
+            raise ValueError("show is of samples; of tokens bundles(layer) has the numbers")
         images = self._images()
         conflicting = self.bundles(layer)
         if not conflicting:

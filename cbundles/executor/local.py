@@ -211,13 +211,22 @@ def compute_for_first(
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            event = json.loads(line)
-            if event["event"] == "unable":
+            event = _event_in(line)
+            if event is not None and event["event"] == "unable":
                 raise InputError(event["reason"])
         return 1 if process.wait() else 0
     finally:
         process.kill()
         process.wait()
+
+
+def _event_in(line: str) -> dict[str, Any] | None:
+    """What a worker tells in a line; None of what else its Python prints, such as at its start."""
+    with contextlib.suppress(ValueError):
+        content = json.loads(line)
+        if isinstance(content, dict) and "event" in content:
+            return content
+    return None
 
 
 def _together(devices: int | None, cluster: Cluster | None) -> dict[str, Any]:
@@ -299,7 +308,8 @@ class _WorkerProcess:
     def _listen(self, events: queue.Queue[tuple[_WorkerProcess, dict[str, Any] | None]]) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            events.put((self, json.loads(line)))
+            if event := _event_in(line):
+                events.put((self, event))
         events.put((self, None))
 
     def send(self, message: dict[str, Any]) -> None:

@@ -87,7 +87,8 @@ def _of_pytree(model: Any, call: Call | None) -> ModelFunction:
         for number, (name, array) in enumerate(zip(names_of_arrays, arrays, strict=True))
         if _is_real(array)
     }
-    return ModelFunction(function, arrays, names_of_arrays, trainable)
+    others = tuple(leaf for leaf in leaves if not _is_array(leaf))
+    return ModelFunction(function, arrays, names_of_arrays, trainable, static=(tree, others))
 
 
 def _of_one_argument(model: Callable[..., PyTree], call: Call | None) -> ModelFunction:

@@ -10,7 +10,12 @@ from typing import Any
 
 from jaxtyping import Array, PyTree
 
-from cbundles.auditing.jax_subject import NO_NORMALISATION, ModelFunction, RunningStatistics
+from cbundles.auditing.jax_subject import (
+    NO_NORMALISATION,
+    ModelFunction,
+    RunningStatistics,
+    distinct,
+)
 from cbundles.auditing.models.functions import Call
 
 
@@ -38,11 +43,12 @@ def function_of_keras_model(model: Any, call: Call | None) -> ModelFunction:
         with keras.StatelessScope(state_mapping=replaced):
             return model(batch, training=False) if call is None else call(model, batch)
 
-    trainable = {number: one.path for number, one in enumerate(model.trainable_variables)}
+    names = list(distinct(one.path for one in variables))  # layers may have the same name
+    trainable = dict(enumerate(names[: len(model.trainable_variables)]))
     return ModelFunction(
         function,
         [one.value for one in variables],
-        [one.path for one in variables],
+        names,
         trainable,
         statistics=_statistics_of(model, variables, call),
     )

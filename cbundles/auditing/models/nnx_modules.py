@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flax import nnx
 from jaxtyping import PyTree
 
@@ -23,19 +25,26 @@ def function_of_nnx_module(model: nnx.Module, call: Call | None, batch_norm: str
     if batch_norm == "batch":
         copy.set_attributes(use_running_average=False, raise_if_not_found=False)
     function, state = nnx_function(copy, call)
-    named = named_leaves(state, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
-    trainable = {
-        number: name
-        for number, (name, variable) in enumerate(named)
-        if isinstance(variable, nnx.Param)
-    }
+    names: list[str] = []
+    trainable: dict[int, str] = {}
+    for name, variable in named_leaves(state, is_leaf=_is_variable):
+        value = variable.get_value() if _is_variable(variable) else variable
+        for inside, _ in named_leaves(value):  # a variable may hold no array, or several
+            if isinstance(variable, nnx.Param):
+                trainable[len(names)] = f"{name}/{inside}".strip("/")
+            names.append(f"{name}/{inside}".strip("/"))
     return ModelFunction(
         function,
         state,
-        [name for name, _ in named],
+        names,
         trainable,
         statistics=_statistics_of(copy, call),
+        static=nnx.split(copy)[0],
     )
+
+
+def _is_variable(leaf: Any) -> bool:
+    return isinstance(leaf, nnx.Variable)
 
 
 def _statistics_of(model: nnx.Module, call: Call | None) -> RunningStatistics | str:

@@ -6,15 +6,14 @@ model is traced again, and loses the same sums.
 
 from __future__ import annotations
 
-import collections
-from collections.abc import Collection, Hashable, Iterable, Mapping
+from collections.abc import Collection, Hashable, Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from cbundles.arrays import Numbers
-from cbundles.auditing.jax_subject import ModelFunction
+from cbundles.auditing.jax_subject import ModelFunction, distinct
 from cbundles.observe import Observed, Part, Remainder, ResidualSum, observe
 from cbundles.observe.removal import around, row_of
 
@@ -32,7 +31,7 @@ class SmallerModel:
     ) -> None:
         leaves, self._tree = jax.tree.flatten(model.variables)
         self._forms = [_form_of(leaf) for leaf in leaves]
-        self._names = list(_distinct(model.names))
+        self._names = list(distinct(model.names))
         self._function = model.function
         self._trained = model.trainable.keys()  # leaves; gradients do not reach the others
         self._gone = {one.name for one in sums}
@@ -93,14 +92,6 @@ def parameters_of(model: ModelFunction, parts: Mapping[str, Part]) -> dict[str, 
     """The values of these parts of a model's variables."""
     leaves = jax.tree.leaves(model.variables)
     return {name: row_of(jnp.asarray(leaves[p.leaf]), p.place) for name, p in parts.items()}
-
-
-def _distinct(names: Iterable[str]) -> Iterable[str]:
-    """Names with #2, #3, ... where several are the same."""
-    used: collections.Counter[str] = collections.Counter()
-    for name in names:
-        used[name] += 1
-        yield name if used[name] == 1 else f"{name}#{used[name]}"
 
 
 def _form_of(leaf: Numbers) -> jax.ShapeDtypeStruct:

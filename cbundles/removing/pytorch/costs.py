@@ -68,7 +68,10 @@ def check_difference(small: GraphModule, zeroed: Calling, batch: PyTree) -> None
     """Raises ValueError where the smaller module differs by more than rounding from the whole model
     in which the branches are zero: such a model depends on more than its batch."""
     with torch.no_grad():
-        results = [map(torch.Tensor.double, tensors_in(one(batch))) for one in (small, zeroed)]
+        results = [  # each of its own batch: a model may write to it
+            map(torch.Tensor.double, tensors_in(one(jax.tree.map(torch.clone, batch))))
+            for one in (small, zeroed)
+        ]
         pairs = list(zip(*results, strict=True))
     largest = max(float(theirs.abs().nan_to_num(0, 0).max()) for _, theirs in pairs)
     difference = max(_largest_difference(ours, theirs) for ours, theirs in pairs)

@@ -123,11 +123,12 @@ def watched(model: torch.nn.Module, see: Watcher) -> Iterator[None]:
 @contextlib.contextmanager
 def paths_of_calls(model: torch.nn.Module) -> Iterator[Sequence[str]]:
     """Inside, the paths of the modules that are being called, the innermost one last."""
-    names = {id(module): path_of(name) for name, module in model.named_modules()}
+    # By what a module holds: `torch.export` calls one that has two names through proxies.
+    names = {id(vars(module)): path_of(name) for name, module in model.named_modules()}
     paths = [""]
 
     def enter(module: torch.nn.Module, _: Any) -> None:
-        paths.append(names.get(id(module), paths[-1]))
+        paths.append(names.get(id(vars(module)), paths[-1]))
 
     def leave(*_: Any) -> None:
         paths.pop()

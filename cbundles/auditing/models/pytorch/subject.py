@@ -249,7 +249,8 @@ class TorchSubject:
             watchers[self._homes[site].place].append(watcher(site))
         assert self._program is not None
         following = Following(self._program.steps, watchers)
-        with differentiable(self.model):
+        # Whoever checkpoints runs the model again on the way back.
+        with undisturbed(self.model, by_batch=self.by_batch), differentiable(self.model):
             output = self._call(batch, lambda _: following, torch.enable_grad())
             following.end()
             slopes = self._parameter_slopes(scores(output), labels, weights)

@@ -120,6 +120,7 @@ def name_of(function: object) -> str:
     name = getattr(function, "__name__", "")
     if name == "__get__":
         name = getattr(getattr(function, "__self__", None), "__name__", "")
+    name = name.partition(".")[0]  # of `torch.ops` without the overload, as in ``relu_.default``
     return name.strip("_") or type(function).__name__
 
 
