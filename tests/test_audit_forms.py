@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import brute_force
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -168,6 +169,9 @@ def test_what_a_loader_brings_is_answered_in_a_sentence():
     assert cbundles.audit(model, with_an_empty_one, labels, amplitude=1.0).layers
     with pytest.raises(ValueError, match=r"inputs are a UserDict; pass dict\(inputs\)"):
         cbundles.audit(model, collections.UserDict(x=normal(6, WIDTH)), labels, amplitude=1.0)
+
+    frozen = flax.core.freeze({"x": normal(6, WIDTH)})
+    assert cbundles.audit(lambda x: jax.nn.relu(x["x"]), frozen, labels, amplitude=1.0).layers
 
     class Frame:  # as one of pandas
         shape = (6, WIDTH)

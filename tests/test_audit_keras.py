@@ -86,8 +86,15 @@ def test_the_numbers_of_a_tuned_model_are_kept_by_their_places():
     assert all(array.dtype != object for array in kept.values())
     again = trained.with_numbers(trained.Trained(small_model(), None), kept).model
     assert all(map(np.array_equal, numbers_of(first), numbers_of(again)))
+    unbuilt = keras.Sequential([keras.layers.Dense(3)])
+    unbuilt(np.ones((1, 6), np.float32))
+    of_dense = trained.numbers_of(trained.Trained(unbuilt, None))
+    inputs = np.ones((4, 6), np.float32)
+    fresh = trained.Trained(keras.Sequential([keras.layers.Dense(3)]), None)
+    filled = trained.with_numbers(fresh, of_dense, inputs).model
+    assert all(map(np.array_equal, numbers_of(unbuilt), numbers_of(filled)))
     with pytest.raises(ValueError, match="of another model"):
-        trained.with_numbers(trained.Trained(keras.Sequential(), None), kept)
+        trained.with_numbers(trained.Trained(unbuilt, None), kept)
 
 
 def test_the_statistics_of_the_batch_by_a_call_of_ones_own():

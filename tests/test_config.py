@@ -85,11 +85,9 @@ def test_identity_is_the_content(written):
     assert config.Cell.fromdict(cell.asdict()) == cell
 
 
-def test_sections_may_be_merged():
-    text = "a: &a {epochs: 2, batch_size: 50}\nb: {<<: *a, epochs: 3}"
-    assert parse_yaml(text, "x")["b"] == {"epochs": 3, "batch_size": 50}
-    with pytest.raises(InputError, match="given twice"):
-        parse_yaml("b: {<<: {a: 1}, c: 3, c: 4}", "x")
+def test_mappings_are_not_merged():
+    with pytest.raises(InputError, match="x:2: not valid YAML: << merges mappings"):
+        parse_yaml("a: &a {epochs: 2}\nb: {<<: *a, epochs: 3}", "x")
 
 
 def test_a_build_that_is_left_empty_is_none():

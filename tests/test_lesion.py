@@ -34,7 +34,7 @@ from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
 from cbundles.records import reading
 from cbundles.report import lesion_figures, lesions
-from cbundles.store import LESIONS, MEASURED, PRUNED, Store
+from cbundles.store import LESIONS, PRUNED, Store
 
 
 @pytest.fixture(scope="module")
@@ -554,13 +554,11 @@ def test_a_fresh_study_that_finds_nothing_new_leaves_the_earlier_one(
         "training: {epochs: 1, seed: [0, 1]}\nprobe: {samples: 100}\n"
     )
     assert cli("lesion", "--config", "study.yaml", "--draws", "2", "--out", "run").returncode == 0
-    assert cli("measure", "run", "--readings", "hidden+batch").returncode == 0
     assert cli("prune", "run", "--blocks", "2").returncode == 0
     run = Store(tmp_path / "run")
     whole = local.run_jobs
     commands = {
         LESIONS: ("lesion", "run", "--draws", "2"),
-        MEASURED: ("measure", "run", "--readings", "hidden+batch"),
         PRUNED: ("prune", "run", "--blocks", "2"),
     }
     for kind, command in commands.items():

@@ -129,8 +129,9 @@ def batches_of(inputs: Any, samples: int, *, whole: bool) -> Batches:
     leaves = jax.tree.leaves(inputs, is_leaf=_is_iterator)
     if not leaves:
         raise ValueError("inputs are empty")
-    if isinstance(inputs, Mapping) and not isinstance(inputs, dict):
-        raise ValueError(f"inputs are a {type(inputs).__name__}; pass dict(inputs)")
+    for leaf in leaves:
+        if isinstance(leaf, Mapping):  # one that JAX does not look into
+            raise ValueError(f"inputs are a {type(leaf).__name__}; pass dict(inputs)")
     if any(hasattr(leaf, "shape") and not hasattr(leaf, "dtype") for leaf in leaves):
         raise ValueError(f"inputs are a {type(inputs).__name__}; pass arrays, such as x.to_numpy()")
     if all(hasattr(leaf, "shape") for leaf in leaves):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,8 +87,9 @@ def autotune(
     Source: "Conflicting Bundles", sec. 3.6.
     """
     blocks = _checked_blocks(start)
-    probe = _probe_at_hand(probe)
-    asked = _asked(blocks, check_epochs, epochs, criterion, probe, audited)
+    given, probe = probe, _probe_at_hand(probe)
+    asked = _asked(blocks, check_epochs, epochs, criterion, audited)
+    asked["probe"] = _digest(given if _is_of_arrays(given) else probe)
     asked["functions"] = _known_functions(build, train, stage_of, audited.get("call"))
     total = asked["epochs"]
     progress = Progress.begun(None if folder is None else Path(folder).expanduser(), asked)
@@ -229,12 +230,17 @@ def _probe_at_hand(probe: tuple[PyTree, Any]) -> tuple[PyTree, Any]:
     return at_hand(batches).inputs, labels
 
 
+def _is_of_arrays(probe: tuple[PyTree, Any]) -> bool:
+    """Whether its numbers can be looked at as they were given, more than once."""
+    leaves = jax.tree.leaves(probe, is_leaf=lambda leaf: isinstance(leaf, Iterator))
+    return all(hasattr(as_array(leaf), "dtype") for leaf in leaves)
+
+
 def _asked(
     start: tuple[int, ...],
     check_epochs: int,
     epochs: int | None,
     criterion: str,
-    probe: tuple[PyTree, Any],
     audited: dict[str, Any],
 ) -> dict[str, Any]:
     """What is asked for, as plain data. Raises ValueError for what cannot be."""
@@ -258,7 +264,6 @@ def _asked(
         "check_epochs": int(check_epochs),
         "epochs": int(total),
         "criterion": criterion,
-        "probe": _digest(probe),
         "audited": plain,
     }
 

@@ -90,10 +90,13 @@ def with_numbers(
     numbers of another model: of other names or shapes.
 
     trained: as ``build`` returned it, a linen module perhaps without any
-    inputs, call: on what such a module is called, and how
+    inputs, call: on what such a module is called, and how; so is a Keras model that is not built
     """
     model = trained.model
     if keras.is_model(model):
+        if not model.built:
+            first = jax.tree.map(lambda leaf: leaf[:1], inputs)
+            _ = model(first) if call is None else call(model, first)
         variables = {str(place): variable for place, variable in enumerate(model.variables)}
         _check_numbers(numbers, variables)
         for name, variable in variables.items():

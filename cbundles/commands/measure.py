@@ -11,8 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cbundles import bits, probe_sizes, readings
-from cbundles.commands.fresh import NOTHING_NEW, study_again
-from cbundles.commands.output import list_files, say, say_beside_results
+from cbundles.commands.output import list_files, say
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -94,12 +93,10 @@ class Measure:
             _require_readable(todo, store, fingerprints)
             if todo:
                 studies = [self._study(cell, store, facts[cell.data.images]) for cell in todo]
-                if options.fresh:
-                    study_again([cell.id for cell in todo], MEASURED, store, options, console)
                 done = len(self.cells) - len(todo)
-                failed = run_jobs(studies, done, facts, store, options, console, what="to measure")
-                if store.settle():
-                    say_beside_results(NOTHING_NEW, options, console)
+                # A record stays until its successor is there, which has what it had.
+                as_ever = dataclasses.replace(options, fresh=False)
+                failed = run_jobs(studies, done, facts, store, as_ever, console, what="to measure")
             if not failed:
                 store.seal()
             table = remeasured.write_readings(runs.read(store.folder))

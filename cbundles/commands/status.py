@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from rich.console import Console
 
 from cbundles.commands.autotune import latest_attempts
 from cbundles.commands.output import say
-from cbundles.config import AUTOTUNE, LESION, SECTIONS, build
+from cbundles.config import AUTOTUNE, LESION, SECTIONS, Cell, build
 from cbundles.console import duration
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor import planner
@@ -29,7 +30,7 @@ SHOWN = 20  # half-trained populations that are listed
 class HalfDone(NamedTuple):
     """A population, or the study of a network, that has a checkpoint.
 
-    cells: identities of its networks
+    cells: identities of its networks; empty where the settings of the run do not tell
     epoch: finished ones; None of a study, and where the checkpoint cannot be used
     saved: seconds ago
     what: which networks, and how far they are, in words
@@ -80,8 +81,8 @@ def _half_done(store: Store, description: dict[str, Any]) -> Iterator[HalfDone]:
     for key, saved in store.checkpoints():
         of_population, _, rest = key.partition("-")
         job = by_key.get(of_population)
-        cells = [of_population] if job is None else [cell.id for cell in job.cells]
-        label = f"network {of_population}" if job is None else _label(job)
+        cells = [] if job is None else [cell.id for cell in job.cells]
+        label = f"population {of_population}" if job is None else _label(job)
         if rest.startswith(LESION):
             yield HalfDone(cells, None, now - saved, f"{label}: a study of its blocks")
             continue
@@ -111,10 +112,14 @@ def _populations(store: Store, description: dict[str, Any]) -> dict[str, Populat
         return {}
     jobs = [job for device in DEVICES for job in planner.populations(cells, device)]
     if description.get("kind") == AUTOTUNE:
-        jobs += [
-            PopulationJob((cell,)) for cell in latest_attempts(cells, description["rule"], store)
-        ]
+        with contextlib.suppress(InputError, KeyError):  # something is damaged
+            jobs += _latest(cells, description["rule"], store)
     return {job.key: job for job in jobs}
+
+
+def _latest(cells: Sequence[Cell], rule: str, store: Store) -> list[PopulationJob]:
+    """The network that each seed of an auto-tuning is at."""
+    return [PopulationJob((cell,)) for cell in latest_attempts(cells, rule, store)]
 
 
 def _without_defaults(grid: dict[str, Any]) -> dict[str, dict[str, Any]]:

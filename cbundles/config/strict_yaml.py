@@ -95,8 +95,8 @@ class _StrictLoader(yaml.SafeLoader):
         if not isinstance(node, yaml.MappingNode):
             _refuse("expected a mapping", node)
         for key_node, _ in node.value:
-            if key_node.tag == MERGE:  # `<<: *defaults`, whose keys may be given again
-                continue
+            if key_node.tag == MERGE:
+                _refuse("<< merges mappings, which YAML 1.2 does not; write the keys", key_node)
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, (str, int, float)) and key in seen:
                 _refuse(f"key {quoted(key)} is given twice", key_node)

@@ -225,8 +225,9 @@ def resnets_do_not_conflict(group: Evidence[SweepRecord]) -> Finding | None:
             f"at some depth it still rises by {100 * rise:.1f} in the last epoch of "
             f"{records[0].epochs_trained}; the other half of the claim, H^L = 0, does hold here"
         )
+    if group.diverged:  # nothing says here of which depth they were
+        lacking = f"{counted(group.diverged, 'network')} diverged"
     trial = trial_by_seed(records, _are_alike_without_conflict, lacking)
-    # One that diverged has no high accuracy, whichever depth it was of.
     reached = not group.diverged and _are_alike_without_conflict(records)
     return finding_on(group, ours, reached, trial, records, [reading_of(records[0])])
 
