@@ -508,8 +508,9 @@ def reject_settings_without_effect(
             "conflict_rate"
         )
         raise origins.error("training.conflict_checks", training["conflict_checks"], problem)
-    if not any(cell.model.is_own for cell in cells):  # whose keywords may have the same names
-        _check_activation(content.get("model") or {}, origins)
+    model = content.get("model") or {}
+    if model.get("build") is None:  # or these are keywords of a user's, which may have these names
+        _check_activation(model, origins)
     for section in ("growth", "tuning"):
         given = content.get(section) or {}
         if any(getattr(cell, section).arm != "none" for cell in cells):
