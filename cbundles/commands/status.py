@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cbundles.commands.autotune import latest_attempts
 from cbundles.commands.output import say
-from cbundles.config import AUTOTUNE, LESION, SECTIONS, Cell, build
+from cbundles.config import AUTOTUNE, LESION, SECTIONS, build
 from cbundles.console import duration
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor import planner
@@ -113,13 +113,9 @@ def _populations(store: Store, description: dict[str, Any]) -> dict[str, Populat
     jobs = [job for device in DEVICES for job in planner.populations(cells, device)]
     if description.get("kind") == AUTOTUNE:
         with contextlib.suppress(InputError, KeyError):  # something is damaged
-            jobs += _latest(cells, description["rule"], store)
+            latest = latest_attempts(cells, description["rule"], store)
+            jobs += [PopulationJob((cell,)) for cell in latest]
     return {job.key: job for job in jobs}
-
-
-def _latest(cells: Sequence[Cell], rule: str, store: Store) -> list[PopulationJob]:
-    """The network that each seed of an auto-tuning is at."""
-    return [PopulationJob((cell,)) for cell in latest_attempts(cells, rule, store)]
 
 
 def _without_defaults(grid: dict[str, Any]) -> dict[str, dict[str, Any]]:

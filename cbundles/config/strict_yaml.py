@@ -1,8 +1,9 @@
 """Plain data from YAML, and a message for whatever YAML reads otherwise than people do.
 
 PyYAML knows YAML 1.1, in which ``012`` is ten and ``1:30`` is ninety: both are refused, since YAML
-1.2, and whoever typed them, read something else. So are a key that is given twice, and data that
-contain themselves or grow out of bounds by aliases. ``off`` is a word, as in YAML 1.2.
+1.2, and whoever typed them, read something else. So are a key that is given twice, mappings that
+are merged (``<<``), and data that contain themselves or grow out of bounds by aliases. ``off`` is a
+word, as in YAML 1.2.
 """
 
 from __future__ import annotations
