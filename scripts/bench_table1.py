@@ -7,9 +7,9 @@ The paper tells how many layers and megabytes its auto-tuned networks have, but 
 Taken here: blocks that auto-tuning can leave (3 in the first stage, up to 12, 41 and 3 in the
 others), with a number of layers next to the paper's mean, whose bytes are nearest to the paper's;
 other blocks with as many layers take other times. Weights are initial ones, which time does not
-depend on. Both networks of a data set take turns on one core; medians and quartiles are printed,
-and the ratio of auto-tuned to ResNet beside the paper's ratio, whose times are those of its own
-GPU.
+depend on. Both networks of a data set take turns on one core, or on the accelerator where there is
+one; medians and quartiles are printed, and the ratio of auto-tuned to ResNet beside the paper's
+ratio, whose times are those of its own GPU.
 """
 
 from __future__ import annotations
@@ -119,9 +119,16 @@ def main() -> None:
     unknown = set(options.only.split(",")) - set(DATASETS)
     if unknown:
         parser.error(f"--only: unknown {sorted(unknown)}; valid: {', '.join(DATASETS)}")
+    cores = os.sched_getaffinity(0)
     os.sched_setaffinity(0, [usable_cores()[0]])  # before XLA counts the cores
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        where = f"{provenance.processor()}, one core"
+    else:
+        where = device.device_kind
+        os.sched_setaffinity(0, cores)  # they compile
     load = os.getloadavg()[0]
-    print(f"{provenance.processor()}, one core, load {load:.1f}; jax {jax.__version__}")
+    print(f"{where}, load {load:.1f}; jax {jax.__version__}")
     print(
         f"{'data set':>13} {'network':>7} {'blocks':>10} {'layers':>6} {'paper':>5} {'MB':>6} "
         f"{'paper':>5} {'GFLOP':>6} {'ms':>7} {'quartiles':>16} {'ratio':>5} {'paper':>5}"
@@ -135,13 +142,14 @@ def main() -> None:
                 f"{dataset:>13} {line['network']:>7} {','.join(map(str, line['blocks'])):>10} "
                 f"{line['layers']:6} {line['papers_layers']:5g} {line['megabytes']:6.1f} "
                 f"{line['papers_megabytes']:5g} {line['gflop_an_image']:6.3f} "
-                f"{1e3 * line['median_seconds']:7.0f} {f'{1e3 * low:.0f} to {1e3 * high:.0f}':>16} "
+                f"{1e3 * line['median_seconds']:7.4g} {f'{1e3 * low:.4g} to {1e3 * high:.4g}':>16} "
                 f"{line['ratio_to_resnet']:5.2f} {line['papers_ratio']:5.2f}",
                 flush=True,
             )
     if options.json:
         origin = {
             "processor": provenance.processor(),
+            "device": device.device_kind,
             "load": load,
             "versions": provenance.versions(),
             "commit": provenance.commit(),
