@@ -12,6 +12,7 @@ from conftest import ROOT
 from cbundles.records import SweepRecord
 from cbundles.report import arm_tables, arms, claims, comparison, fixed_depths, runs, table1
 from cbundles.report.runs import Run
+from cbundles.report.statistics import paired
 from cbundles.report.summary import accuracy_of
 
 RESULTS = ROOT / "results"
@@ -273,6 +274,33 @@ def test_table_1_in_small():
     assert "restarts: 2, 3, 2; 1 of 3 runs" in said and "3 of 7 restarts would have come" in said
     latencies = [1000 * one.latency_seconds for one in table1.parts_of(run)["baseline"]]
     assert sorted(map(round, latencies)) == [290, 301, 607]
+
+
+def test_table_1_in_small_at_the_papers_width():
+    run = published()["table1_wide_imagenette"]
+    parts = table1.parts_of(run)
+    baseline, tuned = (table1.our_row(parts[part]) for part in ("baseline", "tuned"))
+    numbers = (baseline["accuracy [%]"], tuned["accuracy [%]"])
+    assert numbers == ("67.7 ± 0.5", "65.4 ± 2.7")
+    for page in ("docs/results.md", "docs/depth.md", "README.md"):
+        assert all(number in in_one_line(page) for number in numbers)
+    assert (tuned["layers"], tuned["MB"]) == ("27.3 ± 3.1", "61.3 ± 4.5")
+    flops = [fmean(one.flops for one in parts[part]) for part in ("tuned", "baseline")]
+    assert round(100 * flops[0] / flops[1]) == 63
+    tuned_by_seed, baseline_by_seed = (
+        {one.seed: 100 * accuracy_of(one) for one in parts[part]} for part in ("tuned", "baseline")
+    )
+    less = paired(baseline_by_seed, tuned_by_seed)
+    assert [round(number, 1) for number in (less.mean, less.low, less.high)] == [2.4, -4.7, 9.4]
+    last = [one.history.test_accuracy[-5:] for part in parts.values() for one in part]
+    assert round(100 * max(max(five) - min(five) for five in last)) == 17
+    depth = in_one_line("docs/depth.md")
+    by_cell, chains = run.by_cell, run.description["attempts"]
+    for chain in chains:
+        assert " -> ".join(str(by_cell[cell].depth) for cell in chain) in depth
+    restarts = [by_cell[cell] for chain in chains for cell in chain[:-1]]
+    assert len(restarts) == 8 and sum(one.epochs_trained == 2 for one in restarts) == 2
+    assert "3 of 8 restarts would have come" in said_of("C16", "table1_wide_imagenette")
 
 
 def test_auto_tuning_by_reading():

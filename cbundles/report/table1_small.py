@@ -2,7 +2,7 @@
 
 Each auto-tuning on a data set of the paper belongs to a scale, its filters and epochs. A scale has
 a table as the paper's, in which every row stands beside the paper's own, and a caption that says
-what is smaller: nobody shall take it for Table 1.
+what is less: nobody shall take it for Table 1.
 """
 
 from __future__ import annotations
@@ -50,6 +50,10 @@ class Scale(NamedTuple):
     epochs: int
 
 
+def _instead_of(papers: int, own: int) -> str:
+    return " as in the paper" if own == papers else f" instead of {papers}"
+
+
 @dataclass
 class SmallTable:
     """The networks of one scale, a list of rows for each row of the paper that was run.
@@ -67,20 +71,36 @@ class SmallTable:
 
     @property
     def caption(self) -> str:
-        """What is smaller than in the paper, and what the columns say."""
-        filters, epochs = self.scale
+        """What differs from the paper, and what the columns say."""
         text = (
-            f"This is not the paper's Table 1. The first stage has {filters} filters instead of "
-            f"{PAPER_FILTERS}, networks are trained for {epochs} epochs instead of {PAPER_EPOCHS}, "
-            f"and a row has {lowest_to_highest(self.seeds)} seeds (the paper: 3 runs). Images have "
-            "the paper's size, 28 to 128 pixels; where the last column names a folder they are "
-            "copies, perhaps with losses. Accuracies, sizes and times are those of smaller "
-            "networks than the paper's: what can be compared is auto-tuned beside ResNet. "
-            "Restarts: how often a network was pruned and started again. "
+            f"This is not the paper's Table 1. {self._about_scale} A row has "
+            f"{lowest_to_highest(self.seeds)} seeds (the paper: 3 runs). Images have the paper's "
+            "size, 28 to 128 pixels; where the last column names a folder they are copies, perhaps "
+            "with losses. Restarts: how often a network was pruned and started again. "
             f"{table1.OWN_CAPTION}"
         )
         is_missing = {paper.dataset for paper in PAPER if paper not in self.rows}
         return f"{text} {ABOUT_SVHN}" if "svhn_cropped" in is_missing else text
+
+    @property
+    def _about_scale(self) -> str:
+        """Filters and epochs beside the paper's, and what can be compared then."""
+        filters, epochs = self.scale
+        beside = (
+            f"{filters} filters in the first stage{_instead_of(PAPER_FILTERS, filters)}, trained "
+            f"for {epochs} epochs{_instead_of(PAPER_EPOCHS, epochs)}"
+        )
+        if filters == PAPER_FILTERS:
+            compared = (
+                "Layers and sizes can be compared with the paper's; of accuracies only auto-tuned "
+                "beside ResNet."
+            )
+        else:
+            compared = (
+                "Accuracies, sizes and times are those of smaller networks than the paper's: what "
+                "can be compared is auto-tuned beside ResNet."
+            )
+        return f"Networks have {beside}. {compared}"
 
     @property
     def table(self) -> Table:
