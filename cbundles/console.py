@@ -11,46 +11,66 @@ from typing import Any, Protocol, TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from cbundles.executor.planner import Job
+from cbundles.executor.planner import Job, wall_seconds
 
 LINE_SECONDS = 30.0  # without a terminal there is a line at least so often, if there are news
 
 
 class Tally:
-    """How far a run is. Predicted seconds weigh the cells; the clock tells what they are worth."""
+    """How far a run is. Predicted seconds weigh the jobs; the clock tells what they are worth."""
 
-    def __init__(self, populations: dict[str, Job], cost: dict[str, float]) -> None:
+    def __init__(self, populations: dict[str, Job], cost: dict[str, float], workers: int) -> None:
         self.populations = populations
         self.cost = cost
         self.done_cells = 0
         self.total_cells = sum(len(p.cells) for p in populations.values())
         self.told: dict[str, str] = {}  # what each population told last
         self.half_done: set[str] = set()  # which of them are not finished
+        self._workers = workers
         self._share: dict[str, float] = {}
         self._resumed: dict[str, float] = {}
-        self._started = time.monotonic()
+        self._trained: dict[str, float] = {}  # the share of its epochs that a population has had
+        self._under_way: set[str] = set()
+        self._busy_seconds = 0.0  # of all workers
+        self._counted_until = time.monotonic()
 
     def update(self, event: dict[str, Any]) -> None:
         key = event.get("population", "")
+        self._count_seconds()
+        if key:
+            self._under_way.add(key)
         if event["event"] in ("epoch", "step"):
             self.told[key] = _progress(event, self.populations[key])
             self.half_done.add(key)
-        if event["event"] == "ready" and not self._share:
-            self._started = time.monotonic()  # starting the interpreter is no measure of training
-        elif event["event"] == "epoch":
-            share = (event["epoch"] + 1) / (self.populations[key].cells[0].training.epochs + 1)
-            self._progress(key, share, share if event["epoch"] else 0.0)
+        if event["event"] == "epoch":
+            share = event["epoch"] / self.populations[key].cells[0].training.epochs
+            self._trained[key] = share
+            self._progress(key, share)
         elif event["event"] == "step":
-            share = event["part"] / event["of"]
-            self._progress(key, share, share)
-        elif event["event"] in ("finished", "failed"):
-            self._share[key] = 1.0
-            self.half_done.discard(key)
-            self.done_cells += len(self.populations[key].cells)
+            self._progress(key, event["part"] / event["of"])
+        elif event["event"] == "finished":
+            self._end(key, self._trained.get(key, 1.0))
+        elif event["event"] == "failed":
+            self._end(key, self._share.get(key, 0.0))
 
-    def _progress(self, key: str, share: float, resumed: float) -> None:
-        self._resumed.setdefault(key, resumed)  # what was there when it began
+    def _count_seconds(self) -> None:
+        """Starting the interpreter is no measure of training: nothing is under way then."""
+        now = time.monotonic()
+        self._busy_seconds += len(self._under_way) * (now - self._counted_until)
+        self._counted_until = now
+
+    def _progress(self, key: str, share: float) -> None:
+        self._resumed.setdefault(key, share)  # what was there when it began
         self._share[key] = share
+
+    def _end(self, key: str, done: float) -> None:
+        """What is left of a network that was stopped, or failed, is neither done nor to do."""
+        self.cost[key] *= done
+        self._resumed[key] = self._resumed.get(key, 0.0) / done if done else 0.0
+        self._share[key] = 1.0
+        self._under_way.discard(key)
+        self.half_done.discard(key)
+        self.done_cells += len(self.populations[key].cells)
 
     def add(self, population: Job, cost: float) -> None:
         """Something more to do has turned up."""
@@ -70,11 +90,13 @@ class Tally:
 
     def seconds_left(self) -> float | None:
         """None until there is something to judge by."""
-        done = sum(self.cost[key] * share for key, share in self._share.items())
-        earned = done - sum(self.cost[key] * share for key, share in self._resumed.items())
-        left = max(0.0, sum(self.cost.values()) - done)  # rounding
-        elapsed = time.monotonic() - self._started
-        return elapsed * left / earned if earned > 0 else None
+        earned = sum(
+            self.cost[key] * (share - self._resumed[key]) for key, share in self._share.items()
+        )
+        if earned <= 0:
+            return None
+        left = [cost * (1.0 - self._share.get(key, 0.0)) for key, cost in self.cost.items()]
+        return wall_seconds(left, self._workers) * self._busy_seconds / earned
 
 
 class Display(Protocol):

@@ -188,7 +188,7 @@ def without_cell(row: dict[str, str]) -> dict[str, str]:
 def test_what_people_see_of_an_early_step(capsys, told, expected):
     job = planner.PopulationJob((cell([50]),))
     event = {"event": "step", "population": job.key, "part": 1, "of": 9, "what": "steps"}
-    tally = console.Tally({job.key: job}, {job.key: 1.0})
+    tally = console.Tally({job.key: job}, {job.key: 1.0}, workers=1)
     display = console.PlainDisplay()
     for each in ({**event, **told}, {"event": "finished", "population": job.key}):
         tally.update(each)

@@ -196,7 +196,10 @@ def test_a_run_keeps_a_log_of_its_progress(cli, tmp_path):
 def test_without_a_terminal_long_work_tells_how_far_it_is(capsys, monkeypatch):
     (cell,) = config.build({"model": {"depth": 2, "width": 4}}, default_name="x").cells
     job = PopulationJob((cell,))
-    tally, display = console.Tally({job.key: job}, {job.key: 1.0}), console.PlainDisplay()
+    tally, display = (
+        console.Tally({job.key: job}, {job.key: 1.0}, workers=1),
+        console.PlainDisplay(),
+    )
     event = {"event": "step", "population": job.key, "part": 3, "of": 7, "what": "steps"}
     tally.update(event)
     display.event(event, tally)
@@ -210,11 +213,66 @@ def test_without_a_terminal_long_work_tells_how_far_it_is(capsys, monkeypatch):
     ]
 
 
+def networks_of(epochs, seeds):
+    training = {"epochs": epochs, "seed": seeds}
+    tree = {"model": {"depth": 2, "width": 4}, "training": training}
+    return config.build(tree, default_name="x").cells
+
+
+def test_the_time_left_of_a_run_whose_networks_are_stopped(monkeypatch):
+    """Two workers, 10 seconds an epoch. A stopped network counts for the epochs it had, and what
+    only one worker can do is not shared by two."""
+    clock = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock)
+    jobs = {cell.id: PopulationJob((cell,)) for cell in networks_of(20, [0, 1, 2])}
+    first, second, third = jobs
+    tally = console.Tally(jobs, dict.fromkeys(jobs, 20.0), workers=2)
+
+    def tell(seconds, event, key, **more):
+        nonlocal clock
+        clock = seconds
+        tally.update({"event": event, "population": key, **more})
+
+    measured = {"test_accuracy": [0.1], "bundle_entropy": [2.3]}
+    for key in (first, second):
+        tell(5.0, "started", key)
+        tell(5.0, "epoch", key, epoch=0, **measured)
+    assert tally.seconds_left() is None
+    tell(15.0, "epoch", first, epoch=1, **measured)
+    tell(15.0, "epoch", second, epoch=1, **measured)
+    assert tally.seconds_left() == pytest.approx((19 + 19 + 20) / 2 * 10)
+    tell(15.0, "finished", first)  # stopped
+    tell(15.0, "started", third)
+    tell(15.0, "epoch", third, epoch=0, **measured)
+    assert tally.seconds_left() == pytest.approx(20 * 10)
+    tell(25.0, "epoch", second, epoch=2, **measured)
+    tell(25.0, "epoch", third, epoch=1, **measured)
+    assert tally.seconds_left() == pytest.approx(19 * 10)
+    tell(35.0, "failed", second)
+    assert tally.seconds_left() == pytest.approx(19 * 10 * 60 / 40)
+    tell(215.0, "epoch", third, epoch=20, **measured)
+    tell(215.0, "finished", third)
+    assert tally.seconds_left() == 0.0
+
+
+def test_what_a_checkpoint_held_is_no_pace(monkeypatch):
+    clock = 0.0
+    monkeypatch.setattr(console.time, "monotonic", lambda: clock)
+    (cell,) = networks_of(10, [0])
+    tally = console.Tally({cell.id: PopulationJob((cell,))}, {cell.id: 1.0}, workers=1)
+    event = {"event": "epoch", "population": cell.id, "test_accuracy": [0.1]}
+    tally.update({**event, "bundle_entropy": [0.0], "epoch": 5})
+    assert tally.seconds_left() is None
+    clock = 8.0
+    tally.update({**event, "bundle_entropy": [0.0], "epoch": 7})
+    assert tally.seconds_left() == pytest.approx(12.0)
+
+
 def test_a_terminal_is_told_of_what_fails_before_it_starts():
     """As a network does on Ray whose images differ on that machine."""
     (cell,) = config.build({"model": {"depth": 2, "width": 4}}, default_name="x").cells
     job = PopulationJob((cell,))
-    tally, told = console.Tally({job.key: job}, {job.key: 1.0}), io.StringIO()
+    tally, told = console.Tally({job.key: job}, {job.key: 1.0}, workers=1), io.StringIO()
     display = console.RichDisplay(Console(file=told, force_terminal=True), total=1)
     event = {"event": "failed", "population": job.key, "reason": "other images", "log": "none"}
     tally.update(event)

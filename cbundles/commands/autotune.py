@@ -30,7 +30,6 @@ from cbundles.commands.running import (
     devices,
     prepare_data,
     run_jobs,
-    wall_seconds,
 )
 from cbundles.commands.sharing import ShareOutcome, held, share_of
 from cbundles.commands.sweep import drop_spent_checkpoints
@@ -186,7 +185,7 @@ class Autotune:
         baseline = [PopulationJob((cell,)) for cell in mine.baseline]
         left = [job for job in baseline if options.fresh or not store.is_finished(job.key, None)]
         times += costs(left, facts).values()
-        return wall_seconds(times, options.workers)
+        return planner.wall_seconds(times, options.workers)
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print what tuning starts from and what it may cost; run nothing."""

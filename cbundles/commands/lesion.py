@@ -27,7 +27,6 @@ from cbundles.commands.running import (
     devices,
     prepare_data,
     run_jobs,
-    wall_seconds,
 )
 from cbundles.commands.sharing import ShareOutcome, held, share_of
 from cbundles.commands.sweep import Sweep, drop_spent_checkpoints, train_share
@@ -127,7 +126,7 @@ class Lesion:
         if not todo:
             return 0.0
         studies = self._studies(todo, facts)
-        studying = wall_seconds([study.seconds for study in studies], options.workers)
+        studying = planner.wall_seconds([study.seconds for study in studies], options.workers)
         if not self.trains:
             return studying
         return Sweep(self.experiment).seconds_left(keeping_weights(options)) + studying

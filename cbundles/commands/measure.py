@@ -18,7 +18,6 @@ from cbundles.commands.running import (
     devices,
     prepare_data,
     run_jobs,
-    wall_seconds,
 )
 from cbundles.config import MEASURE, SWEEP, Cell, Images
 from cbundles.console import duration
@@ -67,7 +66,7 @@ class Measure:
         store, facts = Store(options.out), describe_data(self.cells)
         todo = self._todo(store, options, fingerprints=None)
         studies = [self._study(cell, store, facts[cell.data.images]) for cell in todo]
-        seconds = wall_seconds([study.seconds for study in studies], options.workers)
+        seconds = planner.wall_seconds([study.seconds for study in studies], options.workers)
         if options.as_json:
             listing = [
                 {"cell": study.cell.id, "core_seconds": round(study.seconds, 1)}

@@ -127,14 +127,14 @@ def run_jobs(
     """
     if options.ray is not None:
         options = dataclasses.replace(options, workers=options.ray.connect(options.device))
-    tally = Tally({job.key: job for job in jobs}, costs(jobs, facts))
+    tally = Tally({job.key: job for job in jobs}, costs(jobs, facts), options.workers)
     log = logs_of(store, options) / "progress.log"
     display = display_for(console, tally.total_cells, options.as_json, log)
     how = "the same command without --fresh" if options.fresh else "the same command"
     try:
         if finished:
             display.line(f"finished already: {finished}")
-        predicted = wall_seconds(list(tally.cost.values()), options.workers)
+        predicted = planner.wall_seconds(list(tally.cost.values()), options.workers)
         display.line(
             f"{what}: {tally.total_cells} on {devices(options)}, "
             f"about {duration(predicted)}; stop at any time, {how} continues"
@@ -235,11 +235,6 @@ def logs_of(store: Store, options: Options) -> Path:
 def costs(jobs: Sequence[Job], facts: Mapping[Images, Facts]) -> dict[str, float]:
     """Predicted seconds of each job on one worker, by its key."""
     return {job.key: planner.job_seconds(job, facts) for job in jobs}
-
-
-def wall_seconds(costs: Sequence[float], workers: int) -> float:
-    """Predicted seconds of all of them, shared by the workers: at least those of the longest."""
-    return max(sum(costs) / workers, max(costs, default=0.0))
 
 
 def use_device(device: str) -> None:

@@ -13,7 +13,6 @@ from cbundles.commands.running import (
     costs,
     describe_data,
     devices,
-    wall_seconds,
 )
 from cbundles.config import Images
 from cbundles.console import duration
@@ -87,7 +86,7 @@ def _longest(
     of_each = costs(populations, facts)
     shards = [Shard(number + 1, count) for number in range(min(count, len(populations)))]
     shares = [[of_each[job.key] for job in one.share(populations, of_each)] for one in shards]
-    return max(wall_seconds(share, options.workers) for share in shares)
+    return max(planner.wall_seconds(share, options.workers) for share in shares)
 
 
 def _gigabytes(

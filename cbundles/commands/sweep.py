@@ -32,7 +32,6 @@ from cbundles.commands.running import (
     devices,
     prepare_data,
     run_jobs,
-    wall_seconds,
 )
 from cbundles.commands.sharing import ShareOutcome, held, share_of
 from cbundles.config import SWEEP, Cell, Experiment, Images, load
@@ -147,7 +146,9 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
         cells=cells,
         finished=finished,
         needs=needs,
-        seconds=wall_seconds([planner.population_seconds(p, needs) for p in left], options.workers),
+        seconds=planner.wall_seconds(
+            [planner.population_seconds(p, needs) for p in left], options.workers
+        ),
         memory=options.workers * largest,
         disk=disk,
     )

@@ -341,6 +341,11 @@ def population_seconds(population: PopulationJob, needs: Mapping[str, Needs]) ->
     return compile_seconds(population.cells[0]) + training
 
 
+def wall_seconds(costs: Sequence[float], workers: int) -> float:
+    """Predicted seconds of all of them, shared by the workers: at least those of the longest."""
+    return max(sum(costs) / workers, max(costs, default=0.0))
+
+
 class Needs(NamedTuple):
     """What one cell is going to need, as far as its seed does not matter."""
 
