@@ -31,7 +31,7 @@ class Tally:
         self._resumed: dict[str, float] = {}
         self._trained: dict[str, float] = {}  # the share of its epochs that a population has had
         self._under_way: set[str] = set()
-        self._busy_seconds = 0.0  # of all workers
+        self._seconds: dict[str, float] = {}  # of a worker, for each population
         self._counted_until = time.monotonic()
 
     def update(self, event: dict[str, Any]) -> None:
@@ -56,7 +56,8 @@ class Tally:
     def _count_seconds(self) -> None:
         """Starting the interpreter is no measure of training: nothing is under way then."""
         now = time.monotonic()
-        self._busy_seconds += len(self._under_way) * (now - self._counted_until)
+        for key in self._under_way:
+            self._seconds[key] = self._seconds.get(key, 0.0) + now - self._counted_until
         self._counted_until = now
 
     def _progress(self, key: str, share: float) -> None:
@@ -71,6 +72,11 @@ class Tally:
         self._under_way.discard(key)
         self.half_done.discard(key)
         self.done_cells += len(self.populations[key].cells)
+
+    def spent(self, key: str) -> tuple[float, float]:
+        """Seconds that a worker has had for a population, and what they were predicted to be."""
+        share, resumed = self._share.get(key, 0.0), self._resumed.get(key, 0.0)
+        return self._seconds.get(key, 0.0), self.cost[key] * (share - resumed)
 
     def add(self, population: Job, cost: float) -> None:
         """Something more to do has turned up."""
@@ -90,13 +96,11 @@ class Tally:
 
     def seconds_left(self) -> float | None:
         """None until there is something to judge by."""
-        earned = sum(
-            self.cost[key] * (share - self._resumed[key]) for key, share in self._share.items()
-        )
+        spent, earned = map(sum, zip(*map(self.spent, self.populations), strict=True))
         if earned <= 0:
             return None
         left = [cost * (1.0 - self._share.get(key, 0.0)) for key, cost in self.cost.items()]
-        return wall_seconds(left, self._workers) * self._busy_seconds / earned
+        return wall_seconds(left, self._workers) * spent / earned
 
 
 class Display(Protocol):

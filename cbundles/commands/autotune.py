@@ -179,12 +179,14 @@ class Autotune:
                 continue
             first, latest = chain.attempts[0], chain.attempts[-1]
             compiling = planner.compile_seconds(first)
-            whole = planner.training_seconds(latest, facts[first.data.images])
+            predicted = planner.training_seconds(latest, facts[first.data.images])
+            whole = options.speed.scaled(latest, predicted)
             restart = compiling + whole / first.training.epochs
             times.append(2 * restart + compiling + whole / 4)
         baseline = [PopulationJob((cell,)) for cell in mine.baseline]
         left = [job for job in baseline if options.fresh or not store.is_finished(job.key, None)]
-        times += costs(left, facts).values()
+        predictions = zip(left, costs(left, facts).values(), strict=True)
+        times += [options.speed.scaled(job.cells[0], seconds) for job, seconds in predictions]
         return planner.wall_seconds(times, options.workers)
 
     def show_plan(self, options: Options, console: Console) -> None:
@@ -204,10 +206,15 @@ class Autotune:
         )
         memory = options.workers * largest
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
+
+        def seconds_of(cell: Cell) -> float:
+            predicted = planner.training_seconds(cell, facts[cell.data.images])
+            return options.speed.scaled(cell, predicted)
+
         if options.as_json:
             plan = {
                 "name": self.name,
-                "networks": [_plan_as_data(cell, facts[cell.data.images]) for cell in mine.cells],
+                "networks": [_plan_as_data(cell, seconds_of(cell)) for cell in mine.cells],
                 "memory_bytes": memory,
                 "checkpoint_bytes": checkpoint,
                 "folder": str(options.out),
@@ -219,7 +226,7 @@ class Autotune:
             text = f"shard {options.shard}: {counted(seeds, 'seed')}, {others} to compare with"
             say(console, text)
         for cell in mine.cells:
-            say(console, _size_and_time(cell, facts[cell.data.images]))
+            say(console, _size_and_time(cell, facts[cell.data.images], seconds_of(cell)))
         say(
             console,
             f"\nA network whose last layer conflicts after one of its first "
@@ -230,7 +237,7 @@ class Autotune:
             f"{checkpoint / 1e6:.0f} MB, results in {options.out}."
             f"\n{NOTHING_WAS_RUN}",
         )
-        say_whose_times(console, options)
+        say_whose_times(console, options, mine.cells)
 
     def execute(self, options: Options, console: Console) -> int:
         """Tune every seed, train the baseline, write the table. Returns the exit code."""
@@ -499,21 +506,21 @@ def _places_in(cell: Cell, layers: Sequence[str]) -> list[int]:
         raise InputError(f"autotune {cell.model.build}: {error}") from None
 
 
-def _plan_as_data(cell: Cell, facts: Facts) -> dict[str, Any]:
+def _plan_as_data(cell: Cell, seconds: float) -> dict[str, Any]:
     """For machines: a network that tuning starts from, or compares with, if it trained to the
     end."""
     return {
         "label": cell.label,
         "blocks": _blocks_in_words(cell),
         "seed": cell.training.seed,
-        "seconds": planner.training_seconds(cell, facts),
+        "seconds": seconds,
         "compile_seconds": planner.compile_seconds(cell),
     }
 
 
-def _size_and_time(cell: Cell, facts: Facts) -> str:
+def _size_and_time(cell: Cell, facts: Facts, whole: float) -> str:
+    """whole: expected seconds of all its epochs"""
     shape, epochs = shape_of(cell.model, facts), cell.training.epochs
-    whole = planner.training_seconds(cell, facts)
     return (
         f"{cell.label}: blocks {_blocks_in_words(cell)}, {shape.parameters:,} parameters, "
         f"{shape.bytes / 1e6:.1f} MB, {shape.flops / 1e9:.3f} GFLOP an image; one epoch about "

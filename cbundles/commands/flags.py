@@ -148,6 +148,7 @@ class Flags:
         from cbundles.executor import local
         from cbundles.executor.cluster import cluster_of
         from cbundles.executor.shards import Shard
+        from cbundles.executor.speed import Speed
 
         self.check_tensorboard()
         shard = None if self.shard is None else Shard.of_text(self.shard)
@@ -182,6 +183,7 @@ class Flags:
             publish=self.publish,
             ray=self._ray_cluster(),
             shard=shard,
+            speed=Speed.known(device),
         )
 
     def check_tensorboard(self) -> None:

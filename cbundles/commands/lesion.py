@@ -126,7 +126,9 @@ class Lesion:
         if not todo:
             return 0.0
         studies = self._studies(todo, facts)
-        studying = planner.wall_seconds([study.seconds for study in studies], options.workers)
+        studying = planner.wall_seconds(
+            [options.speed.scaled(study.cell, study.seconds) for study in studies], options.workers
+        )
         if not self.trains:
             return studying
         return Sweep(self.experiment).seconds_left(keeping_weights(options)) + studying
@@ -150,10 +152,11 @@ class Lesion:
             cells = [cell.id for cell in self.experiment.cells]
             say_what_is_replaced(cells, store, options, console)
         if options.as_json:
-            print(json.dumps(self._plan_as_data(studies, untrained, seconds)))
+            print(json.dumps(self._plan_as_data(studies, untrained, seconds, options)))
             return
         for cell in untrained:
-            whole = planner.training_seconds(cell, facts[cell.data.images])
+            predicted = planner.training_seconds(cell, facts[cell.data.images])
+            whole = options.speed.scaled(cell, predicted)
             say(console, f"{cell.label}: to be trained, about {duration(whole)}")
         for study in studies:
             cell, blocks = study.cell, sum(study.cell.blocks)
@@ -161,7 +164,7 @@ class Lesion:
                 console,
                 f"{cell.label}: up to {self.settings.most(blocks)} networks with some of its "
                 f"{blocks} blocks removed, on {facts[cell.data.images].test} test images, "
-                f"about {duration(study.seconds)}",
+                f"about {duration(options.speed.scaled(cell, study.seconds))}",
             )
         say(
             console,
@@ -170,13 +173,13 @@ class Lesion:
         )
 
     def _plan_as_data(
-        self, studies: list[Study], untrained: list[Cell], seconds: float
+        self, studies: list[Study], untrained: list[Cell], seconds: float, options: Options
     ) -> dict[str, Any]:
         listing = [
             {
                 "cell": study.cell.id,
                 "networks": self.settings.most(sum(study.cell.blocks)),
-                "core_seconds": round(study.seconds, 1),
+                "core_seconds": round(options.speed.scaled(study.cell, study.seconds), 1),
             }
             for study in studies
         ]

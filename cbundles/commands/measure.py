@@ -66,17 +66,18 @@ class Measure:
         store, facts = Store(options.out), describe_data(self.cells)
         todo = self._todo(store, options, fingerprints=None)
         studies = [self._study(cell, store, facts[cell.data.images]) for cell in todo]
-        seconds = planner.wall_seconds([study.seconds for study in studies], options.workers)
+        of_each = [options.speed.scaled(study.cell, study.seconds) for study in studies]
+        seconds = planner.wall_seconds(of_each, options.workers)
         if options.as_json:
             listing = [
-                {"cell": study.cell.id, "core_seconds": round(study.seconds, 1)}
-                for study in studies
+                {"cell": study.cell.id, "core_seconds": round(one, 1)}
+                for study, one in zip(studies, of_each, strict=True)
             ]
             print(json.dumps({"to_measure": listing, "seconds": seconds}))
             return
-        for study in studies:
+        for study, one in zip(studies, of_each, strict=True):
             epochs = ", ".join(store.kept_epochs(study.cell.id))
-            say(console, f"{study.cell.label}: epochs {epochs}, about {duration(study.seconds)}")
+            say(console, f"{study.cell.label}: epochs {epochs}, about {duration(one)}")
         say(
             console,
             f"\n{len(self.cells) - len(todo)} finished already. On {devices(options)}: about "

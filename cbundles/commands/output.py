@@ -13,7 +13,7 @@ from cbundles import data
 from cbundles.commands.running import Options
 from cbundles.config import TUNE, Cell, Images, short_name
 from cbundles.data.dataset import Facts
-from cbundles.report.words import counted
+from cbundles.report.words import counted, listed
 from cbundles.store import Store
 
 LINE_WIDTH = 79
@@ -98,7 +98,17 @@ def say_failures(console: Console, failed: int, store: Store, *, fresh: bool) ->
         )
 
 
-def say_whose_times(console: Console, options: Options) -> None:
-    """Every prediction is that of a CPU."""
-    if options.device == "gpu":
+def say_whose_times(
+    console: Console, options: Options, cells: Iterable[Cell] | None = None
+) -> None:
+    """Every prediction is that of one CPU, scaled by what this machine took before."""
+    known = options.speed.known_of(cells)
+    told = [
+        f"{networks} take {ratio:.2g} times as long as on the processor that was measured "
+        f"(median of the last {of})"
+        for networks, (ratio, of) in known.items()
+    ]
+    if told:
+        say(console, f"The times are those of this machine: {listed(told)}.")
+    elif options.device == "gpu":
         console.print("The times are those of a CPU; none has been measured on this GPU yet.")

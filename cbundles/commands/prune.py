@@ -50,7 +50,9 @@ class Prune:
         facts, store = describe_data(self.experiment.cells), Store(options.out)
         wanted = self._wanted(store, options, console)
         todo = [p for p in wanted if options.fresh or not _is_pruned(store, p)]
-        seconds = sum(pruning.study(facts[pruning.cell.data.images]).seconds for pruning in todo)
+        seconds = sum(
+            options.speed.scaled(p.cell, p.study(facts[p.cell.data.images]).seconds) for p in todo
+        )
         if options.as_json:
             listing = [{"cell": p.cell.id, "blocks": p.numbers, "name": p.name} for p in todo]
             print(json.dumps({"to_prune": listing, "seconds": seconds}))

@@ -23,6 +23,7 @@ from cbundles.executor.cluster import Cluster
 from cbundles.executor.on_ray import RayCluster
 from cbundles.executor.planner import Job, PopulationJob
 from cbundles.executor.shards import Shard
+from cbundles.executor.speed import Speed
 from cbundles.report.words import counted
 from cbundles.store import SWEEPS, Store
 
@@ -47,6 +48,7 @@ class Options:
     publish: bool = False  # the run becomes, or stays, one of the repository's own
     ray: RayCluster | None = None  # where workers are, None for this machine
     shard: Shard | None = None  # the part of the run that this command does, None for all of it
+    speed: Speed = dataclasses.field(default_factory=Speed)  # of this machine, for times told
 
     def has(self, store: Store, cell: Cell, fingerprint: str | None) -> bool:
         """Whether all that is wanted of a cell, trained on this data, is there."""
@@ -127,7 +129,11 @@ def run_jobs(
     """
     if options.ray is not None:
         options = dataclasses.replace(options, workers=options.ray.connect(options.device))
-    tally = Tally({job.key: job for job in jobs}, costs(jobs, facts), options.workers)
+    expected = {
+        job.key: options.speed.scaled(job.cells[0], seconds)
+        for job, seconds in zip(jobs, costs(jobs, facts).values(), strict=True)
+    }
+    tally = Tally({job.key: job for job in jobs}, expected, options.workers)
     log = logs_of(store, options) / "progress.log"
     display = display_for(console, tally.total_cells, options.as_json, log)
     how = "the same command without --fresh" if options.fresh else "the same command"
@@ -166,7 +172,7 @@ def _follow(
     def add(finished: Job) -> list[Job]:
         added = then(finished, display) if then else []
         for job in added:
-            tally.add(job, planner.job_seconds(job, facts))
+            tally.add(job, options.speed.scaled(job.cells[0], planner.job_seconds(job, facts)))
         return added
 
     failed = 0
@@ -202,8 +208,17 @@ def _follow(
             elif event["event"] == "finished":
                 store.settle()  # there is a record now: what it replaces may go
             tally.update(event)
+            if event["event"] == "finished":
+                _learn(tally, event["population"], options)
             display.event(event, tally)
     return failed
+
+
+def _learn(tally: Tally, key: str, options: Options) -> None:
+    """Note how long this machine took for what was trained of a population."""
+    job = tally.populations[key]
+    if isinstance(job, planner.PopulationJob) and options.ray is None and options.cluster is None:
+        options.speed.learn(job.cells[0], *tally.spent(key))
 
 
 def compute_for_first(options: Options) -> int:

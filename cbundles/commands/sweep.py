@@ -118,6 +118,7 @@ class Forecast:
     cells: list[Cell]  # in the order in which they are trained
     finished: set[str]  # identities of the cells that have all that is wanted
     needs: dict[str, Needs]  # of each cell, by its identity
+    core_seconds: dict[str, float]  # of each cell, to be expected here
     seconds: float  # for what is not finished, with all workers
     memory: int  # bytes, of all workers together
     disk: int  # bytes
@@ -146,8 +147,12 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
         cells=cells,
         finished=finished,
         needs=needs,
+        core_seconds={
+            cell.id: options.speed.scaled(cell, needs[cell.id].seconds) for cell in cells
+        },
         seconds=planner.wall_seconds(
-            [planner.population_seconds(p, needs) for p in left], options.workers
+            [options.speed.scaled(p.cells[0], planner.population_seconds(p, needs)) for p in left],
+            options.workers,
         ),
         memory=options.workers * largest,
         disk=disk,
@@ -168,7 +173,7 @@ def _plan_as_data(expected: Forecast) -> dict[str, Any]:
                 "cell": cell.id,
                 "config": cell.settings,
                 "parameters": needs.parameters,
-                "core_seconds": round(needs.seconds, 1),
+                "core_seconds": round(expected.core_seconds[cell.id], 1),
                 "finished": cell.id in expected.finished,
             }
         )
@@ -190,7 +195,7 @@ def _show_forecast(expected: Forecast, options: Options, console: Console) -> No
                 "cell": cell.id,
                 "network": cell.label,
                 "parameters": f"{needs.parameters:,}",
-                "core time": duration(needs.seconds),
+                "core time": duration(expected.core_seconds[cell.id]),
                 "state": state,
             }
         )
@@ -207,7 +212,7 @@ def _show_forecast(expected: Forecast, options: Options, console: Console) -> No
         f"{options.out}."
         f"\n{NOTHING_WAS_RUN}",
     )
-    say_whose_times(console, options)
+    say_whose_times(console, options, expected.cells)
 
 
 @dataclass(frozen=True)
