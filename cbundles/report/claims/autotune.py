@@ -117,7 +117,10 @@ def _restarts_by_rate(chains: Sequence[Sequence[SweepRecord]]) -> str:
     if not all(map(has_rates, stopped)):
         return f"{BY_RATE}: {NO_RATES}"
     clear = sum(finite(r.history.last("conflict_rate")[-1]) > CLEAR_RATE for r in stopped)
-    return f"{BY_RATE}: {clear} of {len(stopped)} restarts would have come, too"
+    return (
+        f"{clear} of {len(stopped)} restarts came with a conflict rate above {CLEAR_RATE:g}, which is "
+        "not how often a rule by it restarts: it may stop later what H > 0 stopped"
+    )
 
 
 def _ends_after_few_restarts(run: Run, chain: Sequence[SweepRecord]) -> bool:
