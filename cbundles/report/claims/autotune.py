@@ -118,8 +118,8 @@ def _restarts_by_rate(chains: Sequence[Sequence[SweepRecord]]) -> str:
         return f"{BY_RATE}: {NO_RATES}"
     clear = sum(finite(r.history.last("conflict_rate")[-1]) > CLEAR_RATE for r in stopped)
     return (
-        f"{clear} of {len(stopped)} restarts came with a conflict rate above {CLEAR_RATE:g}, which is "
-        "not how often a rule by it restarts: it may stop later what H > 0 stopped"
+        f"{clear} of {len(stopped)} restarts came with a conflict rate above {CLEAR_RATE:g}, which "
+        "is not how often a rule by it restarts: it may stop later what H > 0 stopped"
     )
 
 
