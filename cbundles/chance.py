@@ -1,9 +1,10 @@
 """All chance: which stream of random numbers serves which purpose.
 
-Everything random is drawn on the host with NumPy's counter-based Philox generator, whose key is a
-seed and the number of a stream: the same on every device and under every version of JAX. A purpose
-owns a range of streams, the list below, so that no two draw the same numbers from the same seed,
-and a layer, an epoch or a draw can be repeated without those before it.
+Everything random of our networks and their training is drawn on the host with NumPy's
+counter-based Philox generator, whose key is a seed and the number of a stream: the same on every
+device and under every version of JAX. A purpose owns a range of streams, the list below, so that no
+two draw the same numbers from the same seed, and a layer, an epoch or a draw can be repeated
+without those before it.
 
 The numbers are frozen: results on disk depend on every one of them but `HASH_KEYS`.
 """

@@ -19,19 +19,19 @@ LINE_SECONDS = 30.0  # without a terminal there is a line at least so often, if 
 class Tally:
     """How far a run is. Predicted seconds weigh the jobs; the clock tells what they are worth."""
 
-    def __init__(self, populations: dict[str, Job], cost: dict[str, float], workers: int) -> None:
-        self.populations = populations
+    def __init__(self, jobs: dict[str, Job], cost: dict[str, float], workers: int) -> None:
+        self.jobs = jobs
         self.cost = cost
         self.done_cells = 0
-        self.total_cells = sum(len(p.cells) for p in populations.values())
-        self.told: dict[str, str] = {}  # what each population told last
+        self.total_cells = sum(len(job.cells) for job in jobs.values())
+        self.told: dict[str, str] = {}  # what each job told last
         self.half_done: set[str] = set()  # which of them are not finished
         self._workers = workers
         self._share: dict[str, float] = {}
         self._resumed: dict[str, float] = {}
         self._trained: dict[str, float] = {}  # the share of its epochs that a population has had
         self._under_way: set[str] = set()
-        self._seconds: dict[str, float] = {}  # of a worker, for each population
+        self._seconds: dict[str, float] = {}  # of a worker, for each job
         self._counted_until = time.monotonic()
 
     def update(self, event: dict[str, Any]) -> None:
@@ -40,10 +40,10 @@ class Tally:
         if key:
             self._under_way.add(key)
         if event["event"] in ("epoch", "step"):
-            self.told[key] = _progress(event, self.populations[key])
+            self.told[key] = _progress(event, self.jobs[key])
             self.half_done.add(key)
         if event["event"] == "epoch":
-            share = event["epoch"] / self.populations[key].cells[0].training.epochs
+            share = event["epoch"] / self.jobs[key].cells[0].training.epochs
             self._trained[key] = share
             self._progress(key, share)
         elif event["event"] == "step":
@@ -71,22 +71,22 @@ class Tally:
         self._share[key] = 1.0
         self._under_way.discard(key)
         self.half_done.discard(key)
-        self.done_cells += len(self.populations[key].cells)
+        self.done_cells += len(self.jobs[key].cells)
 
     def spent(self, key: str) -> tuple[float, float]:
-        """Seconds that a worker has had for a population, and what they were predicted to be."""
+        """Seconds that a worker has had for a job, and what they were predicted to be."""
         share, resumed = self._share.get(key, 0.0), self._resumed.get(key, 0.0)
         return self._seconds.get(key, 0.0), self.cost[key] * (share - resumed)
 
-    def add(self, population: Job, cost: float) -> None:
+    def add(self, job: Job, cost: float) -> None:
         """Something more to do has turned up."""
-        self.populations[population.key] = population
-        self.cost[population.key] = cost
-        self.total_cells += len(population.cells)
+        self.jobs[job.key] = job
+        self.cost[job.key] = cost
+        self.total_cells += len(job.cells)
 
     @property
     def latest(self) -> list[str]:
-        """How far each population is that is not finished."""
+        """How far each job is that is not finished."""
         return [text for key, text in self.told.items() if key in self.half_done]
 
     def at_the_end(self) -> list[str]:
@@ -96,7 +96,7 @@ class Tally:
 
     def seconds_left(self) -> float | None:
         """None until there is something to judge by."""
-        spent, earned = map(sum, zip(*map(self.spent, self.populations), strict=True))
+        spent, earned = map(sum, zip(*map(self.spent, self.jobs), strict=True))
         if earned <= 0:
             return None
         left = [cost * (1.0 - self._share.get(key, 0.0)) for key, cost in self.cost.items()]
@@ -125,13 +125,13 @@ def duration(seconds: float | None) -> str:
     return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-def _progress(event: dict[str, Any], population: Job) -> str:
+def _progress(event: dict[str, Any], job: Job) -> str:
     """``fc width=10 depth=50 seed=0: epoch 3/10, accuracy 11.4 %, H 2.303`` (its first member);
     of a study, and where nothing has just been measured, how much of it is done."""
-    cell = population.cells[0]
+    cell = job.cells[0]
     if "bundle_entropy" not in event:
         return f"{cell.label}: {event['part']} of {event['of']} {event['what']}"
-    more = f" (+{len(population.cells) - 1} more)" if len(population.cells) > 1 else ""
+    more = f" (+{len(job.cells) - 1} more)" if len(job.cells) > 1 else ""
     entropy = event["bundle_entropy"][0]
     h = "diverged" if entropy is None else f"H {entropy:.3f}"
     accuracy = 100 * event["test_accuracy"][0]
@@ -142,14 +142,14 @@ def _progress(event: dict[str, Any], population: Job) -> str:
     return f"{cell.label}{more}: {place}, accuracy {accuracy:.1f} %, {h}"
 
 
-def _failure(event: dict[str, Any], population: Job) -> str:
-    labels = ", ".join(cell.label for cell in population.cells)
+def _failure(event: dict[str, Any], job: Job) -> str:
+    labels = ", ".join(cell.label for cell in job.cells)
     where = f" (see {event['log']})" if event["log"] else ""
     return f"FAILED {labels}: {event['reason']}{where}"
 
 
 class PlainDisplay:
-    """A line for each finished or failed population, and now and then how far the others are; for
+    """A line for each finished or failed job, and now and then how far the others are; for
     logs and pipes."""
 
     def __init__(self, file: TextIO | None = None) -> None:
@@ -161,11 +161,11 @@ class PlainDisplay:
         key = event.get("population", "")
         left = f"about {duration(tally.seconds_left())} left"
         if event["event"] == "finished":
-            label = tally.populations[key].cells[0].label
+            label = tally.jobs[key].cells[0].label
             done = f"[{tally.done_cells}/{tally.total_cells}]"
             self.line(f"{done} {tally.told.get(key, label)}; {left}")
         elif event["event"] == "failed":
-            self.line(_failure(event, tally.populations[key]))
+            self.line(_failure(event, tally.jobs[key]))
         elif event["event"] == "note":
             self.line(event["text"])
         elif time.monotonic() - self._last_line > LINE_SECONDS and tally.latest:
@@ -209,7 +209,7 @@ class RichDisplay:
     def event(self, event: dict[str, Any], tally: Tally) -> None:
         key = event.get("population", "")
         if event["event"] == "started":
-            label = tally.populations[key].cells[0].label
+            label = tally.jobs[key].cells[0].label
             self._rows[key] = self._status.add_task(f"{label}: compiling")
         elif event["event"] in ("epoch", "step"):
             self._status.update(self._rows[key], description=tally.told[key])
@@ -217,7 +217,7 @@ class RichDisplay:
             if key in self._rows:  # on Ray one may fail before it has started
                 self._status.remove_task(self._rows.pop(key))
             if event["event"] == "failed":
-                self.line(_failure(event, tally.populations[key]))
+                self.line(_failure(event, tally.jobs[key]))
         elif event["event"] == "note":
             self.line(event["text"])
         left = duration(tally.seconds_left())
@@ -235,7 +235,7 @@ class JsonDisplay:
 
     def event(self, event: dict[str, Any], tally: Tally) -> None:
         if "population" in event:
-            cells = tally.populations[event["population"]].cells
+            cells = tally.jobs[event["population"]].cells
             event = {**event, "cells": [cell.id for cell in cells]}
         left = tally.seconds_left()
         progress = {"done": tally.done_cells, "total": tally.total_cells, "seconds_left": left}

@@ -294,7 +294,7 @@ def layers(
     measurement: Measurement,
 ) -> Measured:
     """The bundles of all measured activations of a population. program: its `signatures_program`,
-    compiled or not."""
+    compiled or not. scale: learning rate and batch size count; each reading has its own weight."""
     members, rows = len(networks.params), rows_of(shape, measurement)
     per_member = sum(one.layers for one in rows)
 
@@ -307,6 +307,21 @@ def layers(
     # Behind the last layer stands what fills up the last piece.
     of_members = (values[: members * per_member].reshape(members, -1) for values in found)
     return _by_reading(shape, measurement, rows, Layers(*of_members))
+
+
+def layers_of_one(
+    shape: Shape,
+    subject: Network,
+    probe: Examples,
+    measurement: Measurement,
+    learning_rate: float,
+    batch_size: int,
+) -> Measured:
+    """`layers` of a single network, without the axis of members: a population of one."""
+    alone = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], subject)
+    scale = bundles.Scale.of(0.0, learning_rate, batch_size)
+    program = signatures_program(shape, measurement)
+    return layers(program, shape, alone, probe, scale, measurement)
 
 
 def without_collisions(

@@ -51,7 +51,7 @@ CHANGED_BY_EDITS = ("depth", "inserted")  # of a shape
 
 
 class Performance(NamedTuple):
-    """Of each member."""
+    """Mean cross-entropy, nats, and accuracy, between 0 and 1, of each member."""
 
     loss: Float32[np.ndarray, " members"]
     accuracy: Float32[np.ndarray, " members"]
@@ -95,8 +95,9 @@ def measurement_of(cell: Cell) -> measure.Measurement:
 
 
 class Population:
-    """See above. Networks whose depth may change are given their depths, and the room that there is
-    for more; others have the depths of their cells."""
+    """Networks that one program trains and measures together. Networks whose depth may change are
+    given their depths, and the room that there is for more; others have the depths of their
+    cells."""
 
     def __init__(
         self,
@@ -162,7 +163,7 @@ class Population:
 
     @property
     def steps(self) -> int:
-        """In one epoch."""
+        """Optimizer steps in one epoch."""
         return len(self.data.labels) // self.recipe.batch_size
 
     @property
@@ -212,25 +213,25 @@ class Population:
     # What training costs, in FLOPs.
 
     def flops(self, member: int) -> int:
-        """Of one sample's forward pass through a member as it is now."""
+        """FLOPs of one sample's forward pass through a member as it is now."""
         return self.shape_of(member).flops
 
     def epoch_flops(self, member: int) -> int:
-        """Of an epoch: forward, and backward, which takes twice that."""
+        """FLOPs of one epoch: forward, and backward, which takes twice that."""
         return 3 * self.steps * self.recipe.batch_size * self.flops(member)
 
     def epoch_flops_at(self, depth: int) -> int:
-        """Of an epoch of a fully connected network of another depth."""
+        """FLOPs of one epoch of a fully connected network of another depth."""
         own = shape_of(self.cells[0].model, self.facts)
         assert isinstance(own, FcShape)
         return 3 * self.steps * self.recipe.batch_size * dataclasses.replace(own, depth=depth).flops
 
     def score_flops(self, member: int) -> int:
-        """Of scoring every position: forward, backward and one matrix product each."""
+        """FLOPs of scoring every position: forward, backward and one matrix product each."""
         return 4 * self._batches_scored[1].size * self.flops(member)
 
     def probe_flops(self, member: int) -> int:
-        """Of the forward pass of the probe set."""
+        """FLOPs of the probe set's forward pass."""
         return len(self.data.probe.labels) * self.flops(member)
 
     # Training.

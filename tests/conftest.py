@@ -210,3 +210,18 @@ def frozen(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[Pr
                 process.kill()
 
     return start
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """The file of a small grid, which is the text `TINY` of the test's module."""
+    (tmp_path / "tiny.yaml").write_text(request.module.TINY)
+    return "tiny.yaml"
+
+
+@pytest.fixture
+def captured(monkeypatch: pytest.MonkeyPatch) -> object:
+    """What audits measure, caught for `brute_force.audit_and_compare`."""
+    import brute_force
+
+    return brute_force.capture(monkeypatch)

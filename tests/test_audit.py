@@ -16,6 +16,7 @@ import oracle
 import pytest
 from conftest import ROOT
 from flax import nnx
+from lesioned import normal
 from linen_models import drawn
 
 import cbundles
@@ -26,16 +27,7 @@ LABELS = np.arange(SAMPLES) % CLASSES
 RATE = 3e-6  # so low that some samples meet and others do not
 
 
-def normal(*shape, seed=1, scale=1.0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * np.float32(scale)
-
-
 VECTORS, IMAGES = normal(SAMPLES, 6), normal(SAMPLES, 4, 4, 2)
-
-
-@pytest.fixture
-def captured(monkeypatch):
-    return brute_force.capture(monkeypatch)
 
 
 def audit_and_compare(captured, model, inputs, *, rate=RATE, **how):

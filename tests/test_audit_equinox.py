@@ -20,11 +20,6 @@ IMAGES = np.random.default_rng(2).standard_normal((SAMPLES, 2, 8, 8)).astype(np.
 
 
 @pytest.fixture
-def captured(monkeypatch):
-    return brute_force.capture(monkeypatch)
-
-
-@pytest.fixture
 def compared(captured):
     """An audit, every layer of which has been compared with brute force."""
 

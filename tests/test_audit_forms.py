@@ -16,21 +16,13 @@ import numpy as np
 import oracle
 import pytest
 from flax import nnx
+from lesioned import normal
 
 import cbundles
 from cbundles.auditing import batches
 
 SAMPLES, TOKENS, WIDTH, CLASSES = 40, 5, 6, 3
 RATE = 3e-6  # so low that some rows meet and others do not
-
-
-def normal(*shape, seed=1):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-@pytest.fixture
-def captured(monkeypatch):
-    return brute_force.capture(monkeypatch)
 
 
 class Attention(nnx.Module):

@@ -18,11 +18,6 @@ LABELS = np.arange(40) % 3
 IMAGES = np.random.default_rng(0).standard_normal((40, 32, 32, 3)).astype(np.float32)
 
 
-@pytest.fixture
-def captured(monkeypatch):
-    return brute_force.capture(monkeypatch)
-
-
 def numbers_of(model):
     return [np.array(variable.value) for variable in model.variables]
 

@@ -19,6 +19,7 @@ import pytest
 from conftest import ROOT
 from flax import serialization
 from PIL import Image
+from processes import is_alive
 from records import entries_of
 
 import cbundles
@@ -41,12 +42,6 @@ model: {width: 6, depth: 3}
 training: {epochs: 3}
 probe: {samples: 300}
 """
-
-
-@pytest.fixture
-def tiny(tmp_path) -> str:
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    return "tiny.yaml"
 
 
 def untimed(table: Path) -> list[dict[str, str]]:
@@ -244,13 +239,6 @@ def wait_for(process: subprocess.Popen[str], text: str) -> None:
 
 def children_of(pid: int) -> list[int]:
     return [int(c) for c in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.faults

@@ -6,7 +6,7 @@ import pytest
 
 from cbundles.config import Growth, Tuning
 from cbundles.decisions import edits
-from cbundles.decisions.edits import INSERT, REMOVE, Edit, Past
+from cbundles.decisions.edits import INSERT, REMOVE, Edit, JudgedEdit
 
 S = [0.1, 0.4, 0.2, 0.05]
 
@@ -83,24 +83,24 @@ def test_tune_inserts_only_where_nothing_conflicts_and_it_may_help():
 def test_tune_neither_reverses_nor_repeats_recent_edits():
     inserted, removed = Edit(INSERT, 1, 1, 3), Edit(REMOVE, 2, 1, 3)
     conflict = (0.0, 0.0, 0.3)
-    assert propose("both", conflict, past=[Past(inserted, 60, kept=True)]) is None
-    assert propose("both", conflict, past=[Past(inserted, 50, kept=True)]) == removed
-    assert propose("both", conflict, past=[Past(inserted, 60, kept=False)]) == removed
-    assert propose("both", conflict, past=[Past(removed, 60, kept=False)]) is None
-    assert propose("both", past=[Past(removed, 60, kept=True)]) is None
-    assert propose("both", past=[Past(inserted, 60, kept=True)]) == inserted
-    assert propose("both", past=[Past(inserted, 40, kept=False)]) == inserted
+    assert propose("both", conflict, past=[JudgedEdit(inserted, 60, kept=True)]) is None
+    assert propose("both", conflict, past=[JudgedEdit(inserted, 50, kept=True)]) == removed
+    assert propose("both", conflict, past=[JudgedEdit(inserted, 60, kept=False)]) == removed
+    assert propose("both", conflict, past=[JudgedEdit(removed, 60, kept=False)]) is None
+    assert propose("both", past=[JudgedEdit(removed, 60, kept=True)]) is None
+    assert propose("both", past=[JudgedEdit(inserted, 60, kept=True)]) == inserted
+    assert propose("both", past=[JudgedEdit(inserted, 40, kept=False)]) == inserted
 
 
 @pytest.mark.parametrize("arm", ["both", "both-random"])
 def test_tune_tries_the_next_best_place_after_one_that_was_undone(arm):
     """The same for both arms: what chance may try again, the largest sensitivity may, too."""
-    undone = [Past(Edit(INSERT, 1, 1, 3), 60, kept=False)]
+    undone = [JudgedEdit(Edit(INSERT, 1, 1, 3), 60, kept=False)]
     found = propose(arm, past=undone, threshold=0.0)
     assert found.position == 2 if arm == "both" else found.position in (0, 2)
-    undone.append(Past(Edit(INSERT, 2, 1, 3), 70, kept=False))
+    undone.append(JudgedEdit(Edit(INSERT, 2, 1, 3), 70, kept=False))
     assert propose(arm, past=undone, threshold=0.0).position == 0
-    undone.append(Past(Edit(INSERT, 0, 1, 3), 80, kept=False))
+    undone.append(JudgedEdit(Edit(INSERT, 0, 1, 3), 80, kept=False))
     assert propose(arm, past=undone, threshold=0.0) is None
-    elsewhere = [Past(Edit(INSERT, 1, 1, 4), 60, kept=False)]  # in a network of other depth
+    elsewhere = [JudgedEdit(Edit(INSERT, 1, 1, 4), 60, kept=False)]  # in a network of other depth
     assert propose("both", past=elsewhere).position == 1

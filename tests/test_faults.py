@@ -23,6 +23,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
+from processes import is_alive
 
 pytestmark = [pytest.mark.slow, pytest.mark.faults]
 
@@ -151,13 +152,6 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
     return [int(child) for child in path.read_text().split()]
 
 
-def is_running(pid: int) -> bool:
-    try:
-        return "State:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.parametrize("whom", ["the command", "all of its processes"])
 @pytest.mark.parametrize("number", SCHEDULED)
 def test_a_signal_stops_a_run_soon_with_one_message(attacks, number, whom, tmp_path):
@@ -176,7 +170,7 @@ def test_a_signal_stops_a_run_soon_with_one_message(attacks, number, whom, tmp_p
     assert err == f"cbundles: stopped by {number.name}\n"
     assert out.count("stopped: ") == 1 and out.endswith("the same command continues\n")
     assert "FAILED" not in out
-    assert workers and not any(map(is_running, workers))
+    assert workers and not any(map(is_alive, workers))
     complete_and_compare(attacks, scenario, tmp_path / "run", whole, [number.name])
 
 

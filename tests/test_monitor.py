@@ -23,6 +23,7 @@ import pytest
 from conftest import ROOT
 from flax import nnx
 from flax.training import train_state
+from monitored import assert_as_audited, events_in
 
 import cbundles
 from cbundles import bundles
@@ -32,7 +33,6 @@ SAMPLES, CLASSES = 60, 3
 LABELS = np.arange(SAMPLES) % CLASSES
 VECTORS = np.random.default_rng(1).standard_normal((SAMPLES, 6)).astype(np.float32)
 RATE = 1e-5  # so low that some samples meet
-KEPT = ("samples", "amplitude", "resolution", "first_conflict", "input", "layers")
 
 
 class Model(nn.Module):
@@ -72,15 +72,6 @@ def with_nan(params):
         "layer3": {"kernel": jnp.full((8, 8), jnp.nan), "bias": jnp.ones(8)}
     }
     return {"params": others}
-
-
-def events_in(folder):
-    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-
-
-def assert_as_audited(event, audit):
-    expected = json.loads(json.dumps(audit.to_dict()))
-    assert {key: event[key] for key in KEPT} == {key: expected[key] for key in KEPT}
 
 
 def monitor_in(folder, model=None, **how):

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
+from monitored import assert_as_audited, events_in
 
 import cbundles
 
@@ -29,7 +30,6 @@ from torch_models import (  # noqa: E402
 nn = torch.nn
 F = nn.functional
 RATE = 1e-5  # so low that some samples meet
-KEPT = ("samples", "amplitude", "resolution", "first_conflict", "input", "layers")
 
 
 class Dropping(nn.Module):
@@ -45,15 +45,6 @@ class Dropping(nn.Module):
         for layer in self.layers:
             x = F.relu_(self.norm(layer(x)))
         return self.head(self.drop(x))
-
-
-def events_in(folder):
-    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-
-
-def assert_as_audited(event, audit):
-    expected = json.loads(json.dumps(audit.to_dict()))
-    assert {key: event[key] for key in KEPT} == {key: expected[key] for key in KEPT}
 
 
 def train_step(model, optimizer):

@@ -14,6 +14,7 @@ import numpy as np
 import plain_peers
 import pytest
 from flax import nnx
+from lesioned import normal
 from linen_models import drawn
 
 import cbundles
@@ -23,10 +24,6 @@ from cbundles.observe import observe
 
 SAMPLES, CLASSES = 40, 3
 LABELS = (np.arange(SAMPLES) * 7 % CLASSES).astype(np.int32)
-
-
-def normal(*shape, seed=1, scale=1.0):
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32) * np.float32(scale)
 
 
 VECTORS, IMAGES = normal(SAMPLES, 6), normal(SAMPLES, 4, 4, 2)

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from untimed import untimed_records
 
 from cbundles.executor import on_ray
 from cbundles.store import CELLS, KINDS, Store
@@ -25,12 +26,6 @@ model: {width: [6, 24], depth: 3}
 training: {epochs: 600}
 probe: {samples: 100}
 """
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> str:
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    return "tiny.yaml"
 
 
 @pytest.fixture
@@ -51,19 +46,6 @@ def cluster(monkeypatch):
     finally:
         ray.shutdown()
         made.shutdown()
-
-
-def untimed(folder: Path) -> list[object]:
-    """The sealed records of a run without what the clock said."""
-    lines = (folder / "records.jsonl").read_text().splitlines()[1:]  # without the header
-    return sorted((without_times(json.loads(line)) for line in lines), key=str)
-
-
-def without_times(value: object) -> object:
-    if isinstance(value, dict):
-        kept = {key: each for key, each in value.items() if "seconds" not in key}
-        return {key: without_times(each) for key, each in kept.items()}
-    return [without_times(each) for each in value] if isinstance(value, list) else value
 
 
 @pytest.mark.faults
@@ -98,7 +80,7 @@ def test_a_machine_that_is_killed_costs_nothing_but_time(cli, cluster, tiny, tmp
     assert any("lost, and given to Ray again" in note for note in notes), notes
     assert any("goes on from its checkpoint" in note for note in notes), notes
     assert [event["event"] for event in events].count("started") == 2
-    assert untimed(tmp_path / "ray") == untimed(tmp_path / "local")
+    assert untimed_records(tmp_path / "ray") == untimed_records(tmp_path / "local")
     assert not list((tmp_path / "ray").glob("checkpoints/*"))
     assert len(Store(tmp_path / "ray").records(CELLS)) == 2
 
@@ -141,7 +123,7 @@ def test_every_command_ends_as_on_one_machine(cli, cluster, tmp_path, unchecked)
             done = cli(*command.split(), *flags, "--out", f"{place}/{name}")
             assert done.returncode == 0, done.stdout + done.stderr
         there, here = Store(tmp_path / "ray" / name), Store(tmp_path / "local" / name)
-        assert untimed(there.folder) == untimed(here.folder), name
+        assert untimed_records(there.folder) == untimed_records(here.folder), name
         assert [there.records(kind) for kind in KINDS if kind is not CELLS] == [
             here.records(kind) for kind in KINDS if kind is not CELLS
         ]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from untimed import untimed_records
 
 from cbundles.errors import InputError
 from cbundles.executor.shards import deal
@@ -27,30 +28,11 @@ probe: {samples: 300}
 """
 
 
-@pytest.fixture
-def tiny(tmp_path: Path) -> str:
-    (tmp_path / "tiny.yaml").write_text(TINY)
-    return "tiny.yaml"
-
-
 def untimed_table(folder: Path) -> list[dict[str, str]]:
     """The rows of a run's table without what the clock said."""
     with (folder / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     return [{key: row[key] for key in row if key not in TIMING_COLUMNS} for row in rows]
-
-
-def untimed_records(folder: Path) -> list[object]:
-    """The sealed records of a run without what the clock said."""
-    lines = (folder / "records.jsonl").read_text().splitlines()[1:]  # without the header
-    return sorted((without_times(json.loads(line)) for line in lines), key=str)
-
-
-def without_times(value: object) -> object:
-    if isinstance(value, dict):
-        kept = {key: each for key, each in value.items() if "seconds" not in key}
-        return {key: without_times(each) for key, each in kept.items()}
-    return [without_times(each) for each in value] if isinstance(value, list) else value
 
 
 COSTS = st.dictionaries(st.text("abcdef", min_size=1), st.floats(0.1, 1000), max_size=40)

@@ -18,7 +18,7 @@ from cbundles import __version__
 
 PACKAGE = ROOT / "cbundles"
 LAYERS = [
-    ["arrays", "dashboards", "errors", "files", "provenance", "stopping"],
+    ["arrays", "dashboards", "errors", "files", "provenance", "stopping", "wording"],
     ["spread", "materialised"],
     ["formats", "chance", "keeping", "early_steps", "replacing", "user_functions"],
     ["identity", "readings", "bits", "criterion"],

@@ -12,7 +12,6 @@ from typing import Any
 
 from jaxtyping import Integer, PyTree
 
-from cbundles import bundles
 from cbundles.arrays import Numbers
 from cbundles.auditing import choices, signing, weights
 from cbundles.auditing.asked import checked_setting, labels_of_rows
@@ -21,7 +20,7 @@ from cbundles.auditing.choices import Scan
 from cbundles.auditing.findings import Findings
 from cbundles.auditing.insertions import insertions_of
 from cbundles.auditing.lesions import branches_in, lesions_of
-from cbundles.auditing.measuring import Measuring
+from cbundles.auditing.measuring import Measuring, samples_to_scan
 from cbundles.auditing.models import Call, subject_of
 from cbundles.auditing.output import scores_in
 from cbundles.auditing.peers import Watch
@@ -29,7 +28,6 @@ from cbundles.auditing.report import Audit
 from cbundles.auditing.signing import SAMPLES, TOKENS
 from cbundles.auditing.tensors import as_array
 from cbundles.auditing.weights import GLOBAL
-from cbundles.bits import SCANNED_ROWS
 from cbundles.observe.selection import chosen_sites
 
 
@@ -110,7 +108,7 @@ def audit(
         batches = at_hand(batches)
     tokens = signing.tokens_of(batches.first) if rows == TOKENS else None
     given_labels, array = array, labels_of_rows(array, tokens)
-    part = bundles.evenly_spread(samples, max(2, SCANNED_ROWS // (tokens or 1)))
+    part = samples_to_scan(samples, tokens)
     batches.keep(part)
 
     largest = weights.largest_weights(subject.parameters)

@@ -127,7 +127,7 @@ class JaxSubject:
         arguments: PyTree,
         beside: Mapping[str, str] = NOTHING_BESIDE,
     ) -> dict[str, PyTree]:
-        key = _form(batch), tuple(sites), reducer, tuple(beside.items())
+        key = form_of_batch(batch), tuple(sites), reducer, tuple(beside.items())
         if key not in self._programs:
             observed, axes = self.observed(batch), self._batch_axes(batch)
 
@@ -169,7 +169,7 @@ class JaxSubject:
     def answers(
         self, batch: PyTree, kept: Kept, scores: Scores, statistics: PyTree | None = None
     ) -> Int32[np.ndarray, "batch ..."]:
-        key = "answers", _form(batch), scores
+        key = "answers", form_of_batch(batch), scores
         if key not in self._programs:
             observed = self.observed(batch)
 
@@ -186,7 +186,7 @@ class JaxSubject:
         return np.asarray(self._programs[key](variables, batch, dict(kept)), np.int32)
 
     def statistics(self, batch: PyTree, kept: Kept) -> PyTree:
-        key = "statistics", _form(batch)
+        key = "statistics", form_of_batch(batch)
         if key not in self._programs:
             of_batch = self._running_statistics.of_batch
             try:
@@ -223,7 +223,7 @@ class JaxSubject:
         sites: Sequence[str] = (),
         reducer: SlopeReducer | None = None,
     ) -> tuple[PyTree, dict[str, Numbers]]:
-        key = "slopes", _form(batch), tuple(sites), scores, reducer
+        key = "slopes", form_of_batch(batch), tuple(sites), scores, reducer
         if key not in self._programs:
             self._programs[key] = jax.jit(self._slopes_program(batch, sites, scores, reducer))
         try:
@@ -283,7 +283,7 @@ class JaxSubject:
 
     def _batch_axes(self, batch: PyTree) -> dict[str, int]:
         """Of each site, see `batch_axes`."""
-        form = _form(batch)
+        form = form_of_batch(batch)
         if form not in self._axes:
             larger = None
             # A model may be made for batches of one size.
@@ -294,7 +294,7 @@ class JaxSubject:
 
     def observed(self, batch: PyTree) -> Observed:
         """The model, traced for batches of this form. Raises ValueError where that fails."""
-        form = _form(batch)
+        form = form_of_batch(batch)
         if form not in self._observed:
             try:
                 self._observed[form] = observe(self.model.function, self.model.variables, batch)
@@ -316,7 +316,7 @@ def _one_sample_more(leaf: Numbers) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((leaf.shape[0] + 1, *leaf.shape[1:]), leaf.dtype)
 
 
-def _form(batch: PyTree) -> Hashable:
+def form_of_batch(batch: PyTree) -> Hashable:
     """What a program is compiled for."""
     leaves, tree = jax.tree.flatten(batch)
     return tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)

@@ -23,6 +23,7 @@ from cbundles.auditing.peers import Watch
 from cbundles.auditing.signing import Signing
 from cbundles.auditing.subject import Subject
 from cbundles.auditing.weights import CONSUMER, GLOBAL
+from cbundles.bits import SCANNED_ROWS
 from cbundles.bundles import Bundles, Headroom, Scale
 from cbundles.bundles.headroom import BITS
 from cbundles.observe import Site
@@ -231,6 +232,13 @@ class _Signed:
 @functools.lru_cache(maxsize=1)
 def _drawn_keys(columns: int) -> UInt32[np.ndarray, " keys"]:
     return bundles.draw_keys(columns, SALT)
+
+
+def samples_to_scan(samples: int, tokens: int | None) -> Int32[np.ndarray, " part"]:
+    """Which samples are looked at for headroom: about `SCANNED_ROWS` rows, and two samples at
+    least, since one has nothing to conflict with. tokens: rows of a sample, where those are
+    compared."""
+    return bundles.evenly_spread(samples, max(2, SCANNED_ROWS // (tokens or 1)))
 
 
 def _with_headroom(layer: Layer, scan: Scan, setting: Setting) -> Layer:

@@ -11,6 +11,7 @@ from cbundles.auditing.counting import pairs_in_conflict
 from cbundles.auditing.findings import BRANCH, Findings, Layer
 from cbundles.auditing.weights import CONSUMER
 from cbundles.observe import Skipped
+from cbundles.wording import counted
 
 OUTLIER = 5.0  # times the median layer's largest weight
 
@@ -53,7 +54,8 @@ def _layers(findings: Findings) -> list[str]:
         first = diverged[0]
         return [
             f"Diverged: {_place(first, layers)} makes NaN or infinity, and {len(diverged)} of "
-            f"{_count(len(layers), 'layer')} do. Neither entropy nor conflicts mean anything there."
+            f"{counted(len(layers), 'layer', ',')} do. Neither entropy nor conflicts mean anything "
+            "there."
         ]
     judged = [layer for layer in layers if layer.kind != BRANCH] or layers
     return _conflicts(judged, findings.input)
@@ -112,7 +114,7 @@ def _inputs(findings: Findings) -> list[str]:
     pairs = pairs_in_conflict(found)
     if not pairs:
         return [f"{told}, always with its label."]
-    met = _count(pairs, "pair") + (" has" if pairs == 1 else " have")
+    met = counted(pairs, "pair", ",") + (" has" if pairs == 1 else " have")
     return [
         f"{told}, and {met} different labels: they conflict in every layer, whatever the network "
         f"does (H {found.entropy:.3f}, conflict rate {found.conflict_rate:.2g}; layers are judged "
@@ -164,7 +166,3 @@ def _scale(findings: Findings) -> list[str]:
 
 def _place(layer: Layer, layers: Sequence[Layer]) -> str:
     return f"{layer.name} ({layers.index(layer) + 1} of {len(layers)})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Int32, Int64, Integer, UInt32
 from cbundles.arrays import Numbers
 from cbundles.bundles.entropy import Layer, largest_entropy, partition
 from cbundles.bundles.equality import GAMMA, Equality, Scale, draw_keys, signature
+from cbundles.wording import counted
 
 MAX_SALTS = 8
 MIN_NORMAL = float(np.finfo(np.float32).tiny)
@@ -147,13 +148,13 @@ class Bundles:
         return f"<Bundles: {self}>"
 
     def __str__(self) -> str:
-        counts = f"{_counted(len(self.labels), 'sample')} in {_counted(self.num_bundles, 'bundle')}"
+        counts = f"{counted(len(self.labels), 'sample')} in {counted(self.num_bundles, 'bundle')}"
         if self.entropy is None:
             return f"{counts}; diverged: an activation or its update is NaN or infinite"
         kind = "not conflicting"
         if self.conflicting:
             kind = "fully conflicting" if self.fully_conflicting else "conflicting"
-            kind += f" ({_counted(len(self.conflicting_pairs), 'pair')} of classes)"
+            kind += f" ({counted(len(self.conflicting_pairs), 'pair')} of classes)"
         return (
             f"{counts}; H = {self.entropy:.4f} of at most {self.largest_entropy:.4f} nats; {kind}"
         )
@@ -318,7 +319,3 @@ def checked_classes(num_classes: SupportsIndex) -> int:
             "from 0 on; np.unique(labels, return_inverse=True)[1] numbers them without gaps"
         )
     return number
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

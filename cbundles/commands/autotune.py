@@ -18,21 +18,20 @@ from cbundles.commands.output import (
     list_files,
     say,
     say_beside_results,
-    say_what_was_done,
     say_what_was_found,
     say_whose_times,
 )
 from cbundles.commands.running import (
     Options,
-    costs,
     describe_data,
     description,
     devices,
-    prepare_data,
+    expected_seconds,
+    expected_training_seconds,
     run_jobs,
 )
 from cbundles.commands.sharing import ShareOutcome, held, share_of
-from cbundles.commands.sweep import drop_spent_checkpoints
+from cbundles.commands.sweep import drop_spent_checkpoints, prepared_for
 from cbundles.config import AUTOTUNE, BLOCKS_OF_BUILD, Cell, Experiment, Images
 from cbundles.console import Display, duration
 from cbundles.data.dataset import Facts
@@ -46,8 +45,8 @@ from cbundles.networks.shape import OwnShape, shape_of
 from cbundles.records import SweepRecord
 from cbundles.report import answer, table1
 from cbundles.report.runs import Run
-from cbundles.report.words import counted
 from cbundles.store import SWEEPS, Store
+from cbundles.wording import counted
 
 BLOCKS, SEEDS, RULE = "3,12,41,3", 3, autotune.STAGE
 EPOCHS = 120  # sec. 3.6
@@ -136,10 +135,8 @@ class Autotune:
                 f"{readings.BLOCK} does not measure; nearest valid: {autotune.STAGE}"
             )
 
-    def _check_cells(self, facts: Mapping[Images, Facts]) -> None:
-        """InputError for networks that cannot be trained on their data, or of which nothing says
-        where their blocks are."""
-        check_against_data(self.cells, facts)
+    def _require_places_of_blocks(self, facts: Mapping[Images, Facts]) -> None:
+        """InputError for networks of which nothing says where their blocks are."""
         for cell in self.experiment.cells:
             shape = shape_of(cell.model, facts[cell.data.images])
             if isinstance(shape, OwnShape):
@@ -179,21 +176,20 @@ class Autotune:
                 continue
             first, latest = chain.attempts[0], chain.attempts[-1]
             compiling = planner.compile_seconds(first)
-            predicted = planner.training_seconds(latest, facts[first.data.images])
-            whole = options.speed.scaled(latest, predicted)
+            whole = expected_training_seconds(latest, facts, options)
             restart = compiling + whole / first.training.epochs
             times.append(2 * restart + compiling + whole / 4)
         baseline = [PopulationJob((cell,)) for cell in mine.baseline]
         left = [job for job in baseline if options.fresh or not store.is_finished(job.key, None)]
-        predictions = zip(left, costs(left, facts).values(), strict=True)
-        times += [options.speed.scaled(job.cells[0], seconds) for job, seconds in predictions]
+        times += [expected_seconds(job, facts, options) for job in left]
         return planner.wall_seconds(times, options.workers)
 
     def show_plan(self, options: Options, console: Console) -> None:
         """Print what tuning starts from and what it may cost; run nothing."""
         require_epochs(self.cells, options.keep)
         facts = describe_data(self.cells)
-        self._check_cells(facts)
+        check_against_data(self.cells, facts)
+        self._require_places_of_blocks(facts)
         say_what_was_found(self.cells, options, console)
         if options.fresh:
             store = Store(options.out)
@@ -206,15 +202,11 @@ class Autotune:
         )
         memory = options.workers * largest
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
-
-        def seconds_of(cell: Cell) -> float:
-            predicted = planner.training_seconds(cell, facts[cell.data.images])
-            return options.speed.scaled(cell, predicted)
-
+        seconds = {cell: expected_training_seconds(cell, facts, options) for cell in mine.cells}
         if options.as_json:
             plan = {
                 "name": self.name,
-                "networks": [_plan_as_data(cell, seconds_of(cell)) for cell in mine.cells],
+                "networks": [_plan_as_data(cell, seconds[cell]) for cell in mine.cells],
                 "memory_bytes": memory,
                 "checkpoint_bytes": checkpoint,
                 "folder": str(options.out),
@@ -226,7 +218,7 @@ class Autotune:
             text = f"shard {options.shard}: {counted(seeds, 'seed')}, {others} to compare with"
             say(console, text)
         for cell in mine.cells:
-            say(console, _size_and_time(cell, facts[cell.data.images], seconds_of(cell)))
+            say(console, _size_and_time(cell, facts[cell.data.images], seconds[cell]))
         say(
             console,
             f"\nA network whose last layer conflicts after one of its first "
@@ -242,19 +234,15 @@ class Autotune:
     def execute(self, options: Options, console: Console) -> int:
         """Tune every seed, train the baseline, write the table. Returns the exit code."""
         options = dataclasses.replace(options, keep=options.keep or (LAST,))
-        require_epochs(self.cells, options.keep)
-        say_what_was_found(self.cells, options, console)
-        facts, fingerprints = prepare_data(self.cells, options)
-        say_what_was_done(self.cells, facts, options, console)
-        self._check_cells(facts)
+        facts, fingerprints = prepared_for(self.cells, options, console)
+        self._require_places_of_blocks(facts)
         store, mine = Store(options.out), self._share(facts, options)
         with held(store, options):
             if options.fresh:
                 cells = self._cells_with_records(store, fingerprints)
                 start_over(cells, store, options, self._disk_bytes(facts, options), console)
-            described = description(self.experiment, fingerprints, options)
             run = {
-                **described,
+                **description(self.experiment, fingerprints, options),
                 "kind": AUTOTUNE,
                 "rule": self.rule,
                 table1.PAPER_ROWS: self.paper_rows,
@@ -275,53 +263,52 @@ class Autotune:
                         return chain.next_population()
                 return []  # the baseline
 
-            todo: list[Job] = []
-            for chain in chains:
-                todo += chain.next_population()
-            finished = mine._finished_baseline(store, fingerprints)
-            todo += [PopulationJob((cell,)) for cell in mine.baseline if cell not in finished]
-            failed = 0
+            todo, failed = mine._todo(chains, store, fingerprints), 0
             if todo:
                 failed = run_jobs(todo, 0, facts, store, options, console, following)
             if store.settle():
                 say_beside_results(NOTHING_NEW, options, console)
                 if options.as_json:
-                    print(
-                        json.dumps({"event": "done", "failed": failed, "folder": str(options.out)})
-                    )
+                    done = {"event": "done", "failed": failed, "folder": str(options.out)}
+                    print(json.dumps(done))
                 return 1
-            state = self._write_run(run, store, fingerprints)
-            for chain in chains:  # of networks that another one has replaced nothing is kept
-                for cell in chain.attempts[:-1]:
-                    store.drop_weights(cell.id, but=())
-            all_ended = all(chain.ended for chain in chains)
-            if not failed and all_ended:
-                trained = [*mine.baseline, *(cell for chain in chains for cell in chain.attempts)]
-                populations = [PopulationJob((cell,)) for cell in trained]
-                drop_spent_checkpoints(store, populations, fingerprints)
+            run |= self._write_run(run, store, fingerprints)
+            has_ended = not failed and all(chain.ended for chain in chains)
+            mine._drop_what_is_replaced(chains, store, fingerprints, has_ended)
             if options.shard is not None:
-                done = len(mine._finished_baseline(store, fingerprints))
-                done += sum(chain.ended for chain in chains)
-                ends = [*state["tuned"], *state["given_up"], *state["baseline"]]
-                outcome = ShareOutcome(len(mine.cells), done, failed, len(self.cells) - len(ends))
+                done_here = len(mine._finished_baseline(store, fingerprints))
+                done_here += sum(chain.ended for chain in chains)
+                ends = [*run["tuned"], *run["given_up"], *run["baseline"]]
+                left = len(self.cells) - len(ends)
+                outcome = ShareOutcome(len(mine.cells), done_here, failed, left)
                 return outcome.tell(store, options, console)
-            if not failed and all_ended:
+            if has_ended:
                 store.seal()
-            trained = [cell for chain in state["attempts"] for cell in chain]
-            known = [
-                cell for cell in (*state["baseline"], *trained) if store.is_finished(cell, None)
-            ]
-            records = [store.record(cell) for cell in known]
-            made = Run(store, {**run, **state}, records)
-            if options.as_json:
-                _print_as_data(chains, made, failed)
-                return 1 if failed else 0
-            _show_chains(chains, console)
-            tuned = [store.record(cell, SWEEPS) for cell in state["tuned"]]
-            if tuned:
-                say(console, answer.of_tuned(tuned))
-            _show_table(made, console)
+            _tell(run, chains, store, failed, options, console)
         return 1 if failed else 0
+
+    def _todo(self, chains: Sequence[Chain], store: Store, fingerprints: Fingerprints) -> list[Job]:
+        """The networks that the chains are at, and the baselines without a record."""
+        todo = [job for chain in chains for job in chain.next_population()]
+        finished = self._finished_baseline(store, fingerprints)
+        return todo + [PopulationJob((cell,)) for cell in self.baseline if cell not in finished]
+
+    def _drop_what_is_replaced(
+        self,
+        chains: Sequence[Chain],
+        store: Store,
+        fingerprints: Fingerprints,
+        has_ended: bool,
+    ) -> None:
+        """Forget the weights of networks that another one has replaced, and at the end all
+        checkpoints."""
+        for chain in chains:
+            for cell in chain.attempts[:-1]:
+                store.drop_weights(cell.id, but=())
+        if has_ended:
+            trained = [*self.baseline, *(cell for chain in chains for cell in chain.attempts)]
+            populations = [PopulationJob((cell,)) for cell in trained]
+            drop_spent_checkpoints(store, populations, fingerprints)
 
     def _chains(self) -> list[Chain]:
         return [Chain(cell, self.rule) for cell in self.experiment.cells]
@@ -530,6 +517,27 @@ def _size_and_time(cell: Cell, facts: Facts, whole: float) -> str:
 
 def _blocks_in_words(cell: Cell) -> str:
     return ",".join(map(str, cell.blocks))
+
+
+def _tell(
+    run: dict[str, Any],
+    chains: Sequence[Chain],
+    store: Store,
+    failed: int,
+    options: Options,
+    console: Console,
+) -> None:
+    """The way of each seed, what came of it, and the table. run: what `run.json` says."""
+    trained = [*run["baseline"], *(cell for chain in run["attempts"] for cell in chain)]
+    records = [store.record(cell) for cell in trained if store.is_finished(cell, None)]
+    made = Run(store, run, records)
+    if options.as_json:
+        _print_as_data(chains, made, failed)
+        return
+    _show_chains(chains, console)
+    if tuned := [store.record(cell, SWEEPS) for cell in run["tuned"]]:
+        say(console, answer.of_tuned(tuned))
+    _show_table(made, console)
 
 
 def _print_as_data(chains: Sequence[Chain], run: Run, failed: int) -> None:

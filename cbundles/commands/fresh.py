@@ -15,8 +15,8 @@ from cbundles.commands.output import say_beside_results
 from cbundles.commands.running import Options
 from cbundles.errors import InputError
 from cbundles.executor import local
-from cbundles.report.words import counted
 from cbundles.store import Kept, Kind, Store
+from cbundles.wording import counted
 
 NOTHING_NEW = "nothing was finished; the earlier run is as it was"
 

@@ -25,6 +25,8 @@ from cbundles.commands.running import (
     Options,
     describe_data,
     devices,
+    expected_seconds,
+    expected_training_seconds,
     prepare_data,
     run_jobs,
 )
@@ -127,7 +129,7 @@ class Lesion:
             return 0.0
         studies = self._studies(todo, facts)
         studying = planner.wall_seconds(
-            [options.speed.scaled(study.cell, study.seconds) for study in studies], options.workers
+            [expected_seconds(study, facts, options) for study in studies], options.workers
         )
         if not self.trains:
             return studying
@@ -152,11 +154,10 @@ class Lesion:
             cells = [cell.id for cell in self.experiment.cells]
             say_what_is_replaced(cells, store, options, console)
         if options.as_json:
-            print(json.dumps(self._plan_as_data(studies, untrained, seconds, options)))
+            print(json.dumps(self._plan_as_data(studies, untrained, seconds, facts, options)))
             return
         for cell in untrained:
-            predicted = planner.training_seconds(cell, facts[cell.data.images])
-            whole = options.speed.scaled(cell, predicted)
+            whole = expected_training_seconds(cell, facts, options)
             say(console, f"{cell.label}: to be trained, about {duration(whole)}")
         for study in studies:
             cell, blocks = study.cell, sum(study.cell.blocks)
@@ -164,7 +165,7 @@ class Lesion:
                 console,
                 f"{cell.label}: up to {self.settings.most(blocks)} networks with some of its "
                 f"{blocks} blocks removed, on {facts[cell.data.images].test} test images, "
-                f"about {duration(options.speed.scaled(cell, study.seconds))}",
+                f"about {duration(expected_seconds(study, facts, options))}",
             )
         say(
             console,
@@ -173,13 +174,18 @@ class Lesion:
         )
 
     def _plan_as_data(
-        self, studies: list[Study], untrained: list[Cell], seconds: float, options: Options
+        self,
+        studies: list[Study],
+        untrained: list[Cell],
+        seconds: float,
+        facts: Mapping[Images, Facts],
+        options: Options,
     ) -> dict[str, Any]:
         listing = [
             {
                 "cell": study.cell.id,
                 "networks": self.settings.most(sum(study.cell.blocks)),
-                "core_seconds": round(options.speed.scaled(study.cell, study.seconds), 1),
+                "core_seconds": round(expected_seconds(study, facts, options), 1),
             }
             for study in studies
         ]

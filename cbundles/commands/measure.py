@@ -16,6 +16,7 @@ from cbundles.commands.running import (
     Options,
     describe_data,
     devices,
+    expected_seconds,
     prepare_data,
     run_jobs,
 )
@@ -66,7 +67,7 @@ class Measure:
         store, facts = Store(options.out), describe_data(self.cells)
         todo = self._todo(store, options, fingerprints=None)
         studies = [self._study(cell, store, facts[cell.data.images]) for cell in todo]
-        of_each = [options.speed.scaled(study.cell, study.seconds) for study in studies]
+        of_each = [expected_seconds(study, facts, options) for study in studies]
         seconds = planner.wall_seconds(of_each, options.workers)
         if options.as_json:
             listing = [

@@ -13,8 +13,9 @@ from cbundles import data
 from cbundles.commands.running import Options
 from cbundles.config import TUNE, Cell, Images, short_name
 from cbundles.data.dataset import Facts
-from cbundles.report.words import counted, listed
+from cbundles.report.words import listed
 from cbundles.store import Store
+from cbundles.wording import counted
 
 LINE_WIDTH = 79
 INDENT = "    "

@@ -16,7 +16,13 @@ from cbundles.commands.checks import require_trained
 from cbundles.commands.fresh import NOTHING_NEW, study_again
 from cbundles.commands.lesion import say_what_is_not_trained, trained_resnets
 from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_beside_results
-from cbundles.commands.running import Options, describe_data, prepare_data, run_jobs
+from cbundles.commands.running import (
+    Options,
+    describe_data,
+    expected_seconds,
+    prepare_data,
+    run_jobs,
+)
 from cbundles.config import PRUNE, Cell, Experiment
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
@@ -50,9 +56,8 @@ class Prune:
         facts, store = describe_data(self.experiment.cells), Store(options.out)
         wanted = self._wanted(store, options, console)
         todo = [p for p in wanted if options.fresh or not _is_pruned(store, p)]
-        seconds = sum(
-            options.speed.scaled(p.cell, p.study(facts[p.cell.data.images]).seconds) for p in todo
-        )
+        studies = [pruning.study(facts[pruning.cell.data.images]) for pruning in todo]
+        seconds = sum(expected_seconds(study, facts, options) for study in studies)
         if options.as_json:
             listing = [{"cell": p.cell.id, "blocks": p.numbers, "name": p.name} for p in todo]
             print(json.dumps({"to_prune": listing, "seconds": seconds}))

@@ -24,8 +24,8 @@ from cbundles.executor.on_ray import RayCluster
 from cbundles.executor.planner import Job, PopulationJob
 from cbundles.executor.shards import Shard
 from cbundles.executor.speed import Speed
-from cbundles.report.words import counted
 from cbundles.store import SWEEPS, Store
+from cbundles.wording import counted
 
 # What follows from a finished population; it may tell the display why.
 Following = Callable[[Job, Display], list[Job]]
@@ -129,10 +129,7 @@ def run_jobs(
     """
     if options.ray is not None:
         options = dataclasses.replace(options, workers=options.ray.connect(options.device))
-    expected = {
-        job.key: options.speed.scaled(job.cells[0], seconds)
-        for job, seconds in zip(jobs, costs(jobs, facts).values(), strict=True)
-    }
+    expected = {job.key: expected_seconds(job, facts, options) for job in jobs}
     tally = Tally({job.key: job for job in jobs}, expected, options.workers)
     log = logs_of(store, options) / "progress.log"
     display = display_for(console, tally.total_cells, options.as_json, log)
@@ -172,7 +169,7 @@ def _follow(
     def add(finished: Job) -> list[Job]:
         added = then(finished, display) if then else []
         for job in added:
-            tally.add(job, options.speed.scaled(job.cells[0], planner.job_seconds(job, facts)))
+            tally.add(job, expected_seconds(job, facts, options))
         return added
 
     failed = 0
@@ -204,7 +201,7 @@ def _follow(
     with contextlib.closing(events):  # at an interrupt, no worker outlives this
         for event in events:
             if event["event"] == "failed":
-                failed += len(tally.populations[event["population"]].cells)
+                failed += len(tally.jobs[event["population"]].cells)
             elif event["event"] == "finished":
                 store.settle()  # there is a record now: what it replaces may go
             tally.update(event)
@@ -216,7 +213,7 @@ def _follow(
 
 def _learn(tally: Tally, key: str, options: Options) -> None:
     """Note how long this machine took for what was trained of a population."""
-    job = tally.populations[key]
+    job = tally.jobs[key]
     if isinstance(job, planner.PopulationJob) and options.ray is None and options.cluster is None:
         options.speed.learn(job.cells[0], *tally.spent(key))
 
@@ -248,8 +245,18 @@ def logs_of(store: Store, options: Options) -> Path:
 
 
 def costs(jobs: Sequence[Job], facts: Mapping[Images, Facts]) -> dict[str, float]:
-    """Predicted seconds of each job on one worker, by its key."""
+    """Predicted seconds of each job on one worker, by its key: the same on every machine."""
     return {job.key: planner.job_seconds(job, facts) for job in jobs}
+
+
+def expected_seconds(job: Job, facts: Mapping[Images, Facts], options: Options) -> float:
+    """Seconds that a job takes a worker of this machine, compiling included."""
+    return options.speed.scaled(job.cells[0], planner.job_seconds(job, facts))
+
+
+def expected_training_seconds(cell: Cell, facts: Mapping[Images, Facts], options: Options) -> float:
+    """Seconds that training and measuring a network takes a worker of this machine."""
+    return options.speed.scaled(cell, planner.training_seconds(cell, facts[cell.data.images]))
 
 
 def use_device(device: str) -> None:

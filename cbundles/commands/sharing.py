@@ -15,8 +15,8 @@ from cbundles.commands.running import Options, costs
 from cbundles.config import Images
 from cbundles.data.dataset import Facts
 from cbundles.executor.planner import PopulationJob
-from cbundles.report.words import counted
 from cbundles.store import Store
+from cbundles.wording import counted
 
 
 def share_of(

@@ -20,7 +20,7 @@ from cbundles.data.dataset import Facts
 from cbundles.executor import planner
 from cbundles.executor.planner import PopulationJob
 from cbundles.executor.shards import Shard
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 SHARDS = 8  # where --shard does not say how many, and there are so many populations
 SPARE_MEMORY = 1.5  # a job that asks for too little is killed; predictions are not that exact
@@ -83,7 +83,7 @@ def _longest(
     populations: Sequence[PopulationJob], facts: dict[Images, Facts], count: int, options: Options
 ) -> float:
     """Predicted seconds of the shard that has most to do."""
-    of_each = costs(populations, facts)
+    of_each = costs(populations, facts)  # bare: the array runs on other machines than this one
     shards = [Shard(number + 1, count) for number in range(min(count, len(populations)))]
     shares = [[of_each[job.key] for job in one.share(populations, of_each)] for one in shards]
     return max(planner.wall_seconds(share, options.workers) for share in shares)

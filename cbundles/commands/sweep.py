@@ -42,8 +42,8 @@ from cbundles.networks.shape import shape_of
 from cbundles.report import answer, runs, summary, sweep_tables, views
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Table
-from cbundles.report.words import counted
 from cbundles.store import Store
+from cbundles.wording import counted
 
 TABLE_ROWS_SHOWN = 60
 PLAN_ROWS_SHOWN = 500
@@ -240,7 +240,7 @@ class Outcome:
 
 def train_share(experiment: Experiment, options: Options, console: Console) -> ShareOutcome:
     """Train what is not finished of the share of a shard."""
-    facts, fingerprints = _prepared(experiment, options, console)
+    facts, fingerprints = prepared_for(experiment.cells, options, console)
     store = Store(options.out)
     everything = planner.populations(experiment.cells, options.device)
     share = share_of(everything, facts, options)
@@ -264,7 +264,7 @@ def train_share(experiment: Experiment, options: Options, console: Console) -> S
 
 def complete(experiment: Experiment, options: Options, console: Console) -> Outcome:
     """Train what is not finished and write the views of the run."""
-    facts, fingerprints = _prepared(experiment, options, console)
+    facts, fingerprints = prepared_for(experiment.cells, options, console)
     store = Store(options.out)
     with store.locked():
         if options.fresh:
@@ -297,13 +297,13 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
     return Outcome(Run(store, run, records), figures, failed)
 
 
-def _prepared(experiment: Experiment, options: Options, console: Console) -> PreparedData:
-    """The data sets of a grid, on disk and fit for it."""
-    require_epochs(experiment.cells, options.keep)
-    say_what_was_found(experiment.cells, options, console)
-    prepared = prepare_data(experiment.cells, options)
-    say_what_was_done(experiment.cells, prepared.facts, options, console)
-    check_against_data(experiment.cells, prepared.facts)
+def prepared_for(cells: Sequence[Cell], options: Options, console: Console) -> PreparedData:
+    """The data sets of these networks, on disk and fit for them."""
+    require_epochs(cells, options.keep)
+    say_what_was_found(cells, options, console)
+    prepared = prepare_data(cells, options)
+    say_what_was_done(cells, prepared.facts, options, console)
+    check_against_data(cells, prepared.facts)
     return prepared
 
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 from cbundles import criterion
 from cbundles.config import BLOCKS_OF_BUILD, Cell, Model, layers_of_block, layers_with
+from cbundles.wording import counted
 
 STAGE, CONFLICTING, NEXT = RULES = ("stage", "conflicting", "next")
 SYMBOLS = {criterion.ENTROPY: "H", criterion.CONFLICT_RATE: "conflict rate"}
@@ -129,10 +130,10 @@ class Decision:
         if self.of_vgg:
             first, second = layers_of_block(self.conflict)
             which += f" (layers {first} and {second})"
-        blocks = "block" if gone == 1 else "blocks"
         return (
             f"{text}; {which}; "
-            f"removes {gone} {blocks}: {self._named(self.before)} -> {self._named(self.left)}"
+            f"removes {counted(gone, 'block')}: "
+            f"{self._named(self.before)} -> {self._named(self.left)}"
         )
 
     def _named(self, blocks: Sequence[int]) -> str:

@@ -81,7 +81,7 @@ class Edit:
 
 
 @dataclass(frozen=True)
-class Past:
+class JudgedEdit:
     """An edit that was judged after an epoch: kept, or undone."""
 
     edit: Edit
@@ -97,7 +97,7 @@ def propose(
     sensitivities: Sequence[float],
     existing: Sequence[float],
     accuracy: float,
-    past: Sequence[Past],
+    past: Sequence[JudgedEdit],
     seed: int,
     epoch: int,
 ) -> Edit | None:
@@ -127,7 +127,11 @@ def propose(
         return None
     if any(p.kept and p.edit.kind == REMOVE for p in recent):
         return None
-    tried = {p.edit.position for p in recent if not p.kept and p.edit == _insertion(p, depth)}
+    tried = {
+        p.edit.position
+        for p in recent
+        if not p.kept and p.edit.kind == INSERT and p.edit.depth == depth
+    }
     left = [p for p in range(len(sensitivities)) if p not in tried]
     if not left:
         return None
@@ -135,8 +139,3 @@ def propose(
     position = place(arm, [sensitivities[p] for p in left], existing, tuning.threshold,
                      seed=seed, epoch=epoch)  # fmt: skip
     return None if position is None else Edit(INSERT, left[position], 1, depth)
-
-
-def _insertion(past: Past, depth: int) -> Edit:
-    """What was tried, if it was an insertion into a network of this depth."""
-    return Edit(INSERT, past.edit.position, 1, depth)

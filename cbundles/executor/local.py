@@ -133,9 +133,9 @@ def run_jobs(
         if not waiting:
             worker.stop(and_others=cluster is not None and not has_failed)
             return None
-        worker.population = waiting.pop()
-        worker.send(worker.population.task)
-        return {"event": "started", "population": worker.population.key}
+        worker.job = waiting.pop()
+        worker.send(worker.job.task)
+        return {"event": "started", "population": worker.job.key}
 
     try:
         for place in range(hired):
@@ -144,34 +144,19 @@ def run_jobs(
             worker, event = events.get()
             if event is None:  # its output has ended
                 crew.remove(worker)
-                code = worker.process.wait()
-                if worker.population is not None:
-                    reason = f"the worker process died ({_describe_exit(code)})"
-                    key = worker.population.key
-                    log = str(worker.log)
-                    yield {"event": "failed", "population": key, "reason": reason, "log": log}
-                elif not worker.stopping:
-                    how = _describe_exit(code)
-                    raise InputError(f"a worker process could not start ({how}); see {worker.log}")
+                if failure := _failure_at_end_of(worker):
+                    yield failure
                 if waiting and not worker.stopping and cluster is None:
                     hire(worker.place)
                 continue
-            if event["event"] == "unable":
-                raise InputError(
-                    f"a worker process could not start: {event['reason']}; see {worker.log}"
-                )
-            if event["event"] == "ready" and device == "gpu" and event["platform"] == "cpu":
-                raise InputError(NO_GPU)
-            if event["event"] == "ready":
-                for job in jobs:
-                    planner.require_even(job, event["devices"])
+            _require_able(worker, event, device, jobs)
             if event["event"] == "failed" and cluster is not None:
                 has_failed = True
                 waiting.clear()
-            if event["event"] == "finished" and worker.population is not None:
-                waiting.extend(then(worker.population))
+            if event["event"] == "finished" and worker.job is not None:
+                waiting.extend(then(worker.job))
             if event["event"] in ("finished", "failed"):
-                worker.population = None
+                worker.job = None
             yield event
             if event["event"] in ("ready", "finished", "failed"):
                 started = give(worker)
@@ -182,6 +167,32 @@ def run_jobs(
             worker.process.kill()
         for worker in crew:
             worker.process.wait()
+
+
+def _failure_at_end_of(worker: _WorkerProcess) -> dict[str, Any] | None:
+    """The event that tells of the job that a worker had when it died, if it had one. InputError
+    where it never began."""
+    how = _describe_exit(worker.process.wait())
+    if worker.job is not None:
+        reason, log = f"the worker process died ({how})", str(worker.log)
+        return {"event": "failed", "population": worker.job.key, "reason": reason, "log": log}
+    if not worker.stopping:
+        raise InputError(f"a worker process could not start ({how}); see {worker.log}")
+    return None
+
+
+def _require_able(
+    worker: _WorkerProcess, event: dict[str, Any], device: str, jobs: Sequence[Job]
+) -> None:
+    """InputError where a worker tells that it cannot start, or cannot do these jobs."""
+    if event["event"] == "unable":
+        raise InputError(f"a worker process could not start: {event['reason']}; see {worker.log}")
+    if event["event"] != "ready":
+        return
+    if device == "gpu" and event["platform"] == "cpu":
+        raise InputError(NO_GPU)
+    for job in jobs:
+        planner.require_even(job, event["devices"])
 
 
 def compute_for_first(
@@ -269,7 +280,7 @@ def _environment(device: str) -> dict[str, str]:
 
 
 class _WorkerProcess:
-    """A worker, the population it is busy with, and the thread that reads what it reports."""
+    """A worker, the job it is busy with, and the thread that reads what it reports."""
 
     def __init__(
         self,
@@ -283,7 +294,7 @@ class _WorkerProcess:
     ) -> None:
         """options: what it is told besides the folder; gpus: all that it may see, if not all."""
         self.place = place
-        self.population: Job | None = None
+        self.job: Job | None = None
         self.stopping = False
         self.log = log
         self.log.parent.mkdir(parents=True, exist_ok=True)

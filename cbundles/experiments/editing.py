@@ -16,8 +16,8 @@ import numpy as np
 
 from cbundles.config import Cell
 from cbundles.data.device import Examples
-from cbundles.decisions.edits import Edit, Past
-from cbundles.experiments.entries import require_numbers
+from cbundles.decisions.edits import Edit, JudgedEdit
+from cbundles.experiments.entries import require_numbers, six_digits, six_digits_or_none
 from cbundles.experiments.run_state import RunState
 from cbundles.population import Scores
 from cbundles.records import EditedHistory, EditedRecord, Event, Origin, Scoring
@@ -37,7 +37,7 @@ class Edited:
     pending: Edit | None = None  # on trial since the end of pending_epoch
     pending_epoch: int = 0
     loss_before_trial: float = 0.0
-    judged: list[Past] = field(default_factory=list)
+    judged: list[JudgedEdit] = field(default_factory=list)
 
     @property
     def insertions(self) -> int:
@@ -51,8 +51,8 @@ class Edited:
         self.scores.append(
             {
                 "epoch": epoch,
-                "sensitivities": [_six_digits(value) for value in scores.positions],
-                "existing": [_six_digits(value) for value in scores.existing],
+                "sensitivities": [six_digits(value) for value in scores.positions],
+                "existing": [six_digits(value) for value in scores.existing],
                 **more,
             }
         )
@@ -66,7 +66,7 @@ class Edited:
                 "position": edit.position,
                 "count": edit.count,
                 "depth": depth,
-                "loss_before": None if loss is None else _six_digits(loss),
+                "loss_before": None if loss is None else six_digits(loss),
             }
         )
 
@@ -82,7 +82,7 @@ class Edited:
         assert self.pending is not None
         kind = "accept" if kept else "undo"
         self.note_edit(epoch, dataclasses.replace(self.pending, kind=kind), depth)
-        self.judged.append(Past(self.pending, epoch, kept))
+        self.judged.append(JudgedEdit(self.pending, epoch, kept))
         self.pending = None
 
 
@@ -122,13 +122,13 @@ def evaluate(state: EditedRun, which: Sequence[bool], held_out: Examples | None 
             "epoch": epoch,
             "flops": member.flops,
             "depth": int(population.depths[number]),
-            "train_loss": _or_none(train.loss[number]),
-            "train_accuracy": _six_digits(train.accuracy[number]),
-            "test_loss": _or_none(test.loss[number]),
-            "test_accuracy": _six_digits(test.accuracy[number]),
+            "train_loss": six_digits_or_none(train.loss[number]),
+            "train_accuracy": six_digits(train.accuracy[number]),
+            "test_loss": six_digits_or_none(test.loss[number]),
+            "test_accuracy": six_digits(test.accuracy[number]),
         }
         if apart is not None:
-            entry["held_out_loss"] = _or_none(apart.loss[number])
+            entry["held_out_loss"] = six_digits_or_none(apart.loss[number])
         member.history.append(entry)
 
 
@@ -138,10 +138,16 @@ def remember(state: EditedRun, which: np.ndarray) -> None:
     state.kept = now if state.kept is None else state.population.merged(which, now, state.kept)
 
 
-def judge_trials(state: EditedRun, ends: Sequence[bool], loss: np.ndarray) -> None:
-    """Take back the edits, of members whose trial ends, after which the loss is no lower than
-    before."""
+def judge_trials(state: EditedRun, ends: Sequence[bool], examples: Examples) -> None:
+    """Take back the edits, of members whose trial ends, after which the loss on these examples is
+    no lower than before; the others stay."""
+    if not any(ends):
+        return
     population, epoch = state.population, state.epoch
+    loss = population.performance(examples).loss
+    for number, member in enumerate(state.members):
+        if ends[number]:
+            member.spend(len(examples.labels) * population.flops(number))
     undone = np.array(
         [
             ends[number] and not loss[number] < member.loss_before_trial
@@ -199,14 +205,5 @@ def member_of(content: dict[str, Any], number: int) -> Edited:
     numbers = [content[key] for key in ("flops", "pending_epoch", "loss_before_trial")]
     require_numbers(numbers, finite=False)
     pending = None if content["pending"] is None else Edit(**content["pending"])
-    judged = [Past(Edit(**p["edit"]), p["epoch"], p["kept"]) for p in content["judged"]]
+    judged = [JudgedEdit(Edit(**p["edit"]), p["epoch"], p["kept"]) for p in content["judged"]]
     return Edited(**{**content, "pending": pending, "judged": judged})
-
-
-def _or_none(value: Any) -> float | None:
-    return _six_digits(value) if np.isfinite(value) else None
-
-
-def _six_digits(value: Any) -> float:
-    """All that a float32 is good for."""
-    return float(f"{float(value):.6g}")

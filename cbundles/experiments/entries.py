@@ -151,6 +151,16 @@ def require_numbers(values: Iterable[Any], *, or_none: bool = False, finite: boo
             raise ValueError(f"it holds {value!r} where a number belongs")
 
 
+def six_digits(value: Any) -> float:
+    """All that a float32 is good for."""
+    return float(f"{float(value):.6g}")
+
+
+def six_digits_or_none(value: Any) -> float | None:
+    """The same; None for None, NaN and infinity."""
+    return None if value is None or not np.isfinite(value) else six_digits(value)
+
+
 def short(value: Any) -> float:
     """A float32 in the fewest digits that still identify it."""
     return float(str(np.float32(value)))

@@ -34,7 +34,6 @@ from cbundles.auditing.lesions import branches_in
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.output import scores_in
 from cbundles.auditing.trials import Trials, difference_of
-from cbundles.bundles import Scale
 from cbundles.config import Cell
 from cbundles.data.device import DeviceData, Examples
 from cbundles.data.pipelines import Augmentation
@@ -47,8 +46,8 @@ from cbundles.decisions.orders import (
 )
 from cbundles.decisions.removal import Variant
 from cbundles.errors import DamagedCheckpoint
-from cbundles.experiments.entries import require_numbers
-from cbundles.experiments.lesion import Progress, finite_or_none
+from cbundles.experiments.entries import require_numbers, six_digits_or_none
+from cbundles.experiments.lesion import Progress, masks_without
 from cbundles.experiments.prune import right_answers, trained_on
 from cbundles.networks import conv, network, watched
 from cbundles.networks.network import Network
@@ -209,7 +208,7 @@ class AuditedNetwork:
         for peer, sites in SITES_OF_PEERS.items():
             # In the order in which their values are made, which is that of the blocks.
             layers = [one for one in audited.peers if _is_at(one.layer, sites)]
-            scores[peer] = [finite_or_none(getattr(one, peer)) for one in layers]
+            scores[peer] = [six_digits_or_none(getattr(one, peer)) for one in layers]
         return scores
 
     def trials(self, data: DeviceData) -> Trials:
@@ -237,13 +236,10 @@ def entropies_by_batch_size(
 ) -> list[dict[str, Any]]:
     """H of every scaled branch and of every output when the metric is told other batch sizes: the
     same activations and weights, compared at other resolutions."""
-    way = measurement_of(cell)._replace(further=())
-    one = jax.tree.map(lambda a: a[None], subject)
-    program = measure.signatures_program(shape, way)
+    measurement, rate = measurement_of(cell)._replace(further=()), cell.training.learning_rate
     found = []
     for size in BATCH_SIZES:
-        scale = Scale.of(0.0, cell.training.learning_rate, size)
-        measured = measure.layers(program, shape, one, data.probe, scale, way)
+        measured = measure.layers_of_one(shape, subject, data.probe, measurement, rate, size)
         assert measured.branches is not None  # it is a ResNet
         entropies = {
             "branches": _entropies(measured.branches),
@@ -256,7 +252,7 @@ def entropies_by_batch_size(
 def _entropies(layers: measure.Layers) -> list[float | None]:
     """Of a population of one; None where an activation is not finite."""
     pairs = zip(layers.entropy[0], layers.finite[0], strict=True)
-    return [finite_or_none(entropy) if finite else None for entropy, finite in pairs]
+    return [six_digits_or_none(entropy) if finite else None for entropy, finite in pairs]
 
 
 @functools.cache
@@ -291,11 +287,7 @@ def _greedy_removal(
         found: list[float] = []
         for start in range(0, len(variants), GREEDY_CANDIDATES):
             some = variants[start : start + GREEDY_CANDIDATES]
-            # Masks that are not asked for keep no block, and so cost next to nothing.
-            masks = np.zeros((GREEDY_CANDIDATES, shape.layers), bool)
-            masks[: len(some)] = True
-            for mask, gone in zip(masks, some, strict=False):
-                mask[list(gone)] = False
+            masks = masks_without(some, GREEDY_CANDIDATES, shape.layers)
             losses = np.asarray(program(subject, examples, masks))[: len(some)]
             found += np.nan_to_num(losses, nan=np.inf).clip(max=DIVERGED).tolist()
         return found

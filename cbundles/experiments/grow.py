@@ -124,13 +124,7 @@ def _undo_what_did_not_help(state: EditedRun) -> None:
     population = state.population
     wait = population.cells[0].growth.backtrack
     ends = [member.trial_ends(state.epoch, wait) for member in state.members]
-    if not any(ends):
-        return
-    loss = population.performance(population.data.probe).loss
-    for number, member in enumerate(state.members):
-        if ends[number]:
-            member.spend(population.probe_flops(number))
-    editing.judge_trials(state, ends, loss)
+    editing.judge_trials(state, ends, population.data.probe)
 
 
 def records(cells: Sequence[Cell], state: EditedRun, origin: Origin) -> list[GrowRecord]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,16 +18,16 @@ import msgspec
 import numpy as np
 import optax
 from jax import lax
+from jaxtyping import Bool
 
 from cbundles import measure
-from cbundles.bundles import Scale
 from cbundles.config import Cell
 from cbundles.data import augment
 from cbundles.data.device import DeviceData, Examples
 from cbundles.data.pipelines import Augmentation
 from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint
-from cbundles.experiments.entries import require_numbers
+from cbundles.experiments.entries import require_numbers, six_digits_or_none
 from cbundles.networks import conv, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
@@ -108,29 +108,38 @@ def blocks(
     """What is known of every block before any is removed, a list for each score: entropy, of the
     scaled branch, nats; conflict_rate; num_bundles; and those of `scores_program` on the probe
     set."""
-    way, training = measurement_of(cell)._replace(further=()), cell.training
-    one = jax.tree.map(lambda a: jnp.asarray(a)[None], subject)
-    program = measure.signatures_program(shape, way)
-    scale = Scale.of(0.0, training.learning_rate, training.batch_size)
-    branches = measure.layers(program, shape, one, data.probe, scale, way).branches
+    measurement, training = measurement_of(cell)._replace(further=()), cell.training
+    branches = measure.layers_of_one(
+        shape, subject, data.probe, measurement, training.learning_rate, training.batch_size
+    ).branches
     assert branches is not None  # it is a ResNet
     entropy, rate, bundles, finite = (values[0] for values in branches)
-    norm, scaled, first = scores_program(shape, way.augmentation)(subject, data.probe)
+    norm, scaled, first = scores_program(shape, measurement.augmentation)(subject, data.probe)
     scores = {"norm": norm, "scaled_norm": scaled, "first_order": first}
     rates = zip(rate, finite, strict=True)
     return {
         "entropy": [float(h) if ok else None for h, ok in zip(entropy, finite, strict=True)],
-        "conflict_rate": [finite_or_none(c) if ok else None for c, ok in rates],
+        "conflict_rate": [six_digits_or_none(c) if ok else None for c, ok in rates],
         "num_bundles": [int(n) for n in bundles],
-        **{name: list(map(finite_or_none, values)) for name, values in scores.items()},
+        **{name: list(map(six_digits_or_none, values)) for name, values in scores.items()},
     }
 
 
-def finite_or_none(value: Any) -> float | None:
-    """A number with six digits; None for None, NaN and infinity."""
-    if value is None:
-        return None
-    return float(f"{float(value):.6g}") if np.isfinite(value) else None
+def masks_without(
+    variants: Sequence[Sequence[int]], rows: int, blocks: int
+) -> Bool[np.ndarray, "rows blocks"]:
+    """Which blocks each variant keeps, a row each. Rows beyond them keep none: they cost next to
+    nothing."""
+    masks = np.zeros((rows, blocks), bool)
+    for number, gone in enumerate(variants):
+        masks[number] = True
+        masks[number, list(gone)] = False
+    return masks
+
+
+def _unpacked(right: str) -> Bool[np.ndarray, " images_and_padding"]:
+    """Which test images were classified correctly, as a state holds it."""
+    return np.unpackbits(np.frombuffer(bytes.fromhex(right), np.uint8)).astype(bool)
 
 
 def run(
@@ -153,17 +162,13 @@ def run(
     def right(removed: list[tuple[int, ...]]) -> np.ndarray:
         """Whether each test image is classified correctly, bool (AT_ONCE, N), without some blocks;
         rows that are not asked for are of a network without any."""
-        masks = np.zeros((AT_ONCE, shape.layers), bool)
-        masks[: len(removed)] = True
-        for mask, gone in zip(masks, removed, strict=False):
-            mask[list(gone)] = False
+        masks = masks_without(removed, AT_ONCE, shape.layers)
         return np.asarray(program(subject, data.test.images, masks)) == labels
 
     if resume is None:
         resume = {"blocks": blocks(shape, subject, data, cell), "outcomes": []}
         resume["right"] = np.packbits(right([()])[0]).tobytes().hex()
-    whole = np.unpackbits(np.frombuffer(bytes.fromhex(resume["right"]), np.uint8))
-    whole = whole[: len(labels)].astype(bool)
+    whole = _unpacked(resume["right"])[: len(labels)]
     todo = removal.variants(resume["blocks"], settings)
     outcomes = list(resume["outcomes"])
     yield Progress(resume, len(outcomes), len(todo))
@@ -215,7 +220,7 @@ def record(
         "lost": [lost for _, lost, _ in single],
         "gained": [gained for _, _, gained in single],
     }
-    right = np.unpackbits(np.frombuffer(bytes.fromhex(state["right"]), np.uint8))
+    right = _unpacked(state["right"])
     return LesionRecord(
         id=cell.id,
         origin=origin,

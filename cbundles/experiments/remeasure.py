@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cbundles import bits, measure, scan
-from cbundles.bundles import Scale, largest_entropy, scales_of_scan
+from cbundles.bundles import largest_entropy, scales_of_scan
 from cbundles.config import Cell
 from cbundles.data.device import DeviceData, Examples
 from cbundles.experiments import entries
@@ -95,10 +95,8 @@ def _measured(
 ) -> measure.Measured:
     """The bundles of one network."""
     training = cell.training
-    program = measure.signatures_program(saved.shape, measurement)
-    scale = Scale.of(0.0, training.learning_rate, training.batch_size)
-    return measure.layers(
-        program, saved.shape, _population_of_one(saved), probe, scale, measurement
+    return measure.layers_of_one(
+        saved.shape, saved.network, probe, measurement, training.learning_rate, training.batch_size
     )
 
 

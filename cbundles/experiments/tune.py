@@ -105,19 +105,12 @@ def _check_flops(population: Population, number: int, held_out: Examples) -> flo
 
 def _judge(state: EditedRun, active: np.ndarray, held_out: Examples) -> None:
     """Keep the edits that lowered the loss on held-out images, take back the others."""
-    population = state.population
-    trial = population.cells[0].tuning.trial
+    trial = state.population.cells[0].tuning.trial
     ends = [
         bool(active[number]) and member.trial_ends(state.epoch, trial)
         for number, member in enumerate(state.members)
     ]
-    if not any(ends):
-        return
-    loss = population.performance(held_out).loss
-    for number, member in enumerate(state.members):
-        if ends[number]:
-            member.spend(len(held_out.labels) * population.flops(number))
-    editing.judge_trials(state, ends, loss)
+    editing.judge_trials(state, ends, held_out)
 
 
 def _is_due(state: EditedRun, number: int, held_out: Examples) -> bool:

@@ -14,18 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32, PyTree
 
-from cbundles import bundles
 from cbundles.auditing import signing, weights
 from cbundles.auditing.asked import labels_of_rows
 from cbundles.auditing.batches import CutArrays
 from cbundles.auditing.findings import Findings, Layer
-from cbundles.auditing.measuring import Measuring, Setting
+from cbundles.auditing.measuring import Measuring, Setting, samples_to_scan
 from cbundles.auditing.models import Call, is_changed_in_place, subject_of
 from cbundles.auditing.report import Audit
 from cbundles.auditing.signing import TOKENS
 from cbundles.auditing.subject import Subject
 from cbundles.auditing.verdict import nothing_measured
-from cbundles.bits import SCANNED_ROWS
 from cbundles.observe import Site, Skipped
 from cbundles.observe.layers import Sites
 from cbundles.observe.selection import chosen_sites
@@ -96,9 +94,7 @@ class Probe:
         )
         self._input_layer = input_layer
         if self.headroom:
-            part = bundles.evenly_spread(
-                batches.samples, max(2, SCANNED_ROWS // (self.tokens or 1))
-            )
+            part = samples_to_scan(batches.samples, self.tokens)
             batches.keep(part)
             layers, _ = measuring.with_headroom(batches, part, input_layer, layers)
         self._traced = traced._replace(traces=subject.traces)

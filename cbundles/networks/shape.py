@@ -49,7 +49,7 @@ class FcShape:
 
     @property
     def statistics(self) -> int:
-        """Of batch normalisation, which it has none of."""
+        """Running statistics of batch normalisation, of which it has none."""
         return 0
 
     @cached_property
@@ -60,12 +60,13 @@ class FcShape:
 
     @property
     def bytes(self) -> int:
-        """Of the weights alone, float32."""
+        """Bytes of the weights alone, in float32."""
         return 4 * self.parameters
 
     @cached_property
     def flops(self) -> int:
-        """Of one sample's forward pass: multiplications and additions of the matrix products."""
+        """FLOPs of one sample's forward pass: multiplications and additions of the matrix
+        products."""
         hidden = (self.depth - 1) * self.weights * self.width * self.width
         return 2 * (self.inputs * self.width + hidden + self.width * self.outputs)
 
@@ -198,12 +199,13 @@ class ConvShape:
 
     @property
     def bytes(self) -> int:
-        """Of parameters and running statistics, float32: the memory column of table 1."""
+        """Bytes of parameters and running statistics in float32: the memory column of table 1."""
         return 4 * (self.parameters + self.statistics)
 
     @cached_property
     def flops(self) -> int:
-        """Of one sample's forward pass: multiplications and additions of all convolutions."""
+        """FLOPs of one sample's forward pass: multiplications and additions of all
+        convolutions."""
         convolutions = sum(math.prod(kernel) * pixels for kernel, pixels in self._kernels)
         for block, kernel in zip(self.inserted, self.inserted_kernels, strict=True):
             convolutions += math.prod(kernel) * math.prod(self.places[block][:2])
@@ -238,7 +240,7 @@ class OwnShape:
 
     @property
     def bytes(self) -> int:
-        """Of parameters and running statistics, float32."""
+        """Bytes of parameters and running statistics in float32."""
         return 4 * (self.parameters + self.statistics)
 
 

@@ -142,7 +142,7 @@ class MeasuredRecord(NetworkRecord, tag=MEASURE, kw_only=True, frozen=True):
     kept, a value for each.
 
     readings: their names, in the form of `readings.canonical`
-    epochs: after which each was kept, see `keeping`
+    kept_after: the epochs after which each was kept, see `keeping`; on disk it is ``epochs``
     epochs_trained: as a number
     networks: what identifies each, by its epoch
     largest_entropy: see `trained.SweepRecord`

@@ -27,7 +27,8 @@ from cbundles.report.summary import (
     place_in_words,
     width_in_words,
 )
-from cbundles.report.words import counted, lowest_to_highest
+from cbundles.report.words import lowest_to_highest
+from cbundles.wording import counted
 
 CHANCE_MARGIN = 0.02  # no better than so much above the share of one of equally large classes
 LOSS_WORTH_A_WORD = 0.1  # by so much the deepest networks are worse than the best ones

@@ -39,7 +39,8 @@ from cbundles.report.arms import (
 from cbundles.report.drawing import DrawnPicture, Panels, Picture
 from cbundles.report.statistics import finite, six_digits
 from cbundles.report.table import Row
-from cbundles.report.words import counted, lowest_to_highest
+from cbundles.report.words import lowest_to_highest
+from cbundles.wording import counted
 
 # Distinct for colour-blind people too (Okabe and Ito).
 COLOURS = {

@@ -39,7 +39,8 @@ from cbundles.report.arms import (
 )
 from cbundles.report.statistics import estimate, paired, six_digits
 from cbundles.report.table import Column, Row, Table
-from cbundles.report.words import counted, lowest_to_highest
+from cbundles.report.words import lowest_to_highest
+from cbundles.wording import counted
 
 GROWTH_REFERENCES = (SMALL, *CONTROLS, MATCHED, LARGE)
 GROWTH_QUANTITIES = ("train_loss", "test_loss", "test_accuracy")

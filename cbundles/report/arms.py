@@ -20,7 +20,7 @@ from cbundles.records import EditedRecord
 from cbundles.report import select
 from cbundles.report.statistics import Estimate, estimate, finite, paired, paired_p, six_digits
 from cbundles.report.table import Row
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 MAX, SMALL, MATCHED, LARGE = "max", "small", "matched", "large"
 FIXED, RANDOM = "fixed", "both-random"

@@ -21,7 +21,7 @@ from cbundles.report.claims.finding import (
     Finding,
 )
 from cbundles.report.table import Column, Row, Table
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 ABOUT = (
     "Claims of the paper, judged by criteria that were fixed on 20 November 2026, before these "

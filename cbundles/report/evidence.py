@@ -17,7 +17,7 @@ from cbundles.records import MeasuredRecord, NetworkRecord, SweepRecord
 from cbundles.report import select
 from cbundles.report.runs import Run
 from cbundles.report.statistics import finite
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 Record = TypeVar("Record", bound=NetworkRecord)
 # Settings of the networks that claims are judged on. They are named here, so that neither a changed
@@ -185,14 +185,17 @@ def tunings(runs: Sequence[Run]) -> list[Run]:
 def _is_tuned_as_in_the_paper(run: Run) -> bool:
     if run.kind != AUTOTUNE or run.unfinished or run.description.get("rule") != "stage":
         return False
-    starts = [run.by_cell.get(chain[0]) for chain in run.description["attempts"]]
-    return all(record is not None and _is_the_papers_start(record) for record in starts)
+    return all(map(_is_the_papers_start, run.starts))
 
 
 def _is_the_papers_start(record: SweepRecord) -> bool:
-    cell, deepest = record.cell, max(PAPER_BLOCKS)
-    is_deepest = cell.model.depth == deepest and cell.blocks == PAPER_BLOCKS[deepest]
-    return is_deepest and is_as_the_paper_trains(on_named_data(cell))
+    cell = record.cell
+    return has_deepest_blocks(cell) and is_as_the_paper_trains(on_named_data(cell))
+
+
+def has_deepest_blocks(cell: Cell) -> bool:
+    """Whether a network has the blocks from which the paper's auto-tuning begins."""
+    return cell.blocks == PAPER_BLOCKS[max(PAPER_BLOCKS)]
 
 
 def collect(runs: Sequence[Run], *, free: Collection[str] = ()) -> list[Evidence[SweepRecord]]:

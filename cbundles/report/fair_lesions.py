@@ -21,7 +21,8 @@ from cbundles.report import evidence, lesions
 from cbundles.report.lesions import SHARE, Curve, Draw
 from cbundles.report.statistics import Estimate, estimate, mean_or_none, spearman
 from cbundles.report.table import Column, Row, Table, formatted
-from cbundles.report.words import counted, listed
+from cbundles.report.words import listed
+from cbundles.wording import counted
 
 NOT_MEASURED = "with batch-norm statistics taken anew: not measured in these records"
 NAMES = lesions.NAMES | {

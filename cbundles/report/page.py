@@ -30,10 +30,10 @@ from cbundles.report.page_parts import (
 )
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Row, Table
-from cbundles.report.words import counted
 from cbundles.report.worked_study import StudyFolder
 from cbundles.report.worked_tables import table_of_orders, table_of_smaller
 from cbundles.report.worked_text import about_smaller, study_sentences
+from cbundles.wording import counted
 
 BUNDLES = (
     "A bundle is a set of samples whose activations in a layer differ by less than one weight "

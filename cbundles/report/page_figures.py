@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from cbundles.report.cell_maps import PlacedMap
 from cbundles.report.page_parts import Html, anchor_of, filled, one_after_another, verbatim
 from cbundles.report.runs import Run
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 if TYPE_CHECKING:
     from cbundles.report.drawing import DrawnPicture

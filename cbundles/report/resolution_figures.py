@@ -14,7 +14,7 @@ from cbundles.records import SweepRecord
 from cbundles.report import drawing, select, summary
 from cbundles.report.drawing import Panels, Picture
 from cbundles.report.table import Row
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 # From the finest to the coarsest. Each has a dash and a mark of its own: the coarse ones often have
 # one bundle in every layer, and then their lines lie on each other.

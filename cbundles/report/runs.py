@@ -99,6 +99,13 @@ class Run:
         return {r.id: r for r in self.records if isinstance(r, SweepRecord)}
 
     @property
+    def starts(self) -> list[SweepRecord]:
+        """The network that each seed of an auto-tuning began with, where it has a record."""
+        known = self.by_cell
+        chains = self.description["attempts"]
+        return [known[chain[0]] for chain in chains if chain[0] in known]
+
+    @property
     def unfinished(self) -> int:
         """Cells that were asked for and have no record; of an auto-tuning, seeds without an end, or
         without the record of an attempt."""

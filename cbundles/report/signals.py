@@ -14,7 +14,7 @@ from cbundles.records import Number, SweepHistory, SweepRecord
 from cbundles.report import select
 from cbundles.report.statistics import finite
 from cbundles.report.summary import accuracy_of
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 NEAR_THE_BEST = 0.03  # accuracy below the best of a width
 

@@ -23,7 +23,8 @@ from cbundles.report.headroom_figures import headroom_profiles
 from cbundles.report.signal_figures import early_signals
 from cbundles.report.statistics import finite, spearman_estimate, spearman_text
 from cbundles.report.table import Row
-from cbundles.report.words import counted, listed
+from cbundles.report.words import listed
+from cbundles.wording import counted
 
 BOUNDARY_COLOUR = "#e6194b"
 BOUNDARY_ROOM = 0.3  # of a square, beyond the first and the last one: the line may run there

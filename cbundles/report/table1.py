@@ -16,7 +16,7 @@ from cbundles.report import evidence, summary
 from cbundles.report.runs import Run
 from cbundles.report.statistics import mean_and_spread
 from cbundles.report.table import Column, Row, Table
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 PAPER_EPOCHS, PAPER_FILTERS = 120, 64
 

@@ -12,15 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from cbundles.config import PAPER_BLOCKS
 from cbundles.records import SweepRecord
 from cbundles.report import table1
+from cbundles.report.evidence import has_deepest_blocks
 from cbundles.report.runs import Run
 from cbundles.report.select import seeds
 from cbundles.report.statistics import mean_and_spread
 from cbundles.report.table import Column, Row, Table
 from cbundles.report.table1 import PAPER, PAPER_EPOCHS, PAPER_FILTERS, Published
-from cbundles.report.words import counted, lowest_to_highest
+from cbundles.report.words import lowest_to_highest
+from cbundles.wording import counted
 
 # The paper's columns in their order, and what it does not tell.
 SHOWN = (
@@ -161,15 +162,10 @@ def write_small_tables(runs: Sequence[Run], folder: Path) -> list[Path]:
 def _row_in_small(run: Run, records: Sequence[SweepRecord]) -> Published | None:
     """The paper's row that networks belong to which are smaller than its own. Those that were tuned
     must have begun as deep as the paper's."""
-    if not records or table1.published(records[0]) is not None or not _began_as_deep(run):
+    if not records or table1.published(records[0]) is not None:
         return None
-    return table1.row_of(records[0].cell)
-
-
-def _began_as_deep(run: Run) -> bool:
-    known, deepest = run.by_cell, max(PAPER_BLOCKS)
-    starts = [known[chain[0]] for chain in run.description["attempts"] if chain[0] in known]
-    return all(start.cell.blocks == PAPER_BLOCKS[deepest] for start in starts)
+    began_as_deep = all(has_deepest_blocks(start.cell) for start in run.starts)
+    return table1.row_of(records[0].cell) if began_as_deep else None
 
 
 def _our_small_row(records: Sequence[SweepRecord], paper: Published, restarts: str) -> Row:

@@ -22,8 +22,9 @@ from cbundles.report import (
 )
 from cbundles.report.runs import Run
 from cbundles.report.table import Table, distinct_keys, write_long_csv
-from cbundles.report.words import counted, with_signs
+from cbundles.report.words import with_signs
 from cbundles.report.worked_study import StudyFolder
+from cbundles.wording import counted
 
 if TYPE_CHECKING:
     from cbundles.report.drawing import DrawnPicture

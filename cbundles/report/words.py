@@ -18,11 +18,6 @@ TIMES = re.compile(r"(?<=[\w|]) x (?=[\w|])")  # between factors
 MINUS = re.compile(r"(?<![\w.])-(?=\d)")  # before a number, and within no word
 
 
-def counted(number: int, noun: str) -> str:
-    """``1 seed``, ``2 seeds``."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
 def lowest_to_highest(values: Sequence[float], form: str = "") -> str:
     """``2 to 4``, each number in this form; one number where they do not differ in it."""
     low, high = f"{min(values):{form}}", f"{max(values):{form}}"

@@ -14,7 +14,7 @@ from cbundles.records.worked import BY_ANSWERS, JudgedOrder, WorkedStudy
 from cbundles.report import drawing
 from cbundles.report.drawing import DrawnPicture, Panels, Picture
 from cbundles.report.table import Row
-from cbundles.report.words import counted, with_signs
+from cbundles.report.words import with_signs
 from cbundles.report.worked_study import (
     accuracies_of,
     answers_of,
@@ -24,6 +24,7 @@ from cbundles.report.worked_study import (
     most_accurate,
     orders_chosen,
 )
+from cbundles.wording import counted
 
 FITTED: Any = {"linewidth": 2.2}  # chosen by what is measured here, on other images
 OF_CONTROLS: Any = {"linewidth": 0.9, "color": "grey", "zorder": 3}  # seen where lines coincide

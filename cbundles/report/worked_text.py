@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cbundles.decisions.paired import SIGNIFICANT, fewest_lost, rises, smallest_rise
 from cbundles.records.worked import WorkedStudy
-from cbundles.report.words import counted, listed
+from cbundles.report.words import listed
 from cbundles.report.worked_study import (
     answers_of,
     blocks_in,
@@ -15,6 +15,7 @@ from cbundles.report.worked_study import (
     order_of_smaller,
     orders_chosen,
 )
+from cbundles.wording import counted
 
 
 def study_sentences(study: WorkedStudy) -> list[str]:

@@ -29,9 +29,9 @@ def function_of_linen_module(
             )
         model, params = model.unbind()
     params = params if isinstance(params, Mapping) else variables_of_state(params) or params
-    variables = dict(params) if has_collections(params) else {"params": params}
+    variables = dict(params) if has_collections(params) else {PARAMS: params}
     # Whatever else a call writes, such as running statistics, is given up.
-    written = [name for name in variables if name != "params"]
+    written = [name for name in variables if name != PARAMS]
 
     def function(variables: PyTree, batch: PyTree) -> PyTree:
         if written:

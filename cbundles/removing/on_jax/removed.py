@@ -21,6 +21,7 @@ from cbundles.removing.on_jax.exporting import write_stablehlo
 from cbundles.removing.on_jax.smaller import SmallerModel, parameters_of
 from cbundles.removing.removed import Exported
 from cbundles.removing.report import Report
+from cbundles.wording import counted
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,8 +51,7 @@ class JaxRemoved:
         return write_stablehlo(self.model, self.params, self.inputs, path)
 
     def __repr__(self) -> str:
-        went = len(self.blocks)
-        return f"<Removed: {went} block{'' if went == 1 else 's'}, {len(self.params)} arrays left>"
+        return f"<Removed: {counted(len(self.blocks), 'block')}, {len(self.params)} arrays left>"
 
     def __str__(self) -> str:
         return str(self.report)

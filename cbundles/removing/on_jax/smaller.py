@@ -6,14 +6,14 @@ model is traced again, and loses the same sums.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Collection, Mapping
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from cbundles.arrays import Numbers
-from cbundles.auditing.jax_subject import ModelFunction, distinct
+from cbundles.auditing.jax_subject import ModelFunction, distinct, form_of_batch
 from cbundles.observe import Observed, Part, Remainder, ResidualSum, observe
 from cbundles.observe.removal import around, row_of
 
@@ -36,7 +36,7 @@ class SmallerModel:
         self._trained = model.trainable.keys()  # leaves; gradients do not reach the others
         self._gone = {one.name for one in sums}
         self._all = [one.name for one in observed.residual_sums]
-        self._remainders = {(_key(inputs), False): observed.without(sums)}
+        self._remainders = {(form_of_batch(inputs), False): observed.without(sums)}
         self.parts = {
             self.name_of(part): part
             for part in self.remainder(inputs).needed
@@ -61,7 +61,7 @@ class SmallerModel:
 
     def remainder(self, inputs: PyTree, *, unrolled: bool = False) -> Remainder:
         """What is left of the model for inputs of this form; see `Observed.without`."""
-        key = _key(inputs), unrolled
+        key = form_of_batch(inputs), unrolled
         if key not in self._remainders:
             forms = jax.tree.map(_form_of, inputs)
             variables = jax.tree.unflatten(self._tree, self._forms)
@@ -97,8 +97,3 @@ def parameters_of(model: ModelFunction, parts: Mapping[str, Part]) -> dict[str, 
 def _form_of(leaf: Numbers) -> jax.ShapeDtypeStruct:
     aval = jax.typeof(leaf)
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
-
-
-def _key(inputs: PyTree) -> Hashable:
-    leaves, tree = jax.tree.flatten(inputs)
-    return tree, tuple((leaf.shape, str(leaf.dtype)) for leaf in leaves)

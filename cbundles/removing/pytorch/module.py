@@ -24,6 +24,7 @@ from cbundles.removing.pytorch.branches import Calling, observed_sums
 from cbundles.removing.pytorch.exporting import exported_module, name_in_the_model, write_program
 from cbundles.removing.removed import Exported
 from cbundles.removing.report import Report
+from cbundles.wording import counted
 
 EXPORTED_SAMPLES = 3  # of which the program is written down; one or two would be taken for sizes
 TRAINING = (
@@ -69,8 +70,7 @@ class TorchRemoved:
         return Exported(path, batch=None)
 
     def __repr__(self) -> str:
-        went = len(self.blocks)
-        return f"<Removed: {went} block{'' if went == 1 else 's'}, {len(self.params)} tensors left>"
+        return f"<Removed: {counted(len(self.blocks), 'block')}, {len(self.params)} tensors left>"
 
     def __str__(self) -> str:
         return str(self.report)

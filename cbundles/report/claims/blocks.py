@@ -21,7 +21,8 @@ from cbundles.report.claims.finding import SECOND_READING, Finding, finding_on, 
 from cbundles.report.evidence import Evidence
 from cbundles.report.fair_lesions import NAMES, NOT_MEASURED, SCORES, FairLesion
 from cbundles.report.statistics import Estimate, estimate, spearman
-from cbundles.report.words import counted, listed
+from cbundles.report.words import listed
+from cbundles.wording import counted
 
 CHOSEN_HERE = (
     "the best of {number} scores is chosen on the networks that it is judged on, without a "

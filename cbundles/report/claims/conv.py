@@ -16,7 +16,8 @@ from cbundles.report.evidence import Evidence, last_entropies, last_entropy
 from cbundles.report.runs import Run
 from cbundles.report.statistics import finite
 from cbundles.report.summary import accuracy_epochs_text, accuracy_of, entropy_of
-from cbundles.report.words import counted, listed
+from cbundles.report.words import listed
+from cbundles.wording import counted
 
 TOLERANCE = 0.03  # within which the accuracies of claim C14 have to be
 # Networks that are alike in all else are set beside each other: they need not be of one run.

@@ -35,7 +35,8 @@ from cbundles.report.summary import (
     first_layers_in_the_mean,
     has_rates,
 )
-from cbundles.report.words import counted, lowest_to_highest
+from cbundles.report.words import lowest_to_highest
+from cbundles.wording import counted
 
 WIDTHS, DEEP = (10, 25, 50), 150  # of claim C6
 SHORT = 25  # of claim C7, beside DEEP

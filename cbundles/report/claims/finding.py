@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from cbundles.records import NetworkRecord
 from cbundles.report import evidence
 from cbundles.report.evidence import Evidence
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 Record = TypeVar("Record", bound=NetworkRecord)
 REPRODUCED, NOT_REPRODUCED, NOT_RUN = "reproduced", "not reproduced", "not run"

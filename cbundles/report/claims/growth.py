@@ -16,7 +16,7 @@ from cbundles.report import arms, select
 from cbundles.report.arms import CONTROLS, LARGE, MATCHED, MAX, SMALL, Setting
 from cbundles.report.claims.finding import SECOND_READING, Finding, trial_of
 from cbundles.report.runs import Run
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 SEEDS = 20
 NEEDED = (MAX, SMALL, LARGE)

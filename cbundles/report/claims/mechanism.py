@@ -28,7 +28,7 @@ from cbundles.report.statistics import (
     estimate,
 )
 from cbundles.report.summary import accuracy_epochs_text, accuracy_of
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 NUMBER_FORMATS = ("training.precision", "training.storage")
 WITHIN = 0.02  # of accuracy, around no difference

@@ -20,7 +20,7 @@ from cbundles.report.evidence import Evidence
 from cbundles.report.runs import Run
 from cbundles.report.statistics import estimate, finite, mean_and_spread
 from cbundles.report.summary import accuracy_epochs_text, accuracy_of
-from cbundles.report.words import counted
+from cbundles.wording import counted
 
 NAMES = {
     criterion.ENTROPY: "by H > 0",
@@ -62,11 +62,11 @@ def tuned_by_both_rules(runs: Sequence[Run]) -> list[TunedByBoth]:
     conflict. Of several that are alike in that, too, the first counts."""
     by_start: dict[Hashable, dict[str, Run]] = {}
     for run in runs:
-        if run.kind != AUTOTUNE or run.unfinished or not plans.are_on_new_seeds(_starts(run)):
+        if run.kind != AUTOTUNE or run.unfinished or not plans.are_on_new_seeds(run.starts):
             continue
-        rules = {start.cell.training.stop_conflicting for start in _starts(run)}
+        rules = {start.cell.training.stop_conflicting for start in run.starts}
         if rules <= NAMES.keys() and len(rules) == 1:
-            starts = frozenset(_without_rule(start.cell) for start in _starts(run))
+            starts = frozenset(_without_rule(start.cell) for start in run.starts)
             data = tuple(sorted(run.description.get("data", {}).items()))
             alike = (starts, run.description["rule"], data)
             by_start.setdefault(alike, {}).setdefault(rules.pop(), run)
@@ -77,11 +77,6 @@ def tuned_by_both_rules(runs: Sequence[Run]) -> list[TunedByBoth]:
     ]
 
 
-def _starts(run: Run) -> list[SweepRecord]:
-    known = run.by_cell
-    return [known[chain[0]] for chain in run.description["attempts"]]
-
-
 def _without_rule(cell: Cell) -> Cell:
     training = dataclasses.replace(cell.training, stop_conflicting=criterion.ENTROPY)
     return dataclasses.replace(cell, training=training)
@@ -90,7 +85,7 @@ def _without_rule(cell: Cell) -> Cell:
 def _paired(by_entropy: Run, by_rate: Run) -> TunedByBoth:
     ours, theirs = _ended(by_entropy), _ended(by_rate)
     shared = sorted(ours.keys() & theirs.keys())
-    seeds = {start.seed for start in _starts(by_entropy)}
+    seeds = {start.seed for start in by_entropy.starts}
     return TunedByBoth(
         (by_entropy.name, by_rate.name),
         [(ours[seed], theirs[seed]) for seed in shared],

@@ -10,7 +10,8 @@ from cbundles.records import TRAINED_CASES, ToyRecord
 from cbundles.report.claims.finding import Finding, Trial, trial_by_seed
 from cbundles.report.runs import Run
 from cbundles.report.statistics import finite
-from cbundles.report.words import counted, lowest_to_highest
+from cbundles.report.words import lowest_to_highest
+from cbundles.wording import counted
 
 SHATTERED = 0.3  # gradients with a larger autocorrelation are not
 
