@@ -270,7 +270,7 @@ class Displays:
 def display_for(console: Console, total: int, as_json: bool, log: Path) -> Display:
     """What is right for the place where output goes; the same, as plain lines, goes to a log."""
     log.parent.mkdir(parents=True, exist_ok=True)
-    logged = PlainDisplay(log.open("a"))
+    logged = PlainDisplay(log.open("a", encoding="utf-8", errors="backslashreplace"))
     if as_json:
         return Displays(JsonDisplay(), logged)
     # A notebook, for one, asks for colours where nothing can be drawn over.

@@ -11,7 +11,7 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # The folders in which new records appear, a file each: those of `store.KINDS`.
@@ -34,9 +34,10 @@ def set_aside(folder: Path) -> None:
     (folder / GATHERING).rename(folder / ASIDE)
 
 
-def settle(folder: Path) -> bool:
+def settle(folder: Path, is_of_run: Callable[[Path], bool]) -> bool:
     """Remove what was set aside when there is a new record, else put it back; returns whether it
-    was put back. Nothing to do where nothing was set aside."""
+    was put back. Nothing to do where nothing was set aside. is_of_run: whether a run writes a file
+    at this place in its folder: others, which somebody keeps there, stay in any case."""
     for unfinished in (GATHERING, LEAVING):
         shutil.rmtree(folder / unfinished, ignore_errors=True)
     aside = folder / ASIDE
@@ -44,7 +45,7 @@ def settle(folder: Path) -> bool:
         return False
     is_to_be_put_back = not _has_new_record(folder)
     if is_to_be_put_back:
-        _put_back(folder)
+        _put_back(folder, is_of_run)
     # Renamed first: half of it, after a kill, would be taken for the whole.
     aside.rename(folder / LEAVING)
     shutil.rmtree(folder / LEAVING, ignore_errors=True)
@@ -60,8 +61,8 @@ def _has_new_record(folder: Path) -> bool:
     return False
 
 
-def _put_back(folder: Path) -> None:
-    """Make the folder what it was. Everything stays in `before-fresh/` meanwhile, so that this can
+def _put_back(folder: Path, is_of_run: Callable[[Path], bool]) -> None:
+    """Make the run what it was. Everything stays in `before-fresh/` meanwhile, so that this can
     be repeated when it is interrupted."""
     kept = {path.relative_to(folder / ASIDE) for path in _files_in(folder / ASIDE)}
     for place in kept:
@@ -74,7 +75,8 @@ def _put_back(folder: Path) -> None:
         _link(before, staging)
         staging.replace(target)
     for path in list(_files_in(folder)):
-        if path.relative_to(folder) not in kept:
+        place = path.relative_to(folder)
+        if place not in kept and is_of_run(place):
             path.unlink()
 
 

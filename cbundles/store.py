@@ -103,6 +103,18 @@ VIEWS = (
 )
 
 
+def _is_of_run(place: Path) -> bool:
+    """Whether a run writes a file at this place in its folder."""
+    top, name = place.parts[0], place.name
+    if len(place.parts) == 1:
+        sealed = tuple(kind.sealed_file for kind in KINDS)
+        return name == "run.json" or name.startswith(sealed) or name in VIEWS
+    if top == "figures":
+        return name.startswith("fig")
+    suffixes = {WEIGHTS: ".npz", "checkpoints": ".msgpack", **{k.folder: ".json" for k in KINDS}}
+    return top == "events" or (top in suffixes and name.endswith(suffixes[top]))
+
+
 class Store:
     """The folder of one run."""
 
@@ -163,7 +175,7 @@ class Store:
     def recover(self) -> None:
         """Put back what a killed `--fresh` has set aside and not replaced, before it is read; not
         while another process is about it."""
-        if (self.folder / replacing.ASIDE).is_dir():
+        if self.is_replacing:
             with contextlib.suppress(InputError), self.locked():
                 pass
 
@@ -188,6 +200,15 @@ class Store:
     def is_published(self) -> bool:
         """Whether this is a run of the repository itself, which no command changes unasked."""
         return self._description().get("published") is True
+
+    def require_kind(self, kind: str) -> None:
+        """InputError where the folder is that of a run of another kind."""
+        found = self._description().get("kind", kind)
+        if found != kind:
+            raise InputError(
+                f"{self.folder}: holds a run of kind {found}, which {kind} would write over; "
+                "nearest valid: another folder, with --out"
+            )
 
     @property
     def written(self) -> str:
@@ -392,10 +413,15 @@ class Store:
         replacing.set_aside(self.folder)
         self._forget_records(kind, names)
 
+    @property
+    def is_replacing(self) -> bool:
+        """Whether an earlier run is set aside until there is a new record."""
+        return (self.folder / replacing.ASIDE).is_dir()
+
     def settle(self) -> bool:
         """Let go of what was to be replaced, or put it back where nothing has replaced it; returns
         whether it was put back."""
-        return replacing.settle(self.folder)
+        return replacing.settle(self.folder, _is_of_run)
 
     def forget(self, cells: list[str]) -> None:
         """Remove the records and weights of cells, and what was made of them; all checkpoints."""

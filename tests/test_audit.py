@@ -405,11 +405,79 @@ def test_wrong_input_is_a_sentence(unchecked):
     assert "no parameter '5/*'" in refused(trainable="5/*")
     assert "inputs: 20 samples came, but there are 40" in refused(inputs=iter([VECTORS[:20]]))
     assert "without any batch" in refused(inputs=iter([]))
+    assert "layers must be a name, a list of names or None, not 3" in refused(layers=3)
+    assert "trainable must be a name" in refused(trainable=3)
     assert "inputs must be arrays" in refused(inputs="images")
     assert "inputs must be arrays" in refused(inputs=VECTORS.tolist())
     assert 'rows="tokens": no input has a second axis' in refused(
         inputs=VECTORS[:, 0], rows="tokens"
     )
+
+
+def dense(params, x):
+    """One hidden layer, of which tests choose the weights."""
+    return jax.nn.relu(jnp.abs(x) @ params["in"]) @ params["out"]
+
+
+DENSE = {"in": normal(6, 8, seed=5), "out": normal(8, CLASSES, seed=6)}
+
+
+def test_a_value_as_long_as_the_batch_is_no_activation_of_it(monkeypatch):
+    """The standard deviations of the weights of a Bayesian layer, of which there are as many as
+    samples in a batch."""
+    monkeypatch.setattr(batches, "AT_ONCE", 8)
+    params = {"mean": normal(8, 4, seed=2), "rho": normal(8, 4, seed=3), "out": DENSE["out"][:4]}
+
+    def bayesian(params, x):
+        return jax.nn.relu(x @ (params["mean"] + jax.nn.softplus(params["rho"]))) @ params["out"]
+
+    audit = cbundles.audit(bayesian, normal(SAMPLES, 8), LABELS, params=params, layers="*")
+    assert "softplus" not in names_of(audit) and "relu" in names_of(audit)
+    (skipped,) = [one for one in audit.skipped if one.name == "softplus"]
+    assert skipped.reason == "no batch axis: its shape is (8, 4) for 8 samples"
+
+
+def test_complex_inputs_are_told_apart_by_both_of_their_parts():
+    inputs = (1 + 1j * VECTORS).astype(np.complex64)
+    collapsed = {"in": DENSE["in"] * 0, "out": DENSE["out"]}
+    audit = cbundles.audit(dense, inputs, LABELS, params=collapsed)
+    assert audit.input.bundles.num_bundles == SAMPLES
+    assert audit.verdict[0].startswith("Collapsed from relu")
+
+
+def test_infinity_among_the_weights_is_not_blamed_on_a_layer():
+    masked = {**DENSE, "mask": np.array([0, -np.inf], np.float32)}
+    audit = cbundles.audit(dense, VECTORS, LABELS, params=masked)
+    (said,) = audit.verdict
+    assert said.startswith("The weights hold infinity, in mask")
+    trained = cbundles.audit(dense, VECTORS, LABELS, params=masked, trainable=["in", "out"])
+    assert "does not conflict" in trained.verdict[0]
+
+
+def test_samples_of_one_class_say_nothing():
+    audit = cbundles.audit(dense, 0 * VECTORS, 0 * LABELS, params=DENSE)
+    assert audit.verdict[0].startswith("All samples have one class")
+    assert not any("headroom" in said for said in audit.verdict)
+
+
+def test_parameters_without_layers_are_a_layer_each():
+    """A median over all of them that is their largest would hide that one weight sets the scale."""
+    flat = {f"w{number}": normal(6, 6, seed=number) for number in range(4)}
+    flat["w0"][0, 0] = 900
+    nested = {name: {"kernel": array} for name, array in flat.items()}
+    median = np.median([np.abs(array).max() for array in flat.values()])
+    for params, model in (
+        (flat, lambda p, x: jax.nn.relu(x @ p["w0"] @ p["w1"]) @ p["w2"] @ p["w3"]),
+        (nested, lambda p, x: jax.nn.relu(x @ p["w0"]["kernel"]) @ p["w1"]["kernel"]),
+    ):
+        amplitude = cbundles.audit(model, VECTORS, LABELS, params=params).amplitude
+        assert amplitude.times_median == pytest.approx(900 / median)
+
+
+def test_arrays_of_other_ranks_need_not_be_promoted():
+    with jax.numpy_rank_promotion("raise"):
+        audit = cbundles.audit(dense, VECTORS, LABELS, params=DENSE)
+    assert names_of(audit) == ["relu"]
 
 
 def test_the_page_of_examples_runs(tmp_path, monkeypatch):

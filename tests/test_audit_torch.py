@@ -547,3 +547,43 @@ def test_the_example_ends_with_a_picture(tmp_path, monkeypatch, capsys):
     runpy.run_path(str(path), run_name="__main__")
     assert "layers conflicts: " in capsys.readouterr().out
     assert (tmp_path / "torch_resnet.png").stat().st_size > 10_000
+
+
+class Changing(nn.Module):
+    """Exchanges its weights for smaller ones in each call, and keeps a state for the next one."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.seen = torch.zeros(8)
+
+    def forward(self, x):
+        self.layer.weight.data = torch.renorm(self.layer.weight.data, 2, 0, 0.1)
+        h = F.relu(self.layer(x) + self.seen.mean(0))
+        self.seen = h.detach()
+        return self.head(h)
+
+
+def test_what_a_call_puts_into_a_module_is_given_up():
+    model = drawn(Changing())
+    seen, weight = model.seen, model.layer.weight.detach().clone()
+    cbundles.audit(model, VECTORS, LABELS)
+    assert model.seen is seen
+    assert torch.equal(model.layer.weight, weight)
+
+
+class Bayesian(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.mean, self.rho = (nn.Parameter(torch.randn(14, 4)) for _ in range(2))
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.head(F.relu(x @ (self.mean + F.softplus(self.rho))))
+
+
+def test_a_value_as_long_as_the_batch_is_no_activation_of_it():
+    audit = cbundles.audit(drawn(Bayesian()), normal(SAMPLES, 14), LABELS)
+    assert [layer.name for layer in audit.layers] == ["relu"]
+    (skipped,) = [one for one in audit.skipped if one.name == "softplus"]
+    assert skipped.reason.startswith("no batch axis: its shape is (14, 4) for 14 samples")

@@ -146,6 +146,20 @@ def test_whoever_comes_next_finds_the_earlier_run(cli, finished, command):
     assert len(list((finished / "weights").iterdir())) == 4
 
 
+def test_what_somebody_keeps_in_the_folder_stays(finished):
+    killed(finished, after="nothing")
+    notes, numbers = finished / "notes.md", finished / "mine" / "data.csv"
+    numbers.parent.mkdir()
+    for path in (notes, numbers, finished / "figures" / "mine.png"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("mine")
+    Store(finished).save_checkpoint("new", b"half a training")
+    Store(finished).recover()
+    assert notes.read_text() == numbers.read_text() == "mine"
+    assert (finished / "figures" / "mine.png").exists()
+    assert not list((finished / "checkpoints").glob("new*"))
+
+
 def test_after_the_first_record_the_rest_is_made_anew(cli, finished):
     old = killed(finished, after="a record")
     plan = cli("sweep", "grid.yaml", "--plan")
@@ -178,7 +192,7 @@ def test_putting_back_can_be_killed_too(finished, monkeypatch, step):
             Store(finished).settle()
         monkeypatch.setattr(replacing, "_link", link)
     elif step == "leaving":
-        replacing._put_back(finished)
+        replacing._put_back(finished, lambda place: True)
         (finished / replacing.ASIDE).rename(finished / replacing.LEAVING)
         (finished / replacing.LEAVING / "run.json").unlink()
     Store(finished).settle()

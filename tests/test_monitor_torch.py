@@ -167,3 +167,26 @@ def test_the_example_writes_its_events(tmp_path, monkeypatch):
     (first, last) = events_in(tmp_path / "runs" / "monitor")
     assert first["first_conflict"] == last["first_conflict"] == "14/relu"
     assert monitor.last.step == last["step"] == 200
+
+
+class Growing(nn.Module):
+    """Uses more of its layers later, without another parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(6, 6) for _ in range(3))
+        self.head, self.active = nn.Linear(6, CLASSES), 1
+
+    def forward(self, x):
+        for layer in self.layers[: self.active]:
+            x = F.relu(layer(x))
+        return self.head(x)
+
+
+def test_a_forward_that_changes_is_seen_anew(tmp_path):
+    model = drawn(Growing())
+    monitor = cbundles.Monitor(model, VECTORS, LABELS, every=1, folder=tmp_path)
+    monitor(0)
+    model.active = 3
+    monitor(1)
+    assert [len(event["layers"]) for event in events_in(tmp_path)] == [1, 3]

@@ -99,6 +99,31 @@ def test_conflicting_blocks_go_until_none_is_left(digits, probe):
     assert f"blocks {list(last.blocks)}" in str(tuned)
 
 
+def test_equal_samples_of_two_classes_are_no_reason_to_prune():
+    """No network can tell them apart."""
+    inputs = np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32)
+    inputs[1], labels = inputs[0], np.arange(64) % 3
+
+    class Model(nnx.Module):
+        def __init__(self, count):
+            rngs = nnx.Rngs(0)
+            self.blocks = nnx.List([nnx.Linear(16, 16, rngs=rngs) for _ in range(count)])
+            self.head = nnx.Linear(16, 3, rngs=rngs)
+
+        def __call__(self, x):
+            for block in self.blocks:
+                x = x + nnx.relu(block(x))
+            return self.head(x)
+
+    tuned = cbundles.autotune(
+        lambda blocks: Model(*blocks), (2,), train=lambda model, epoch: None,
+        probe=(inputs, labels), check_epochs=1, epochs=1, layers="linear", say=lambda line: None,
+    )  # fmt: skip
+    assert tuned.blocks == (2,) and tuned.restarts == 0
+    audit = cbundles.audit(tuned.model, inputs, labels, layers="linear")
+    assert all(layer.entropy > 0 for layer in audit.layers)
+
+
 def test_what_was_interrupted_goes_on_from_plain_files(digits, probe, tmp_path):
     whole, told, loop = tune(digits, probe)
     interrupted = Loop(digits, stop_at=2)  # in the second network

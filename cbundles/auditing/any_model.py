@@ -14,7 +14,7 @@ from jaxtyping import Integer, PyTree
 
 from cbundles.arrays import Numbers
 from cbundles.auditing import choices, signing, weights
-from cbundles.auditing.asked import checked_setting, labels_of_rows
+from cbundles.auditing.asked import check_names, checked_setting, labels_of_rows
 from cbundles.auditing.batches import CutArrays, at_hand, batches_of, checked_labels, length_of
 from cbundles.auditing.choices import Scan
 from cbundles.auditing.findings import Findings
@@ -93,6 +93,8 @@ def audit(
     Raises:
         ValueError: what was given cannot work; the message says why, in a sentence.
     """
+    check_names("layers", layers)
+    check_names("trainable", trainable)
     setting = checked_setting(learning_rate, batch_size, batch_norm, rows, amplitude)
     array, classes = checked_labels(as_array(labels), num_classes)
     subject = subject_of(

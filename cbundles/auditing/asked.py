@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Int32
 
@@ -31,6 +33,14 @@ def checked_setting(
     size = checked_whole("batch_size", batch_size)
     choice = weights.checked_choice(amplitude)
     return Setting(rate, size, batch_norm == "batch", rows, choice)
+
+
+def check_names(argument: str, names: object) -> None:
+    """Raises ValueError for what is neither a name nor several."""
+    if names is None or isinstance(names, str):
+        return
+    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{argument} must be a name, a list of names or None, not {names!r}")
 
 
 def labels_of_rows(

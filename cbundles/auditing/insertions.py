@@ -124,7 +124,8 @@ def _considered(subject: Subject, sites: Sites, samples: int) -> tuple[list[Site
 def _why_not(subject: Subject, sites: Sites, site: Site, samples: int) -> str | None:
     if not jnp.issubdtype(site.dtype, jnp.floating):
         return f"its numbers are {site.dtype}, not floating point"
-    if len(site.shape) not in (2, 3, 4) or site.shape[0] != samples:
+    has_samples = site.name not in sites.constant and site.shape[:1] == (samples,)
+    if len(site.shape) not in (2, 3, 4) or not has_samples:
         return NO_LAYER.format(shape=list(site.shape))
     if sites.channels_first and len(site.shape) == 3 and sites.readers is not None:
         readers = [subject.parameters[name] for name in sites.readers[site.name]]

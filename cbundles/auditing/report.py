@@ -177,7 +177,7 @@ class Audit:
         rows = [row_of(self.input), *rows]
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
             writer.writeheader()
             writer.writerows([{key: _cell(value) for key, value in row.items()} for row in rows])

@@ -107,7 +107,7 @@ def columns_of_inputs(batch: PyTree, tokens: int | None) -> int:
     for leaf in jax.tree.leaves(batch):
         if _has_rows(leaf, tokens):
             numbers = math.prod(leaf.shape[1 if tokens is None else 2 :])
-            columns += 2 * numbers if _takes_two_floats(leaf.dtype) else numbers
+            columns += 2 * numbers if _takes_two_floats(jnp.dtype(leaf.dtype)) else numbers
     return columns
 
 
@@ -130,11 +130,14 @@ def _exact(
     array = jnp.asarray(leaf)
     rows = array.shape[0] * (tokens or 1)
     array = array.reshape(rows, -1)
-    if _takes_two_floats(array.dtype):
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        array = jnp.concatenate([array.real, array.imag], axis=1)
+    elif _takes_two_floats(array.dtype):
         array = jnp.concatenate([array >> 16, array & 0xFFFF], axis=1)
     return array.astype(jnp.float32)
 
 
 def _takes_two_floats(dtype: jnp.dtype) -> bool:
-    """Whether numbers have 32 bits that count: a float holds 24 of them."""
-    return jnp.issubdtype(dtype, jnp.integer) and dtype.itemsize > 2
+    """Whether numbers have two parts, or 32 bits that count: a float holds 24 of them."""
+    is_long = jnp.issubdtype(dtype, jnp.integer) and dtype.itemsize > 2
+    return is_long or jnp.issubdtype(dtype, jnp.complexfloating)

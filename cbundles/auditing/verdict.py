@@ -49,6 +49,17 @@ def _layers(findings: Findings) -> list[str]:
         ]
     if np.isnan(findings.amplitude.value):
         return [f"The weights hold NaN, first in {findings.amplitude.parameter}: it diverged."]
+    if np.isinf(findings.amplitude.value):
+        return [
+            f"The weights hold infinity, in {findings.amplitude.parameter}: beside it no "
+            "activations can be told apart. If it is not trained, name those that are, with "
+            "trainable=."
+        ]
+    if len(np.unique(findings.input.bundles.labels)) < 2:
+        return [
+            f"All {findings.rows} have one class: no layer can conflict, so this says nothing of "
+            "the model."
+        ]
     diverged = [layer for layer in layers if layer.diverged]
     if diverged:
         first = diverged[0]
@@ -128,7 +139,7 @@ def _headroom(findings: Findings) -> list[str]:
         for layer in findings.layers
         if layer.headroom is not None and layer.kind != BRANCH
     ]
-    if not known:
+    if not known or len(np.unique(findings.input.bundles.labels)) < 2:
         return []
     headroom, name = min(known, key=lambda one: one[0].bits)
     which = "The farthest gone" if headroom.conflicting else "The nearest to a conflict"
@@ -137,6 +148,8 @@ def _headroom(findings: Findings) -> list[str]:
 
 def _scale(findings: Findings) -> list[str]:
     amplitude = findings.amplitude
+    if not np.isfinite(amplitude.value):
+        return []
     judged = (
         f"Judged at a learning rate of {findings.learning_rate:g} and a batch size of "
         f"{findings.batch_size}"

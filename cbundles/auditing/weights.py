@@ -45,7 +45,7 @@ def largest_of_model(largest: Mapping[str, float]) -> Amplitude:
     """The largest weight of all; NaN counts as larger than any number."""
     by_layer: dict[str, float] = {}
     for name, value in largest.items():
-        layer = name.rpartition("/")[0]
+        layer = name.rpartition("/")[0] or name  # a number that stands alone is a layer
         by_layer[layer] = max(by_layer.get(layer, 0.0), value, key=_nan_last)
     parameter = max(largest, key=lambda name: _nan_last(largest[name]))
     median = float(np.median(list(by_layer.values())))

@@ -16,6 +16,7 @@ from jaxtyping import PyTree
 from cbundles import criterion as criteria
 from cbundles.auditing import Audit, audit
 from cbundles.auditing.batches import at_hand, batches_of
+from cbundles.auditing.findings import Layer
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.tensors import as_array
 from cbundles.autotuning.progress import NUMBERS, Progress
@@ -166,9 +167,16 @@ def _judged(
     """What an audit leads to."""
     places = places_of_blocks([layer.name for layer in found.layers], blocks, stage_of)
     chosen = [found.layers[place] for place in places]
-    measured = tuple(getattr(layer, criterion) for layer in chosen)
+    measured = tuple(_added_to_inputs(layer, found.input, criterion) for layer in chosen)
     decision = decide_on_blocks(blocks, epoch, measured, by=criterion, checks=check_epochs)
     return _Look(decision, tuple(layer.name for layer in chosen), measured)
+
+
+def _added_to_inputs(layer: Layer, inputs: Layer, criterion: str) -> float | None:
+    """How much a layer conflicts beyond what equal samples of different classes do everywhere,
+    which no network can change. None where it diverged."""
+    measured, given = getattr(layer, criterion), getattr(inputs, criterion)
+    return None if measured is None else max(0.0, measured - (given or 0.0))
 
 
 def _trained_before(

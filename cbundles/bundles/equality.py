@@ -239,7 +239,7 @@ def _hashed(
     first, second, third, mixing = keys_of
     mixed = _mix(rounded_bits(q, resolution), mixing)
     rotated = (mixed << 16) | (mixed >> 16)
-    return mixed * first, mixed * second, rotated * third, _bits(q) & ABSOLUTE
+    return mixed * first[None], mixed * second[None], rotated * third[None], _bits(q) & ABSOLUTE
 
 
 def _combined(x: Results, y: Results) -> Results:
@@ -252,7 +252,7 @@ def _mix(
 ) -> UInt32[Array, "samples columns"]:
     """A bijection of x, for an odd key, in which every input bit reaches every output bit (two
     rounds of multiply and xor-shift)."""
-    x = (x ^ (x >> 16)) * key
+    x = (x ^ (x >> 16)) * key[None]
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
 

@@ -18,6 +18,7 @@ much headroom and train badly.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -84,7 +85,7 @@ def headroom(
     own = checked_number("own_conflict_rate", own_conflict_rate, at_least=0, at_most=1)
     scales = scales_of_scan(amplitude, learning_rate, batch_size)
     for salt in range(MAX_SALTS):
-        keys = draw_keys(rows[0].size, salt)
+        keys = draw_keys(math.prod(rows.shape[1:]), salt)
         layers = _scanned(rows, classes, scales, keys, num_classes)
         if not np.any(layers.collided):
             break

@@ -207,7 +207,7 @@ def bundle_entropy(
     learning_rate = checked_number("learning_rate", learning_rate, at_least=MIN_NORMAL)
     scale = Scale.of(amplitude or 0.0, learning_rate, batch_size)
     for salt in range(MAX_SALTS):
-        keys = draw_keys(rows[0].size, salt)
+        keys = draw_keys(math.prod(rows.shape[1:]), salt)
         layer = layer_bundles(rows, classes, scale, keys, chosen, num_classes)
         if not layer.collided:
             break

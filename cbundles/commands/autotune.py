@@ -128,6 +128,7 @@ class Autotune:
                 "auto-tuning, since its table is about networks that followed the same; nearest "
                 "valid: a command for each"
             )
+        _require_same_but_seeds(experiment.cells)
         without_pooled = any(cell.probe.last != readings.POOLED for cell in experiment.cells)
         if rule == autotune.NEXT and without_pooled:
             raise InputError(
@@ -491,6 +492,21 @@ def _places_in(cell: Cell, layers: Sequence[str]) -> list[int]:
         return places_of_blocks(layers, cell.blocks)
     except ValueError as error:
         raise InputError(f"autotune {cell.model.build}: {error}") from None
+
+
+def _require_same_but_seeds(cells: Sequence[Cell]) -> None:
+    """InputError for networks that differ in more than their seeds: a table has one row of them,
+    with mean and deviation over seeds."""
+    for section, settings in cells[0].settings.items():
+        for key, value in settings.items():
+            if (section, key) == ("training", "seed"):
+                continue
+            values = list(dict.fromkeys(str(cell.settings[section][key]) for cell in cells))
+            if len(values) > 1:
+                raise InputError(
+                    f"{section}.{key} = {', '.join(values)}: networks of one auto-tuning differ in "
+                    f"training.seed alone; nearest valid: {value}, and a command for each"
+                )
 
 
 def _plan_as_data(cell: Cell, seconds: float) -> dict[str, Any]:

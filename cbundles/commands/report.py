@@ -5,14 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import multiprocessing
+import os
 import sys
-from collections.abc import Collection, Sequence
+import threading
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from cbundles import stopping
 from cbundles.commands.output import list_files, say, warn
 from cbundles.errors import InputError
 from cbundles.report import (
@@ -64,7 +68,7 @@ def write_report(
                 say(console, text)
         else:
             _seal(run)
-    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+    with _helpers() as pool:
         figures_to_come = _start_views(pool, loaded, gathered.studies)
         # Claims are judged meanwhile, which takes about as long.
         judged, planned = claims.judge(gathered.judged), claims.judge_plans(gathered.judged)
@@ -121,6 +125,35 @@ def print_claims(judged: Sequence[Claim]) -> None:
     """For machines: an object a line for each finding, and for each claim without one."""
     for row in claims_table.claims_table(judged).rows:
         print(json.dumps({"event": "claim", **row}))
+
+
+@contextlib.contextmanager
+def _helpers() -> Iterator[ProcessPoolExecutor]:
+    """Processes that draw. They end at once where this one is stopped, and after it was killed."""
+    pool = ProcessPoolExecutor(
+        mp_context=multiprocessing.get_context("spawn"), initializer=_begin_as_helper
+    )
+    try:
+        yield pool
+    except BaseException:
+        helpers = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for helper in helpers:
+            helper.kill()
+        raise
+    pool.shutdown()
+
+
+def _begin_as_helper() -> None:
+    stopping.ignore_in_worker()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def end_with_parent() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _start_views(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from cbundles.executor.cluster import Cluster
 from cbundles.executor.on_ray import RayCluster
 from cbundles.executor.planner import Job, PopulationJob
 from cbundles.executor.shards import Shard
-from cbundles.executor.speed import Speed
-from cbundles.store import SWEEPS, Store
+from cbundles.executor.speed import Speed, kind_of
+from cbundles.records import EditedRecord, SweepRecord
+from cbundles.store import CELLS, SWEEPS, Store
 from cbundles.wording import counted
 
 # What follows from a finished population; it may tell the display why.
@@ -134,13 +136,16 @@ def run_jobs(
     log = logs_of(store, options) / "progress.log"
     display = display_for(console, tally.total_cells, options.as_json, log)
     how = "the same command without --fresh" if options.fresh else "the same command"
+    until = "at any time"
+    if store.is_replacing:
+        until = "once a network is finished (before that the earlier run stays as it was)"
     try:
         if finished:
             display.line(f"finished already: {finished}")
         predicted = planner.wall_seconds(list(tally.cost.values()), options.workers)
         display.line(
             f"{what}: {tally.total_cells} on {devices(options)}, "
-            f"about {duration(predicted)}; stop at any time, {how} continues"
+            f"about {duration(predicted)}; stop {until}, {how} continues"
         )
         return _follow(jobs, tally, display, store, options, facts, then)
     except KeyboardInterrupt:
@@ -198,24 +203,49 @@ def _follow(
             manual_dir=options.manual_dir,
             then=add,
         )
-    with contextlib.closing(events):  # at an interrupt, no worker outlives this
-        for event in events:
-            if event["event"] == "failed":
-                failed += len(tally.jobs[event["population"]].cells)
-            elif event["event"] == "finished":
-                store.settle()  # there is a record now: what it replaces may go
-            tally.update(event)
-            if event["event"] == "finished":
-                _learn(tally, event["population"], options)
-            display.event(event, tally)
+    trained: list[Cell] = []
+    try:
+        with contextlib.closing(events):  # at an interrupt, no worker outlives this
+            for event in events:
+                tally.update(event)
+                if event["event"] == "failed":
+                    failed += len(tally.jobs[event["population"]].cells)
+                elif event["event"] == "finished":
+                    store.settle()  # there is a record now: what it replaces may go
+                    job = tally.jobs[event["population"]]
+                    trained += job.cells if isinstance(job, PopulationJob) else ()
+                display.event(event, tally)
+    finally:
+        _learn(trained, store, options, facts)
     return failed
 
 
-def _learn(tally: Tally, key: str, options: Options) -> None:
-    """Note how long this machine took for what was trained of a population."""
-    job = tally.jobs[key]
-    if isinstance(job, planner.PopulationJob) and options.ray is None and options.cluster is None:
-        options.speed.learn(job.cells[0], *tally.spent(key))
+def _learn(
+    trained: Sequence[Cell], store: Store, options: Options, facts: Mapping[Images, Facts]
+) -> None:
+    """Note how long this machine took for what was trained, unless workers were in each other's
+    way, or elsewhere."""
+    if options.ray is not None or options.cluster is not None or options.devices is not None:
+        return
+    if options.device == "cpu" and options.workers > len(local.usable_cores()):
+        return
+    taken: dict[str, list[tuple[float, float]]] = {}
+    for cell in trained:
+        record = store.record(cell.id, CELLS)
+        if record.origin.workers_on_device > 1:
+            return
+        predicted = planner.training_seconds(cell, facts[cell.data.images])
+        if isinstance(record, SweepRecord):  # which may have been stopped
+            seconds = sum(record.seconds)
+            predicted *= record.epochs_trained / cell.training.epochs
+        elif isinstance(record, EditedRecord):
+            seconds = record.seconds
+        else:
+            continue
+        taken.setdefault(kind_of(cell), []).append((seconds, predicted))
+    for kind, of_networks in taken.items():
+        seconds, predicted = map(sum, zip(*of_networks, strict=True))
+        options.speed.learn(kind, seconds, predicted)
 
 
 def compute_for_first(options: Options) -> int:
@@ -251,21 +281,28 @@ def costs(jobs: Sequence[Job], facts: Mapping[Images, Facts]) -> dict[str, float
 
 def expected_seconds(job: Job, facts: Mapping[Images, Facts], options: Options) -> float:
     """Seconds that a job takes a worker of this machine, compiling included."""
-    return options.speed.scaled(job.cells[0], planner.job_seconds(job, facts))
+    return options.speed.expected(job, planner.job_seconds(job, facts))
 
 
 def expected_training_seconds(cell: Cell, facts: Mapping[Images, Facts], options: Options) -> float:
     """Seconds that training and measuring a network takes a worker of this machine."""
-    return options.speed.scaled(cell, planner.training_seconds(cell, facts[cell.data.images]))
+    return options.speed.ratio(cell) * planner.training_seconds(cell, facts[cell.data.images])
 
 
 def use_device(device: str) -> None:
     """Have JAX compute in this process on the CPU or the GPU; InputError without a GPU."""
-    import jax
+    try:
+        import jax
 
-    if device == "cpu":
-        jax.config.update("jax_platforms", "cpu")
-    elif jax.default_backend() == "cpu":
+        if device == "cpu":
+            jax.config.update("jax_platforms", "cpu")
+        found = jax.default_backend()
+    except Exception as error:  # whatever JAX makes of its variables, such as JAX_PLATFORMS
+        asked = {name: value for name, value in os.environ.items() if name.startswith("JAX_")}
+        told = f"; the environment says {asked}" if asked else ""
+        reason = str(error) or type(error).__name__
+        raise InputError(f"JAX cannot start ({reason}){told}; nearest valid: none of it") from None
+    if device != "cpu" and found == "cpu":
         raise InputError(local.NO_GPU)
 
 

@@ -148,10 +148,10 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
         finished=finished,
         needs=needs,
         core_seconds={
-            cell.id: options.speed.scaled(cell, needs[cell.id].seconds) for cell in cells
+            cell.id: options.speed.ratio(cell) * needs[cell.id].seconds for cell in cells
         },
         seconds=planner.wall_seconds(
-            [options.speed.scaled(p.cells[0], planner.population_seconds(p, needs)) for p in left],
+            [options.speed.expected(p, planner.population_seconds(p, needs)) for p in left],
             options.workers,
         ),
         memory=options.workers * largest,
@@ -274,6 +274,7 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
         run = description(experiment, fingerprints, options)
         finished = _finished(experiment.cells, store, fingerprints, options)
         _say_what_is_replaced(store, experiment, options, console)
+        _say_which_images_changed(store, experiment.cells, fingerprints, options, console)
         store.write_run({**run, "finished": len(finished)})
         populations = planner.populations(experiment.cells, options.device)
         todo = _unfinished(populations, finished)
@@ -319,6 +320,29 @@ def _say_what_is_replaced(
             f"{store.folder} holds {counted(len(others), 'network')} that this command does not "
             "name: their records stay, but tables and figures will be those of this command; "
             "--out keeps both",
+        )
+
+
+def _say_which_images_changed(
+    store: Store,
+    cells: Sequence[Cell],
+    fingerprints: Mapping[Images, str],
+    options: Options,
+    console: Console,
+) -> None:
+    """Records of other images do not count, and are written over: say so before."""
+    stale = [
+        cell
+        for cell in cells
+        if store.is_finished(cell.id, None)
+        and not store.is_finished(cell.id, fingerprints[cell.data.images])
+    ]
+    if stale and not options.as_json:
+        say(
+            console,
+            f"{store.folder} holds {counted(len(stale), 'network')} trained on other images than "
+            "those that are there now: trained anew, records and kept weights are written over; "
+            "stop now, and name another folder with --out, to keep both",
         )
 
 

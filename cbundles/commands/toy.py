@@ -81,6 +81,7 @@ class Toy:
         store = Store(options.out)
         names = self.record_names
         with store.locked():
+            store.require_kind(TOY)
             if options.fresh:
                 start_over(names, store, options, DISK_BYTES, console)
             todo = [name for name in names if not store.has(name)]

@@ -2,16 +2,16 @@
 trained here.
 
 The planner's constants were measured on one core of one processor; others take from half to three
-times as long, a GPU a small part. Whatever a command has trained for a minute or more is noted in
-the cache, and the times that later commands tell are scaled by it. Nothing else depends on it:
-shards deal by the predictions alone, which are the same on every machine.
+times as long, a GPU a small part. What all networks of a kind took in a command, together, is noted
+in the cache once that is a minute or more (by the workers' own clocks, without compiling), and the
+times that later commands tell are scaled by it. Nothing else depends on it: shards deal by the
+predictions alone, which are the same on every machine.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,10 +22,12 @@ from cbundles.config import SWEEP, Cell
 from cbundles.data.sources import cache_root
 from cbundles.errors import InputError
 from cbundles.executor.local import host_key
+from cbundles.executor.planner import Job, PopulationJob, compile_seconds
 from cbundles.files import write_atomically
 
-SHORTEST_SECONDS = 60.0  # of training that tells something: before, it is mostly starting
-KEPT = 9  # of the latest jobs of a kind; their median counts
+SHORTEST_SECONDS = 60.0  # of training that tells something
+KEPT = 9  # of the latest commands that trained networks of a kind; their median counts
+BOUNDS = (1e-4, 1e3)  # beyond, a ratio is no measurement
 KINDS = {
     "fc": "fully connected networks",
     "conv": "VGGs and ResNets",
@@ -46,8 +48,8 @@ def kind_of(cell: Cell) -> str:
 
 @dataclass(frozen=True)
 class Speed:
-    """ratios: seconds over predicted seconds of the latest jobs of each kind, on one device of this
-    machine; empty where nothing is known"""
+    """ratios: seconds over predicted seconds of the latest commands, for each kind of network, on
+    one device of this machine; empty where nothing is known"""
 
     device: str = "cpu"
     ratios: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
@@ -68,13 +70,17 @@ class Speed:
         """By which a predicted time is multiplied; 1 where nothing is known."""
         return statistics.median(self.ratios.get(kind_of(cell), (1.0,)))
 
-    def scaled(self, cell: Cell, predicted: float) -> float:
-        """Seconds that are to be expected here."""
-        return self.ratio(cell) * predicted
+    def expected(self, job: Job, predicted: float) -> float:
+        """Seconds that a job takes here of which so many are predicted: compiling, which is not
+        known to be as slow or fast, and the rest."""
+        compiling = 0.0
+        if isinstance(job, PopulationJob):
+            compiling = min(predicted, compile_seconds(job.cells[0]))
+        return compiling + self.ratio(job.cells[0]) * (predicted - compiling)
 
     def known_of(self, cells: Iterable[Cell] | None = None) -> dict[str, tuple[float, int]]:
         """The ratio of each kind of these networks, by default of all kinds, of which something is
-        known, under its name, and of how many jobs it is the median."""
+        known, under its name, and of how many commands it is the median."""
         kinds = set(KINDS) if cells is None else set(map(kind_of, cells))
         return {
             KINDS[kind]: (statistics.median(ratios), len(ratios))
@@ -82,15 +88,13 @@ class Speed:
             if kind in kinds
         }
 
-    def learn(self, cell: Cell, seconds: float, expected: float) -> None:
-        """Note what a job took that this speed expected to take so long. A cache that cannot be
-        written costs the note only."""
-        if seconds < SHORTEST_SECONDS or expected <= 0:
+    def learn(self, kind: str, seconds: float, predicted: float) -> None:
+        """Note what the training of networks of a kind took, and what was predicted. A cache that
+        cannot be written costs the note only."""
+        if seconds < SHORTEST_SECONDS or predicted <= 0 or not _is_ratio(seconds / predicted):
             return
-        kind, machine = kind_of(cell), _machine(self.device)
-        notes = _notes()
-        latest = self.ratio(cell) * seconds / expected
-        ratios = (*Speed.known(self.device).ratios.get(kind, ()), latest)
+        machine, notes = _machine(self.device), _notes()
+        ratios = (*Speed.known(self.device).ratios.get(kind, ()), seconds / predicted)
         of_kinds = notes.get(machine)
         notes[machine] = {
             **(of_kinds if isinstance(of_kinds, dict) else {}),
@@ -105,12 +109,20 @@ def _path() -> Path:
 
 
 def _machine(device: str) -> str:
-    """Caches may be shared by machines."""
-    return f"{host_key()} {device}"
+    """Caches may be shared by machines, with the same processors and other GPUs, too."""
+    cards = Path("/proc/driver/nvidia/gpus").glob("*/information") if device == "gpu" else ()
+    models = {line for card in cards for line in _lines_of(card) if line.startswith("Model")}
+    return " ".join([host_key(), device, *sorted(models)])
+
+
+def _lines_of(path: Path) -> list[str]:
+    with contextlib.suppress(OSError):
+        return path.read_text(errors="replace").splitlines()
+    return []
 
 
 def _notes() -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, InputError):
+    with contextlib.suppress(OSError, ValueError, RecursionError, InputError):
         notes = json.loads(_path().read_text(encoding="utf-8"))
         if isinstance(notes, dict):
             return notes
@@ -118,4 +130,4 @@ def _notes() -> dict[str, Any]:
 
 
 def _is_ratio(value: object) -> bool:
-    return isinstance(value, int | float) and 0 < value < math.inf
+    return isinstance(value, float) and BOUNDS[0] <= value <= BOUNDS[1]

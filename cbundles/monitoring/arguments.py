@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 from cbundles.monitoring.events import NAME
@@ -30,14 +29,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return "a file is in its place"
     return getattr(error, "strerror", None) or str(error)
-
-
-def check_names(argument: str, names: object) -> None:
-    """Raises ValueError for what is neither a name nor several."""
-    if names is None or isinstance(names, str):
-        return
-    if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{argument} must be a name, a list of names or None, not {names!r}")
 
 
 def check_function(argument: str, function: object) -> None:

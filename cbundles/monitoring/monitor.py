@@ -14,7 +14,7 @@ from jaxtyping import Integer, PyTree
 
 from cbundles import bundles, dashboards
 from cbundles.arrays import Numbers
-from cbundles.auditing.asked import checked_setting
+from cbundles.auditing.asked import check_names, checked_setting
 from cbundles.auditing.batches import CutArrays, at_hand, batches_of, checked_labels
 from cbundles.auditing.models import Call
 from cbundles.auditing.signing import SAMPLES
@@ -22,7 +22,7 @@ from cbundles.auditing.tensors import as_array
 from cbundles.auditing.weights import GLOBAL
 from cbundles.bundles.result import checked_whole
 from cbundles.dashboards import EventWriter
-from cbundles.monitoring.arguments import check_function, check_names, made_folder
+from cbundles.monitoring.arguments import check_function, made_folder
 from cbundles.monitoring.events import EventsFile
 from cbundles.monitoring.measurement import Measurement
 from cbundles.monitoring.news import News, Sentence, tell

@@ -82,6 +82,15 @@ class Probe:
 
     def measure(self, params: PyTree | None) -> Audit:
         """An audit of the model with these numbers. Raises ValueError where that cannot be."""
+        try:
+            return self._audit(params)
+        except ValueError:
+            if self._traced is None:
+                raise
+            self._traced = None  # the model may do something else by now
+            return self._audit(params)
+
+    def _audit(self, params: PyTree | None) -> Audit:
         subject, traced = self._subject(params)
         largest = weights.largest_weights(subject.parameters)
         amplitude = weights.amplitude_of_model(self.setting.amplitude, largest)

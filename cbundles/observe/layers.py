@@ -30,6 +30,8 @@ class Sites(NamedTuple):
     channels_first: whether the features of an image come before its pixels.
     stacked: of parameters that hold something for each repetition of a scan, how many of their
         first axes are those of scans.
+    constant: the sites no axis of which grows with the batch, whatever its length: their values are
+        the same for all samples.
     """
 
     found: tuple[Site, ...]
@@ -38,6 +40,7 @@ class Sites(NamedTuple):
     branches: Mapping[str, str]
     channels_first: bool
     stacked: Mapping[str, int] = NO_STACKS
+    constant: frozenset[str] = frozenset()
 
 
 def sites_of_model(
@@ -60,30 +63,32 @@ def sites_of_model(
         }
     axes_of_scans = observed.stacked_axes
     return Sites(
-        found=tuple(_batch_first(site, axes[site.name]) for site in observed.sites),
+        found=tuple(_batch_first(site, axes.get(site.name, 0)) for site in observed.sites),
         skipped=observed.skipped,
         readers=readers,
         branches=observed.branches,
         channels_first=observed.channels_first,
         stacked={name: axes_of_scans.get(number, 0) for number, name in trainable.items()},
+        constant=frozenset(site.name for site in observed.sites if site.name not in axes),
     )
 
 
 def batch_axes(observed: Observed, larger: Observed | None) -> dict[str, int]:
     """Which axis of each site's value is that of the samples: the first one that grows when the
-    batch does. Not always the first of all: ``jax.vmap`` moves axes as it likes.
+    batch does. Not always the first of all: ``jax.vmap`` moves axes as it likes. Sites of which
+    none grows are left out: an axis may be as long as the batch by chance.
 
     larger: the same model, traced for one sample more; None where it is made for one size only. It
-    may also be another program there, and then says nothing.
+    may also be another program there, and then says nothing: the first axis is taken.
     """
     sites = observed.sites
-    others = sites if larger is None else larger.sites
-    if [site.name for site in others] != [site.name for site in sites]:
-        others = sites
-    return {
-        site.name: _first_difference(site.shape, other.shape)
-        for site, other in zip(sites, others, strict=True)
+    if larger is None or [site.name for site in larger.sites] != [site.name for site in sites]:
+        return {site.name: 0 for site in sites}
+    axes = {
+        site.name: first_difference(site.shape, other.shape)
+        for site, other in zip(sites, larger.sites, strict=True)
     }
+    return {name: axis for name, axis in axes.items() if axis is not None}
 
 
 def names_of(site: Site) -> list[str]:
@@ -94,10 +99,10 @@ def names_of(site: Site) -> list[str]:
     return [f"{site.name}[{', '.join(map(str, place))}]" for place in places]
 
 
-def _first_difference(shape: tuple[int, ...], other: tuple[int, ...]) -> int:
-    """The first axis of different lengths; 0 where there is none."""
+def first_difference(shape: tuple[int, ...], other: tuple[int, ...]) -> int | None:
+    """The first axis of different lengths, if there is one."""
     pairs = enumerate(zip(shape, other, strict=False))
-    return next((axis for axis, (size, larger) in pairs if size != larger), 0)
+    return next((axis for axis, (size, larger) in pairs if size != larger), None)
 
 
 def _batch_first(site: Site, axis: int) -> Site:

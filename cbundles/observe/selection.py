@@ -80,7 +80,7 @@ def _why_impossible(site: Site, sites: Sites, samples: int, tokens: int | None) 
     """What keeps a site from being measured."""
     if not jnp.issubdtype(site.dtype, jnp.floating):
         return f"its numbers are {site.dtype}, not floating point"
-    if not site.shape or site.shape[0] != samples:
+    if site.name in sites.constant or not site.shape or site.shape[0] != samples:
         return f"no batch axis: its shape is {site.shape} for {samples} samples"
     if tokens is not None and (len(site.shape) < 2 or site.shape[1] != tokens):
         return f"no token axis: its shape is {site.shape} for {tokens} tokens a sample"

@@ -44,7 +44,7 @@ from cbundles.auditing.subject import (
 )
 from cbundles.auditing.tensors import as_array, as_tensor
 from cbundles.observe import Skipped, consumers
-from cbundles.observe.layers import Sites
+from cbundles.observe.layers import Sites, first_difference
 from cbundles.observe.sites import find
 
 FEW, ONE_MORE = 2, 3  # samples: what differs between them is the axis of the samples
@@ -114,9 +114,11 @@ class TorchSubject:
     def sites(self, batch: PyTree) -> Sites:
         program, larger = self._recorded_twice(batch)
         found = find(program)
-        seen = []
+        seen, constant = [], set()
         for site in found.sites:
             place = program.places[found.numbers[site.name]]
+            if larger is not program and larger.shape_at(place) == site.shape:
+                constant.add(site.name)
             shape, axis = _of_a_batch(site.shape, larger.shape_at(place), length_of(batch))
             seen.append(dataclasses.replace(site, shape=shape))
             self._homes[site.name] = _Home(place, axis)
@@ -132,7 +134,14 @@ class TorchSubject:
                 for site, numbers in reading.items()
             }
         skipped = (*_scripted(self.model), *_composite(program))
-        return Sites(tuple(seen), skipped, readers, found.branch_names(), channels_first=True)
+        return Sites(
+            tuple(seen),
+            skipped,
+            readers,
+            found.branch_names(),
+            channels_first=True,
+            constant=frozenset(constant),
+        )
 
     def reduce(
         self,
@@ -381,7 +390,7 @@ def _of_a_batch(
     """
     pairs = list(zip(shape, larger, strict=False))
     whole = [few + (more - few) * (samples - FEW) for few, more in pairs]
-    axis = next((place for place, (few, more) in enumerate(pairs) if few != more), 0)
+    axis = first_difference(shape, larger) or 0
     return (*whole[axis : axis + 1], *whole[:axis], *whole[axis + 1 :]), axis
 
 

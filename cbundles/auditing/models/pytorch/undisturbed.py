@@ -14,7 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module, *, by_batch: bool) -> Iterator[None]:
-    """Inside, a module may be called as often as one likes; afterwards its modes, its buffers and
+    """Inside, a module may be called as often as one likes; afterwards its modes, its buffers, what
+    else its modules hold, which tensors its parameters are, and
     the chance that PyTorch draws from are as before. by_batch: batch normalisations use the
     statistics of the batch, and not those that they have collected."""
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
@@ -24,6 +25,7 @@ def undisturbed(model: nn.Module, *, by_batch: bool) -> Iterator[None]:
         torch.random.fork_rng(sorted(devices, key=str)),
         _not_compiled(),
         _same_buffers(model),
+        _same_attributes(model),
         _evaluating(model, by_batch),
     ):
         yield
@@ -80,6 +82,28 @@ def _same_buffers(model: nn.Module) -> Iterator[None]:
             # (Its version does not tell: normalisations write to statistics without a word.)
             if not torch.equal(buffer, copy):
                 buffer.copy_(copy)
+
+
+@contextlib.contextmanager
+def _same_attributes(model: nn.Module) -> Iterator[None]:
+    """Whatever a call puts into attributes, such as a state for the next one, is given up, and
+    parameters whose tensor it exchanged have their own again. (What it writes *into* such a tensor
+    stays: a copy of all of them would cost as much memory as the model.)"""
+    before = [
+        (module, dict(module.__dict__))
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    tensors = [(parameter, parameter.data) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+        for parameter, tensor in tensors:
+            if parameter.data_ptr() != tensor.data_ptr():
+                parameter.data = tensor
 
 
 def _not_compiled() -> contextlib.AbstractContextManager[Any]:
