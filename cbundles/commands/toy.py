@@ -112,9 +112,9 @@ class Toy:
 def _train(
     store: Store, names: list[str], precision: str, options: Options, console: Console
 ) -> None:
+    use_device(options.device)
     import jax
 
-    use_device(options.device)
     jax.config.update("jax_default_matmul_precision", "highest")
     from cbundles.experiments import toy
 
