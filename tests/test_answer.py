@@ -25,16 +25,30 @@ def test_conflicts_that_begin_somewhere_limit_the_depth():
     told = only([record(50, 10, first=12), record(5, 10)])
     assert told.advice == "width 10: use fewer layers: conflicts begin in layer 12"
     trained, early, accuracy = told.evidence
-    assert trained == "50 layers, trained: conflicts from layer 12 on in 1 of 1 network"
-    assert early == "50 layers, after epoch 1: conflicts from layer 12 on in 1 of 1 network"
+    assert trained == "50 layers, trained: first conflict in layer 12 in 1 of 1 network"
+    assert early == "50 layers, after epoch 1: first conflict in layer 12 in 1 of 1 network"
     assert accuracy.startswith("accuracy after the last epoch: best 90.0 % with ")
+
+
+def test_advice_does_not_speak_against_the_accuracies():
+    accuracies = {"better": (0.9, 0.5), "worse": (0.5, 0.9), "at chance": (0.1, 0.1)}
+    told = {
+        how: only([record(50, 10, first=12, accuracy=deep), record(5, 10, accuracy=shallow)]).advice
+        for how, (deep, shallow) in accuracies.items()
+    }
+    begins = "conflicts begin in layer 12"
+    assert told == {
+        "better": f"width 10: {begins}, yet 50 layers are best: H does not decide here",
+        "worse": f"width 10: use fewer layers: {begins}",
+        "at chance": f"width 10: {begins}, and all depths are at chance",
+    }
 
 
 def test_a_single_pair_of_samples_is_no_conflict():
     pair = [0.0, 1e-7, 1e-7, 0.2]
     told = only([rated(record(4, 10), pair, pair)])
     assert "conflicts begin in layer 4" in told.advice
-    assert "conflicts from layer 4 on in 1 of 1 network; H > 0 from layer 2 on in 1" in str(told)
+    assert "first conflict in layer 4 in 1 of 1 network; first H > 0 in layer 2 in 1" in str(told)
     harmless = only([rated(record(4, 10), [*pair[:3], 0.0], [0.0] * 4)])
     assert "most networks have no conflicting layer up to 4 layers" in harmless.advice
 
@@ -51,14 +65,14 @@ def test_the_number_of_networks_is_named():
     seeds = enumerate([9, 12, None, None, None])
     told = only([record(50, 10, seed=seed, first=first) for seed, first in seeds])
     assert "most networks have no conflicting layer" in told.advice
-    assert "conflicts from layer 9 on in 2 of 5 networks" in told.evidence[0]
+    assert "first conflict in layer 9 in 2 of 5 networks" in told.evidence[0]
 
 
 def test_advice_and_evidence_take_the_same_median():
     seeds = enumerate([9, 12, None, None])
     told = only([record(50, 10, seed=seed, first=first) for seed, first in seeds])
     assert "conflicts begin in layer 9" in told.advice
-    assert "conflicts from layer 9 on in 2 of 4 networks" in told.evidence[0]
+    assert "first conflict in layer 9 in 2 of 4 networks" in told.evidence[0]
 
 
 def test_where_most_diverge_what_is_left_is_no_answer():
@@ -114,7 +128,7 @@ def test_networks_that_were_stopped_are_counted_and_not_compared():
     stopped = checked(45, trained=1, accuracy=0.2, first=2)
     told = only([checked(5, trained=10, accuracy=0.9), stopped])
     assert told.evidence[0].startswith("5 layers, trained: conflicts in none")
-    assert told.evidence[1].startswith("45 layers, after epoch 1: conflicts from layer 2")
+    assert told.evidence[1].startswith("45 layers, after epoch 1: first conflict in layer 2")
     assert "best 90.0 % with 5 layers" in told.evidence[-2] and "45" not in told.evidence[-2]
     assert told.evidence[-1] == (
         "1 of 2 networks stopped, as H > 0 in the last layer: saves 81 % of the FLOPs; "
@@ -152,7 +166,7 @@ def test_blocks_are_told_with_their_layers():
     made = record(18, 8, entropy=[0.0] * 5 + [0.5] * 3, **conv)
     told = only([made])
     assert told.advice == "filters 8: use fewer layers: conflicts begin in layer 12"
-    assert "from block 6 (layers 12 and 13) on" in told.evidence[0]
+    assert "first conflict in block 6 (layers 12 and 13)" in told.evidence[0]
 
 
 def test_each_width_and_other_setting_has_its_answer():

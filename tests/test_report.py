@@ -134,13 +134,13 @@ def test_conflicts_of_a_convolutional_network_are_told_by_block_and_its_layers(t
     row = summary.summary_of(record(6, 8, **conv))
     assert (row["first_conflicting_block"], row["first_conflicting_layer"]) == (2, 4)
     table = sweep_tables.network_table([row])
-    assert "H > 0 from layer, epoch 1" not in table.titles
+    assert "layer of first H > 0, epoch 1" not in table.titles
     assert "2 (layers 4 and 5)" in table.texts[0]
     last = sweep_tables.layer_rows(record(6, 8, **conv))[-1]
     assert (last["block"], last["layer"], last["entropy"]) == (2, "4-5", 0.5)
     plain = summary.summary_of(record(6, 8, first=2))
     assert (plain["first_conflicting_block"], plain["first_conflicting_layer"]) == (None, 2)
-    assert "H > 0 from block, epoch 1" not in sweep_tables.network_table([plain]).titles
+    assert "block of first H > 0, epoch 1" not in sweep_tables.network_table([plain]).titles
 
 
 def test_the_largest_entropy_follows_the_classes_of_the_probe_set():

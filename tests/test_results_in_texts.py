@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import subprocess
 from statistics import fmean
 
 import pytest
@@ -388,3 +389,15 @@ def test_what_the_lesion_test_could_have_seen():
     assert "of 0.45 when 15 images change" in said and "0.45 when 15 images change" in text
     assert "worst of these is: smallest scaled branch first" in said
     assert "the scaled branch predicts worst" in text and "Spearman 0.57; branch" in text
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
+def test_published_figures_are_where_their_captions_say():
+    """Git has every picture of a published run that its list of captions shows."""
+    tracked = subprocess.run(
+        ["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    for captions in (name for name in tracked if name.endswith("/figures/figures.md")):
+        shown = re.findall(r"\(([^()]+\.png)\)", (ROOT / captions).read_text(encoding="utf-8"))
+        folder = captions.rpartition("/")[0]
+        assert shown and {f"{folder}/{picture}" for picture in shown} <= set(tracked), captions

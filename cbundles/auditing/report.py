@@ -248,8 +248,12 @@ class Audit:
             grey = leaf.ndim == 3 and min(leaf.shape[1:]) > 1
             if grey or (leaf.ndim == 4 and leaf.shape[-1] in (1, 3)):
                 return np.asarray(leaf)
+            if leaf.ndim == 4 and leaf.shape[1] in (1, 3):  # channels first, as PyTorch has them
+                return np.moveaxis(np.asarray(leaf), 1, -1)
         found = ", ".join(str(leaf.shape) for leaf in leaves) or "batches that came once"
-        raise ValueError(f"show is for images, (samples, height, width, channels), not {found}")
+        raise ValueError(
+            f"show is for images, (samples, height, width, channels) or channels first, not {found}"
+        )
 
 
 def _cell(value: Any) -> Any:

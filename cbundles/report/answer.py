@@ -216,23 +216,36 @@ def _advice(records: Sequence[SweepRecord], early: Places, trained: Places) -> s
     if first == 1:
         return "layers conflict from the first one on, so the depth is not what limits it"
     if not math.isinf(first):
-        return _fewer_layers(early, trained)
+        return _where_depths_are_compared(records, _begins(early, trained))
     what_is_bad = _loss_without_conflict(records)
     if what_is_bad:
         return f"H says nothing here: most networks have no conflicting layer, yet {what_is_bad}"
     return f"most networks have no conflicting layer up to {_deepest(records)}"
 
 
-def _fewer_layers(early: Places, trained: Places) -> str:
-    """The advice where conflicts begin: by the trained networks, and by their first epoch. These
-    need not be the same: those that were stopped had only that."""
+def _where_depths_are_compared(records: Sequence[SweepRecord], begins: str) -> str:
+    """What to do where conflicts begin: nothing that the accuracies of other depths speak
+    against."""
+    by_depth = accuracy_by_depth(records)
+    if len(by_depth) > 1:
+        if all(is_at_chance(accuracy, records[0]) for accuracy in by_depth.values()):
+            return f"{begins}, and all depths are at chance"
+        deepest = max(by_depth)
+        others = [accuracy for depth, accuracy in by_depth.items() if depth != deepest]
+        if by_depth[deepest] > max(others):
+            return f"{begins}, yet {counted(deepest, 'layer')} are best: H does not decide here"
+    return f"use fewer layers: {begins}"
+
+
+def _begins(early: Places, trained: Places) -> str:
+    """Where conflicts begin by the trained networks, and by their first epoch. These need not be
+    the same: those that were stopped had only that."""
     where_trained, where_early = _begin(trained), _begin(early)
     if where_early == where_trained:
-        return f"use fewer layers: conflicts begin {where_trained}"
-    return (
-        f"use fewer layers: conflicts begin {where_trained} when trained, {where_early} after "
-        "epoch 1"
-    )
+        return f"conflicts begin {where_trained}"
+    if math.isinf(trained.first):
+        return f"conflicts begin {where_early} after epoch 1, and {where_trained} when trained"
+    return f"conflicts begin {where_trained} when trained, {where_early} after epoch 1"
 
 
 def _begin(found: Places) -> str:
@@ -263,17 +276,18 @@ def _loss_without_conflict(records: Sequence[SweepRecord]) -> str:
 
 
 def _where(found: Places, networks: Sequence[SweepRecord]) -> str:
-    """``conflicts from layer 34 on in 2 of 3 networks; H > 0 from layer 31 on in 3``."""
+    """``first conflict in layer 34 in 2 of 3 networks; first H > 0 in layer 31 in 3``. Later layers
+    need not conflict."""
     diverged = len(networks) - found.sound
     of = f"of {counted(len(networks), 'network')}"
     text = f"conflicts in none {of}"
     conflicting = [place for place in found.judged if not math.isinf(place)]
     if conflicting:
         place = _layer(median_low(conflicting), networks[0])
-        text = f"conflicts from {place} on in {len(conflicting)} {of}"
+        text = f"first conflict in {place} in {len(conflicting)} {of}"
     pairs = [place for place in found.any_pair if not math.isinf(place)]
     if found.clear is not None and pairs and pairs != conflicting:
-        text += f"; H > 0 from {_layer(median_low(pairs), networks[0])} on in {len(pairs)}"
+        text += f"; first H > 0 in {_layer(median_low(pairs), networks[0])} in {len(pairs)}"
     return f"{text}; {diverged} diverged" if diverged else text
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from cbundles import criterion
+from cbundles import criterion, readings
 from cbundles.config import Cell
 from cbundles.files import write_atomically
 from cbundles.records import SweepRecord
@@ -100,10 +100,14 @@ def our_row(records: Sequence[SweepRecord]) -> Row:
 
 
 def _pruned_by(cell: Cell) -> str:
-    """By what a network was pruned, where it is not the paper's rule."""
-    if cell.training.stop_conflicting != criterion.CONFLICT_RATE:
+    """By what, in which reading, a network may have been pruned."""
+    if not cell.training.checks:
         return ""
-    return f", pruned by a conflict rate above {criterion.CLEAR_RATE:g}"
+    by = "H > 0"
+    if cell.training.stop_conflicting == criterion.CONFLICT_RATE:
+        by = f"a conflict rate above {criterion.CLEAR_RATE:g}"
+    reading = readings.name_in_full(cell.own_reading, convolutional=cell.model.is_convolutional)
+    return f", pruned by {by} ({reading})"
 
 
 def _megabytes_in_words(sizes: Sequence[int]) -> str:
