@@ -107,9 +107,7 @@ HEADROOM_LAYER = _number("headroom_layer_last", "least in layer")
 CLEAR_FIRST = _number("first_clear_layer", "layer of first conflict, epoch 1")
 CLEAR_LAST = _number("first_clear_layer_last", "layer of first conflict, last epoch")
 FIRST_LAYER = _number("first_conflicting_layer", "layer of first H > 0, epoch 1")
-FIRST_BLOCK = _number(
-    "first_conflicting_block", "block of first H > 0, epoch 1", _show_first_block
-)
+FIRST_BLOCK = _number("first_conflicting_block", "block of first H > 0, epoch 1", _show_first_block)
 ONLY_WITH_RATES = (RATE_LAST, CLEAR_FIRST, CLEAR_LAST)
 ONLY_WITH_HEADROOM = (HEADROOM_LAST, HEADROOM_LAYER)
 SIZE_AND_TIME = (
