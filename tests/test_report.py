@@ -9,6 +9,7 @@ import math
 
 import pytest
 from records import changed, record
+from rich.console import Console
 
 from cbundles.report import (
     answer,
@@ -241,3 +242,18 @@ def test_a_title_relates_accuracy_to_entropy_only_where_several_networks_have_so
 
     assert titled(1).startswith("Too few networks to relate: 1 of 6 with H > 0")
     assert titled(3).startswith("The larger the bundle entropy, the lower the accuracy")
+
+
+def test_columns_are_shown_whole_or_not_at_all():
+    columns = [Column("network", "network"), Column("accuracy", "accuracy", to_the_right=True),
+               Column("rate", "conflict rate", to_the_right=True)]  # fmt: skip
+    rows = [{"network": "vgg of 30 layers", "accuracy": "1234567890 %", "rate": "0"}]
+    table = Table(rows, columns)
+    # "network" may be broken between words, "1234567890 %" may not.
+    for width, shown in ((7 + 1 + 12 + 1 + 8, 3), (7 + 1 + 12 + 1 + 7, 2), (7 + 1 + 11, 1), (1, 1)):
+        kept, others = table.within(width)
+        assert (kept.columns, others) == (columns[:shown], 3 - shown)
+    kept, _ = table.within(29)
+    console = Console(width=29, file=io.StringIO())
+    console.print(kept.terminal())
+    assert "1234567890 %" in console.file.getvalue() and "\u2026" not in console.file.getvalue()

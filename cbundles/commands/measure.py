@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cbundles import bits, probe_sizes, readings
-from cbundles.commands.output import list_files, say
+from cbundles.commands.output import list_files, say, show_what_fits
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -105,7 +105,7 @@ class Measure:
             counts = {"networks": len(table.rows), "failed": failed, "rows": table.rows}
             print(json.dumps({"event": "done", **counts, "folder": str(store.folder)}))
         else:
-            console.print(table.terminal())
+            show_what_fits(table, console)
             console.print()
             list_files(console, "table", remeasured.tables_of(store.folder))
         return 1 if failed else 0

@@ -13,6 +13,7 @@ from cbundles import data
 from cbundles.commands.running import Options
 from cbundles.config import TUNE, Cell, Images, short_name
 from cbundles.data.dataset import Facts
+from cbundles.report.table import Table
 from cbundles.report.words import listed
 from cbundles.store import Store
 from cbundles.wording import counted
@@ -31,6 +32,14 @@ def say_indented(console: Console, text: str) -> None:
     """A paragraph that explains the line before it, in lines that fit any terminal."""
     for line in textwrap.wrap(text, LINE_WIDTH - len(INDENT)):
         say(console, INDENT + line)
+
+
+def show_what_fits(table: Table, console: Console) -> None:
+    """A table whose columns stand in a file, too: those that the lines have room for, whole."""
+    shown, others = table.within(console.width)
+    console.print(shown.terminal())
+    if others:
+        say(console, f"... {counted(others, 'more column')} in the file")
 
 
 def warn(console: Console, text: str) -> None:

@@ -71,7 +71,8 @@ def show_status(folder: Path, as_json: bool, console: Console) -> None:
     if run.unfinished and not working:
         say(console, "the command that began it continues it")
     if (folder / "table.md").is_file():
-        say(console, f"table: {folder / 'table.md'}, figures: {run.store.figures}")
+        drawn = f", figures: {run.store.figures}" if run.store.figures.is_dir() else ""
+        say(console, f"table: {folder / 'table.md'}{drawn}")
 
 
 def _half_done(store: Store, description: dict[str, Any]) -> Iterator[HalfDone]:

@@ -23,6 +23,7 @@ from cbundles.commands.output import (
     say_what_was_done,
     say_what_was_found,
     say_whose_times,
+    show_what_fits,
 )
 from cbundles.commands.running import (
     Options,
@@ -366,9 +367,8 @@ def _show_outcome(outcome: Outcome, options: Options, console: Console) -> None:
     networks, store = outcome.run.sweeps, outcome.run.store
     rows = [summary.summary_of(record) for record in networks]
     if rows:
-        console.print(
-            sweep_tables.network_table(rows, narrow=True).first(TABLE_ROWS_SHOWN).terminal()
-        )
+        table = sweep_tables.network_table(rows, narrow=True).first(TABLE_ROWS_SHOWN)
+        show_what_fits(table, console)
     if len(rows) > TABLE_ROWS_SHOWN:
         console.print(f"... {len(rows) - TABLE_ROWS_SHOWN} more rows in the file")
     console.print()

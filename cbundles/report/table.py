@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +89,24 @@ class Table:
         """The same table with no more than so many rows."""
         return Table(self.rows[:number], self.columns)
 
+    def within(self, width: int) -> tuple[Table, int]:
+        """The first columns that fit whole into lines of so many characters, and how many others
+        there are. At least one column is kept."""
+        widths = [least + 1 for least in self._least_widths()]  # and a space between them
+        ends = itertools.accumulate(widths, initial=-1)
+        shown = max(1, sum(end <= width for end in ends) - 1)
+        return Table(self.rows, self.columns[:shown]), len(self.columns) - shown
+
+    def _least_widths(self) -> list[int]:
+        """Of each column, in which no word is broken, and no number."""
+        least = []
+        for number, column in enumerate(self.columns):
+            parts = column.title.split()
+            for line in self.texts:
+                parts += [line[number]] if column.to_the_right else line[number].split()
+            least.append(max(map(len, parts), default=0))
+        return least
+
     def csv(self) -> str:
         """Every value of every row, under a header; None, and what a row lacks, is an empty field,
         booleans are true/false, an `Estimate` takes three columns. Nothing at all for no rows."""
@@ -131,11 +150,11 @@ class Table:
             pad_edge=False,
             collapse_padding=True,
         )
-        for column in self.columns:
+        for column, least in zip(self.columns, self._least_widths(), strict=True):
             table.add_column(
                 column.title,
                 justify="right" if column.to_the_right else "left",
-                min_width=max(map(len, column.title.split()), default=0),  # words stay whole
+                min_width=least,
             )
         for line in self.texts:
             table.add_row(*line)
