@@ -22,7 +22,7 @@ def attack(monkeypatch, tmp_path, cache):
     monkeypatch.setenv("CBUNDLES_CACHE", str(cache))  # attacks name caches of their own
     monkeypatch.setattr(sys, "path", list(sys.path))
     for owner, name in (
-        (report, "ProcessPoolExecutor"),
+        (report, "_helpers"),
         (Figure, "savefig"),
         (drawing, "_pixels_of"),
         (Figure, "draw_without_rendering"),

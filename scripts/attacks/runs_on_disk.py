@@ -93,10 +93,7 @@ def _damage(chance: Random, run: Path) -> str:
 
 
 class _ThisProcess:
-    """In place of a pool of processes."""
-
-    def __init__(self, **_: Any) -> None:
-        pass
+    """In place of processes that draw."""
 
     def __enter__(self) -> _ThisProcess:
         return self
@@ -112,7 +109,7 @@ class _ThisProcess:
 
 def _report_in_this_process() -> None:
     """And with figures that are empty: drawing them takes most of the time."""
-    vars(report)["ProcessPoolExecutor"] = _ThisProcess
+    vars(report)["_helpers"] = _ThisProcess
     setattr(Figure, "draw_without_rendering", lambda figure: None)  # noqa: B010
     setattr(Figure, "savefig", lambda figure, file, **_: None)  # noqa: B010
     setattr(drawing, "_pixels_of", drawing.blank_pixels)  # noqa: B010
