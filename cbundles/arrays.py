@@ -1,4 +1,4 @@
-"""Names of arrays for annotations.
+"""Names of arrays for annotations, and arrays that need another place.
 
 Shapes and number formats stand in signatures and fields, ``Float32[Array, "batch classes"]``: see
 jaxtyping for how they are written. A name stands for one size inside one signature, ``*name`` for
@@ -8,8 +8,21 @@ any number of axes, ``_`` and ``...`` for sizes that do not matter. The product 
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import numpy as np
 
 Numbers = jax.Array | np.ndarray  # an array, whichever library it is of
 Number = jax.Array | np.number  # a single one
+
+
+def off_explicit_mesh(value: Any) -> Any:
+    """An array that is spread over a mesh with explicit axes, as `jax.make_mesh` makes them, in the
+    memory of the host: what is computed from it would have to say how each result is spread.
+    Anything else as it is."""
+    if isinstance(value, jax.Array) and not isinstance(value, jax.core.Tracer):
+        mesh = getattr(value.sharding, "mesh", None)
+        if mesh is not None and jax.sharding.AxisType.Explicit in mesh.axis_types:
+            return np.asarray(value)
+    return value

@@ -214,6 +214,12 @@ assert audit(placed(params), placed(x, "devices")) == plain
 assert audit(placed(params, None, "devices"), placed(x)) == plain
 by_hand = placed(x[:300], "devices"), placed(x[300:], "devices")
 assert audit(placed(params), iter(by_hand)) == audit(params, iter([x[:300], x[300:]]))
+explicit = jax.make_mesh((2,), ("devices",))
+spread = jax.device_put(x, NamedSharding(explicit, PartitionSpec("devices")))
+assert audit(params, spread) == plain
+one_layer = cbundles.bundle_entropy(spread, labels, amplitude=1.0, learning_rate=1e-6,
+                                    batch_size=64, num_classes=3)
+assert one_layer.num_bundles > 1
 print("the same")
 """
     flags = "--xla_force_host_platform_device_count=2"

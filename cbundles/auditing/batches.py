@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Int32, Int64, Integer, PyTree
 
-from cbundles.arrays import Numbers
+from cbundles.arrays import Numbers, off_explicit_mesh
 from cbundles.auditing.tensors import as_array
 from cbundles.bundles.result import checked_classes
 
@@ -125,7 +125,9 @@ class ComingBatches:
 def batches_of(inputs: Any, samples: int, *, whole: bool) -> Batches:
     """The batches of inputs with so many labels. whole: all samples are one batch. Raises
     ValueError where inputs and labels do not fit."""
-    inputs = jax.tree.map(as_array, inputs, is_leaf=_is_iterator)
+    inputs = jax.tree.map(
+        lambda leaf: off_explicit_mesh(as_array(leaf)), inputs, is_leaf=_is_iterator
+    )
     leaves = jax.tree.leaves(inputs, is_leaf=_is_iterator)
     if not leaves:
         raise ValueError("inputs are empty")

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32, Int64, Integer, UInt32
 
-from cbundles.arrays import Numbers
+from cbundles.arrays import Numbers, off_explicit_mesh
 from cbundles.bundles.entropy import Layer, largest_entropy, partition
 from cbundles.bundles.equality import GAMMA, Equality, Scale, draw_keys, signature
 from cbundles.wording import counted
@@ -254,7 +254,7 @@ def checked_rows(
     if isinstance(activations, (list, tuple)) and activations and np.ndim(activations[0]) > 1:
         raise ValueError("activations must be one array; measure the layers one by one")
     try:
-        activations, classes = jnp.asarray(activations), np.asarray(labels)
+        activations, classes = jnp.asarray(off_explicit_mesh(activations)), np.asarray(labels)
     except (TypeError, ValueError):
         raise ValueError("activations and labels must be arrays of numbers") from None
     if activations.ndim < 1 or activations.size == 0:
