@@ -171,6 +171,11 @@ def test_autotune_in_small(cli, tmp_path):
     (chain,) = run["attempts"]
     assert len(chain) > 1 and run["tuned"] == [chain[-1]]
     assert "first conflicting block" in done.stdout.replace("\n", " ")
+    plan, of_fresh = cli(*small, "--plan").stdout, cli(*small, "--plan", "--fresh").stdout
+    assert plan.count(": finished already\n") == 1 and "one epoch about" not in plan
+    assert "finished already" not in of_fresh and "one epoch about" in of_fresh
+    (planned,) = json.loads(cli(*small, "--plan", "--json").stdout)["networks"]
+    assert planned["finished"]
     again = cli(*small)
     assert again.returncode == 0 and "to train" not in again.stdout
     assert again.stdout.count("recorded: seed 0") == len(chain)

@@ -204,10 +204,14 @@ class Autotune:
         memory = options.workers * largest
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
         seconds = {cell: expected_training_seconds(cell, facts, options) for cell in mine.cells}
+        finished = set() if options.fresh else mine._with_an_end(Store(options.out))
         if options.as_json:
             plan = {
                 "name": self.name,
-                "networks": [_plan_as_data(cell, seconds[cell]) for cell in mine.cells],
+                "networks": [
+                    {**_plan_as_data(cell, seconds[cell]), "finished": cell in finished}
+                    for cell in mine.cells
+                ],
                 "memory_bytes": memory,
                 "checkpoint_bytes": checkpoint,
                 "folder": str(options.out),
@@ -219,7 +223,8 @@ class Autotune:
             text = f"shard {options.shard}: {counted(seeds, 'seed')}, {others} to compare with"
             say(console, text)
         for cell in mine.cells:
-            say(console, _size_and_time(cell, facts[cell.data.images], seconds[cell]))
+            told = _size_and_time(cell, facts[cell.data.images], seconds[cell])
+            say(console, f"{cell.label}: finished already" if cell in finished else told)
         say(
             console,
             f"\nA network whose last layer conflicts after one of its first "
@@ -287,6 +292,15 @@ class Autotune:
                 store.seal()
             _tell(run, chains, store, failed, options, console)
         return 1 if failed else 0
+
+    def _with_an_end(self, store: Store) -> set[Cell]:
+        """The networks that seeds which came to an end began with, and finished baselines; as
+        records of any data say."""
+        chains = self._chains()
+        for chain in chains:
+            chain.advance(store, None)
+        ended = {chain.attempts[0] for chain in chains if chain.ended}
+        return ended | {cell for cell in self.baseline if store.is_finished(cell.id, None)}
 
     def _todo(self, chains: Sequence[Chain], store: Store, fingerprints: Fingerprints) -> list[Job]:
         """The networks that the chains are at, and the baselines without a record."""

@@ -20,6 +20,7 @@ from cbundles.commands.output import (
     say,
     say_beside_results,
     say_what_was_found,
+    say_whose_times,
 )
 from cbundles.commands.running import (
     Options,
@@ -172,6 +173,7 @@ class Lesion:
             f"\nOn {devices(options)}: about {duration(seconds)} in all, "
             f"results in {options.out}.\n{NOTHING_WAS_RUN}",
         )
+        say_whose_times(console, options, self.experiment.cells)
 
     def _plan_as_data(
         self,

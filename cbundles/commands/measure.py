@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from cbundles import bits, probe_sizes, readings
-from cbundles.commands.output import list_files, say, show_what_fits
+from cbundles.commands.output import list_files, say, say_whose_times, show_what_fits
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -84,6 +84,7 @@ class Measure:
             f"\n{len(self.cells) - len(todo)} finished already. On {devices(options)}: about "
             f"{duration(seconds)}.\nNothing was measured; leave out --plan to start.",
         )
+        say_whose_times(console, options, self.cells)
 
     def execute(self, options: Options, console: Console) -> int:
         """Measure what is not measured yet, and write the table. Returns the exit code."""

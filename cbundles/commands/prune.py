@@ -15,7 +15,13 @@ from rich.console import Console
 from cbundles.commands.checks import require_trained
 from cbundles.commands.fresh import NOTHING_NEW, study_again
 from cbundles.commands.lesion import say_what_is_not_trained, trained_resnets
-from cbundles.commands.output import NOTHING_WAS_RUN, list_files, say, say_beside_results
+from cbundles.commands.output import (
+    NOTHING_WAS_RUN,
+    list_files,
+    say,
+    say_beside_results,
+    say_whose_times,
+)
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -70,6 +76,7 @@ class Prune:
             f"\n{len(todo)} of {len(wanted)} networks to prune, about {duration(seconds)}, "
             f"results in {options.out}.\n{NOTHING_WAS_RUN}",
         )
+        say_whose_times(console, options, self.experiment.cells)
 
     def _wanted(self, store: Store, options: Options, console: Console) -> list[Pruning]:
         """What is to become of each network that loses a block; of the others it is said why."""
