@@ -42,6 +42,15 @@ from cbundles.report.table import Row
 from cbundles.report.words import lowest_to_highest
 from cbundles.wording import counted
 
+ARMS_OF_GROWTH = (
+    "Arms: max, min, first and random insert a layer where the sensitivity is largest, smallest, "
+    "at the first place, at a random one; small never grows; matched starts with the final depth; "
+    "large with more layers."
+)
+ARMS_OF_TUNING = (
+    "Arms: insert, remove and both may insert layers where the sensitivity is largest, remove "
+    "conflicting ones, or both; both-random inserts at random places; fixed does neither."
+)
 # Distinct for colour-blind people too (Okabe and Ito).
 COLOURS = {
     "max": "#d55e00",
@@ -161,7 +170,8 @@ def growth_losses(settings: Sequence[Setting]) -> Picture:
         networks=[record for setting in settings for record in setting.records],
         text=(
             "Training loss over the FLOPs spent (top) and over epochs (bottom): median and "
-            "quartiles over seeds. Triangles: the arm max inserts a layer in at least one seed."
+            "quartiles over seeds. Triangles: the arm max inserts a layer in at least one seed. "
+            f"{ARMS_OF_GROWTH}"
         ),
         rows=rows,
         stem="fig_growth_loss",
@@ -451,7 +461,8 @@ def tuned_depths(setting: Setting) -> Picture:
         text=(
             "Layers (top) and test accuracy (bottom) over the FLOPs spent, by the depth at the "
             "start: a thin line for each seed, and their mean. Arms are shifted a little in depth "
-            "so that none hides another; diverged networks are in no mean from there on."
+            "so that none hides another; diverged networks are in no mean from there on. "
+            f"{ARMS_OF_TUNING}"
         ),
         caption=f"{setting.about}, {networks}; {summary.devices(setting.records)}",
         rows=rows,
