@@ -73,7 +73,7 @@ class Tally:
         self.half_done.discard(key)
         self.done_cells += len(self.jobs[key].cells)
 
-    def spent(self, key: str) -> tuple[float, float]:
+    def _spent(self, key: str) -> tuple[float, float]:
         """Seconds that a worker has had for a job, and what they were predicted to be."""
         share, resumed = self._share.get(key, 0.0), self._resumed.get(key, 0.0)
         return self._seconds.get(key, 0.0), self.cost[key] * (share - resumed)
@@ -96,7 +96,7 @@ class Tally:
 
     def seconds_left(self) -> float | None:
         """None until there is something to judge by."""
-        spent, earned = map(sum, zip(*map(self.spent, self.jobs), strict=True))
+        spent, earned = map(sum, zip(*map(self._spent, self.jobs), strict=True))
         if earned <= 0:
             return None
         left = [cost * (1.0 - self._share.get(key, 0.0)) for key, cost in self.cost.items()]

@@ -242,7 +242,6 @@ def test_the_time_left_of_a_run_whose_networks_are_stopped(monkeypatch):
     tell(15.0, "epoch", second, epoch=1, **measured)
     assert tally.seconds_left() == pytest.approx((19 + 19 + 20) / 2 * 10)
     tell(15.0, "finished", first)  # stopped
-    assert tally.spent(first) == (10.0, pytest.approx(1.0))
     tell(15.0, "started", third)
     tell(15.0, "epoch", third, epoch=0, **measured)
     assert tally.seconds_left() == pytest.approx(20 * 10)
@@ -267,7 +266,6 @@ def test_what_a_checkpoint_held_is_no_pace(monkeypatch):
     clock = 8.0
     tally.update({**event, "bundle_entropy": [0.0], "epoch": 7})
     assert tally.seconds_left() == pytest.approx(12.0)
-    assert tally.spent(cell.id) == (8.0, pytest.approx(0.2))
 
 
 def test_a_terminal_is_told_of_what_fails_before_it_starts():

@@ -117,7 +117,7 @@ def test_plans_go_by_this_machine_and_shards_do_not(cli, cache, tmp_path):
     assert re.findall(r"^[0-9a-f]{12} ", dealt, re.M) == re.findall(r"^[0-9a-f]{12} ", deal, re.M)
     assert (
         "The times are those of this machine: fully connected networks take 3 times as long as on "
-        "the processor that was measured (median of the last 1)." in dealt
+        "the processor that was measured (median of the last 1 command)." in dealt
     )
 
 

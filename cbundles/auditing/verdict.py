@@ -55,7 +55,7 @@ def _layers(findings: Findings) -> list[str]:
             "activations can be told apart. If it is not trained, name those that are, with "
             "trainable=."
         ]
-    if len(np.unique(findings.input.bundles.labels)) < 2:
+    if _is_of_one_class(findings):
         return [
             f"All {findings.rows} have one class: no layer can conflict, so this says nothing of "
             "the model."
@@ -70,6 +70,10 @@ def _layers(findings: Findings) -> list[str]:
         ]
     judged = [layer for layer in layers if layer.kind != BRANCH] or layers
     return _conflicts(judged, findings.input)
+
+
+def _is_of_one_class(findings: Findings) -> bool:
+    return len(np.unique(findings.input.bundles.labels)) < 2
 
 
 def _conflicts(layers: Sequence[Layer], inputs: Layer) -> list[str]:
@@ -139,7 +143,7 @@ def _headroom(findings: Findings) -> list[str]:
         for layer in findings.layers
         if layer.headroom is not None and layer.kind != BRANCH
     ]
-    if not known or len(np.unique(findings.input.bundles.labels)) < 2:
+    if not known or _is_of_one_class(findings):
         return []
     headroom, name = min(known, key=lambda one: one[0].bits)
     which = "The farthest gone" if headroom.conflicting else "The nearest to a conflict"

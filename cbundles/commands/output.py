@@ -115,7 +115,7 @@ def say_whose_times(
     known = options.speed.known_of(cells)
     told = [
         f"{networks} take {ratio:.2g} times as long as on the processor that was measured "
-        f"(median of the last {of})"
+        f"(median of the last {counted(of, 'command')})"
         for networks, (ratio, of) in known.items()
     ]
     if told:

@@ -204,19 +204,17 @@ def _follow(
             then=add,
         )
     trained: list[Cell] = []
-    try:
-        with contextlib.closing(events):  # at an interrupt, no worker outlives this
-            for event in events:
-                tally.update(event)
-                if event["event"] == "failed":
-                    failed += len(tally.jobs[event["population"]].cells)
-                elif event["event"] == "finished":
-                    store.settle()  # there is a record now: what it replaces may go
-                    job = tally.jobs[event["population"]]
-                    trained += job.cells if isinstance(job, PopulationJob) else ()
-                display.event(event, tally)
-    finally:
-        _learn(trained, store, options, facts)
+    with contextlib.closing(events):  # at an interrupt, no worker outlives this
+        for event in events:
+            tally.update(event)
+            if event["event"] == "failed":
+                failed += len(tally.jobs[event["population"]].cells)
+            elif event["event"] == "finished":
+                store.settle()  # there is a record now: what it replaces may go
+                job = tally.jobs[event["population"]]
+                trained += job.cells if isinstance(job, PopulationJob) else ()
+            display.event(event, tally)
+    _learn(trained, store, options, facts)
     return failed
 
 
@@ -301,7 +299,7 @@ def use_device(device: str) -> None:
         asked = {name: value for name, value in os.environ.items() if name.startswith("JAX_")}
         told = f"; the environment says {asked}" if asked else ""
         reason = str(error) or type(error).__name__
-        raise InputError(f"JAX cannot start ({reason}){told}; nearest valid: none of it") from None
+        raise InputError(f"JAX cannot start ({reason}){told}; unset what it names") from None
     if device != "cpu" and found == "cpu":
         raise InputError(local.NO_GPU)
 

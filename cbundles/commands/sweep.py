@@ -275,7 +275,8 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
         run = description(experiment, fingerprints, options)
         finished = _finished(experiment.cells, store, fingerprints, options)
         _say_what_is_replaced(store, experiment, options, console)
-        _say_which_images_changed(store, experiment.cells, fingerprints, options, console)
+        unfinished = [cell for cell in experiment.cells if cell.id not in finished]
+        _say_which_images_changed(store, unfinished, fingerprints, options, console)
         store.write_run({**run, "finished": len(finished)})
         populations = planner.populations(experiment.cells, options.device)
         todo = _unfinished(populations, finished)

@@ -99,10 +99,10 @@ class Table:
 
     def _least_widths(self) -> list[int]:
         """Of each column, in which no word is broken, and no number."""
-        least = []
+        least, texts = [], self.texts
         for number, column in enumerate(self.columns):
             parts = column.title.split()
-            for line in self.texts:
+            for line in texts:
                 parts += [line[number]] if column.to_the_right else line[number].split()
             least.append(max(map(len, parts), default=0))
         return least

@@ -14,10 +14,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextlib.contextmanager
 def undisturbed(model: nn.Module, *, by_batch: bool) -> Iterator[None]:
-    """Inside, a module may be called as often as one likes; afterwards its modes, its buffers, what
-    else its modules hold, which tensors its parameters are, and
-    the chance that PyTorch draws from are as before. by_batch: batch normalisations use the
-    statistics of the batch, and not those that they have collected."""
+    """Inside, a module may be called as often as one likes; afterwards its modes, its buffers, its
+    attributes, the tensors that are its parameters, and the chance that PyTorch draws from are as
+    before. by_batch: batch normalisations use the statistics of the batch, and not those that they
+    have collected."""
     devices = {tensor.device for tensor in model.parameters() if tensor.is_cuda}
     with (
         torch.inference_mode(False),  # in which tensors do not tell whether they were written to
