@@ -64,6 +64,27 @@ def kept() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """A signal that stops waits for the end of this. A process that is being started can be stopped
+    only once there is something to stop it by."""
+    came: list[int] = []
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in STOPPING:
+            handler = signal.getsignal(number)
+            if callable(handler):  # neither ignored nor left to the system
+                before[number] = handler
+                signal.signal(number, lambda which, frame: came.append(which))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for which in came:
+            signal.raise_signal(which)
+
+
 def ignore_in_worker() -> None:
     """Leave it to the command to stop its workers. A scheduler sends its signal to all processes of
     a job at once: a worker that ended by itself would be told as a network that failed."""

@@ -186,6 +186,22 @@ def test_a_signal_that_nohup_ignores_is_ignored(tmp_path):
     assert done.returncode == 0
 
 
+def test_a_signal_waits_for_what_is_being_started():
+    code = (
+        "import signal; from cbundles import stopping\n"
+        "with stopping.told():\n"
+        "    with stopping.held():\n"
+        "        signal.raise_signal(signal.SIGTERM)\n"
+        "        print('started')\n"
+        "    print('went on')\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (SCHEDULED[signal.SIGTERM], "started\n")
+
+
 @needs_ray
 def test_a_signal_stops_a_run_on_ray_as_well(attacks, tmp_path):
     scenario = attacks.scenario["sweep"]

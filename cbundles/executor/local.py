@@ -18,6 +18,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cbundles import stopping
 from cbundles.data.sources import cache_root
 from cbundles.errors import InputError
 from cbundles.executor import planner
@@ -127,7 +128,8 @@ def run_jobs(
         }
         gpus = _gpus_of(place, devices or 1) if device == "gpu" and cluster is None else None
         log = (logs or folder / "logs") / f"worker-{place}.log"
-        crew.append(_WorkerProcess(place, folder, device, options, gpus, log, events))
+        with stopping.held():
+            crew.append(_WorkerProcess(place, folder, device, options, gpus, log, events))
 
     def give(worker: _WorkerProcess) -> dict[str, Any] | None:
         if not waiting:
