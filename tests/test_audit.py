@@ -311,6 +311,30 @@ def test_tokens_are_rows():
     assert own.layers[0].conflict_rate == own.input.conflict_rate == 0
 
 
+def test_a_layer_that_tells_equal_tokens_apart_is_not_excused_by_them():
+    """Token 3 comes with both labels, so one of four pairs meets in the inputs. The sum of what
+    came before tells it apart; behind the second layer another pair meets, of tokens 1 and 2."""
+
+    def in_context(params, ids):
+        summed = jax.nn.relu(jnp.cumsum(params["table"][ids], axis=1))
+        return jax.nn.relu(summed @ params["same"] - 3.0) @ params["out"]
+
+    ids, labels = np.array([[1, 3], [2, 3]]), np.array([0, 1])
+    params = {
+        "table": jnp.arange(4.0)[:, None],
+        "same": jnp.eye(1),
+        "out": jnp.ones((1, 2)),
+    }
+    audit = cbundles.audit(in_context, ids, labels, params=params, rows="tokens", headroom=True)
+    summed, cut = audit.layers
+    assert [one.conflict_rate for one in (audit.input, summed, cut)] == [0.25, 0, 0.25]
+    assert not summed.conflicting and cut.conflicting
+    assert not summed.headroom.conflicting and cut.headroom.conflicting
+    assert audit.first_conflict == cut.name
+    (of_data,) = [one for one in audit.verdict if one.startswith("In the data")]
+    assert "only what is around them can tell them apart" in of_data
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_narrow_floating_point(captured, dtype):
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), layers_of(3))

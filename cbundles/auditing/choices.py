@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from cbundles.auditing.counting import conflict_rate_of_some, pairs_in_conflict
+from cbundles.auditing.counting import pairs_in_conflict, rate_of_equal_inputs, some_of
 from cbundles.auditing.findings import Layer, conflicts, first_conflict
+from cbundles.bundles import Bundles
 from cbundles.bundles.headroom import BITS
 
 A_FACTOR_OF_TEN = 3.5  # bits: the half bit next to 3.3
@@ -21,19 +22,32 @@ A_FACTOR_OF_TEN = 3.5  # bits: the half bit next to 3.3
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """The conflict rates of a layer at other learning rates, on a part of the samples."""
+    """The conflict rates of a layer at other learning rates, on a part of the samples.
 
-    rates: Float[np.ndarray, " bits"]  # at all `BITS`
-    rate_beside_other_weight: float | None
-    rate_of_input: float
+    at_scales: at all `BITS`, and behind them beside another weight, if there is one.
+    of_equal_at_scales: what equal inputs are of each.
+    """
+
+    at_scales: Float[np.ndarray, " scales"]
+    of_equal_at_scales: Float[np.ndarray, " scales"]
+
+    @property
+    def rates(self) -> Float[np.ndarray, " bits"]:
+        return self.at_scales[: len(BITS)]
+
+    @property
+    def of_equal_inputs(self) -> Float[np.ndarray, " bits"]:
+        return self.of_equal_at_scales[: len(BITS)]
 
     def conflicts_at(self, bits: float) -> bool:
         """Whether the layer conflicts when the learning rate falls by so many bits."""
-        return conflicts(float(self.rates[int(np.searchsorted(BITS, bits))]), self.rate_of_input)
+        return self._conflicts(int(np.searchsorted(BITS, bits)))
 
     def conflicts_beside_other_weight(self) -> bool:
-        rate = self.rate_beside_other_weight
-        return rate is not None and conflicts(rate, self.rate_of_input)
+        return len(self.at_scales) > len(BITS) and self._conflicts(len(BITS))
+
+    def _conflicts(self, place: int) -> bool:
+        return conflicts(float(self.at_scales[place]), float(self.of_equal_at_scales[place]))
 
 
 def sentences(
@@ -82,18 +96,27 @@ def _other_samples(input_layer: Layer, layers: Sequence[Layer]) -> str | None:
     for half in (slice(0, None, 2), slice(1, None, 2)):
         if not len(input_layer.bundles.labels[half]):
             continue
-        own = conflict_rate_of_some(input_layer.bundles, half)
-        rates = [conflict_rate_of_some(layer.bundles, half) for layer in layers]
-        then = first_conflict(layers, [conflicts(rate, own) for rate in rates])
+        inputs = some_of(input_layer.bundles, half)
+        then = first_conflict(layers, [_conflicts_in(layer, half, inputs) for layer in layers])
         if then != now:
             return _changed("with half of the samples", now, then)
     return None
 
 
+def _conflicts_in(layer: Layer, part: slice, inputs: Bundles) -> bool:
+    """Whether a layer conflicts on a part of the rows. inputs: of that part."""
+    found = some_of(layer.bundles, part)
+    rate = found.conflict_rate
+    assert rate is not None
+    return conflicts(rate, rate_of_equal_inputs(found.bundle_ids, inputs))
+
+
 def _a_single_pair(input_layer: Layer, layers: Sequence[Layer]) -> str | None:
-    own = pairs_in_conflict(input_layer.bundles)
+    labels = input_layer.bundles.labels
     for layer in layers:
-        if pairs_in_conflict(layer.bundles) - own == 1:
+        rates = (layer.conflict_rate or 0.0, layer.rate_of_equal_inputs or 0.0)
+        pairs, of_equal_inputs = [pairs_in_conflict(rate, labels) for rate in rates]
+        if pairs - of_equal_inputs == 1:
             counted = "counts as a conflict" if layer.conflicting else "is not called a conflict"
             return f"in {layer.name} a single pair of samples meets, which {counted}"
     return None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int32, UInt32
+from jaxtyping import Array, Float, Int32, Integer, UInt32
 
 from cbundles import bundles
 from cbundles.bundles import Bundles, CollisionError, Equality
@@ -51,37 +52,46 @@ def _partition_one_by_one(
 
 
 def conflict_rates(
-    signatures: UInt32[np.ndarray, "scales 4 rows"],
-    labels: Int32[np.ndarray, " rows"],
-    num_classes: int,
-) -> Float[np.ndarray, " scales"]:
-    """The conflict rates of one layer at several scales."""
-    found = _without_collisions(_partition, signatures, labels, num_classes)
-    return np.asarray(found.conflict_rate)
+    signatures: UInt32[np.ndarray, "scales 4 rows"], inputs: Bundles
+) -> tuple[Float[np.ndarray, " scales"], Float[np.ndarray, " scales"]]:
+    """The conflict rates of one layer at several scales, and what equal inputs are of each
+    (`rate_of_equal_inputs`). inputs: of the same rows."""
+    found = _without_collisions(_partition, signatures, inputs.labels, inputs.num_classes)
+    rates = np.asarray(found.conflict_rate)
+    equal = [rate_of_equal_inputs(ids, inputs) for ids in np.asarray(found.bundle_ids)]
+    return rates, np.array(equal)
 
 
-def conflict_rate_of_some(found: Bundles, some: slice | np.ndarray) -> float:
-    """The conflict rate of some of the samples of a layer that did not diverge."""
-    part = Bundles(
-        found.entropy,
-        found.diverged,
-        found.bundle_ids[some],
-        found.labels[some],
-        found.num_classes,
-        found.equality,
-    )
-    rate = part.conflict_rate
+def some_of(found: Bundles, some: slice | Integer[np.ndarray, " some"]) -> Bundles:
+    """The bundles of some of the rows of a layer, without their entropy."""
+    return _grouped(found, found.bundle_ids[some], found.labels[some])
+
+
+def rate_of_equal_inputs(bundle_ids: Int32[np.ndarray, " rows"], inputs: Bundles) -> float:
+    """What equal inputs are of the conflict rate of a layer that did not diverge: the probability
+    that two rows of different classes share a bundle in it and are equal as inputs, too. A model
+    can tell equal tokens apart by what is around them, and equal samples never."""
+    if not inputs.conflict_rate:
+        return 0.0
+    both = bundle_ids.astype(np.int64) * len(bundle_ids) + inputs.bundle_ids
+    rate = _grouped(inputs, both, inputs.labels).conflict_rate
     assert rate is not None
     return rate
 
 
-def pairs_in_conflict(found: Bundles) -> int:
-    """How many pairs of samples of different classes share a bundle; 0 of a layer that diverged."""
-    if not found.conflict_rate:
-        return 0
-    in_class = np.bincount(found.labels).astype(np.int64)
-    possible = len(found.labels) ** 2 - int((in_class**2).sum())
-    return round(found.conflict_rate * possible / 2)
+def _grouped(
+    found: Bundles, groups: Integer[np.ndarray, " rows"], labels: Int32[np.ndarray, " rows"]
+) -> Bundles:
+    """Rows with the same number share a bundle; all else is that of the others."""
+    ids = np.unique(groups, return_inverse=True)[1].astype(np.int32)
+    return dataclasses.replace(found, entropy=None, bundle_ids=ids, labels=labels)
+
+
+def pairs_in_conflict(rate: float, labels: Int32[np.ndarray, " rows"]) -> int:
+    """How many pairs of rows of different classes share a bundle at this conflict rate."""
+    in_class = np.bincount(labels).astype(np.int64)
+    possible = len(labels) ** 2 - int((in_class**2).sum())
+    return round(rate * possible / 2)
 
 
 def _without_collisions(

@@ -24,8 +24,7 @@ class Layer:
     kind: one of `cbundles.observe.KINDS`, or "input".
     shape: of one row.
     bundles: which samples it bundles.
-    conflicting: whether its conflict rate is more than 1e-3 above that of the inputs; None: it
-        diverged.
+    rate_of_equal_inputs: what equal inputs are of its conflict rate; None: it diverged.
     amplitude: the weight beside which its activations were told apart; 0 for the inputs, of which
         only equal ones are bundled.
     resolution: how far activations must differ for that, in their own units.
@@ -36,7 +35,7 @@ class Layer:
     kind: str
     shape: tuple[int, ...]
     bundles: Bundles
-    conflicting: bool | None
+    rate_of_equal_inputs: float | None
     amplitude: float
     resolution: float
     headroom: Headroom | None = None
@@ -55,6 +54,13 @@ class Layer:
     def conflict_rate(self) -> float | None:
         """The probability that two rows of different classes share a bundle; None: it diverged."""
         return self.bundles.conflict_rate
+
+    @property
+    def conflicting(self) -> bool | None:
+        """Whether its conflict rate is more than 1e-3 above what equal inputs are of it; None: it
+        diverged."""
+        rate, of_equal = self.conflict_rate, self.rate_of_equal_inputs
+        return None if rate is None or of_equal is None else conflicts(rate, of_equal)
 
     @property
     def diverged(self) -> bool:
@@ -86,9 +92,9 @@ class Findings:
         return first_conflict(self.layers, conflicts)
 
 
-def conflicts(rate: float, rate_of_input: float) -> bool:
-    """Whether a layer conflicts more than its inputs do."""
-    return rate > rate_of_input + NEGLIGIBLE
+def conflicts(rate: float, of_equal_inputs: float) -> bool:
+    """Whether a layer conflicts more than by what equal inputs are of its conflict rate."""
+    return rate > of_equal_inputs + NEGLIGIBLE
 
 
 def first_conflict(layers: Sequence[Layer], conflicting: Iterable[bool]) -> str | None:

@@ -18,7 +18,7 @@ from cbundles.arrays import Numbers
 from cbundles.auditing import counting, signing, weights
 from cbundles.auditing.batches import Batches, CutArrays, Picked, length_of
 from cbundles.auditing.choices import Scan
-from cbundles.auditing.findings import INPUT, Layer, conflicts
+from cbundles.auditing.findings import INPUT, Layer
 from cbundles.auditing.peers import Watch
 from cbundles.auditing.signing import Signing
 from cbundles.auditing.subject import Subject
@@ -115,9 +115,7 @@ class Measuring:
         """The conflict rates of every layer at many learning rates, on some of the samples."""
         tokens = self.tokens or 1
         picked_rows = (part[:, None] * tokens + np.arange(tokens)).reshape(-1)
-        labels = input_layer.bundles.labels[picked_rows]
-        classes = input_layer.bundles.num_classes
-        own = counting.conflict_rate_of_some(input_layer.bundles, picked_rows)
+        inputs = counting.some_of(input_layer.bundles, picked_rows)
 
         others: dict[str, float] = {}
         if self.other_weight is not None:
@@ -135,9 +133,8 @@ class Measuring:
         scans = []
         for name in self.names:
             for signatures in signed.scanned_layers(name, len(BITS) + bool(others)):
-                rates = counting.conflict_rates(signatures, labels, classes)
-                beside_other = float(rates[-1]) if others else None
-                scans.append(Scan(rates[: len(BITS)], beside_other, own))
+                rates, equal = counting.conflict_rates(signatures, inputs)
+                scans.append(Scan(rates, equal))
         return scans
 
     def with_headroom(
@@ -189,14 +186,16 @@ class Measuring:
         return _drawn_keys(max([*columns, signing.columns_of_inputs(batch, self.tokens)]))
 
     def _layer(self, name: str, site: Site, found: Bundles, input_layer: Layer) -> Layer:
-        own, rate = input_layer.conflict_rate, found.conflict_rate
+        inputs = input_layer.bundles
         amplitude = self._own_amplitudes[site.name]
         return Layer(
             name=name,
             kind=site.kind,
             shape=site.shape[1:] if self.tokens is None else site.shape[2:],
             bundles=found,
-            conflicting=None if own is None or rate is None else conflicts(rate, own),
+            rate_of_equal_inputs=None
+            if found.diverged or inputs.diverged
+            else counting.rate_of_equal_inputs(found.bundle_ids, inputs),
             amplitude=amplitude,
             resolution=weights.resolution_of(
                 amplitude, self.setting.learning_rate, self.setting.batch_size
@@ -244,7 +243,7 @@ def samples_to_scan(samples: int, tokens: int | None) -> Int32[np.ndarray, " par
 def _with_headroom(layer: Layer, scan: Scan, setting: Setting) -> Layer:
     if layer.diverged:
         return layer
-    bits = bundles.bits_of_headroom(scan.rates, scan.rate_of_input)
+    bits = bundles.bits_of_headroom(scan.rates, scan.of_equal_inputs)
     return replace(layer, headroom=Headroom(bits, setting.learning_rate))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from cbundles.auditing.counting import pairs_in_conflict
 from cbundles.auditing.findings import BRANCH, Findings, Layer
+from cbundles.auditing.signing import TOKENS
 from cbundles.auditing.weights import CONSUMER
 from cbundles.observe import Skipped
 from cbundles.wording import counted
@@ -98,16 +99,21 @@ def _conflicts(layers: Sequence[Layer], inputs: Layer) -> list[str]:
 
 def _what_is_shared(layers: Sequence[Layer], inputs: Layer) -> str:
     """What was measured where no layer conflicts, which says nothing about distances."""
-    most = max(layer.conflict_rate or 0.0 for layer in layers)
-    equal = inputs.conflict_rate or 0.0
-    if most <= equal:  # a layer can only add pairs to those of the inputs
-        but = " but equal inputs" if equal else ""
+    worst = max(layers, key=_added)
+    most, equal = worst.conflict_rate or 0.0, worst.rate_of_equal_inputs or 0.0
+    if most <= equal:
+        but = " but equal inputs" if inputs.conflict_rate else ""
         return f"no samples of different classes{but} share a bundle at this resolution"
     within = f", {equal:.2g} because they are equal inputs" if equal else ""
     return (
         f"at most {most:.2g} of the pairs of samples of different classes share a bundle at this "
         f"resolution{within}"
     )
+
+
+def _added(layer: Layer) -> float:
+    """Its conflict rate without that of equal inputs."""
+    return (layer.conflict_rate or 0.0) - (layer.rate_of_equal_inputs or 0.0)
 
 
 def _how_far(last: Layer) -> str:
@@ -126,14 +132,16 @@ def _inputs(findings: Findings) -> list[str]:
         return []
     what = findings.rows
     told = f"In the data {again} of {len(found.labels)} {what} repeat another one exactly"
-    pairs = pairs_in_conflict(found)
+    pairs = pairs_in_conflict(found.conflict_rate or 0.0, found.labels)
     if not pairs:
         return [f"{told}, always with its label."]
+    fate = "they conflict in every layer, whatever the network does"
+    if what == TOKENS:
+        fate = "only what is around them can tell them apart"
     met = counted(pairs, "pair", ",") + (" has" if pairs == 1 else " have")
     return [
-        f"{told}, and {met} different labels: they conflict in every layer, whatever the network "
-        f"does (H {found.entropy:.3f}, conflict rate {found.conflict_rate:.2g}; layers are judged "
-        "by what they add)."
+        f"{told}, and {met} different labels: {fate} (H {found.entropy:.3f}, conflict rate "
+        f"{found.conflict_rate:.2g}; layers are judged by what they add)."
     ]
 
 

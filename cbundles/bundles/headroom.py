@@ -125,9 +125,11 @@ def signatures_of_scan(
 
 
 def bits_of_headroom(
-    conflict_rates: Float[np.ndarray, " bits"], own_conflict_rate: float = 0.0
+    conflict_rates: Float[np.ndarray, " bits"],
+    own_conflict_rate: float | Float[np.ndarray, " bits"] = 0.0,
 ) -> float:
-    """The headroom of a layer with these conflict rates at all `BITS`."""
+    """The headroom of a layer with these conflict rates at all `BITS`. own_conflict_rate: what is
+    not the layer's doing, at all of them or at each."""
     conflicts: Bool[np.ndarray, " bits"] = conflict_rates > own_conflict_rate + NEGLIGIBLE
     if not conflicts.any():
         return HIGHEST
