@@ -1,4 +1,4 @@
-"""cbundles: find the layers that keep a deep classifier from learning, after one epoch.
+"""cbundles: find the layers of a deep classifier that conflict, after one epoch.
 
 >>> from cbundles import bundle_entropy          # the metric, for your own activations
 >>> from cbundles import audit                   # the metric, for all layers of your own model

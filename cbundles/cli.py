@@ -35,7 +35,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Find the layers that keep a deep classifier from learning, after one epoch.",
+    help="Find the layers of a deep classifier that conflict, after one epoch.",
 )
 
 

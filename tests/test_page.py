@@ -202,7 +202,7 @@ def test_a_cell_tells_its_numbers_under_the_pointer(tab, report):
         "width 10, depth 50",
         "test accuracy: 2.0 %",
         "H of the last layer, mean over epochs: 0.500 nats",
-        "first conflicting layer after epoch 1: 10, 10, 10",
+        "first layer with H > 0 after epoch 1: 10, 10, 10",
         "seeds: 3",
     ]
     assert min(ratio for ratio, _ in tab.value(CONTRASTS)) >= NEEDED_CONTRAST

@@ -123,8 +123,8 @@ def _all_of(problems: Sequence[str], images: int, smallest: int | None) -> str:
         lines.append(f"  and {len(problems) - PROBLEMS_NAMED} more")
     if smallest is not None:
         lines.append(
-            f"data.image_size = {smallest} scales each image to that many pixels and takes the "
-            "square in its middle"
+            f"data.image_size = {smallest}, where a command has it --image-size {smallest}, scales "
+            "each image to that many pixels and takes the square in its middle"
         )
     return "\n".join(lines)
 

@@ -20,7 +20,7 @@ Lines = dict[str, list[SweepRecord]]  # networks by what tells them apart, such 
 
 
 def headroom_profiles(records: Sequence[SweepRecord], caption: str) -> list[Picture]:
-    """Headroom over the layers after the last epoch, mean and range over seeds: of the deepest
+    """Headroom over the layers after the last epoch, median and range over seeds: of the deepest
     fully connected networks a line for each width, of VGGs and ResNets one for each depth. No
     picture where it was not measured, or all of these networks diverged."""
     lines = _lines_of(records)
@@ -31,8 +31,8 @@ def headroom_profiles(records: Sequence[SweepRecord], caption: str) -> list[Pict
         title=f"After the last epoch, {_message(lines)}",
         text=(
             "Headroom of every layer after the last epoch: by how many bits the learning rate may "
-            "fall before the layer conflicts; below 0 it conflicts already. Mean and range over "
-            "seeds."
+            "fall before the layer conflicts; below 0 it conflicts already. Median and range over "
+            f"seeds; {bits.HIGHEST:g} is so much or more."
         ),
         caption=caption,
         rows=[row for some in lines.values() for record in some for row in _rows_drawn(record)],
@@ -86,7 +86,7 @@ def _draw_profiles_of_headroom(axes: Axes, lines: Lines) -> None:
         drawing.line_with_band(
             axes,
             np.arange(1, headroom.shape[1] + 1),
-            headroom.mean(0),
+            np.median(headroom, axis=0),  # a mean would take what ends at 14 bits as 14
             headroom.min(0),
             headroom.max(0),
             label=f"{name} (n = {len(networks)})",

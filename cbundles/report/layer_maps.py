@@ -86,7 +86,8 @@ def _unit(record: SweepRecord) -> str:
 
 
 def _message_of(shown: Sequence[SweepRecord]) -> str:
-    """Where conflicts begin in the deepest networks that are shown, or in all in a row."""
+    """Where H > 0 is first found in the deepest networks that are shown, or in all in a row. The
+    answers of a table go by conflict rates, so that theirs may be another layer."""
     of_seed = f"({_seeds_of(shown)})"
     if shown[0].is_convolutional:
         return f"After epoch 1, {_message_of_row(shown)} {of_seed}"
@@ -96,7 +97,8 @@ def _message_of(shown: Sequence[SweepRecord]) -> str:
         for record in sorted(shown, key=lambda record: record.width)
         if record.depth == deepest
     ]
-    return f"Of {deepest} layers, conflicts begin after epoch 1 in {', '.join(parts)} {of_seed}"
+    where = ", ".join(parts)
+    return f"Of {deepest} layers, the first with H > 0 after epoch 1 is {where} {of_seed}"
 
 
 def _seeds_of(shown: Sequence[SweepRecord]) -> str:
@@ -106,7 +108,7 @@ def _seeds_of(shown: Sequence[SweepRecord]) -> str:
 
 
 def _message_of_row(shown: Sequence[SweepRecord]) -> str:
-    """``conflicts begin in block 11 of 120 layers; none in networks of 4 and 30 layers``."""
+    """``H > 0 first in block 11 of 120 layers; nowhere in networks of 4 and 30 layers``."""
     first = [(record, summary.first_conflicting_place(record)) for record in shown]
     begin = [
         f"{summary.place_in_words(place, record)} of {record.depth} layers"
@@ -114,10 +116,10 @@ def _message_of_row(shown: Sequence[SweepRecord]) -> str:
         if place
     ]
     without = [record.depth for record, place in first if not place]
-    said = [f"conflicts begin in {listed(begin)}"] if begin else []
+    said = [f"H > 0 first in {listed(begin)}"] if begin else []
     if without:
-        none = "none" if begin else "no block conflicts"
-        said.append(f"{none} in networks of {listed(without)} layers")
+        none = "nowhere in" if begin else "H = 0 in all blocks of"
+        said.append(f"{none} networks of {listed(without)} layers")
     return "; ".join(said)
 
 
@@ -202,7 +204,7 @@ def _describe_panel(axes: Axes, record: SweepRecord) -> None:
     if unit == "block":
         size = f"{record.depth} layers"
     axes.spines[:].set(visible=True, linewidth=0.5)  # white cells end somewhere, too
-    where = _where_conflicts_begin(record)
+    where = _first_in_words(record)
     axes.set_title(f"{size}\n{where} (epoch 1)", fontsize=8)
     axes.set_xlabel(summary.axis_of_places(record))
     axes.set_ylabel("epoch")
@@ -217,9 +219,9 @@ def _on_scale(entropy: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(entropy == 0, LEAST_ENTROPY / 2, raised)
 
 
-def _where_conflicts_begin(record: SweepRecord) -> str:
-    """After epoch 1, in the few words that a panel has room for."""
+def _first_in_words(record: SweepRecord) -> str:
+    """Where H > 0 is first found after epoch 1, in the few words that a panel has room for."""
     first = summary.first_conflicting_place(record)
     if first is not None:
-        return f"first conflict: {summary.place_in_words(first, record)}"
-    return "diverged" if None in record.history.entropy[1] else "no conflict"
+        return f"first H > 0: {summary.place_in_words(first, record).removeprefix('the ')}"
+    return "diverged" if None in record.history.entropy[1] else "H = 0"

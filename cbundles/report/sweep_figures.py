@@ -264,7 +264,7 @@ def _cells_of_map(records: Sequence[SweepRecord]) -> CellMap:
     told: dict[str, Callable[[Sequence[SweepRecord]], str | None]] = {
         "test accuracy": lambda some: f"{100 * fmean(map(summary.accuracy_of, some)):.1f} %",
         "H of the last layer, mean over epochs": _told_entropy,
-        "first conflicting layer after epoch 1": _first_layers,
+        "first layer with H > 0 after epoch 1": _first_layers,
         "seeds": lambda some: str(len(some)),
     }
     numbers = {
