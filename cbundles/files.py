@@ -4,8 +4,6 @@ A killed process leaves such a *staging file* behind. Several processes may writ
 also from several machines that share a disk, so each staging file says who writes it:
 
     .records.jsonl.1234@node7.k2x81_9a     of process 1234 on the machine node7
-
-The first version wrote `.records.jsonl.k2x81_9a`; nobody does any more.
 """
 
 from __future__ import annotations
@@ -20,9 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO
 
-STAGING = re.compile(r"\..+\.[a-z0-9_]{8}")  # tempfile's, or drawn in `staging_path`
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that knows none
-WRITER = re.compile(r"\.(?P<process>\d+)@(?P<host>[^@/]+)\.[a-z0-9_]{8}$")
+STAGING = re.compile(r"\..+\.(?P<process>\d+)@(?P<host>[^@/]+)\.[a-z0-9_]{8}")  # `staging_path`
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:
@@ -76,15 +73,13 @@ def clear_staging_files(folder: Path) -> None:
     process on another machine nobody here can say whether it still writes."""
     for pattern in (".*", "*/.*"):
         for path in folder.glob(pattern):
-            if STAGING.fullmatch(path.name) and not _may_be_written(path.name):
+            writer = STAGING.fullmatch(path.name)
+            if writer and path.is_file() and not _may_write(writer):
                 path.unlink(missing_ok=True)
 
 
-def _may_be_written(staging: str) -> bool:
+def _may_write(writer: re.Match[str]) -> bool:
     """Whether the process that a staging file names is there, as far as is known."""
-    writer = WRITER.search(staging)
-    if writer is None:
-        return False  # of the first version
     if writer["host"] != socket.gethostname():
         return True
     try:

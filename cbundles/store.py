@@ -24,7 +24,9 @@ Killing a run at any moment leaves either a record or none, never half of one.
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import hashlib
+import itertools
 import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -81,7 +83,8 @@ LESIONS: Kind[LesionRecord] = Kind("lesions", "lesions.jsonl", (LesionRecord,), 
 PRUNED: Kind[PrunedRecord] = Kind("pruned", "pruned.jsonl", (PrunedRecord,), PRUNE)
 MEASURED: Kind[MeasuredRecord] = Kind("measured", "measured.jsonl", (MeasuredRecord,), MEASURE)
 KINDS: tuple[Kind[AnyRecord], ...] = (CELLS, LESIONS, PRUNED, MEASURED)
-WEIGHTS = "weights"
+WEIGHTS, EVENTS = "weights", "tensorboard"
+FIGURES = "fig[0-9_]*.*"  # what figures are called: fig4_entropy_by_layer.png, fig_resolution.pdf
 VIEWS = (
     "table.csv",
     "table.md",
@@ -110,9 +113,9 @@ def _is_of_run(place: Path) -> bool:
         sealed = tuple(kind.sealed_file for kind in KINDS)
         return name == "run.json" or name.startswith(sealed) or name in VIEWS
     if top == "figures":
-        return name.startswith("fig")
+        return fnmatch.fnmatchcase(name, FIGURES)
     suffixes = {WEIGHTS: ".npz", "checkpoints": ".msgpack", **{k.folder: ".json" for k in KINDS}}
-    return top == "events" or (top in suffixes and name.endswith(suffixes[top]))
+    return top == EVENTS or (top in suffixes and name.endswith(suffixes[top]))
 
 
 class Store:
@@ -134,6 +137,7 @@ class Store:
             self._refuse_what_is_newer()
             clear_staging_files(self.folder)
             self.settle()
+            self._refuse_what_is_no_run()
             try:
                 yield
             finally:
@@ -150,6 +154,7 @@ class Store:
         with whole_run, of_shard:
             self._refuse_what_is_newer()
             clear_staging_files(self.folder)
+            self._refuse_what_is_no_run()
             yield
 
     @contextlib.contextmanager
@@ -160,7 +165,7 @@ class Store:
         path = self.folder / name
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
+            file = path.open("a")  # a file of this name may be somebody else's
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written: {error}") from None
         with file:
@@ -195,6 +200,19 @@ class Store:
     def _refuse_what_is_newer(self) -> None:
         """InputError when run.json is of a format that this version would overwrite unread."""
         formats.check(formats.RUN, self._description(), str(self.folder / "run.json"))
+
+    def _refuse_what_is_no_run(self) -> None:
+        """InputError where no run is in the folder, but files of somebody else that one would write
+        over."""
+        of_kinds = [[self.folder / kind.folder, *self._sealed_paths(kind)] for kind in KINDS]
+        places = [self.folder / "run.json", *itertools.chain(*of_kinds)]
+        theirs = [str(path.relative_to(self.folder)) for path in self._views()]
+        if theirs and not any(place.exists() for place in places):
+            more = f" and {len(theirs) - 1} more" if len(theirs) > 1 else ""
+            raise InputError(
+                f"{self.folder}: holds no run, but {theirs[0]}{more}, which a run would write "
+                "over; nearest valid: another folder, with --out"
+            )
 
     @property
     def is_published(self) -> bool:
@@ -446,9 +464,13 @@ class Store:
 
     def clear_views(self) -> None:
         """Remove what is computed from records, so that nothing stale stays beside what is new."""
-        views = [self.folder / name for name in VIEWS]
-        for path in [*views, *self.figures.glob("fig*.*")]:
+        for path in self._views():
             path.unlink(missing_ok=True)
+
+    def _views(self) -> list[Path]:
+        """The files that are there of those that are computed from records."""
+        views = [self.folder / name for name in VIEWS]
+        return [path for path in [*views, *self.figures.glob(FIGURES)] if path.is_file()]
 
     def _checkpoint(self, key: str) -> Path:
         return self.folder / "checkpoints" / f"{key}.msgpack"

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from cbundles import store
 from cbundles.records import SweepRecord
 from cbundles.report import event_files, runs
 
@@ -25,7 +26,7 @@ probe: {samples: 200, steps: [2]}
 
 
 def folders_in(run):
-    return sorted((run / event_files.FOLDER).iterdir())
+    return sorted((run / store.EVENTS).iterdir())
 
 
 def test_a_sweep_writes_events_and_a_report_writes_them_again(cli, tmp_path):
@@ -97,9 +98,12 @@ def test_of_no_records_no_folder_is_told_and_earlier_files_go(tmp_path):
     few = runs.Run(runs.Store(tmp_path), run.description, run.records[:1])
     folder = event_files.write_event_files(few)
     assert len(list(folder.iterdir())) == 1
+    other = folder / "my_own_training" / "events.out.tfevents.1.host"
+    other.parent.mkdir()
+    other.touch()
     none = runs.Run(runs.Store(tmp_path), run.description, [])
     assert event_files.write_event_files(none) is None
-    assert not list(folder.iterdir())
+    assert list(folder.iterdir()) == [other.parent] and other.exists()
 
 
 def test_refusals(cli, tmp_path, monkeypatch):

@@ -81,10 +81,12 @@ def test_only_staging_files_that_nobody_writes_are_cleared_away(tmp_path):
         f".abc.json.{gone.pid}@another.machine.q1w2e3r4",
         f".abc.json.1@{ours}.q1w2e3r4",  # of the first process there is, which is not ours
         f".abc.json.{10**20}@{ours}.q1w2e3r4",
+        ".abc.json.q1w2e3r4",
+        ".env.template",
         ".gitignore",
         ".notes.txt",
     }
-    cleared = {f".abc.json.{gone.pid}@{ours}.q1w2e3r4", ".abc.json.q1w2e3r4"}
+    cleared = {f".abc.json.{gone.pid}@{ours}.q1w2e3r4"}
     for name in left | cleared:
         write_atomically(tmp_path / "cells" / name, "half a rec")
     with Store(tmp_path).locked():
@@ -95,11 +97,24 @@ def test_only_staging_files_that_nobody_writes_are_cleared_away(tmp_path):
 def test_views_are_cleared_and_records_stay(tmp_path):
     store = Store(tmp_path)
     store.finish(named("abc"))
-    for name in ("table.csv", "figures/fig1_x-2.png", "notes.txt"):
+    for name in ("table.csv", "figures/fig1_x-2.png", "figures/figure_paper.png", "notes.txt"):
         write_atomically(tmp_path / name, "text")
     store.clear_views()
     left = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
-    assert left == {"cells/abc.json", "notes.txt"}
+    assert left == {"cells/abc.json", "figures/figure_paper.png", "notes.txt"}
+
+
+@pytest.mark.parametrize("name", ["table.csv", "figures/fig1_overview.svg"])
+def test_a_run_does_not_begin_where_it_would_write_over_files(tmp_path, name):
+    write_atomically(tmp_path / name, "by somebody else")
+    refusal = f"holds no run, but {name}, which a run would write over"
+    with pytest.raises(InputError, match=refusal), Store(tmp_path).locked():
+        pass
+    assert (tmp_path / name).read_text() == "by somebody else"
+    store = Store(tmp_path)
+    store.finish(named("abc"))  # the same files beside a record are those of a run
+    with store.locked():
+        pass
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"cell": "other"}', "\xff"])

@@ -16,13 +16,15 @@ from typing import NamedTuple
 
 from cbundles import criterion
 from cbundles.dashboards import EventWriter, known, scalar_name
-from cbundles.records import EditedRecord, SweepRecord, ToyRecord
+from cbundles.records import TRAINED_CASES, EditedRecord, SweepRecord, ToyRecord
 from cbundles.records.columns import Number
 from cbundles.records.trained import SweepHistory
 from cbundles.report import summary
 from cbundles.report.runs import Run
+from cbundles.store import EVENTS
 
-FOLDER = "tensorboard"  # in that of a run
+# What `_folder_name` makes; other folders of events beside these are somebody else's.
+OF_A_NETWORK = re.compile(rf".+-[0-9a-f]{{12}}|({'|'.join(TRAINED_CASES)})-\d+")
 NO_NAME = re.compile(r"[^\w.=+-]+", re.ASCII)  # what stands for a "-" in names of folders
 LONGEST_LABEL = 200  # letters: a name of 255 is the longest; the identity tells networks apart
 # What is told of a network that changes its depth, as `EditedHistory` names it.
@@ -51,7 +53,7 @@ class Point(NamedTuple):
 def write_event_files(run: Run) -> Path | None:
     """Write those of all networks of a run in place of earlier ones; returns their folder, None
     where no network has a record."""
-    folder = run.store.folder / FOLDER
+    folder = run.store.folder / EVENTS
     _clear(folder)
     wrote = False
     for record in run.records:
@@ -68,9 +70,10 @@ def write_event_files(run: Run) -> Path | None:
 def _clear(folder: Path) -> None:
     """Remove the event files of earlier times, and the folders that hold nothing else."""
     for stale in list(folder.glob("*/events.out.tfevents.*")):
-        stale.unlink()
-        with contextlib.suppress(OSError):  # something else is there, or another process writes
-            stale.parent.rmdir()
+        if OF_A_NETWORK.fullmatch(stale.parent.name):
+            stale.unlink()
+            with contextlib.suppress(OSError):  # something else is there, or another process writes
+                stale.parent.rmdir()
 
 
 def _folder_name(record: object) -> str:

@@ -24,6 +24,7 @@ from cbundles.report.runs import Run
 from cbundles.report.table import Table, distinct_keys, write_long_csv
 from cbundles.report.words import with_signs
 from cbundles.report.worked_study import StudyFolder
+from cbundles.store import FIGURES
 from cbundles.wording import counted
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def _draw(run: Run) -> list[DrawnPicture]:
 def _remove_stale_figures(folder: Path, pictures: Sequence[DrawnPicture]) -> None:
     """Remove figures that earlier versions drew, or that were drawn of fewer records."""
     stems = {picture.path.stem for picture in pictures}
-    for path in folder.glob("fig*.*"):
+    for path in folder.glob(FIGURES):
         if path.stem not in stems or path.suffix == ".md":
             path.unlink(missing_ok=True)
 
