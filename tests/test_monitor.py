@@ -23,6 +23,7 @@ import pytest
 from conftest import ROOT
 from flax import nnx
 from flax.training import train_state
+from jax.ad_checkpoint import checkpoint_name
 from monitored import assert_as_audited, events_in
 
 import cbundles
@@ -170,6 +171,21 @@ def test_functions_and_parameters_alone(tmp_path):
         assert numbers[0] == numbers[1]
 
 
+def test_functions_that_hold_their_weights_are_traced_anew(tmp_path):
+    """The weights are part of what is traced, and no argument of it."""
+    monitor = monitor_in(tmp_path, lambda x: Model().apply(variables(), x), every=1, amplitude=1.0)
+    for step, params in enumerate((variables(), collapsed(variables()))):
+
+        def model(x, params=params):
+            return Model().apply(params, x)
+
+        found = monitor(step, model).audit
+        alone = cbundles.audit(Model(), VECTORS, LABELS, params=params, amplitude=1.0)
+        assert [one.num_bundles for one in found.layers] == [
+            one.num_bundles for one in alone.layers
+        ]
+
+
 def test_a_state_of_training_may_be_given(tmp_path):
     params = variables()
     state = train_state.TrainState.create(
@@ -238,14 +254,16 @@ def test_steps_that_come_again_are_not_doubled(tmp_path, caplog):
         first(step, variables())
     first(600, variables())
     assert not caplog.messages
+    replaced = tmp_path / "replaced.jsonl"
+    replaced.write_text(replaced.read_text() + '{"step": 7, "ti')  # what a kill leaves
     again = monitor_in(tmp_path)
     for step in (350, 400):
         again(step, variables(1))
     events = events_in(tmp_path)
     assert [event["step"] for event in events] == [0, 200, 350, 400]
     assert events[-1]["amplitude"] != events[0]["amplitude"]
-    replaced = (tmp_path / "replaced.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in replaced] == [600, 400, 600]
+    whole = [line for line in replaced.read_text().splitlines() if line.endswith("}")]
+    assert [json.loads(line)["step"] for line in whole] == [600, 400, 600]
     (said,) = caplog.messages
     assert "step 350 comes after step 600" in said and "2 measurements move" in said
 
@@ -411,6 +429,29 @@ def test_names_are_ones_that_dashboards_take(tmp_path):
     assert all(re.fullmatch(r"[\w\-. /]+", name, re.ASCII) for name in names)  # those of MLflow
 
 
+def test_names_without_such_letters_have_charts_of_their_own(tmp_path):
+    def model(params, x):
+        for name in "αβ":
+            x = checkpoint_name(x @ params, name)
+        return x
+
+    monitor = monitor_in(tmp_path, model, layers=["α", "β"])
+    charts = monitor(0, jnp.eye(6)).scalars
+    assert len([name for name in charts if name.startswith("bundle_entropy/")]) == 2
+
+
+def test_branches_do_not_count_in_charts_either(tmp_path):
+    def model(params, x):
+        for number in range(2):
+            x = x + jnp.tanh(0.0 * (x @ params[number]))
+        return x @ params[2]
+
+    monitor = monitor_in(tmp_path, model, layers=["branch", "sum"])
+    found = monitor(0, [jnp.eye(6)] * 3)
+    assert any(layer.conflicting and layer.kind == "branch" for layer in found.audit.layers)
+    assert found.scalars["conflicting_layers"] == 0
+
+
 # What is said
 
 
@@ -473,8 +514,8 @@ def test_divergence_is_said_and_training_goes_on(tmp_path, caplog):
         monitor(step, with_nan(variables()) if step else variables())
     (said,) = caplog.messages
     assert said == (
-        "cbundles, step 1: diverged: Model/relu makes NaN or infinity, and 4 of 4 layers do; "
-        "neither entropy nor conflicts mean anything there"
+        "cbundles, step 1: the weights hold NaN or infinity, in layer3/kernel: neither entropy "
+        "nor conflicts mean anything beside it"
     )
     last = events_in(tmp_path)[-1]
     assert last["layers"][-1]["diverged"] and last["layers"][-1]["entropy"] is None

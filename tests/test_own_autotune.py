@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import json
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from own_architectures import staged
 
 import cbundles
@@ -124,6 +126,31 @@ def test_equal_samples_of_two_classes_are_no_reason_to_prune():
     assert all(layer.entropy > 0 for layer in audit.layers)
 
 
+def test_a_collapsed_network_is_not_excused_by_equal_tokens():
+    """Which it could tell apart by their place; told is what it adds to them."""
+    ids = np.random.default_rng(0).integers(0, 3, (64, 4))
+    labels = np.random.default_rng(1).integers(0, 2, (64, 4))
+
+    def build(blocks):
+        def model(params, x):
+            for block in range(*blocks):
+                x = checkpoint_name(0.0 * x + params["place"], f"s0/b{block}/x")
+            return x @ params["out"]
+
+        return lambda x: model(
+            {"place": jnp.arange(4.0)[:, None], "out": jnp.ones((1, 2))}, jnp.float32(x)[..., None]
+        )
+
+    for criterion in ("entropy", "conflict_rate"):
+        said = []
+        tuned = cbundles.autotune(
+            build, (2,), train=lambda model, epoch: None, probe=(ids, labels), check_epochs=1,
+            layers="s0*", rows="tokens", amplitude=1.0, criterion=criterion, say=said.append,
+        )  # fmt: skip
+        assert "some tokens are equal and have different labels" in said[0]
+        assert tuned.given_up and tuned.chain[0].measured[-1] > 0.001
+
+
 def test_what_was_interrupted_goes_on_from_plain_files(digits, probe, tmp_path):
     whole, told, loop = tune(digits, probe)
     interrupted = Loop(digits, stop_at=2)  # in the second network
@@ -169,6 +196,12 @@ def test_a_folder_is_of_one_build_and_its_source(digits, probe, tmp_path, monkey
     ):
         with pytest.raises(ValueError, match=r"of another auto-tuning .functions = .*their_build"):
             cbundles.autotune(**{"build": build, "start": (1, 1), **how, **other})
+    part = functools.partial(build)
+    how_part = {**how, "folder": tmp_path / "part"}
+    cbundles.autotune(part, (1, 1), **how_part)
+    cbundles.autotune(functools.partial(build), (1, 1), **how_part)
+    with pytest.raises(ValueError, match=r"of another auto-tuning .functions = "):
+        cbundles.autotune(functools.partial(build, blocks=(1, 1)), (1, 1), **how_part)
     source.write_text(source.read_text() + "\n# said of it\n")
     cbundles.autotune(build, (1, 1), **how)
     source.write_text(source.read_text() + "ANOTHER = 1\n")
@@ -239,6 +272,51 @@ def test_what_a_loop_returns_is_known_by_what_it_is():
                      np.float32(1), jnp.ones(()), params, "text"):  # fmt: skip
             with pytest.raises(ValueError, match=r"train returned a \w+ for a .*: it must return"):
                 Trained.of_loop(made, built)
+
+
+def test_wrong_arguments_of_an_audit_are_found_before_training(digits, probe):
+    images, labels = probe
+    for more in (
+        {"batch_norm": "bogus"},
+        {"learning_rate": 0},
+        {"layers": 3},
+        {"probe": (images, labels + 0.5)},
+    ):
+        loop = Loop(digits)
+        with pytest.raises(ValueError):
+            tune(digits, **{"probe": probe, "loop": loop, **more})
+        assert not loop.epochs
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_other_collections_and_parameters_alone(whole, probe, tmp_path):
+    """`train` returns more than `build` did; the second call returns at once."""
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            scale = self.variable("constants", "scale", lambda: jnp.ones(())).value if whole else 1
+            x = nn.relu(nn.Dense(784, name="block0")(scale * x.reshape(len(x), -1)))
+            return nn.Dense(10, name="head")(x)
+
+    def build(blocks):
+        variables = Model().init(jax.random.key(0), probe[0])
+        return Model(), variables if whole else variables["params"]
+
+    epochs = []
+
+    def train(model, epoch):
+        epochs.append(epoch)
+        if not isinstance(model, tuple):
+            return model
+        return dict(model[1]) if whole else State(model[1], epoch)
+
+    for _ in range(2):
+        cbundles.autotune(
+            build, (1,), train=train, probe=probe, folder=tmp_path, check_epochs=1,
+            layers="linear", say=lambda line: None,
+        )  # fmt: skip
+    assert epochs == [1]
 
 
 def test_a_bound_linen_module_is_kept_as_its_numbers(probe, tmp_path):
@@ -360,8 +438,9 @@ def test_numbers_of_a_linen_module_are_known_by_their_shapes(whole):
     module = nn.Dense(4)
     variables = module.init(jax.random.key(0), x)
     numbers = numbers_of(Trained(module, variables if whole else variables["params"]))
+    assert set(numbers) == {"params/kernel", "params/bias"}
     again = with_numbers(Trained(module, None), numbers, x)
-    found = again.params if whole else {"params": again.params}
+    found = again.params
     assert np.array_equal(module.apply(found, x), module.apply(variables, x))
     for other in (nn.Dense(5), nn.Dense(4, use_bias=False)):
         with pytest.raises(ValueError, match="they are of another model"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Callable, Iterable
 
 import jax
@@ -77,6 +78,26 @@ def rate_of_equal_inputs(bundle_ids: Int32[np.ndarray, " rows"], inputs: Bundles
     rate = _grouped(inputs, both, inputs.labels).conflict_rate
     assert rate is not None
     return rate
+
+
+def added_entropy(found: Bundles, inputs: Bundles) -> float:
+    """By how much the entropy of a layer that did not diverge is above that of its rows that share
+    a bundle and are equal inputs, in nats; never below 0."""
+    assert found.entropy is not None
+    if not inputs.conflict_rate:
+        return found.entropy
+    both = found.bundle_ids.astype(np.int64) * len(found.labels) + inputs.bundle_ids
+    own, of_equal = (_entropy(ids, inputs.labels) for ids in (found.bundle_ids, both))
+    return max(0.0, own - of_equal)
+
+
+def _entropy(groups: Integer[np.ndarray, " rows"], labels: Int32[np.ndarray, " rows"]) -> float:
+    """H of equation 3 in float64. Groups in any order have the same one to the last bit, so that a
+    difference of 0 means that there is none."""
+    of_group = np.unique(groups, return_inverse=True)[1]
+    pairs, counts = np.unique(np.stack([of_group, labels]), axis=1, return_counts=True)
+    shares = counts / np.bincount(of_group)[pairs[0]]
+    return -math.fsum(counts * np.log(shares)) / len(labels)
 
 
 def _grouped(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +16,16 @@ from jaxtyping import PyTree
 
 from cbundles import criterion as criteria
 from cbundles.auditing import Audit, audit
-from cbundles.auditing.batches import at_hand, batches_of
+from cbundles.auditing.asked import check_names, checked_setting
+from cbundles.auditing.batches import at_hand, batches_of, checked_labels
+from cbundles.auditing.counting import added_entropy
 from cbundles.auditing.findings import Layer
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.tensors import as_array
 from cbundles.autotuning.progress import NUMBERS, Progress
 from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
 from cbundles.autotuning.tuned import Attempt, Tuned
+from cbundles.bundles import Bundles
 from cbundles.decisions.autotune import Decision, decide_on_blocks
 from cbundles.decisions.own_blocks import StageOf, numbers_of_path, places_of_blocks
 from cbundles.errors import InputError, did_you_mean
@@ -30,11 +34,11 @@ from cbundles.user_functions import source_digest
 Build = Callable[[tuple[int, ...]], Any]
 Train = Callable[[Any, int], Any]
 # Those that are given further: what is measured, and on which numbers, is said otherwise here.
-ARGUMENTS_OF_AUDIT = tuple(
-    name
+ARGUMENTS_OF_AUDIT = {
+    name: parameter.default
     for name, parameter in inspect.signature(audit).parameters.items()
     if parameter.kind is parameter.KEYWORD_ONLY and name != "params"
-)
+}
 CRITERIA = (criteria.ENTROPY, criteria.CONFLICT_RATE)
 
 
@@ -90,6 +94,7 @@ def autotune(
     blocks = _checked_blocks(start)
     given, probe = probe, _probe_at_hand(probe)
     asked = _asked(blocks, check_epochs, epochs, criterion, audited)
+    _check_audited(audited, probe[1])
     asked["probe"] = _digest(given if _is_of_arrays(given) else probe)
     asked["functions"] = _known_functions(build, train, stage_of, audited.get("call"))
     total = asked["epochs"]
@@ -104,8 +109,17 @@ def autotune(
         say(f"recorded: {attempt.decision}")
         blocks = attempt.left
 
+    has_told = False
+
     def look(trained: Trained, epoch: int, blocks: tuple[int, ...]) -> _Look:
+        nonlocal has_told
         found = _audited(trained, probe, audited)
+        if found.input.conflict_rate and not has_told:
+            has_told = True
+            say(
+                f"of the probe set some {found.findings.rows} are equal and have different labels "
+                f"(H {found.input.entropy:.3f}): of layers is told what they add to that"
+            )
         return _judged(found, epoch, blocks, stage_of, criterion, check_epochs)
 
     while not progress.ended:
@@ -167,16 +181,20 @@ def _judged(
     """What an audit leads to."""
     places = places_of_blocks([layer.name for layer in found.layers], blocks, stage_of)
     chosen = [found.layers[place] for place in places]
-    measured = tuple(_added_to_inputs(layer, found.input, criterion) for layer in chosen)
+    inputs = found.input.bundles
+    measured = tuple(_added_to_inputs(layer, inputs, criterion) for layer in chosen)
     decision = decide_on_blocks(blocks, epoch, measured, by=criterion, checks=check_epochs)
     return _Look(decision, tuple(layer.name for layer in chosen), measured)
 
 
-def _added_to_inputs(layer: Layer, inputs: Layer, criterion: str) -> float | None:
-    """How much a layer conflicts beyond what equal samples of different classes do everywhere,
-    which no network can change. None where it diverged."""
-    measured, given = getattr(layer, criterion), getattr(inputs, criterion)
-    return None if measured is None else max(0.0, measured - (given or 0.0))
+def _added_to_inputs(layer: Layer, inputs: Bundles, criterion: str) -> float | None:
+    """How much a layer conflicts beyond what equal inputs of different classes do where it bundles
+    them, too. None where it diverged."""
+    if layer.diverged:
+        return None
+    if criterion == criteria.ENTROPY:
+        return added_entropy(layer.bundles, inputs)
+    return max(0.0, (layer.conflict_rate or 0.0) - (layer.rate_of_equal_inputs or 0.0))
 
 
 def _trained_before(
@@ -263,7 +281,8 @@ def _asked(
         )
     for name in audited:
         if name not in ARGUMENTS_OF_AUDIT:
-            raise ValueError(f"{name}: no argument: {did_you_mean(name, ARGUMENTS_OF_AUDIT)}")
+            near = did_you_mean(name, list(ARGUMENTS_OF_AUDIT))
+            raise ValueError(f"{name}: no argument: {near}")
     if criterion not in CRITERIA:
         raise ValueError(f"criterion = {criterion!r}: {did_you_mean(criterion, CRITERIA)}")
     plain = {name: repr(value) for name, value in audited.items() if not callable(value)}
@@ -276,18 +295,45 @@ def _asked(
     }
 
 
+def _check_audited(audited: dict[str, Any], labels: Any) -> None:
+    """Raises ValueError for what an audit would refuse after the first epoch of training."""
+    asked = {**ARGUMENTS_OF_AUDIT, **audited}
+    for name in ("layers", "trainable"):
+        check_names(name, asked[name])
+    setting = ("learning_rate", "batch_size", "batch_norm", "rows", "amplitude")
+    checked_setting(*(asked[name] for name in setting))
+    checked_labels(as_array(labels), asked["num_classes"])
+
+
 def _known_functions(build: Build, train: Train, stage_of: StageOf, call: Any) -> dict[str, str]:
     """What tells functions from others, as plain data: names, where they have one, and of ``build``
     the digest of the file that defines it, where there is one."""
     functions = {"build": build, "train": train, "stage_of": stage_of, "call": call}
-    known = {
-        name: f"{function.__module__}.{function.__qualname__}"
-        for name, function in functions.items()
-        if hasattr(function, "__qualname__")
-    }
+    named = {name: _name_of(function) for name, function in functions.items()}
+    known = {name: told for name, told in named.items() if told is not None}
+    while isinstance(build, functools.partial):
+        build = build.func
     with contextlib.suppress(InputError):
         known["source of build"] = source_digest(build, "build")
     return known
+
+
+def _name_of(function: Any) -> str | None:
+    """Of a partial with what it holds, as far as that is plain data: other objects are told by
+    their types, since what they say of themselves may be an address."""
+    if isinstance(function, functools.partial):
+        held = [*function.args, *sorted(function.keywords.items())]
+        return f"{_name_of(function.func)}({', '.join(map(_plainly, held))})"
+    if hasattr(function, "__qualname__"):
+        return f"{function.__module__}.{function.__qualname__}"
+    return None
+
+
+def _plainly(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_plainly, value))})"
+    is_plain = value is None or isinstance(value, bool | int | float | str)
+    return repr(value) if is_plain else type(value).__qualname__
 
 
 def _digest(probe: tuple[PyTree, Any]) -> str:

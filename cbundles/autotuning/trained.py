@@ -21,6 +21,7 @@ from jaxtyping import PyTree
 
 from cbundles.auditing.jax_subject import named_leaves
 from cbundles.auditing.models import is_changed_in_place, keras, linen, pytorch
+from cbundles.auditing.models.functions import has_collections
 from cbundles.auditing.tensors import as_array, as_tensor
 
 
@@ -63,6 +64,8 @@ def _kind_of(module: Any) -> str:
 def _variables_in(state: Any) -> PyTree | None:
     """The variables in a state of a linen module's training. None where there are none."""
     if isinstance(state, Mapping) and linen.PARAMS in state:
+        if all(isinstance(value, Mapping) for value in state.values()):  # collections, all of them
+            return dict(state)
         return {name: state[name] for name in (linen.PARAMS, linen.STATISTICS) if name in state}
     return linen.variables_of_state(state)
 
@@ -113,6 +116,8 @@ def with_numbers(
         split = {tuple(name.split("/")): value for name, value in numbers.items()}
         return dataclasses.replace(trained, params=traverse_util.unflatten_dict(split))
     tree = _tree_of(trained)
+    if isinstance(model, nn.Module) and not any(linen.PARAMS in name for name in numbers):
+        numbers = {f"{linen.PARAMS}/{name}": value for name, value in numbers.items()}
     named = named_leaves(tree)
     _check_numbers(numbers, {name: leaf for name, leaf in named if _is_numbers(leaf)})
     leaves = [jnp.asarray(numbers[name]) if name in numbers else leaf for name, leaf in named]
@@ -169,4 +174,8 @@ def _tree_of(trained: Trained) -> PyTree:
     if isinstance(trained.model, nnx.Module):
         # Streams of random numbers begin as they were built: no file holds their keys.
         return nnx.state(trained.model, nnx.Not(nnx.RngState))
+    if isinstance(trained.model, nn.Module) and isinstance(trained.params, Mapping):
+        # A loop may begin with the parameters alone and return them among other variables.
+        params = trained.params
+        return dict(params) if has_collections(params) else {linen.PARAMS: params}
     return trained.model if trained.params is None else trained.params

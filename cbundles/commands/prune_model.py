@@ -84,6 +84,11 @@ class PruneModel:
         settings = models.checked_data(self.images, self.name)
         dataset = models.load_dataset(self.images, options)
         model, params = models.built_model(self.target, self.name)
+        suffix = ".pt2" if models.is_of_pytorch(model) else ".stablehlo"
+        file, table = options.out / f"model{suffix}", options.out / "pruned.csv"
+        for earlier in (file, table):
+            if earlier.exists():
+                raise InputError(f"{earlier}: is there already; nearest valid: another --out")
         training = self._some(dataset.train_images, dataset.train_labels, settings, model)
         test = self._some(dataset.test_images, dataset.test_labels, settings, model)
         try:
@@ -93,16 +98,16 @@ class PruneModel:
                 say_beside_results(nothing, options, console)
                 return 0
             removed = self._removed(model, params, blocks, training, test)
-            suffix = ".pt2" if models.is_of_pytorch(model) else ".stablehlo"
-            file = removed.export(options.out / f"model{suffix}").path
+            row = _row_of(removed.report)
+            if not options.as_json:
+                say(console, f"{self.target}\n\n{removed}\n")
+            removed.export(file)
         except ValueError as error:
             raise InputError(f"prune {self.target}: {error}") from error
-        row, table = _row_of(removed.report), options.out / "pruned.csv"
         Table([row]).write_csv(table)
         if options.as_json:
             print(json.dumps({"event": "done", "folder": str(options.out), "rows": [row]}))
             return 0
-        say(console, f"{self.target}\n\n{removed}\n")
         list_files(console, "model", [file])
         list_files(console, "table", [table])
         return 0
@@ -139,6 +144,8 @@ class PruneModel:
             return self._first_of_ranking(found.lesions, ranked[1], int(ranked[2]))
         if not found.layers:
             raise ValueError("this model has no residual branches, so nothing can be removed")
+        if not np.isfinite(found.amplitude.value):  # then all layers count as diverged
+            raise ValueError(found.verdict[0])
         return [layer.name for layer in found.layers if layer.conflicting or layer.diverged]
 
     def _first_of_ranking(self, lesions: Lesions, typed: str, count: int) -> list[str | int]:

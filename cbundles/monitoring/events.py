@@ -90,8 +90,11 @@ class EventsFile:
         later = [event for event in events if event["step"] >= step]
         if later:
             # First there, then no more here: a kill in between leaves both.
-            with self.path.with_name(REPLACED).open("a") as file:
-                file.write(_text(later))
+            with self.path.with_name(REPLACED).open("ab+") as file:
+                file.seek(max(0, file.tell() - 1))
+                if file.read() not in (b"", b"\n"):  # a kill has left a part of a line
+                    file.write(b"\n")
+                file.write(_text(later).encode())
         if self.path.exists():
             earlier = [event for event in events if event["step"] < step]
             write_atomically(self.path, _text(earlier))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 from dataclasses import dataclass
 from typing import Any
 
 from cbundles.auditing import Audit
+from cbundles.auditing.findings import BRANCH
 from cbundles.dashboards import known, scalar_name
 
 # Of what an audit says of itself, the parts that each line of events has.
@@ -52,16 +54,22 @@ class Measurement:
         """Numbers for a dashboard, by names such as ``bundle_entropy/Model/relu``; what a layer
         that diverged does not have is left out."""
         layers = self.audit.layers
+        counted = [layer for layer in layers if layer.kind != BRANCH]
         scalars: dict[str, float | None] = {
-            "conflicting_layers": sum(bool(layer.conflicting) for layer in layers),
-            "diverged_layers": sum(layer.diverged for layer in layers),
+            "conflicting_layers": sum(bool(layer.conflicting) for layer in counted),
+            "diverged_layers": sum(layer.diverged for layer in counted),
         }
+        times: collections.Counter[str] = collections.Counter()
         for layer in layers:
-            scalars[scalar_name("bundle_entropy", layer.name)] = layer.entropy
-            scalars[scalar_name("conflict_rate", layer.name)] = layer.conflict_rate
+            # Names that differ in letters which no dashboard takes are told apart by numbers.
+            name = scalar_name("", layer.name)
+            times[name] += 1
+            name = layer.name if times[name] == 1 else f"{layer.name}.{times[name]}"
+            scalars[scalar_name("bundle_entropy", name)] = layer.entropy
+            scalars[scalar_name("conflict_rate", name)] = layer.conflict_rate
             # A layer that diverged has one for each sample, which says nothing of bundles.
             bundles = None if layer.diverged else layer.num_bundles
-            scalars[scalar_name("bundles", layer.name)] = bundles
+            scalars[scalar_name("bundles", name)] = bundles
             if layer.headroom is not None:
-                scalars[scalar_name("headroom", layer.name)] = layer.headroom.bits
+                scalars[scalar_name("headroom", name)] = layer.headroom.bits
         return known(scalars)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Integer, PyTree
 
@@ -199,7 +200,7 @@ def _samples(
     picked = bundles.evenly_spread(len(array), checked_whole("samples", count))
     chosen = jax.tree.map(lambda leaf: np.asarray(leaf[picked]), given.inputs)
     for leaf in jax.tree.leaves(chosen):
-        if np.issubdtype(leaf.dtype, np.floating) and not np.isfinite(leaf).all():
+        if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
             raise ValueError("inputs hold NaN or infinity: nothing could be measured with them")
     at_once = len(picked) if whole else AT_ONCE
     return Samples(CutArrays(chosen, len(picked), at_once), array[picked], classes)

@@ -37,7 +37,7 @@ class News:
         diverged = [layer for layer in layers if layer["diverged"]]
         if diverged:
             said_before, self._diverged = self._diverged, True
-            return [] if said_before else [_of_divergence(event["step"], diverged, layers)]
+            return [] if said_before else [_of_divergence(event, diverged, layers)]
 
         conflicting = [layer for layer in layers if layer["conflicting"]]
         names = {layer["name"] for layer in conflicting}
@@ -84,10 +84,17 @@ def _of_end(step: int, names: Sequence[str]) -> Sentence:
 
 
 def _of_divergence(
-    step: int, diverged: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]
+    event: Mapping[str, Any],
+    diverged: Sequence[Mapping[str, Any]],
+    layers: Sequence[Mapping[str, Any]],
 ) -> Sentence:
     told = (
         f"diverged: {diverged[0]['name']} makes NaN or infinity, and {len(diverged)} of "
         f"{len(layers)} layers do; neither entropy nor conflicts mean anything there"
     )
-    return Sentence(logging.WARNING, f"cbundles, step {step}: {told}")
+    if event["amplitude"]["value"] is None:
+        told = (
+            f"the weights hold NaN or infinity, in {event['amplitude']['parameter']}: neither "
+            "entropy nor conflicts mean anything beside it"
+        )
+    return Sentence(logging.WARNING, f"cbundles, step {event['step']}: {told}")

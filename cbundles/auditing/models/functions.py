@@ -101,7 +101,20 @@ def _of_one_argument(model: Callable[..., PyTree], call: Call | None) -> ModelFu
         return model(batch) if call is None else call(model, batch)
 
     real = {name: leaf for name, leaf in constants.items() if _is_real(leaf)}
-    return ModelFunction(function, (), [], {}, real)
+    return ModelFunction(function, (), [], {}, real, static=_TheVery(model))
+
+
+class _TheVery:
+    """Equal to another one only of the very same object: its weights are part of what is traced."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _TheVery) and other.model is self.model
+
+    def __hash__(self) -> int:
+        return id(self.model)
 
 
 def _holds_arrays(model: Any) -> bool:

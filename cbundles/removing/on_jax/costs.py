@@ -91,6 +91,8 @@ def _sizes_of(program: Remainder, variables: Sequence[Numbers]) -> tuple[int, in
 
 def _training(smaller: SmallerModel) -> str:
     """Whether a model can be trained further, in a sentence."""
+    if not smaller.trainable and smaller.parts:
+        return "It cannot be trained further: none of its arrays that are left was trainable."
     if not smaller.trainable:
         return (
             "It cannot be trained further, since its weights are inside the function: pass the "

@@ -9,6 +9,7 @@ import jax
 from jax import export
 from jaxtyping import PyTree
 
+from cbundles.errors import in_one_line
 from cbundles.files import write_atomically
 from cbundles.removing.removed import Exported
 
@@ -35,9 +36,17 @@ def write_stablehlo(
             "export writes StableHLO with flatbuffers: pip install 'cbundles[export]'"
         ) from error
     except Exception:  # whatever a model raises that asks how large its batch is
-        content, only = _serialized(whole, _forms(inputs, batch)), batch
+        content, only = _of_one_size(whole, _forms(inputs, batch)), batch
     write_atomically(path, content)
     return Exported(path, only)
+
+
+def _of_one_size(function: Callable[[PyTree], PyTree], inputs: PyTree) -> bytes:
+    """Raises ValueError for what cannot be written down, such as a call back into Python."""
+    try:
+        return _serialized(function, inputs)
+    except Exception as error:  # whatever jax.export raises
+        raise ValueError(f"jax.export cannot write this model: {in_one_line(error)}") from error
 
 
 def _forms(inputs: PyTree, batch: object) -> PyTree:

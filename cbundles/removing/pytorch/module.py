@@ -31,7 +31,7 @@ TRAINING = (
     "Its parameters can be trained further; statistics of batch normalisations are frozen, and "
     "there is no dropout."
 )
-NO_TRAINING = "None of its parameters wants a gradient, as before."
+NO_TRAINING = "None of its parameters that are left wants a gradient."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
