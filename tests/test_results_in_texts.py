@@ -17,6 +17,7 @@ from cbundles.report.statistics import estimate, paired
 from cbundles.report.summary import accuracy_of
 
 RESULTS = ROOT / "results"
+JUDGES = (claims.judge, claims.judge_plans)
 
 
 @functools.cache
@@ -27,14 +28,17 @@ def published() -> dict[str, Run]:
 
 
 @functools.cache
+def judged_claims() -> dict[str, claims.Claim]:
+    every_run = list(published().values())
+    return {one.id: one for judge in JUDGES for one in judge(every_run)}
+
+
 def said_of(claim: str, run_and_reading: str) -> str:
     """All that is said of a claim on one run; where that has several, in one reading."""
-    judge = claims.judge_plans if claim.startswith("N") else claims.judge
-    (judged,) = [each for each in judge(list(published().values())) if each.id == claim]
     run, _, reading = run_and_reading.partition(" ")
     (found,) = [
         finding
-        for finding in judged.findings
+        for finding in judged_claims()[claim].findings
         if "+".join(finding.runs) == run and finding.scale.endswith(reading)
     ]
     return f"{found.text}; {found.verdict_in_full}"
@@ -210,8 +214,9 @@ def test_readme_is_short():
 def test_readme_sorts_the_claims_by_verdict():
     """Each row of its table: the claims that the published records put there."""
     by_row: dict[str, set[str]] = {}
-    for judged in claims.judge(list(published().values())):
-        by_row.setdefault(judged.verdict, set()).add(judged.id)
+    for judged in judged_claims().values():
+        if not judged.id.startswith("N"):
+            by_row.setdefault(judged.verdict, set()).add(judged.id)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     in_text = dict(re.findall(r"^\| \*\*([^*]+)\*\*[^|]*\| (.*) \|$", text, re.MULTILINE))
     assert {row.lower(): claims_named(cell) for row, cell in in_text.items()} == by_row
