@@ -84,7 +84,8 @@ PRUNED: Kind[PrunedRecord] = Kind("pruned", "pruned.jsonl", (PrunedRecord,), PRU
 MEASURED: Kind[MeasuredRecord] = Kind("measured", "measured.jsonl", (MeasuredRecord,), MEASURE)
 KINDS: tuple[Kind[AnyRecord], ...] = (CELLS, LESIONS, PRUNED, MEASURED)
 WEIGHTS, EVENTS = "weights", "tensorboard"
-FIGURES = "fig[0-9_]*.*"  # what figures are called: fig4_entropy_by_layer.png, fig_resolution.pdf
+# What is drawn, fig4_entropy_by_layer.png or fig_resolution.pdf, and the list of captions.
+FIGURE, CAPTIONS = "fig[0-9_]*.*", "figures.md"
 VIEWS = (
     "table.csv",
     "table.md",
@@ -113,7 +114,7 @@ def _is_of_run(place: Path) -> bool:
         sealed = tuple(kind.sealed_file for kind in KINDS)
         return name == "run.json" or name.startswith(sealed) or name in VIEWS
     if top == "figures":
-        return fnmatch.fnmatchcase(name, FIGURES)
+        return name == CAPTIONS or fnmatch.fnmatchcase(name, FIGURE)
     suffixes = {WEIGHTS: ".npz", "checkpoints": ".msgpack", **{k.folder: ".json" for k in KINDS}}
     return top == EVENTS or (top in suffixes and name.endswith(suffixes[top]))
 
@@ -469,8 +470,8 @@ class Store:
 
     def _views(self) -> list[Path]:
         """The files that are there of those that are computed from records."""
-        views = [self.folder / name for name in VIEWS]
-        return [path for path in [*views, *self.figures.glob(FIGURES)] if path.is_file()]
+        views = [self.figures / CAPTIONS, *(self.folder / name for name in VIEWS)]
+        return [path for path in [*views, *self.figures.glob(FIGURE)] if path.is_file()]
 
     def _checkpoint(self, key: str) -> Path:
         return self.folder / "checkpoints" / f"{key}.msgpack"

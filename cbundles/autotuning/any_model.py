@@ -2,44 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import hashlib
-import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 
 from cbundles import criterion as criteria
 from cbundles.auditing import Audit, audit
-from cbundles.auditing.asked import check_names, checked_setting
-from cbundles.auditing.batches import at_hand, batches_of, checked_labels
 from cbundles.auditing.counting import added_entropy
 from cbundles.auditing.findings import Layer
 from cbundles.auditing.models import subject_of
 from cbundles.auditing.tensors import as_array
+from cbundles.autotuning.asked import (
+    Build,
+    Train,
+    check_audited,
+    checked_blocks,
+    digest_of_probe,
+    known_functions,
+    numbers_asked_for,
+    probe_at_hand,
+)
 from cbundles.autotuning.progress import NUMBERS, Progress
 from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
 from cbundles.autotuning.tuned import Attempt, Tuned
 from cbundles.bundles import Bundles
 from cbundles.decisions.autotune import Decision, decide_on_blocks
 from cbundles.decisions.own_blocks import StageOf, numbers_of_path, places_of_blocks
-from cbundles.errors import InputError, did_you_mean
-from cbundles.user_functions import source_digest
-
-Build = Callable[[tuple[int, ...]], Any]
-Train = Callable[[Any, int], Any]
-# Those that are given further: what is measured, and on which numbers, is said otherwise here.
-ARGUMENTS_OF_AUDIT = {
-    name: parameter.default
-    for name, parameter in inspect.signature(audit).parameters.items()
-    if parameter.kind is parameter.KEYWORD_ONLY and name != "params"
-}
-CRITERIA = (criteria.ENTROPY, criteria.CONFLICT_RATE)
 
 
 def autotune(
@@ -91,12 +82,16 @@ def autotune(
 
     Source: "Conflicting Bundles", sec. 3.6.
     """
-    blocks = _checked_blocks(start)
-    given, probe = probe, _probe_at_hand(probe)
-    asked = _asked(blocks, check_epochs, epochs, criterion, audited)
-    _check_audited(audited, probe[1])
-    asked["probe"] = _digest(given if _is_of_arrays(given) else probe)
-    asked["functions"] = _known_functions(build, train, stage_of, audited.get("call"))
+    blocks = checked_blocks(start)
+    given, probe = probe, probe_at_hand(probe)
+    check_audited(audited, probe[1])
+    asked = {
+        "start": list(blocks),
+        **numbers_asked_for(check_epochs, epochs, criterion),
+        "audited": {name: repr(one) for name, one in audited.items() if not callable(one)},
+        "probe": digest_of_probe(given, probe),
+        "functions": known_functions(build, train, stage_of, audited.get("call")),
+    }
     total = asked["epochs"]
     progress = Progress.begun(None if folder is None else Path(folder).expanduser(), asked)
     trained = None
@@ -228,119 +223,3 @@ def _tuned(progress: Progress, trained: Trained, criterion: str) -> Tuned:
     }
     given_up = last.left != last.blocks
     return Tuned(tuple(progress.chain), trained.model, trained.params, row, given_up)
-
-
-def _checked_blocks(start: Sequence[int]) -> tuple[int, ...]:
-    try:
-        given = list(start)
-    except TypeError:  # a number alone, as 5
-        given = []
-    if not all(_is_whole(count) and count >= 0 for count in given) or not sum(given):
-        raise ValueError(f"start = {start}: must be numbers of blocks, one a stage, as (2, 3, 2)")
-    return tuple(map(int, given))
-
-
-def _is_whole(value: Any) -> bool:
-    """Whether this is an integer, of NumPy too. True and False are none here."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _probe_at_hand(probe: tuple[PyTree, Any]) -> tuple[PyTree, Any]:
-    """As arrays, which every network can be measured on. Raises ValueError for what is no probe."""
-    if not isinstance(probe, tuple | list) or len(probe) != 2:
-        raise ValueError(
-            f"probe = a {type(probe).__name__}: must be a pair, inputs and their labels"
-        )
-    inputs, labels = probe
-    batches = batches_of(inputs, len(as_array(labels)), whole=False)
-    return at_hand(batches).inputs, labels
-
-
-def _is_of_arrays(probe: tuple[PyTree, Any]) -> bool:
-    """Whether its numbers can be looked at as they were given, more than once."""
-    leaves = jax.tree.leaves(probe, is_leaf=lambda leaf: isinstance(leaf, Iterator))
-    return all(hasattr(as_array(leaf), "dtype") for leaf in leaves)
-
-
-def _asked(
-    start: tuple[int, ...],
-    check_epochs: int,
-    epochs: int | None,
-    criterion: str,
-    audited: dict[str, Any],
-) -> dict[str, Any]:
-    """What is asked for, as plain data. Raises ValueError for what cannot be."""
-    if not _is_whole(check_epochs) or check_epochs < 1:
-        raise ValueError(f"check_epochs = {check_epochs!r}: must be a whole number, at least 1")
-    total = check_epochs if epochs is None else epochs
-    if not _is_whole(total):
-        raise ValueError(f"epochs = {epochs!r}: must be a whole number")
-    if total < check_epochs:
-        raise ValueError(
-            f"epochs = {epochs}: fewer than check_epochs; nearest valid: {check_epochs}"
-        )
-    for name in audited:
-        if name not in ARGUMENTS_OF_AUDIT:
-            near = did_you_mean(name, list(ARGUMENTS_OF_AUDIT))
-            raise ValueError(f"{name}: no argument: {near}")
-    if criterion not in CRITERIA:
-        raise ValueError(f"criterion = {criterion!r}: {did_you_mean(criterion, CRITERIA)}")
-    plain = {name: repr(value) for name, value in audited.items() if not callable(value)}
-    return {
-        "start": list(start),
-        "check_epochs": int(check_epochs),
-        "epochs": int(total),
-        "criterion": criterion,
-        "audited": plain,
-    }
-
-
-def _check_audited(audited: dict[str, Any], labels: Any) -> None:
-    """Raises ValueError for what an audit would refuse after the first epoch of training."""
-    asked = {**ARGUMENTS_OF_AUDIT, **audited}
-    for name in ("layers", "trainable"):
-        check_names(name, asked[name])
-    setting = ("learning_rate", "batch_size", "batch_norm", "rows", "amplitude")
-    checked_setting(*(asked[name] for name in setting))
-    checked_labels(as_array(labels), asked["num_classes"])
-
-
-def _known_functions(build: Build, train: Train, stage_of: StageOf, call: Any) -> dict[str, str]:
-    """What tells functions from others, as plain data: names, where they have one, and of ``build``
-    the digest of the file that defines it, where there is one."""
-    functions = {"build": build, "train": train, "stage_of": stage_of, "call": call}
-    named = {name: _name_of(function) for name, function in functions.items()}
-    known = {name: told for name, told in named.items() if told is not None}
-    while isinstance(build, functools.partial):
-        build = build.func
-    with contextlib.suppress(InputError):
-        known["source of build"] = source_digest(build, "build")
-    return known
-
-
-def _name_of(function: Any) -> str | None:
-    """Of a partial with what it holds, as far as that is plain data: other objects are told by
-    their types, since what they say of themselves may be an address."""
-    if isinstance(function, functools.partial):
-        held = [*function.args, *sorted(function.keywords.items())]
-        return f"{_name_of(function.func)}({', '.join(map(_plainly, held))})"
-    if hasattr(function, "__qualname__"):
-        return f"{function.__module__}.{function.__qualname__}"
-    return None
-
-
-def _plainly(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"({', '.join(map(_plainly, value))})"
-    is_plain = value is None or isinstance(value, bool | int | float | str)
-    return repr(value) if is_plain else type(value).__qualname__
-
-
-def _digest(probe: tuple[PyTree, Any]) -> str:
-    """12 hex digits of all numbers of a probe set."""
-    digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(probe):
-        array = np.ascontiguousarray(as_array(leaf))
-        digest.update(f"{array.dtype}{array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:12]

@@ -24,13 +24,11 @@ from cbundles.report.runs import Run
 from cbundles.report.table import Table, distinct_keys, write_long_csv
 from cbundles.report.words import with_signs
 from cbundles.report.worked_study import StudyFolder
-from cbundles.store import FIGURES
+from cbundles.store import CAPTIONS, FIGURE
 from cbundles.wording import counted
 
 if TYPE_CHECKING:
     from cbundles.report.drawing import DrawnPicture
-
-CAPTIONS = "figures.md"  # beside the figures of a run
 
 
 def write(run: Run) -> list[DrawnPicture]:
@@ -99,7 +97,7 @@ def _draw(run: Run) -> list[DrawnPicture]:
 def _remove_stale_figures(folder: Path, pictures: Sequence[DrawnPicture]) -> None:
     """Remove figures that earlier versions drew, or that were drawn of fewer records."""
     stems = {picture.path.stem for picture in pictures}
-    for path in folder.glob(FIGURES):
+    for path in [folder / CAPTIONS, *folder.glob(FIGURE)]:
         if path.stem not in stems or path.suffix == ".md":
             path.unlink(missing_ok=True)
 
