@@ -26,7 +26,13 @@ COLOURS = lesion_figures.COLOURS | {
     orders.FIRST_FIRST: "#7f7f7f",
     orders.GREEDY: "black",
 }
-STYLES = {orders.LAST_FIRST: "--", orders.FIRST_FIRST: ":", orders.GREEDY: "--"}
+STYLES = {
+    orders.LAST_FIRST: "--",
+    orders.FIRST_FIRST: ":",
+    orders.GREEDY: "--",
+    # Nearly the same order as that of the smallest branch / skip, whose line shows in the gaps.
+    "block_change": (0, (3, 3)),
+}
 DRAWN = (removal.ALL, *SCORES, *orders.BY_PLACE, orders.GREEDY)
 ChangesOf = Callable[[FairLesion, str], Changes]
 CONTROL: Any = {"linewidth": 0.8, "linestyle": "-."}
