@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cbundles.wording import counted
+
 LOWEST, HIGHEST, STEP = -10.0, 14.0, 0.5  # bits
 SCALES = round((HIGHEST - LOWEST) / STEP) + 1  # learning rates at which layers are looked at
 SCANNED_ROWS = 512  # enough for a conflict rate, which does not depend on how many there are
@@ -49,10 +51,10 @@ class Headroom:
         if self.bits < LOWEST:
             return f"conflicts already, by more than {-LOWEST:g} bits"
         if self.conflicting:
-            return f"conflicts already, by {_counted(-self.bits)}"
+            return f"conflicts already, by {counted(-self.bits, 'bit', 'g')}"
         return (
             f"conflicts below a learning rate of {self.lowest_learning_rate:.2g}: "
-            f"{_counted(self.bits)} of headroom"
+            f"{counted(self.bits, 'bit', 'g')} of headroom"
         )
 
 
@@ -74,7 +76,3 @@ def can_be(bits: float) -> bool:
     (True, False, False)
     """
     return LOWEST - STEP <= bits <= HIGHEST and bits % STEP == 0
-
-
-def _counted(number: float) -> str:
-    return "1 bit" if number == 1 else f"{number:g} bits"

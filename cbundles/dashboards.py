@@ -56,7 +56,8 @@ class EventWriter:
         self._file.write_event(self._events.Event(step=first_step, session_log=start))
 
     def write(self, step: int, time: float, scalars: Mapping[str, float]) -> None:
-        """Add one event. time: in seconds since 1970."""
+        """Add one event. time: in seconds since 1970; or, where nobody knows when a training began,
+        since then, and dashboards show it by relative time."""
         event = self._events.Event(step=step, wall_time=time)
         for name, number in scalars.items():
             event.summary.value.add(tag=name, simple_value=number)

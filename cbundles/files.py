@@ -13,6 +13,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 import socket
 from collections.abc import Iterable
 from pathlib import Path
@@ -69,12 +70,16 @@ def staging_path(path: Path) -> Path:
 
 
 def clear_staging_files(folder: Path) -> None:
-    """Remove what killed processes of this machine left in a folder and in those inside it. Of a
-    process on another machine nobody here can say whether it still writes."""
+    """Remove what killed processes of this machine left in a folder and in those inside it, files
+    and folders. Of a process on another machine nobody here can say whether it still writes."""
     for pattern in (".*", "*/.*"):
         for path in folder.glob(pattern):
             writer = STAGING.fullmatch(path.name)
-            if writer and path.is_file() and not _may_write(writer):
+            if writer is None or _may_write(writer):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
                 path.unlink(missing_ok=True)
 
 

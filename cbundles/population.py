@@ -37,7 +37,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int32
 from cbundles import measure, scan, surgery, train
 from cbundles.bundles import Equality, Scale, scales_of_scan
 from cbundles.config import SWEEP, Cell
-from cbundles.data import augment
+from cbundles.data import augment, pipelines
 from cbundles.data.dataset import Facts
 from cbundles.data.device import DeviceData, Examples
 from cbundles.networks import network
@@ -78,7 +78,7 @@ def recipe_of(cell: Cell) -> train.Recipe:
         batch_size=cell.training.batch_size,
         learning_rate=cell.training.learning_rate,
         weight_decay=cell.training.weight_decay,
-        augmentation=augment.pipeline_for(cell.data),
+        augmentation=pipelines.pipeline_for(cell.data),
         precision=cell.training.precision,
         storage=cell.training.storage,
     )
@@ -90,7 +90,7 @@ def measurement_of(cell: Cell) -> measure.Measurement:
         equality=Equality(probe.equality, probe.gamma, probe.resolution),
         own=cell.own_reading,
         further=cell.further_readings,
-        augmentation=augment.pipeline_for(cell.data).without_chance,
+        augmentation=pipelines.pipeline_for(cell.data).without_chance,
     )
 
 
@@ -292,7 +292,7 @@ class Population:
     # Measuring.
 
     @property
-    def _plain(self) -> augment.Augmentation:
+    def _plain(self) -> pipelines.Augmentation:
         return self.measurement.augmentation
 
     def accuracy(self) -> Float32[np.ndarray, " members"]:

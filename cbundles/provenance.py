@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -23,12 +24,15 @@ def versions() -> dict[str, str]:
 def processor() -> str:
     """The processor's name, as the operating system gives it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(
-            line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")
-        )
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        text = ""
+    told = dict(re.findall(r"^([\w ]+?)\s*: (.+)$", text, re.MULTILINE))
+    if "model name" in told:
+        return told["model name"].strip()
+    # ARM gives numbers: of who designed it, and which of theirs it is.
+    numbers = [told[name].strip() for name in ("CPU implementer", "CPU part") if name in told]
+    return " ".join([platform.processor() or platform.machine(), *numbers])
 
 
 def commit() -> str | None:

@@ -28,6 +28,7 @@ import fnmatch
 import hashlib
 import itertools
 import json
+import time
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,9 @@ PRUNED: Kind[PrunedRecord] = Kind("pruned", "pruned.jsonl", (PrunedRecord,), PRU
 MEASURED: Kind[MeasuredRecord] = Kind("measured", "measured.jsonl", (MeasuredRecord,), MEASURE)
 KINDS: tuple[Kind[AnyRecord], ...] = (CELLS, LESIONS, PRUNED, MEASURED)
 WEIGHTS, EVENTS = "weights", "tensorboard"
+# Whoever looks whether a run is in use holds it for a moment, and a command that begins just then
+# is not to be refused.
+LOCK_TRIALS, LOCK_PAUSE_SECONDS = 20, 0.025
 # What is drawn, fig4_entropy_by_layer.png or fig_resolution.pdf, and the list of captions.
 FIGURE, CAPTIONS = "fig[0-9_]*.*", "figures.md"
 VIEWS = (
@@ -170,12 +174,15 @@ class Store:
         except OSError as error:
             raise InputError(f"{self.folder}: cannot be written: {error}") from None
         with file:
-            try:
-                lock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            except BlockingIOError:
+            for _ in range(LOCK_TRIALS):
+                with contextlib.suppress(BlockingIOError):
+                    lock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+                    break
+                time.sleep(LOCK_PAUSE_SECONDS)
+            else:
                 raise InputError(
                     f"{self.folder}: {why_not}; wait for it, or choose another folder with --out"
-                ) from None
+                )
             yield
 
     def recover(self) -> None:
@@ -186,15 +193,21 @@ class Store:
                 pass
 
     def is_in_use(self) -> bool:
-        """Whether a process holds the run, or a shard of it, now."""
+        """Whether a process holds the run, or a shard of it, now. To see it, this holds it itself
+        for a moment, see LOCK_TRIALS."""
         import fcntl
 
-        try:
-            with (self.folder / ".lock").open("r+") as file:
-                lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # nobody ever held it
+        path = self.folder / ".lock"
+        # Where a lock takes the right to write, as over NFS, it is asked for; the run of another
+        # user may be read alone.
+        for mode in ("r+", "r"):
+            try:
+                with path.open(mode) as file:
+                    lock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            except OSError:  # nobody ever held it, or this mode is refused
+                continue
             return False
         return False
 

@@ -31,7 +31,7 @@ from cbundles.arrays import Numbers
 from cbundles.bundles import rounded
 from cbundles.chance import EPOCH, generator
 from cbundles.config import AS_COMPUTED, FLOAT32, FLOAT64
-from cbundles.data import augment
+from cbundles.data import augment, pipelines
 from cbundles.networks import network
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape, Shape
@@ -74,7 +74,7 @@ class Recipe:
     batch_size: int
     learning_rate: float
     weight_decay: float
-    augmentation: augment.Augmentation
+    augmentation: pipelines.Augmentation
     precision: str = FLOAT32
     storage: str = AS_COMPUTED
 

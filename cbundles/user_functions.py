@@ -39,8 +39,14 @@ def is_name_of_function(target: str) -> bool:
     return bool(module and colon and function)
 
 
-def name_of_function(function: Callable[..., Any]) -> str:
-    """The name by which the function is imported from where it is defined."""
+def name_of_function(function: Callable[..., Any], place: str) -> str:
+    """The name by which the function is imported from where it is defined. Raises InputError for
+    what has none, as a partial. place: with which the message begins."""
+    if not hasattr(function, "__qualname__"):
+        raise InputError(
+            f"{place}: build, a {type(function).__name__}, has no name; give the name of the "
+            f"function itself, {FORM}"
+        )
     return f"{function.__module__}:{function.__qualname__}"
 
 
@@ -149,8 +155,11 @@ def source_digest(function: Callable[..., Any], place: str) -> str:
     """12 hex digits of the program in the file that defines a function: comments and empty lines
     are not in them, nor is what this file imports. Raises InputError where there is no such file.
     place: with which the message begins."""
+    source = _source_file(function)
     try:
-        with tokenize.open(str(_source_file(function))) as file:
+        if source is None:
+            raise FileNotFoundError
+        with tokenize.open(source) as file:
             program = _without_comments(file.readlines())
     except OSError:
         raise InputError(f"{place}: has no file of Python source") from None

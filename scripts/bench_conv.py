@@ -27,7 +27,7 @@ from jax import lax
 
 from cbundles import train
 from cbundles.config import PAPER_BLOCKS
-from cbundles.data import augment
+from cbundles.data import augment, pipelines
 from cbundles.networks import conv, lowering, network
 from cbundles.networks.shape import ConvShape
 from cbundles.provenance import processor
@@ -99,7 +99,7 @@ def bench_forms(size: int, filters: int) -> list[dict[str, Any]]:
 def bench_network(depth: int, filters: int, blocks: str) -> dict[str, Any]:
     """Compile time of the training program, and seconds a training step in it."""
     shape = ConvShape((32, 32, 3), PAPER_BLOCKS[depth], filters, False, 10)
-    recipe = train.Recipe(BATCH, 1e-3, 1e-2, augment.ORIGINAL["cifar10"])
+    recipe = train.Recipe(BATCH, 1e-3, 1e-2, pipelines.ORIGINAL["cifar10"])
     examples = BATCH * STEPS
     chance = np.random.default_rng(0)
     images = chance.integers(0, 256, (examples, *shape.image)).astype(np.uint8)

@@ -38,7 +38,7 @@ def measure(draws: int, every: int) -> dict[str, Any]:
 
     from cbundles import config, data, provenance
     from cbundles import measure as measuring
-    from cbundles.data import augment, device
+    from cbundles.data import device, pipelines
     from cbundles.decisions import removal
     from cbundles.experiments import lesion
     from cbundles.networks import network, pruning
@@ -53,7 +53,7 @@ def measure(draws: int, every: int) -> dict[str, Any]:
     shape: Any = shape_of(cell.model, stored.facts)
     start = network.initial(shape, 0, shape)
     subject = Network(jnp.asarray(start.params), jnp.asarray(start.statistics))
-    pipeline = augment.pipeline_for(cell.data).without_chance
+    pipeline = pipelines.pipeline_for(cell.data).without_chance
     known: dict[str, Any] = {name: [float(i) for i in range(59)] for name in removal.RANKINGS}
     known["entropy"] = [1.0 if i % 2 else 0.0 for i in range(59)]
     settings = removal.Settings(draws=draws, every=every)

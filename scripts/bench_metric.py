@@ -64,7 +64,7 @@ from cbundles import bundles, data, measure, provenance, train
 from cbundles.bundles import equality
 from cbundles.bundles.result import layer_bundles
 from cbundles.config import Cell, Data, Model, Probe, Training
-from cbundles.data import augment, device
+from cbundles.data import augment, device, pipelines
 from cbundles.executor.local import usable_cores
 from cbundles.networks import network
 from cbundles.networks.shape import FcShape
@@ -188,7 +188,7 @@ def bench_network(depth: int, width: int) -> dict[str, Any]:
     """All layers at 2048 samples, beside the forward pass and an epoch of training."""
     stored = data.load("mnist_mini")
     placed = device.place(stored, Data(), Probe())
-    shape, augmentation = FcShape(784, depth, width, CLASSES), augment.ORIGINAL["mnist"]
+    shape, augmentation = FcShape(784, depth, width, CLASSES), pipelines.ORIGINAL["mnist"]
     recipe = train.Recipe(BATCH_SIZE, LEARNING_RATE, 1e-2, augmentation)
     state = train.start(network.initial(shape, 0, shape), recipe)
     networks = jax.tree.map(lambda a: a[None], state.network())

@@ -53,11 +53,11 @@ def measure(task: Task, steps: int) -> Timing:
     import jax.numpy as jnp
 
     from cbundles import data, train
-    from cbundles.data import augment
+    from cbundles.data import augment, pipelines
     from cbundles.networks import network
     from cbundles.networks.shape import FcShape
 
-    stored, augmentation = data.load("mnist_mini"), augment.ORIGINAL["mnist"]
+    stored, augmentation = data.load("mnist_mini"), pipelines.ORIGINAL["mnist"]
     images = jnp.tile(jnp.asarray(stored.train_images), (6, 1, 1, 1))
     canvas = jax.jit(augment.canvas, static_argnums=1)(images, augmentation)
     labels = jnp.tile(jnp.asarray(stored.train_labels), 6)

@@ -31,7 +31,7 @@ import numpy as np
 
 from cbundles import data, provenance
 from cbundles.config import PAPER_BLOCKS, layers_with
-from cbundles.data import augment
+from cbundles.data import augment, pipelines
 from cbundles.executor.local import usable_cores
 from cbundles.networks import network
 from cbundles.networks.shape import ConvShape
@@ -64,7 +64,7 @@ def classifier(shape: ConvShape, dataset: str) -> Callable[[], Any]:
     subject = jax.tree.map(jnp.asarray, network.initial(shape, 0, shape))
     chance = np.random.default_rng(0)
     images = jnp.asarray(chance.integers(256, size=(BATCH, *shape.image), dtype=np.uint8))
-    pipeline = augment.ORIGINAL[dataset]
+    pipeline = pipelines.ORIGINAL[dataset]
 
     def classify(subject: network.Network, images: jax.Array) -> jax.Array:
         return network.logits(shape, subject, augment.plain(images, pipeline))

@@ -13,6 +13,7 @@ names on one that has it), or a folder of images: --images cifar10=PATH --images
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -120,8 +121,12 @@ def run(item: Item, words: list[str], out: Path, limit: float) -> str:
         code = process.wait(timeout=limit)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)  # it keeps what it has; the next call goes on
-        process.wait(timeout=60)
-        return "goes on next time"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=60)
+            return "goes on next time"
+        process.kill()
+        process.wait()
+        return "killed, as it did not stop; goes on next time from its last checkpoint"
     if code == 0:
         (out / f".done-{item.name}").touch()
         return "done"

@@ -20,7 +20,7 @@ from test_lesion import damaged  # noqa: F401  a small ResNet of our own
 import cbundles
 from cbundles.auditing import batches
 from cbundles.auditing.lesion_findings import Difference
-from cbundles.data import augment
+from cbundles.data import augment, pipelines
 from cbundles.decisions import paired, removal
 from cbundles.experiments import lesion
 from cbundles.networks import network, pruning
@@ -306,7 +306,7 @@ def test_the_costs_are_those_of_a_lesion_study(damaged):  # noqa: F811
     *_, last = lesion.run(shape, subject, cell, data, removal.Settings(draws=1, every=6))
     alone = [tuple(outcome) for outcome in last.state["outcomes"][: shape.layers]]
     stored, labels = data.test.images, np.asarray(data.test.labels)
-    images = augment.plain(stored, augment.pipeline_for(cell.data))
+    images = augment.plain(stored, pipelines.pipeline_for(cell.data))
     audit = cbundles.audit(
         module_of(shape), images, labels, params=variables_of(shape, subject), lesion=True,
         headroom=False,
@@ -319,7 +319,7 @@ def test_the_costs_are_those_of_a_lesion_study(damaged):  # noqa: F811
 def test_statistics_taken_anew_are_those_of_our_own_surgery(damaged):  # noqa: F811
     shape, subject, cell, data = damaged
     labels = np.asarray(data.test.labels)[:200]
-    images = augment.plain(data.test.images[:200], augment.pipeline_for(cell.data))
+    images = augment.plain(data.test.images[:200], pipelines.pipeline_for(cell.data))
     found = cbundles.audit(
         module_of(shape), images, labels, params=variables_of(shape, subject), lesion=True,
         headroom=False,
@@ -342,7 +342,7 @@ def test_norms_and_slopes_are_those_of_a_lesion_study(damaged):  # noqa: F811
     """On the same images, the probe set."""
     shape, subject, cell, data = damaged
     known = lesion.blocks(shape, jax.tree.map(jnp.asarray, subject), data, cell)
-    images = augment.plain(data.probe.images, augment.pipeline_for(cell.data))
+    images = augment.plain(data.probe.images, pipelines.pipeline_for(cell.data))
     audit = cbundles.audit(
         module_of(shape), images, np.asarray(data.probe.labels), lesion=True, headroom=False,
         params=variables_of(shape, subject),

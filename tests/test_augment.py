@@ -18,7 +18,7 @@ from cbundles import config, data
 from cbundles.data import augment, device, pipelines, tfds
 from cbundles.errors import InputError
 
-MNIST = augment.ORIGINAL["mnist"]
+MNIST = pipelines.ORIGINAL["mnist"]
 NAMES = sorted(pixels.TRAIN)
 
 
@@ -37,7 +37,7 @@ def pictures(golden, images) -> dict[str, np.ndarray]:
 
 def drawn(name: str, n: int, seed: int = 0) -> augment.Draws:
     """Chance for n images; of those that are flipped by chance, the first is and the second not."""
-    draws = augment.draw(np.random.default_rng(seed), n, augment.ORIGINAL[name])
+    draws = augment.draw(np.random.default_rng(seed), n, pipelines.ORIGINAL[name])
     return draws if draws.flip is None else draws._replace(flip=np.arange(n) % 2 == 0)
 
 
@@ -61,7 +61,7 @@ def test_pixels_have_the_bits_of_a_multiplication():
 @pytest.mark.parametrize("name", NAMES)
 def test_every_pipeline_does_what_the_original_does(name, pictures):
     draws = drawn(name, 3)
-    ours = pipeline(pictures[name], draws, augment.ORIGINAL[name])
+    ours = pipeline(pictures[name], draws, pipelines.ORIGINAL[name])
     assert ours.shape == pictures[name].shape and ours.dtype == jnp.float32
     chance = zip(pictures[name], draws.corner, flips(draws), draws.brightness, strict=True)
     for view, each in zip(ours, chance, strict=True):
@@ -71,7 +71,7 @@ def test_every_pipeline_does_what_the_original_does(name, pictures):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_test_images_are_only_standardised(name, pictures):
-    ours = jax.jit(augment.plain, static_argnums=1)(pictures[name], augment.ORIGINAL[name])
+    ours = jax.jit(augment.plain, static_argnums=1)(pictures[name], pipelines.ORIGINAL[name])
     expected = np.stack([pixels.TEST[name](image) for image in pictures[name]])
     assert ours.dtype == jnp.float32
     np.testing.assert_allclose(ours, expected, atol=2e-6)
@@ -79,17 +79,17 @@ def test_test_images_are_only_standardised(name, pictures):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_without_augmentation_training_images_are_as_test_images(name, pictures):
-    none = augment.pipeline_for(config.Data(name=name, augmentation="none"))
+    none = pipelines.pipeline_for(config.Data(name=name, augmentation="none"))
     ours = pipeline(pictures[name], augment.draw(np.random.default_rng(0), 3, none), none)
     plain = augment.plain(jnp.asarray(pictures[name]), none)
     np.testing.assert_allclose(ours, plain, atol=1e-6)
-    original = augment.plain(jnp.asarray(pictures[name]), augment.ORIGINAL[name])
+    original = augment.plain(jnp.asarray(pictures[name]), pipelines.ORIGINAL[name])
     np.testing.assert_array_equal(plain, original)
 
 
 def test_the_original_feeds_its_networks_the_same_numbers(golden):
     case = golden("standardized_cifar10")
-    ours = augment.plain(jnp.asarray(case["x_u8"]), augment.ORIGINAL["cifar10"])
+    ours = augment.plain(jnp.asarray(case["x_u8"]), pipelines.ORIGINAL["cifar10"])
     np.testing.assert_allclose(ours, case["x"], atol=2e-6)
 
 
@@ -109,7 +109,7 @@ def test_against_tensorflow(pictures, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     theirs = np.load(tmp_path / "out.npz")
     for name, draws in chance.items():
-        original = augment.ORIGINAL[name]
+        original = pipelines.ORIGINAL[name]
         ours = pipeline(pictures[name], draws, original)
         np.testing.assert_allclose(ours, theirs[f"{name}_train"], atol=1e-5)
         ours = augment.plain(jnp.asarray(pictures[name]), original)
@@ -126,25 +126,25 @@ def test_enlarging_adds_no_border():
 
 def test_an_image_of_one_colour_stays_finite():
     grey = jnp.full((1, 8, 8, 3), 77, jnp.uint8)
-    np.testing.assert_allclose(augment.plain(grey, augment.ORIGINAL["cifar10"]), 0.0, atol=1e-5)
+    np.testing.assert_allclose(augment.plain(grey, pipelines.ORIGINAL["cifar10"]), 0.0, atol=1e-5)
 
 
 def test_each_image_is_standardised_on_its_own(pictures):
     dark = pictures["cifar10"] // np.array([1, 2, 5], np.uint8)[:, None, None, None]
-    ours = np.asarray(augment.plain(jnp.asarray(dark), augment.ORIGINAL["cifar10"]))
+    ours = np.asarray(augment.plain(jnp.asarray(dark), pipelines.ORIGINAL["cifar10"]))
     np.testing.assert_allclose(ours.mean((1, 2, 3)), 0, atol=1e-6)
     np.testing.assert_allclose(ours.std((1, 2, 3)), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar10"])
 def test_a_canvas_made_in_chunks_is_the_same(name, images, monkeypatch):
-    whole = augment.canvas(jnp.asarray(images), augment.ORIGINAL[name])
+    whole = augment.canvas(jnp.asarray(images), pipelines.ORIGINAL[name])
     monkeypatch.setattr(augment, "CHUNK_BYTES", 7 * whole[0].nbytes)  # 20 = 7 + 7 + 6
-    np.testing.assert_array_equal(augment.canvas(images, augment.ORIGINAL[name]), whole)
+    np.testing.assert_array_equal(augment.canvas(images, pipelines.ORIGINAL[name]), whole)
 
 
 def test_view_takes_the_rows_it_is_asked_for(pictures):
-    original = augment.ORIGINAL["imagenette"]
+    original = pipelines.ORIGINAL["imagenette"]
     canvas = augment.canvas(jnp.asarray(pictures["imagenette"]), original)
     rows, draws = np.array([2, 0, 2, 1], np.int32), drawn("imagenette", 4)
     views = augment.view(canvas, rows, draws, original)
@@ -156,10 +156,13 @@ def test_view_takes_the_rows_it_is_asked_for(pictures):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_draws_cover_all_corners_and_brightnesses(name):
-    n, corners = 400 * (augment.ORIGINAL[name].enlarge + 1) ** 2, augment.ORIGINAL[name].enlarge + 1
-    draws = augment.draw(np.random.default_rng(0), n, augment.ORIGINAL[name])
+    n, corners = (
+        400 * (pipelines.ORIGINAL[name].enlarge + 1) ** 2,
+        pipelines.ORIGINAL[name].enlarge + 1,
+    )
+    draws = augment.draw(np.random.default_rng(0), n, pipelines.ORIGINAL[name])
     assert draws.corner.dtype == np.int32
-    assert draws.corner.min() == 0 and draws.corner.max() == augment.ORIGINAL[name].enlarge
+    assert draws.corner.min() == 0 and draws.corner.max() == pipelines.ORIGINAL[name].enlarge
     counts = np.bincount(draws.corner[:, 0] * corners + draws.corner[:, 1], minlength=corners**2)
     assert len(counts) == corners**2 and counts.min() > 300 and counts.max() < 500  # 400 each
     assert draws.brightness.dtype == np.float32
@@ -169,7 +172,7 @@ def test_draws_cover_all_corners_and_brightnesses(name):
 
 def test_half_of_the_images_are_flipped_where_the_original_flips():
     for name in NAMES:
-        draws = augment.draw(np.random.default_rng(0), 40_000, augment.ORIGINAL[name])
+        draws = augment.draw(np.random.default_rng(0), 40_000, pipelines.ORIGINAL[name])
         if name in ("cifar10", "imagenette"):
             assert draws.flip.dtype == np.bool_ and abs(draws.flip.mean() - 0.5) < 0.01
             assert abs(np.corrcoef(draws.flip, draws.brightness)[0, 1]) < 0.02
@@ -184,26 +187,28 @@ def test_draws_are_a_fixed_sequence():
     brightness = (2 * chance.random(1000, np.float32) - 1) * np.float32(0.25)
     for name in ("mnist", "svhn_cropped"):
         again = np.random.Generator(np.random.Philox(key=[3, 5]))
-        draws = augment.draw(again, 1000, augment.ORIGINAL[name])
+        draws = augment.draw(again, 1000, pipelines.ORIGINAL[name])
         np.testing.assert_array_equal(draws.corner, corner)
         np.testing.assert_array_equal(draws.brightness, brightness)
     first, second = (
-        augment.draw(np.random.default_rng(7), 100, augment.ORIGINAL["cifar10"]) for _ in range(2)
+        augment.draw(np.random.default_rng(7), 100, pipelines.ORIGINAL["cifar10"]) for _ in range(2)
     )
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
 
 def test_whose_pipeline_it_is():
     def chosen(**fields):
-        return augment.pipeline_for(config.Data(**fields))
+        return pipelines.pipeline_for(config.Data(**fields))
 
     assert chosen(name="mnist_mini") == chosen(name="mnist") == MNIST
-    assert chosen(name="folder:x") == augment.NONE
-    assert chosen(name="folder:x", pipeline="cifar10") == augment.ORIGINAL["cifar10"]
-    assert chosen(name="imagenette", pipeline="plain") == augment.NONE
-    assert chosen(name="mnist", augmentation="none") == augment.NONE
+    assert chosen(name="folder:x") == pipelines.NONE
+    assert chosen(name="folder:x", pipeline="cifar10") == pipelines.ORIGINAL["cifar10"]
+    assert chosen(name="imagenette", pipeline="plain") == pipelines.NONE
+    assert chosen(name="mnist", augmentation="none") == pipelines.NONE
     for name in ("cifar10", "svhn_cropped", "imagenette"):
-        assert chosen(name=name, augmentation="none") == augment.Augmentation(standardize="before")
+        assert chosen(name=name, augmentation="none") == pipelines.Augmentation(
+            standardize="before"
+        )
 
 
 def test_images_that_are_not_square_are_not_enlarged():

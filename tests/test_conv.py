@@ -16,7 +16,7 @@ from networks import golden_network
 
 from cbundles import bundles, measure, readings
 from cbundles.config import PAPER_BLOCKS
-from cbundles.data import augment
+from cbundles.data import augment, pipelines
 from cbundles.data.device import Examples
 from cbundles.networks import conv, lowering, network
 from cbundles.networks.network import Network
@@ -192,7 +192,7 @@ def test_measured_bundles_are_what_the_metric_says_of_the_activations(norm, resi
         bundles.Equality("weight_amplitude"),
         readings.own_reading(readings.BLOCK, readings.ALL, norm),
     )
-    way = measure.Measurement(equality, own, (), augment.NONE)
+    way = measure.Measurement(equality, own, (), pipelines.NONE)
     program, scale = measure.signatures_program(shape, way), bundles.Scale.of(0.0, 1e-3, 64)
     measured = measure.layers(program, shape, one, Examples(images, labels), scale, way)
     assert measured.own.entropy.shape == (1, 6)
@@ -217,4 +217,4 @@ def test_latency_is_measured():
     shape = ConvShape((28, 28, 1), (1, 0, 0, 0), 4, False, 10)
     start = Network(*map(jnp.asarray, network.initial(shape, 0, shape)[:2]))
     images = jnp.zeros((64, 28, 28, 1), jnp.uint8)
-    assert 0 < measure.latency(shape, start, images, augment.NONE) < 10
+    assert 0 < measure.latency(shape, start, images, pipelines.NONE) < 10

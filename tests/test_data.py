@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -103,7 +104,7 @@ def test_the_probe_set_is_drawn_from_the_training_images(selection):
     assert np.array_equal(*drawn) == (selection == "first")
 
 
-@pytest.mark.parametrize("damage", ["flip", "truncate", "remove", "meta", "class"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove", "meta", "class"])
 def test_a_damaged_cache_is_rebuilt(tmp_path, monkeypatch, damage):
     monkeypatch.setenv("CBUNDLES_CACHE", str(tmp_path))
     whole = data.load("mnist_mini").fingerprint
@@ -118,9 +119,22 @@ def test_a_damaged_cache_is_rebuilt(tmp_path, monkeypatch, damage):
         content = content.replace(b'"7"', b'"9"')
     file.unlink()
     if damage != "remove":
-        file.write_bytes(content[: len(content) // 2] if damage == "truncate" else content)
+        length = {"truncate": len(content) // 2, "empty": 0}.get(damage, len(content))
+        file.write_bytes(content[:length])
     loaded = data.load("mnist_mini")
     assert loaded.fingerprint == whole and loaded.classes == tuple("0123456789")
+
+
+def test_what_a_killed_process_prepared_is_cleared_away(tmp_path, monkeypatch):
+    monkeypatch.setenv("CBUNDLES_CACHE", str(tmp_path))
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    left = data.storage_of("mnist_mini")
+    left = left.with_name(f".{left.name}.{gone.pid}@{socket.gethostname()}.0a1b2c3d")
+    left.mkdir(parents=True)
+    (left / "train_images.npy").write_bytes(b"half of it")
+    data.load("mnist_mini")
+    assert not left.exists() and data.storage_of("mnist_mini").is_dir()
 
 
 def make_folder(root, *, size=(6, 5), mode="RGB", held_out="test"):

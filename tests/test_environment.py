@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from cbundles.commands import report
 from cbundles.data import sources
 from cbundles.data.dataset import write as write_dataset
 from cbundles.data.spirals import arrays
@@ -180,6 +181,12 @@ def test_a_damaged_run_json_is_named(cli, tmp_path, content, message):
         done = cli(*arguments)
         assert done.returncode == 2 and "Traceback" not in done.stderr
         assert "results/run/run.json: damaged" in done.stderr and message in done.stderr
+
+
+def test_a_process_that_draws_and_is_killed_is_told():
+    told = pytest.raises(InputError, match="was killed, perhaps for lack of memory")
+    with told, report._helpers() as helpers:
+        helpers.submit(os._exit, 9).result()
 
 
 def test_figures_need_no_backend_that_somebody_named(tmp_path):

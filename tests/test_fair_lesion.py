@@ -20,7 +20,7 @@ from test_lesion import trained
 
 from cbundles import config, peer_measures
 from cbundles.bundles import evenly_spread
-from cbundles.data import augment, device
+from cbundles.data import augment, device, pipelines
 from cbundles.decisions import orders, removal
 from cbundles.decisions.orders import GreedySoFar
 from cbundles.errors import DamagedCheckpoint
@@ -109,7 +109,7 @@ def studied():
 def test_what_is_lost_anew_is_what_a_pruned_and_recalibrated_network_loses(studied):
     """The same by surgery instead of masks, and by another pass for the statistics."""
     shape, subject, cell, data, stages, record = studied
-    augmentation = augment.pipeline_for(cell.data)
+    augmentation = pipelines.pipeline_for(cell.data)
     test = augment.plain(data.test.images, augmentation)
     rows = evenly_spread(len(data.probe.labels), orders.FITTED_ON)
     fitting = augment.plain(data.probe.images[rows], augmentation)
@@ -145,7 +145,7 @@ def orders_of(record, name):
 
 def test_scores_of_others_are_taken_at_the_right_places(studied):
     shape, subject, cell, data, _, record = studied
-    x = augment.plain(data.probe.images, augment.pipeline_for(cell.data))
+    x = augment.plain(data.probe.images, pipelines.pipeline_for(cell.data))
     one = Network(*map(jnp.asarray, subject[:2]))
 
     @jax.jit
@@ -178,7 +178,7 @@ def test_greedy_removal_knows_no_test_image(studied):
     assert sorted(greedy.order) == list(range(shape.layers))
     assert greedy.tried == orders.tried_by_greedy(shape.layers, orders.GREEDY_CANDIDATES)
     rows = evenly_spread(len(data.probe.labels), orders.GREEDY_IMAGES)
-    x = augment.plain(data.probe.images[rows], augment.pipeline_for(cell.data))
+    x = augment.plain(data.probe.images[rows], pipelines.pipeline_for(cell.data))
     losses = []
     for block in range(shape.layers):
         smaller, small = pruning.without(shape, subject, (block,))

@@ -24,7 +24,7 @@ from test_conv import load, of_one_block_a_stage
 
 from cbundles import config
 from cbundles import data as data_sets
-from cbundles.data import augment, device
+from cbundles.data import augment, device, pipelines
 from cbundles.decisions import paired, removal
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor import local
@@ -365,7 +365,7 @@ def test_blocks_that_do_nothing_conflict_and_cost_nothing(damaged):
         curve = lesions.curve(record, name)
         assert all(set(curve[k]) == {(0, 0)} for k in (1, 2))
     assert max(lesions.curve(record, "conflicting")) == 2
-    x = augment.plain(data.test.images, augment.pipeline_for(cell.data))
+    x = augment.plain(data.test.images, pipelines.pipeline_for(cell.data))
     right = jnp.argmax(logits_of(shape, subject, x), 1)
     assert record.correct == int((right == data.test.labels).sum())
     assert record.images == len(data.test.labels)
@@ -387,7 +387,7 @@ def test_scores_agree_with_a_plain_computation(damaged):
     shape, subject, cell, data = damaged
     found = lesion.blocks(shape, subject, data, cell)
     one = Network(*map(jnp.asarray, subject[:2]))
-    x = augment.plain(data.probe.images, augment.pipeline_for(cell.data))
+    x = augment.plain(data.probe.images, pipelines.pipeline_for(cell.data))
 
     def rms(a):
         return jnp.sqrt(jnp.square(a).mean((1, 2, 3)))
@@ -467,7 +467,7 @@ def test_a_population_is_kept_as_networks_of_their_own_shape(cli, tmp_path):
         record = Store(tmp_path / "results/a").record(path.stem)
         assert one.shape.depth == record.depth
         assert one.shape.parameters == record.parameters
-        x = augment.plain(stored.test_images, augment.pipeline_for(config.Data()))
+        x = augment.plain(stored.test_images, pipelines.pipeline_for(config.Data()))
         logits = logits_of(one.shape, one.network, x)
         share = float((jnp.argmax(logits, 1) == stored.test_labels).mean())
         assert share == pytest.approx(record.history.test_accuracy[-1], abs=1e-3)
@@ -540,9 +540,18 @@ def test_a_study_does_not_go_on_from_nonsense(damaged, content):
     assert lesion.thaw(lesion.freeze(first.state), shape, images) == first.state
     with pytest.raises(DamagedCheckpoint):
         lesion.thaw(content, shape, images)
-    short = {**first.state, "right": first.state["right"][:-2]}
-    with pytest.raises(DamagedCheckpoint):
-        lesion.thaw(lesion.freeze(short), shape, images)
+    blocks = first.state["blocks"]
+    unmeasured = {name: scores for name, scores in blocks.items() if name != "conflict_rate"}
+    for other in (
+        {"right": first.state["right"][:-2]},
+        {"blocks": {name: scores[1:] for name, scores in blocks.items()}},
+        {"blocks": unmeasured},  # as of an earlier version
+        {"blocks": {**blocks, "num_bundles": [None for _ in blocks["num_bundles"]]}},
+        {"blocks": {**blocks, "norm": ["1" for _ in blocks["norm"]]}},
+        {"outcomes": [[1.5, 0]]},
+    ):
+        with pytest.raises(DamagedCheckpoint):
+            lesion.thaw(lesion.freeze({**first.state, **other}), shape, images)
 
 
 def test_a_fresh_study_that_finds_nothing_new_leaves_the_earlier_one(
@@ -625,7 +634,7 @@ def test_lesion_and_prune_for_real(process, frozen, tmp_path):
         small = saved.read(run / f"pruned/{one.id}.npz")
         whole = saved.read(run / f"weights/{one.of}.npz")
         assert small.shape.depth == 6 and small.shape.bare == (1,)
-        x = augment.plain(stored.test_images, augment.pipeline_for(config.Data()))
+        x = augment.plain(stored.test_images, pipelines.pipeline_for(config.Data()))
         logits = logits_of(small.shape, small.network, x)
         masked = masked_logits(whole.shape, whole.network, x, (1, 2, 4))
         np.testing.assert_allclose(logits, masked, atol=1e-5 * float(jnp.abs(masked).max()))

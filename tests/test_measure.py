@@ -14,7 +14,7 @@ from networks import golden_network, golden_params
 
 from cbundles import bundles, measure, readings
 from cbundles.bundles import equality
-from cbundles.data import augment
+from cbundles.data import augment, pipelines
 from cbundles.data.device import Examples
 from cbundles.networks import conv, fc, network
 from cbundles.networks.network import Network
@@ -29,7 +29,7 @@ def one(params: fc.Params, depth: int | None = None) -> Network:
 
 def by(rule: str = "weight_amplitude") -> measure.Measurement:
     own = readings.own_reading(readings.BLOCK, readings.ALL, readings.RUNNING)
-    return measure.Measurement(bundles.Equality(rule), own, (), augment.NONE)
+    return measure.Measurement(bundles.Equality(rule), own, (), pipelines.NONE)
 
 
 def measured(
@@ -135,7 +135,7 @@ def test_readings_measured_together_are_those_measured_alone(residual):
     scale = bundles.Scale.of(0.0, 1e-3, 64)
 
     def measure_with(own, further):
-        way = measure.Measurement(bundles.Equality(), own, further, augment.NONE)
+        way = measure.Measurement(bundles.Equality(), own, further, pipelines.NONE)
         program = measure.signatures_program(shape, way)
         return measure.layers(program, shape, network_, examples, scale, way)
 
@@ -163,7 +163,7 @@ def paper_case(case, family):
     convolutional = family != "fnn"
     own = readings.own_reading(readings.BLOCK, readings.ALL, readings.BATCH)
     further = readings.named_readings(PAPER, own, convolutional=convolutional)
-    measurement = measure.Measurement(bundles.Equality(), own, further, augment.NONE)
+    measurement = measure.Measurement(bundles.Equality(), own, further, pipelines.NONE)
     if not convolutional:
         return FcShape(784, 40, 10, 10), one(golden_params(case, depth=40)), measurement
     blocks, residual = tuple(int(n) for n in case["blocks"]), family == "resnet"
@@ -174,7 +174,7 @@ def paper_case(case, family):
 
 
 def accuracy(params: fc.Params, shape: FcShape, images, labels, *, depth=None) -> float:
-    program = measure.accuracy_program(shape, augment.NONE)
+    program = measure.accuracy_program(shape, pipelines.NONE)
     examples = Examples(jnp.asarray(images), jnp.asarray(labels, jnp.int32))
     return float(program(one(params, depth), examples)[0])
 

@@ -111,6 +111,14 @@ def test_status_of_a_run_that_is_finished(cli, tmp_path):
     assert refused.returncode == 2 and "no run here" in refused.stderr
 
 
+def test_status_of_a_run_without_records(cli, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"format": 1, "cells": ["abc"]}')
+    shown = cli("status", "run")
+    assert shown.returncode == 0, shown.stderr
+    assert "run: sweep, 0 of 1 finished" in shown.stdout
+
+
 def test_status_of_a_run_that_was_killed(cli, frozen, tmp_path):
     (tmp_path / "grid.yaml").write_text(GRID)
     arguments = ("sweep", "grid.yaml", "--out", "run", "--workers", "1")

@@ -226,7 +226,10 @@ def test_a_folder_is_of_one_build_and_its_source(digits, probe, tmp_path, monkey
         ({"stage_of": lambda name: 3}, "stage_of returned 3 for .*: must be a pair of numbers"),
         ({"stage_of": lambda name: "ab"}, "stage_of returned 'ab' for .*: must be a pair"),
         ({"stage_of": lambda name: (None, 1)}, r"stage_of returned \(None, 1\) for"),
-        ({"folder": __file__}, r"folder = .*: is a file; name a folder"),
+        ({"folder": __file__}, "cannot be made: a file is in its place"),
+        ({"folder": f"{__file__}/below"}, "cannot be made: a file is in its place"),
+        ({"folder": "~nobodyhere/kept"}, "folder = '~nobodyhere/kept' cannot be made"),
+        ({"folder": 3}, "folder must be a path or None, not 3"),
         ({"learning_rat": 1}, "learning_rat: no argument: did you mean 'learning_rate'"),
         ({"params": {}}, "params: no argument"),
     ],
@@ -234,6 +237,13 @@ def test_a_folder_is_of_one_build_and_its_source(digits, probe, tmp_path, monkey
 def test_what_cannot_work_is_answered_in_a_sentence(digits, probe, more, message):
     with pytest.raises(ValueError, match=message):
         tune(digits, **{"probe": probe, **more})
+
+
+def test_a_folder_that_cannot_be_is_told_before_anything_is_trained(digits, probe):
+    loop = Loop(digits)
+    with pytest.raises(ValueError, match="cannot be made"):
+        tune(digits, probe, loop=loop, folder=f"{__file__}/below")
+    assert loop.epochs == 0
 
 
 def test_a_start_must_be_numbers_of_blocks(digits, probe):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import json
 import shutil
 import subprocess
@@ -125,6 +126,8 @@ def test_what_is_measured_is_what_an_audit_of_the_kept_network_says(cli, batch_n
         cbundles.load(kept)
     with pytest.raises(InputError, match="not by own_architectures:mlp"):
         cbundles.load(kept, build=own_architectures.mlp)
+    with pytest.raises(InputError, match="build, a partial, has no name; give the name of"):
+        cbundles.load(kept, build=functools.partial(own_architectures.normalised))
     model, variables = cbundles.load(kept, build=own_architectures.normalised)
     cbundles.load(kept, build="own_architectures:normalised")
     assert np.abs(variables["batch_stats"]["BatchNorm_0"]["mean"]).max() > 1e-3  # it was trained

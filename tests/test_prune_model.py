@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
 import pytest
@@ -39,6 +40,12 @@ def speaking():
         jax.debug.callback(lambda x: None, image)
         return model(image)
     return jax.vmap(call)
+
+def raising():
+    return {}["missing"]
+
+def leaving():
+    raise SystemExit(3)
 """
 WANTED = ("--dataset", "mnist_mini", "--samples", "60", "--out", "small")
 
@@ -68,6 +75,23 @@ def test_an_earlier_model_is_not_written_over(cli, my_model, tmp_path):
 def test_an_infinite_number_does_not_make_all_blocks_go(cli, my_model, tmp_path):
     done = cli("prune", f"{my_model}:masked", *WANTED)
     assert done.returncode == 2 and "The weights hold infinity, in mask" in done.stderr
+    assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.parametrize(("function", "said"), [("raising", "KeyError"), ("leaving", "SystemExit")])
+def test_what_a_function_raises_is_told_with_its_line(cli, my_model, function, said):
+    for command in ("prune", "audit"):
+        more = WANTED if command == "prune" else WANTED[:2]
+        done = cli(command, f"{my_model}:{function}", *more)
+        assert done.returncode == 2, done.stdout
+        assert f"{command} {my_model}:{function}: {said}: " in done.stderr
+        assert f"{my_model}.py:" in done.stderr
+
+
+def test_where_nothing_is_removed_machines_are_told_so(cli, my_model, tmp_path):
+    done = cli("prune", f"{my_model}:build", *WANTED, "--json")
+    assert done.returncode == 0 and "no residual branch conflicts" in done.stderr
+    assert json.loads(done.stdout) == {"event": "done", "folder": "small", "rows": []}
     assert not (tmp_path / "small").exists()
 
 

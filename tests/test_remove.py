@@ -477,6 +477,9 @@ def test_what_cannot_be_removed_is_refused_by_name(resnet):
     assert refused([]) == "blocks is empty: nothing would be removed"
     assert "no residual sum is 'ResNet/stack/sum[4]'" in refused("ResNet/stack/sum[4]")
     assert "inputs have 24 samples, but there are 3 labels" in refused(1, labels=[0, 1, 2])
+    for trainable in (3, [3]):
+        with pytest.raises(ValueError, match="trainable must be a name, a list of names or None"):
+            cbundles.remove(ResNet(), 1, params=resnet, inputs=IMAGES, trainable=trainable)
     with pytest.raises(ValueError, match="inputs must share their first axis, that of the samples"):
         cbundles.remove(ResNet(), 1, params=resnet, inputs=[IMAGES, IMAGES[:3]])
     with pytest.raises(ValueError, match="the model cannot be called with a batch of"):

@@ -18,7 +18,7 @@ from mnist_images import first_images
 
 from cbundles import config, train
 from cbundles.bundles import rounded
-from cbundles.data import augment, device
+from cbundles.data import device, pipelines
 from cbundles.data.dataset import Facts
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor import planner
@@ -264,7 +264,7 @@ def test_all_weights_are_numbers_of_their_storage_format(small, storage):
 def test_storage_rounds_what_every_step_makes():
     """Step by step against the optimizer, and NumPy's rounding: seven of them, one synchronises."""
     shape = FcShape(9, 3, 5, 3)
-    recipe = train.Recipe(8, 1e-2, 1e-2, augment.NONE, storage="float16")
+    recipe = train.Recipe(8, 1e-2, 1e-2, pipelines.NONE, storage="float16")
     chance = np.random.default_rng(0)
     x = jnp.asarray(chance.standard_normal((7, 8, 9)), jnp.float32)
     y = jnp.asarray(chance.integers(0, 3, (7, 8)), jnp.int32)
@@ -310,7 +310,7 @@ def test_float64_is_trained_in_float64_and_measured_in_float32(small):
 def test_float64_agrees_with_numpy_to_its_digits():
     """One step of plain gradient: the loss of a network in NumPy's float64."""
     shape = FcShape(9, 3, 5, 3, "plain-gelu", "layer")
-    recipe = train.Recipe(8, 1e-2, 1e-2, augment.NONE, precision="float64")
+    recipe = train.Recipe(8, 1e-2, 1e-2, pipelines.NONE, precision="float64")
     chance = np.random.default_rng(0)
     x, y = chance.standard_normal((8, 9)), chance.integers(0, 3, 8).astype(np.int32)
     params = fc.init(shape, 0)

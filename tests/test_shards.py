@@ -8,6 +8,7 @@ import fcntl
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,6 @@ from untimed import untimed_records
 
 from cbundles.errors import InputError
 from cbundles.executor.shards import deal
-from cbundles.report.summary import TIMING_COLUMNS
 from cbundles.store import CELLS, LESIONS, Store
 
 TINY = """
@@ -32,7 +32,7 @@ def untimed_table(folder: Path) -> list[dict[str, str]]:
     """The rows of a run's table without what the clock said."""
     with (folder / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    return [{key: row[key] for key in row if key not in TIMING_COLUMNS} for row in rows]
+    return [{key: row[key] for key in row if "seconds" not in key} for row in rows]
 
 
 COSTS = st.dictionaries(st.text("abcdef", min_size=1), st.floats(0.1, 1000), max_size=40)
@@ -201,6 +201,34 @@ def test_shards_hold_themselves_and_keep_off_whoever_takes_the_whole_run(tmp_pat
     with one.locked(), refused, other.shared("shard-1-of-2"):
         pass
     assert not other.is_in_use()
+
+
+def test_whoever_looks_whether_a_run_is_in_use_keeps_nobody_from_it(tmp_path):
+    run = Store(tmp_path)
+    with run.locked():
+        pass
+    with (tmp_path / ".lock").open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        looker = threading.Timer(0.1, fcntl.flock, (file, fcntl.LOCK_UN))
+        looker.start()
+        with run.locked():
+            looker.join()
+
+
+def test_the_run_of_another_user_is_seen_to_be_in_use(tmp_path, monkeypatch):
+    open_as_owner = Path.open
+
+    def open_as_another(path, mode="r", *rest, **more):
+        if mode != "r":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return open_as_owner(path, mode, *rest, **more)
+
+    run = Store(tmp_path)
+    with run.locked(), monkeypatch.context() as another:
+        another.setattr(Path, "open", open_as_another)
+        assert run.is_in_use()
+    monkeypatch.setattr(Path, "open", open_as_another)
+    assert not run.is_in_use()
 
 
 def test_a_file_system_without_locks_does_without(tmp_path, monkeypatch):

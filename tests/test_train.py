@@ -14,7 +14,7 @@ from mnist_images import first_images
 from networks import cut, golden_params
 
 from cbundles import config, train
-from cbundles.data import augment, device
+from cbundles.data import augment, device, pipelines
 from cbundles.data.dataset import Facts
 from cbundles.errors import DamagedCheckpoint
 from cbundles.experiments import pace, sweep
@@ -23,7 +23,7 @@ from cbundles.networks.network import Network
 from cbundles.networks.shape import FcShape, shape_of
 
 FACTS = Facts(640, 200, (28, 28, 1), 10)
-RECIPE = train.Recipe(64, 1e-3, 1e-2, augment.NONE)
+RECIPE = train.Recipe(64, 1e-3, 1e-2, pipelines.NONE)
 
 
 def test_golden_training_steps(golden):

@@ -1,8 +1,11 @@
-"""What is asked of a model: how its layers are judged, and which label each row has."""
+"""What is asked of a model: how its layers are judged, which label each row has, and in which
+folder what is found is kept."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32
@@ -41,6 +44,27 @@ def check_names(argument: str, names: object) -> None:
         return
     if not isinstance(names, Sequence) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"{argument} must be a name, a list of names or None, not {names!r}")
+
+
+def made_folder(folder: str | Path) -> Path:
+    """The folder, which is there now. Raises ValueError where none can be."""
+    if not isinstance(folder, str | os.PathLike):
+        raise ValueError(f"folder must be a path or None, not {folder!r}")
+    try:
+        path = Path(folder).expanduser()
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError, ValueError) as error:  # no such user; a NUL in the name
+        raise ValueError(f"folder = {str(folder)!r} cannot be made: {_reason(error)}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise ValueError(f"folder = {str(folder)!r}: nothing may be written there")
+    return path
+
+
+def _reason(error: Exception) -> str:
+    """Of an error, without the path."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        return "a file is in its place"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def labels_of_rows(

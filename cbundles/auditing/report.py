@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-import shutil
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,12 @@ from cbundles.auditing.table import finite_or_none, row_of, text_of_layers
 from cbundles.auditing.verdict import verdict
 from cbundles.auditing.weights import Amplitude, resolution_of
 from cbundles.errors import did_you_mean
+from cbundles.files import write_atomically
 from cbundles.observe import Skipped
+from cbundles.wording import columns_of_lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-NARROWEST, WIDEST = 80, 120  # columns of a terminal
 
 
 class ConflictingBundle(NamedTuple):
@@ -114,8 +114,7 @@ class Audit:
         return verdict(self.findings)
 
     def __str__(self) -> str:
-        width = shutil.get_terminal_size(fallback=(100, 24)).columns
-        width = min(max(width, NARROWEST), WIDEST)
+        width = columns_of_lines()
         said = [textwrap.fill(sentence, width) for sentence in self.verdict]
         peers = ["", text_of_peers(self.peers, width)] if self.peers else []
         text = "\n".join([text_of_layers(self.findings, width), *peers, "", *said])
@@ -175,12 +174,12 @@ class Audit:
         if self.peers:
             rows = [row | one.row for row, one in zip(rows, self.peers, strict=True)]
         rows = [row_of(self.input), *rows]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[-1]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows([{key: _cell(value) for key, value in row.items()} for row in rows])
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[-1]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows([{key: _cell(value) for key, value in row.items()} for row in rows])
+        write_atomically(path, text.getvalue())
         return path
 
     def plot(self, path: str | Path | None = None) -> Figure:

@@ -11,6 +11,7 @@ from jaxtyping import PyTree
 
 from cbundles import criterion as criteria
 from cbundles.auditing import Audit, audit
+from cbundles.auditing.asked import made_folder
 from cbundles.auditing.counting import added_entropy
 from cbundles.auditing.findings import Layer
 from cbundles.auditing.models import subject_of
@@ -93,7 +94,7 @@ def autotune(
         "functions": known_functions(build, train, stage_of, audited.get("call")),
     }
     total = asked["epochs"]
-    progress = Progress.begun(None if folder is None else Path(folder).expanduser(), asked)
+    progress = Progress.begun(None if folder is None else made_folder(folder), asked)
     trained = None
     if progress.ended:
         trained = _trained_before(build, progress, probe, audited)

@@ -40,10 +40,8 @@ class Progress:
     @classmethod
     def begun(cls, folder: Path | None, asked: dict[str, Any]) -> Progress:
         """What a folder knows of this auto-tuning. Raises ValueError for a folder that knows of
-        another one, or cannot be read, or is none."""
+        another one, or cannot be read."""
         new = cls(folder, asked)
-        if folder is not None and folder.exists() and not folder.is_dir():
-            raise ValueError(f"folder = {folder}: is a file; name a folder")
         if folder is None or not (folder / DECISIONS).exists():
             return new
         path = folder / DECISIONS

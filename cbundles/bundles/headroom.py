@@ -18,7 +18,6 @@ much headroom and train badly.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 
 import jax
@@ -29,16 +28,15 @@ from jaxtyping import Array, Bool, Float, Int32, Int64, Integer, UInt32
 from cbundles.arrays import Numbers
 from cbundles.bits import HIGHEST, LOWEST, STEP, Headroom
 from cbundles.bundles.entropy import Layer, partition_layers
-from cbundles.bundles.equality import Equality, Scale, draw_keys, signature
+from cbundles.bundles.equality import Equality, Scale, signature
 from cbundles.bundles.result import (
-    MAX_SALTS,
     MIN_NORMAL,
-    CollisionError,
     checked_amplitude,
     checked_classes,
     checked_number,
     checked_rows,
     checked_whole,
+    without_collision,
 )
 from cbundles.criterion import CLEAR_RATE
 
@@ -84,13 +82,9 @@ def headroom(
     learning_rate = checked_number("learning_rate", learning_rate, at_least=MIN_NORMAL * 2**HIGHEST)
     own = checked_number("own_conflict_rate", own_conflict_rate, at_least=0, at_most=1)
     scales = scales_of_scan(amplitude, learning_rate, batch_size)
-    for salt in range(MAX_SALTS):
-        keys = draw_keys(math.prod(rows.shape[1:]), salt)
-        layers = _scanned(rows, classes, scales, keys, num_classes)
-        if not np.any(layers.collided):
-            break
-    else:
-        raise CollisionError()
+    layers = without_collision(
+        rows, lambda keys: _scanned(rows, classes, scales, keys, num_classes)
+    )
     if not np.isfinite(np.asarray(rows, np.float32)).all():
         return None
     return Headroom(bits_of_headroom(np.asarray(layers.conflict_rate), own), learning_rate)

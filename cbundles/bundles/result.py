@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsFloat, SupportsIndex
 
@@ -206,13 +206,9 @@ def bundle_entropy(
         amplitude = checked_amplitude(amplitude, resolution)
     learning_rate = checked_number("learning_rate", learning_rate, at_least=MIN_NORMAL)
     scale = Scale.of(amplitude or 0.0, learning_rate, batch_size)
-    for salt in range(MAX_SALTS):
-        keys = draw_keys(math.prod(rows.shape[1:]), salt)
-        layer = layer_bundles(rows, classes, scale, keys, chosen, num_classes)
-        if not layer.collided:
-            break
-    else:
-        raise CollisionError()
+    layer = without_collision(
+        rows, lambda keys: layer_bundles(rows, classes, scale, keys, chosen, num_classes)
+    )
     finite = bool(layer.finite)
     return Bundles(
         entropy=float(layer.entropy) if finite else None,
@@ -235,6 +231,18 @@ def layer_bundles(
 ) -> Layer:
     """Bundles of one layer in one compiled program."""
     return partition(signature(activations, scale, keys, equality), labels, num_classes)
+
+
+def without_collision(
+    rows: Float[Numbers, "samples *features"], find: Callable[[UInt32[np.ndarray, " keys"]], Layer]
+) -> Layer:
+    """What is found of rows with the first keys by which no two different rows look the same.
+    Raises CollisionError where there are none."""
+    for salt in range(MAX_SALTS):
+        found = find(draw_keys(math.prod(rows.shape[1:]), salt))
+        if not np.any(found.collided):
+            return found
+    raise CollisionError()
 
 
 class CollisionError(RuntimeError):

@@ -15,7 +15,7 @@ from cbundles.commands import models
 from cbundles.commands.models import DATASET_IS_MISSING
 from cbundles.commands.output import list_files, say
 from cbundles.commands.running import Options, use_device
-from cbundles.config import Cell, Data, Images, Probe
+from cbundles.config import Cell, Data, Images
 from cbundles.data.dataset import Dataset
 from cbundles.errors import InputError, did_you_mean
 from cbundles.records import SweepRecord
@@ -203,18 +203,13 @@ def _show(audited: Iterator[Named], options: Options, console: Console) -> None:
 
 def _audited(one: Named) -> Audit:
     from cbundles.auditing import audit
-    from cbundles.chance import PROBE_SET, generator
-    from cbundles.data import device
 
-    probe = Probe(samples=min(one.choices.samples, len(one.dataset.train_labels)))
-    chance = generator(probe.seed, PROBE_SET)
-    rows = device.probe_rows(probe, len(one.dataset.train_labels), chance)
-    stored = one.dataset.train_images[rows]
+    images, labels = models.probe_set(one.dataset, one.settings, one.model, one.choices.samples)
     try:
         return audit(
             one.model,
-            models.prepared_images(stored, one.settings, one.model),
-            one.dataset.train_labels[rows],
+            images,
+            labels,
             params=one.params,
             learning_rate=_given(one.choices.learning_rate, LEARNING_RATE),
             batch_size=_given(one.choices.batch_size, BATCH_SIZE),

@@ -337,10 +337,13 @@ class Autotune:
         return cells
 
     def _disk_bytes(self, facts: Mapping[Images, Facts], options: Options) -> int:
-        """What checkpoints and records take, as long as no network is restarted."""
+        """What checkpoints, records and kept networks take, as long as no network is restarted."""
         first = self.experiment.cells[0]
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
-        return sum(map(planner.record_bytes, self.cells)) + options.workers * checkpoint
+        kept = sum(
+            planner.kept_bytes(cell, options.keep, facts[cell.data.images]) for cell in self.cells
+        )
+        return sum(map(planner.record_bytes, self.cells)) + kept + options.workers * checkpoint
 
     def _finished_baseline(self, store: Store, fingerprints: Fingerprints) -> list[Cell]:
         return [

@@ -90,13 +90,8 @@ def _check_early_steps(cell: Cell, facts: Facts) -> None:
         )
 
 
-def require_trained(
-    store: Store, cells: Sequence[Cell], fingerprints: Mapping[Images, str]
-) -> None:
-    """Read the trained networks of cells; InputError for one that is missing, damaged or not the
-    one that its name says."""
-    from cbundles.networks import saved
-
+def require_kept(store: Store, cells: Sequence[Cell]) -> None:
+    """InputError for a cell of which no trained network is there."""
     for cell in cells:
         path = store.weights_path(cell.id)
         if not path.is_file():
@@ -104,5 +99,16 @@ def require_trained(
                 f"{path}: missing; train it with cbundles sweep CONFIG.yaml --keep-weights --out "
                 f"{store.folder}, or with cbundles lesion --config CONFIG.yaml --out {store.folder}"
             )
+
+
+def require_trained(
+    store: Store, cells: Sequence[Cell], fingerprints: Mapping[Images, str]
+) -> None:
+    """Read the trained networks of cells; InputError for one that is missing, damaged or not the
+    one that its name says."""
+    from cbundles.networks import saved
+
+    require_kept(store, cells)
+    for cell in cells:
         fingerprint = fingerprints[cell.data.images]
-        saved.read_of_cell(path, cell.id, fingerprint, must_be_residual=True)
+        saved.read_of_cell(store.weights_path(cell.id), cell.id, fingerprint, must_be_residual=True)

@@ -12,7 +12,12 @@ from typing import Any
 from rich.console import Console
 
 from cbundles import config, keeping
-from cbundles.commands.checks import check_against_data, require_kind, require_trained
+from cbundles.commands.checks import (
+    check_against_data,
+    require_kept,
+    require_kind,
+    require_trained,
+)
 from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, study_again
 from cbundles.commands.output import (
     NOTHING_WAS_RUN,
@@ -32,7 +37,13 @@ from cbundles.commands.running import (
     run_jobs,
 )
 from cbundles.commands.sharing import ShareOutcome, held, share_of
-from cbundles.commands.sweep import Sweep, drop_spent_checkpoints, train_share
+from cbundles.commands.sweep import (
+    Sweep,
+    complete,
+    drop_spent_checkpoints,
+    show_outcome,
+    train_share,
+)
 from cbundles.config import LESION, SWEEP, Cell, Experiment, Images
 from cbundles.console import duration
 from cbundles.data.dataset import Facts
@@ -144,10 +155,9 @@ class Lesion:
         todo = self._not_studied(self._share(facts, options), options, None)
         keep = keeping_weights(options)
         trains_all = options.fresh and self.trains
+        if not self.trains:
+            require_kept(store, todo)
         untrained = [cell for cell in todo if trains_all or not keep.has(store, cell, None)]
-        if untrained and not self.trains:
-            path = store.weights_path(untrained[0].id)
-            raise InputError(f"{path}: missing; RUN trains nothing")
         studies = self._studies(todo, facts)
         seconds = self.seconds_left(options)
         say_what_was_found(self.experiment.cells, options, console)
@@ -246,10 +256,13 @@ class Lesion:
         return 1 if failed else 0
 
     def _train(self, options: Options, console: Console) -> int:
-        """Train the networks that this command studies; returns 0 unless some failed."""
+        """Train the networks that this command studies; returns how many failed."""
         if options.shard is not None:
             return train_share(self.experiment, options, console).failed
-        return Sweep(self.experiment).execute(options, console)
+        outcome = complete(self.experiment, options, console)
+        if not options.as_json:  # of which the study prints the one event
+            show_outcome(outcome, options, console)
+        return outcome.failed
 
     def _not_studied(
         self, cells: Sequence[Cell], options: Options, fingerprints: Mapping[Images, str] | None

@@ -8,10 +8,10 @@ import numpy as np
 
 from cbundles import config, data
 from cbundles.commands.running import Options
-from cbundles.config import Data, Images
+from cbundles.config import Data, Images, Probe
 from cbundles.data.dataset import Dataset
 from cbundles.errors import InputError
-from cbundles.user_functions import function_of_name
+from cbundles.user_functions import function_of_name, in_words
 
 if TYPE_CHECKING:
     from cbundles.arrays import Numbers
@@ -38,12 +38,27 @@ def prepared_images(stored: Numbers, settings: Data, model: Any) -> Numbers:
     """Images as networks see them, not augmented; with the channels first for PyTorch."""
     import jax.numpy as jnp
 
-    from cbundles.data import augment
+    from cbundles.data import augment, pipelines
 
-    images = augment.plain(jnp.asarray(stored), augment.pipeline_for(settings))
+    images = augment.plain(jnp.asarray(stored), pipelines.pipeline_for(settings))
     if is_of_pytorch(model) and images.ndim == 4:
         return np.asarray(images).transpose(0, 3, 1, 2)
     return images
+
+
+def probe_set(
+    dataset: Dataset, settings: Data, model: Any, samples: int
+) -> tuple[Numbers, np.ndarray]:
+    """Images of training on which layers are measured, prepared, and their labels: always the same
+    ones, as many as wanted where there are so many."""
+    from cbundles.chance import PROBE_SET, generator
+    from cbundles.data import device
+
+    there = len(dataset.train_labels)
+    probe = Probe(samples=min(samples, there))
+    rows = device.probe_rows(probe, there, generator(probe.seed, PROBE_SET))
+    images = prepared_images(dataset.train_images[rows], settings, model)
+    return images, dataset.train_labels[rows]
 
 
 def is_of_pytorch(model: Any) -> bool:
@@ -59,8 +74,8 @@ def built_model(target: str, command: str) -> tuple[Any, Any]:
     function = function_of_name(target, f"{command} {target}")
     try:
         made = function()
-    except Exception as error:  # whatever a function raises
-        raise InputError(f"{command} {target}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever a function raises
+        raise InputError(f"{command} {target}: {in_words(error)}") from error
     if isinstance(made, tuple):
         if len(made) != 2:
             raise InputError(

@@ -100,11 +100,10 @@ def say_failures(console: Console, failed: int, store: Store, *, fresh: bool) ->
     """fresh: whether the command began with `--fresh`, which would do all of it again."""
     if failed:
         how = "the same command without --fresh" if fresh else "the same command"
-        console.print(
+        warn(
+            console,
             f"\n{counted(failed, 'network')} failed (tracebacks in {store.logs}); {how} tries "
             "again",
-            style="red",
-            highlight=False,
         )
 
 

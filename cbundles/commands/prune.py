@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cbundles.commands.checks import require_trained
+from cbundles.commands.checks import require_kept, require_trained
 from cbundles.commands.fresh import NOTHING_NEW, study_again
 from cbundles.commands.lesion import say_what_is_not_trained, trained_resnets
 from cbundles.commands.output import (
@@ -62,6 +62,7 @@ class Prune:
         facts, store = describe_data(self.experiment.cells), Store(options.out)
         wanted = self._wanted(store, options, console)
         todo = [p for p in wanted if options.fresh or not _is_pruned(store, p)]
+        require_kept(store, [pruning.cell for pruning in todo])
         studies = [pruning.study(facts[pruning.cell.data.images]) for pruning in todo]
         seconds = sum(expected_seconds(study, facts, options) for study in studies)
         if options.as_json:

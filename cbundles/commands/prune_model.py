@@ -89,13 +89,16 @@ class PruneModel:
         for earlier in (file, table):
             if earlier.exists():
                 raise InputError(f"{earlier}: is there already; nearest valid: another --out")
-        training = self._some(dataset.train_images, dataset.train_labels, settings, model)
+        # Those that an audit draws, so that the blocks that conflict here do so there.
+        training = _Samples(*models.probe_set(dataset, settings, model, self.samples))
         test = self._some(dataset.test_images, dataset.test_labels, settings, model)
         try:
-            blocks = self._blocks_that_go(model, params, training)
+            blocks = self._blocks_that_go(model, params, training, dataset.num_classes)
             if not blocks:
                 nothing = f"{self.target}: no residual branch conflicts, so none is removed"
                 say_beside_results(nothing, options, console)
+                if options.as_json:
+                    self._print_as_data(options, [])
                 return 0
             removed = self._removed(model, params, blocks, training, test)
             row = _row_of(removed.report)
@@ -106,11 +109,14 @@ class PruneModel:
             raise InputError(f"prune {self.target}: {error}") from error
         Table([row]).write_csv(table)
         if options.as_json:
-            print(json.dumps({"event": "done", "folder": str(options.out), "rows": [row]}))
+            self._print_as_data(options, [row])
             return 0
         list_files(console, "model", [file])
         list_files(console, "table", [table])
         return 0
+
+    def _print_as_data(self, options: Options, rows: list[Row]) -> None:
+        print(json.dumps({"event": "done", "folder": str(options.out), "rows": rows}))
 
     def _some(self, stored: np.ndarray, labels: np.ndarray, settings: Data, model: Any) -> _Samples:
         """Evenly spread, as many as wanted."""
@@ -119,7 +125,9 @@ class PruneModel:
         rows = evenly_spread(len(labels), self.samples)
         return _Samples(models.prepared_images(stored[rows], settings, model), labels[rows])
 
-    def _blocks_that_go(self, model: Any, params: Any, training: _Samples) -> list[str | int]:
+    def _blocks_that_go(
+        self, model: Any, params: Any, training: _Samples, num_classes: int
+    ) -> list[str | int]:
         """Names and numbers. Raises ValueError where a model has nothing that could go."""
         from cbundles.auditing import audit
         from cbundles.auditing.lesion_findings import GREEDY, RANKINGS
@@ -135,6 +143,7 @@ class PruneModel:
             training.images,
             training.labels,
             params=params,
+            num_classes=num_classes,
             layers="branch",
             output=self.output,
             headroom=ranked is not None and ranked[1] == "headroom",

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from rich.console import Console
 from cbundles import stopping
 from cbundles.commands.output import list_files, say, warn
 from cbundles.errors import InputError
+from cbundles.executor.local import usable_cores
+from cbundles.files import clear_staging_files
 from cbundles.report import (
     claims,
     claims_table,
@@ -55,6 +58,7 @@ def write_report(
     named: the names of the runs that profiles name, on which claims are judged
     as_json: print the claims for machines, and nothing but them
     """
+    clear_staging_files(root)
     gathered = gathering.gather(root, named)
     loaded = [*gathered.presented, *gathered.own]
     if not loaded:
@@ -131,15 +135,22 @@ def print_claims(judged: Sequence[Claim]) -> None:
 def _helpers() -> Iterator[ProcessPoolExecutor]:
     """Processes that draw. They end at once where this one is stopped, and after it was killed."""
     pool = ProcessPoolExecutor(
-        mp_context=multiprocessing.get_context("spawn"), initializer=_begin_as_helper
+        max_workers=len(usable_cores()),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_as_helper,
     )
     try:
         yield pool
-    except BaseException:
+    except BaseException as error:
         helpers = list((pool._processes or {}).values())
         pool.shutdown(wait=False, cancel_futures=True)
         for helper in helpers:
             helper.kill()
+        if isinstance(error, BrokenProcessPool):
+            raise InputError(
+                "a process that draws figures was killed, perhaps for lack of memory; "
+                "the same command begins again"
+            ) from None
         raise
     pool.shutdown()
 

@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 from rich.console import Console
 
-from cbundles import keeping
 from cbundles.commands.checks import check_against_data, require_epochs, require_kind
 from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, start_over
 from cbundles.commands.output import (
@@ -39,7 +38,6 @@ from cbundles.config import SWEEP, Cell, Experiment, Images, load
 from cbundles.console import duration
 from cbundles.executor import planner
 from cbundles.executor.planner import Needs, PopulationJob
-from cbundles.networks.shape import shape_of
 from cbundles.report import answer, runs, summary, sweep_tables, views
 from cbundles.report.runs import Run
 from cbundles.report.table import Column, Table
@@ -107,7 +105,7 @@ class Sweep:
         if options.as_json:
             outcome.print_as_data()
         else:
-            _show_outcome(outcome, options, console)
+            show_outcome(outcome, options, console)
         return outcome.exit_code
 
 
@@ -139,10 +137,7 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
     needs = planner.needs_of(cells, facts)
     checkpoint = max((need.checkpoint_bytes for need in needs.values()), default=0)
     disk = sum(need.record_bytes for need in needs.values()) + options.workers * checkpoint
-    if options.keep:
-        for cell in cells:
-            kept = keeping.epochs_of(options.keep, cell.training.epochs)
-            disk += len(kept) * shape_of(cell.model, facts[cell.data.images]).bytes
+    disk += sum(planner.kept_bytes(cell, options.keep, facts[cell.data.images]) for cell in cells)
     return Forecast(
         populations=populations,
         cells=cells,
@@ -364,7 +359,7 @@ def _finished(
     return {cell.id for cell in cells if options.has(store, cell, fingerprints[cell.data.images])}
 
 
-def _show_outcome(outcome: Outcome, options: Options, console: Console) -> None:
+def show_outcome(outcome: Outcome, options: Options, console: Console) -> None:
     networks, store = outcome.run.sweeps, outcome.run.store
     rows = [summary.summary_of(record) for record in networks]
     if rows:

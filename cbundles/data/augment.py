@@ -17,9 +17,7 @@ import numpy as np
 from jax import lax
 
 from cbundles.arrays import Numbers
-from cbundles.data.pipelines import NONE, ORIGINAL, Augmentation, pipeline_for
-
-__all__ = ["NONE", "ORIGINAL", "Augmentation", "pipeline_for"]
+from cbundles.data.pipelines import Augmentation
 
 BYTE = np.float32(1 / 255)  # the original multiplies; dividing by 255 gives other bits
 CHUNK_BYTES = 32 * 2**20  # of the canvas at once: enlarging needs several copies of what it makes

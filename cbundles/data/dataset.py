@@ -132,7 +132,7 @@ def read(folder: Path, *, verify: bool) -> Dataset | None:
             fingerprint=hashlib.sha256(combined.encode()).hexdigest()[:16],
             **arrays,
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 

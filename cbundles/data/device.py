@@ -15,7 +15,7 @@ from jaxtyping import Int64
 from cbundles import spread
 from cbundles.chance import HELD_OUT, PROBE_SET, generator
 from cbundles.config import Data, Probe
-from cbundles.data import augment
+from cbundles.data import augment, pipelines
 from cbundles.data.dataset import Dataset
 
 
@@ -55,7 +55,7 @@ def place(
     apart = None
     if held_out:
         dataset, apart = _split(dataset, held_out)
-    augmentation = augment.pipeline_for(data)
+    augmentation = pipelines.pipeline_for(data)
     canvas = jax.jit(augment.canvas, static_argnums=1)(dataset.train_images, augmentation)
     placed = DeviceData(
         canvas=canvas,
@@ -69,7 +69,7 @@ def place(
 
 def draw_probe(dataset: Dataset, data: Data, probe: Probe, canvas: jax.Array) -> Examples:
     """The probe set. canvas: of the training images, see `DeviceData`."""
-    augmentation = augment.pipeline_for(data)
+    augmentation = pipelines.pipeline_for(data)
     chance = generator(probe.seed, PROBE_SET)
     rows = probe_rows(probe, len(dataset.train_labels), chance)
     if probe.images == "augmented":

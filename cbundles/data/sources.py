@@ -17,7 +17,7 @@ from cbundles.config import FOLDER_PREFIX
 from cbundles.data import dataset, folder, mnist_files, spirals, tfds
 from cbundles.data.dataset import Dataset, Facts
 from cbundles.errors import InputError
-from cbundles.files import lock
+from cbundles.files import clear_staging_files, lock
 
 PUBLISHED = {
     "mnist_mini": Facts(10_000, 2_000, (28, 28, 1), 10),
@@ -109,6 +109,7 @@ def _one_at_a_time(directory: Path) -> Iterator[None]:
         ) from None
     with file:
         lock(file, fcntl.LOCK_EX)
+        clear_staging_files(directory)
         yield
 
 

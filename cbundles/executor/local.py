@@ -313,6 +313,7 @@ class _WorkerProcess:
                 stdout=subprocess.PIPE,
                 stderr=file,
                 text=True,
+                errors="replace",  # whatever a library prints is no event
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the parent alone, which then stops us
             )
@@ -346,7 +347,8 @@ def host_key() -> str:
     flags = ""
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        flags = next((line for line in lines if line.startswith("flags")), "")
+        named = ("flags", "Features")  # as Intel and AMD call them, and ARM
+        flags = next((line for line in lines if line.startswith(named)), "")
     identity = f"{platform.machine()} {platform.processor()} {flags}"
     return hashlib.sha256(identity.encode()).hexdigest()[:12]
 

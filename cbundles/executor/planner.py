@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cbundles import bits
+from cbundles import bits, keeping
 from cbundles.config import FLOAT64, GROW, INSERTING, SWEEP, TUNE, Cell, Images, Training
 from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
@@ -432,6 +432,12 @@ def record_bytes(cell: Cell) -> int:
     readings, depth = 1 + len(cell.further_readings), cell.model.depth or OWN_LAYERS
     layers = _measurements(cell) * readings * depth * (18 + 33)
     return layers + _scans(cell) * depth * 9 + 2000
+
+
+def kept_bytes(cell: Cell, kept: Sequence[str], facts: Facts) -> int:
+    """Bytes of the networks of a cell that are kept. kept: after which epochs, see `keeping`."""
+    networks = len(keeping.epochs_of(kept, cell.training.epochs))
+    return networks * shape_of(cell.model, facts).bytes if networks else 0
 
 
 def checkpoint_bytes(cell: Cell, facts: Facts) -> int:

@@ -27,7 +27,7 @@ from cbundles.data.device import DeviceData, Examples
 from cbundles.data.pipelines import Augmentation
 from cbundles.decisions import removal
 from cbundles.errors import DamagedCheckpoint
-from cbundles.experiments.entries import require_numbers, six_digits_or_none
+from cbundles.experiments.entries import six_digits_or_none
 from cbundles.networks import conv, watched
 from cbundles.networks.network import Network
 from cbundles.networks.shape import ConvShape
@@ -35,7 +35,6 @@ from cbundles.population import measurement_of
 from cbundles.records import Blocks, LesionRecord, Origin
 
 AT_ONCE = 16  # networks between two checkpoints
-BLOCK_SCORES = ("entropy", "num_bundles", "norm", "scaled_norm", "first_order")
 
 
 class Progress(NamedTuple):
@@ -189,15 +188,12 @@ def thaw(frozen: bytes, shape: ConvShape, images: int) -> dict[str, Any]:
     """What `freeze` made of a state, of a network of this shape and so many test images.
     DamagedCheckpoint for anything else."""
     try:
-        state: dict[str, Any] = json.loads(frozen)
-        for name in BLOCK_SCORES:
-            require_numbers(state["blocks"][name], or_none=True)
-            if len(state["blocks"][name]) != shape.layers:
-                raise ValueError(f"it holds {name} of other than {shape.layers} blocks")
+        state: dict[str, Any] = msgspec.json.decode(frozen)
+        not_yet = [0] * shape.layers  # what the record will say besides; all must be as long
+        msgspec.convert({**state["blocks"], "lost": not_yet, "gained": not_yet}, Blocks)
         if len(bytes.fromhex(state["right"])) != -(-images // 8):
             raise ValueError(f"it holds predictions of other than {images} images")
-        for lost, gained in state["outcomes"]:
-            require_numbers([lost, gained])
+        msgspec.convert(state["outcomes"], list[tuple[int, int]])
     except Exception as error:  # whatever content of another kind makes the lines above raise
         raise DamagedCheckpoint(str(error)) from error
     return state

@@ -23,7 +23,7 @@ from cbundles.auditing.tensors import as_array
 from cbundles.auditing.weights import GLOBAL
 from cbundles.bundles.result import checked_whole
 from cbundles.dashboards import EventWriter
-from cbundles.monitoring.arguments import check_function, made_folder
+from cbundles.monitoring.arguments import check_function, folder_of_events
 from cbundles.monitoring.events import EventsFile
 from cbundles.monitoring.measurement import Measurement
 from cbundles.monitoring.news import News, Sentence, tell
@@ -112,7 +112,7 @@ class Monitor:
         self.last: Measurement | None = None
         self._began = False  # whether a first measurement was tried
         self._read = False  # whether what the folder has of earlier steps was taken
-        self._folder = None if folder is None else made_folder(folder)
+        self._folder = None if folder is None else folder_of_events(folder)
         self._file = None if self._folder is None else EventsFile(self._folder)
         self._tensorboard = tensorboard
         self._dashboard: EventWriter | None = None

@@ -114,7 +114,7 @@ def load(
 
 def _require_given(build: str | Callable[..., nn.Module] | None, shape: Shape, path: str) -> None:
     """InputError unless the function that a network is built by is the one that was given."""
-    given = name_of_function(build) if callable(build) else build
+    given = name_of_function(build, path) if callable(build) else build
     if not isinstance(shape, OwnShape):
         if given is not None:
             raise InputError(f"{path}: built by no function of yours; leave out build")

@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import Integer, PyTree
 
 from cbundles.arrays import Numbers
+from cbundles.auditing.asked import check_names
 from cbundles.auditing.jax_subject import JaxSubject
 from cbundles.auditing.models import Call, subject_of
 from cbundles.removing import given
@@ -48,6 +49,7 @@ def remove(
         ValueError: what was given cannot work, such as a block that cannot be removed; the message
             says why, in a sentence.
     """
+    check_names("trainable", trainable)
     subject = subject_of(
         model,
         params=params,

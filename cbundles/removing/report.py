@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import textwrap
 from dataclasses import dataclass
 from typing import Any
+
+from cbundles.wording import columns_of_lines
 
 SHOWN = 5  # names in a sentence
 
@@ -78,7 +79,7 @@ class Report:
             rows.append(("  statistics anew", "", f"{share:.2%}", ""))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [_line(row, widths) for row in rows]
-        width = min(max(shutil.get_terminal_size(fallback=(100, 24)).columns, 80), 120)
+        width = columns_of_lines()
         sentences = [
             f"Went: {_enumerated(self.blocks)}.",
             f"A batch has {self.batch} samples. {self.training}",

@@ -24,7 +24,7 @@ from cbundles.report.runs import Run
 from cbundles.store import EVENTS
 
 # What `_folder_name` makes; other folders of events beside these are somebody else's.
-OF_A_NETWORK = re.compile(rf".+-[0-9a-f]{{12}}|({'|'.join(TRAINED_CASES)})-\d+")
+OF_A_NETWORK = re.compile(rf".+-[0-9a-f]{{12}}|({'|'.join(TRAINED_CASES)})-\d+(-float64)?")
 NO_NAME = re.compile(r"[^\w.=+-]+", re.ASCII)  # what stands for a "-" in names of folders
 LONGEST_LABEL = 200  # letters: a name of 255 is the longest; the identity tells networks apart
 # What is told of a network that changes its depth, as `EditedHistory` names it.

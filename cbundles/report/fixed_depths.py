@@ -12,7 +12,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from cbundles.config import SECTIONS
+from cbundles.config import SECTIONS, SWEEP
 from cbundles.records import SweepRecord
 from cbundles.report import select, table1
 from cbundles.report.runs import Run
@@ -95,7 +95,7 @@ def _tuning(run: Run, runs: Sequence[Run]) -> Tuning:
 def _trained_alike(tuned: Sequence[SweepRecord], runs: Sequence[Run]) -> list[SweepRecord]:
     """VGGs of sweeps that are trained as these are, for any number of epochs: each once, as it was
     trained for longest."""
-    swept = [record for run in runs if run.kind == "sweep" for record in run.sweeps]
+    swept = [record for run in runs if run.kind == SWEEP for record in run.sweeps]
     alike = select.groups([*tuned, *swept], across=ACROSS)[0].records[len(tuned) :]
     networks: dict[tuple[str, int], SweepRecord] = {}
     for record in sorted(alike, key=lambda record: -record.epochs_trained):
@@ -127,7 +127,7 @@ def _section(tunings: Sequence[Tuning], runs: Sequence[Run]) -> str:
 
 def _runs_of(records: Sequence[SweepRecord], runs: Sequence[Run]) -> str:
     """The names of the sweeps that these networks were found in."""
-    sweeps = [run for run in runs if run.kind == "sweep"]
+    sweeps = [run for run in runs if run.kind == SWEEP]
     names = [run.name for run in sweeps if any(record in run.sweeps for record in records)]
     return listed(dict.fromkeys(names))
 

@@ -59,7 +59,9 @@ class Run:
         if "kind" in self.description:
             return str(self.description["kind"])
         # The first version did not write it down.
-        return AUTOTUNE if "attempts" in self.description else self.records[0].kind
+        if "attempts" in self.description:
+            return AUTOTUNE
+        return self.records[0].kind if self.records else SWEEP
 
     @property
     def is_published(self) -> bool:

@@ -34,7 +34,6 @@ from cbundles.report.words import lowest_to_highest
 MOST_SETTINGS = 5  # whose figures stand beside one another; of 48 they would fill an album
 BUILD = "build"  # the column of a user's function
 OF_ARCHITECTURE = f"{BUILD}."  # what columns of its keywords begin with, and of its source
-TIMING_COLUMNS = ("seconds", "seconds_per_epoch", "seconds_probing", "seconds_compiling")
 
 
 def _settings_by_column() -> dict[str, str]:

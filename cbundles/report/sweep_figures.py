@@ -344,7 +344,7 @@ def _draw_boundary(axes: Axes, boundary: dict[int, float | None], depths: list[i
         color=BOUNDARY_COLOUR,
         linewidth=2.5,
         clip_on=False,
-        label="conflicts above (from the deepest networks, after 1 epoch)",
+        label="above it H > 0 (of layers of the deepest networks, after 1 epoch)",
         path_effects=[patheffects.withStroke(linewidth=4.5, foreground="white")],
     )
     axes.set_ylim(-0.5 - BOUNDARY_ROOM, top + BOUNDARY_ROOM)
