@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from records import changed, growth_record, lesion_record, record, toy_record
+from records import changed, growth_record, lesion_record, record, toy_record, with_settings
 from test_claims import LN10, course, family, grid, studied, sweep, vgg
 
 from cbundles.decisions import paired
@@ -364,6 +364,11 @@ def test_hand_picked_depths_stand_beside_auto_tuned_ones():
     assert "no VGG of a hand-picked depth with 8 filters was trained for 20 epochs" in (
         page_beside_fixed_depths([tuned])
     )
+    elsewhere = [with_settings(made, data={"name": "cifar10"}) for made in tuned.records]
+    page = page_beside_fixed_depths([tuned, named("other", replace(tuned, records=elsewhere))])
+    for where in ("autotune: ", "other: "):
+        assert page.count(f"\n{where}no VGG of a hand-picked depth") == 1
+    assert page.count("on mnist_mini, as the") == page.count("on cifar10, as the") == 1
     picked = [record(10, 8, seed, family="vgg", epochs=5) for seed in range(3)]
     picked += [record(10, 16, seed, family="vgg", epochs=5) for seed in range(3)]
     page = page_beside_fixed_depths([tuned, sweep(*picked)])

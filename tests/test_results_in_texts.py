@@ -324,6 +324,33 @@ def test_table_1_in_small_of_cifar10():
     assert sorted(map(round, latencies)) == [35, 54, 56]
 
 
+def test_table_1_in_small_of_mnist():
+    run = published()["table1_small_mnist"]
+    parts = table1.parts_of(run)
+    baseline, tuned = (table1.our_row(parts[part]) for part in ("baseline", "tuned"))
+    numbers = (baseline["accuracy [%]"], tuned["accuracy [%]"])
+    assert numbers == ("98.5 ± 0.2", "98.4 ± 0.3")
+    less = estimate(list(gap_by_seed(run).values()))
+    assert [f"{number:.1f}" for number in (less.mean, less.low, less.high)] == ["0.1", "-0.5", "0.7"]
+    results, depth = in_one_line("docs/results.md"), in_one_line("docs/depth.md")
+    assert all(number in text for number in numbers for text in (results, depth))
+    assert "not told apart (0.1 points, -0.5 to 0.7)" in results
+    assert "0.1 points less with an interval of -0.5 to 0.7" in depth
+    for what, percent in (("flops", 59), ("bytes", 55)):
+        mean_of = [
+            fmean(getattr(one, what) for one in parts[part]) for part in ("tuned", "baseline")
+        ]
+        assert round(100 * mean_of[0] / mean_of[1]) == percent
+    by_cell, chains = run.by_cell, run.description["attempts"]
+    for chain in chains:
+        assert " -> ".join(str(by_cell[cell].depth) for cell in chain) in depth
+    restarts = [by_cell[cell] for chain in chains for cell in chain[:-1]]
+    assert {one.epochs_trained for one in restarts} == {1} and len(restarts) == 8
+    assert min(one.history.conflict_rate[-1][-1] for one in restarts) > 0.98
+    latencies = [1000 * one.latency_seconds for one in parts["baseline"]]
+    assert sorted(map(round, latencies)) == [9, 16, 18]
+
+
 def gap_by_seed(run: Run) -> dict[int, float]:
     """Percentage points that the auto-tuned network of a seed has less than the ResNet."""
     of_parts = table1.parts_of(run)

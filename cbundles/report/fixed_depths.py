@@ -65,7 +65,9 @@ class Tuning:
     @property
     def scale(self) -> Hashable:
         """What is the same of auto-tunings that stand in one table."""
-        return self.epoch, self.epochs, tuple(record.id for record in self.picked)
+        cell = self.tuned[0].cell
+        alike = cell.data.name, cell.model.base_filters
+        return self.epoch, self.epochs, alike, tuple(record.id for record in self.picked)
 
 
 def page_beside_fixed_depths(runs: Sequence[Run]) -> str:
