@@ -331,7 +331,8 @@ def test_table_1_in_small_of_mnist():
     numbers = (baseline["accuracy [%]"], tuned["accuracy [%]"])
     assert numbers == ("98.5 ± 0.2", "98.4 ± 0.3")
     less = estimate(list(gap_by_seed(run).values()))
-    assert [f"{number:.1f}" for number in (less.mean, less.low, less.high)] == ["0.1", "-0.5", "0.7"]
+    in_points = [f"{number:.1f}" for number in (less.mean, less.low, less.high)]
+    assert in_points == ["0.1", "-0.5", "0.7"]
     results, depth = in_one_line("docs/results.md"), in_one_line("docs/depth.md")
     assert all(number in text for number in numbers for text in (results, depth))
     assert "not told apart (0.1 points, -0.5 to 0.7)" in results
