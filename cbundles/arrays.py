@@ -8,6 +8,8 @@ any number of axes, ``_`` and ``...`` for sizes that do not matter. The product 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -26,3 +28,11 @@ def off_explicit_mesh(value: Any) -> Any:
         if mesh is not None and jax.sharding.AxisType.Explicit in mesh.axis_types:
             return np.asarray(value)
     return value
+
+
+@contextlib.contextmanager
+def usual_promotion() -> Iterator[None]:
+    """Inside, numbers of several types or ranks meet as JAX has it by default, whatever its user
+    forbids to code of theirs."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield

@@ -112,6 +112,46 @@ def test_a_call_of_ones_own(captured):
     assert moving.layers[0].headroom.bits == bits
 
 
+class InTraining(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=True):
+        x = nn.BatchNorm(use_running_average=not train, name="norm")(nn.Dense(5, name="in")(x))
+        return nn.Dense(CLASSES, name="head")(nn.relu(x))
+
+
+def test_a_call_as_in_training_is_not_taken_for_one_at_inference():
+    """What it would do to a sample depends on which others are looked at with it."""
+    variables = drawn(InTraining(), VECTORS)
+    with pytest.raises(ValueError, match="norm normalises by the statistics of the batch, as in"):
+        cbundles.audit(InTraining(), VECTORS, LABELS, params=variables)
+
+    def inference(model, x):
+        return model(x, train=False)
+
+    at_inference = cbundles.audit(InTraining(), VECTORS, LABELS, params=variables, call=inference)
+    assert names_of(at_inference) == ["InTraining/relu"]
+
+
+@pytest.mark.parametrize("amplitude", ["global", "consumer"])
+def test_what_a_user_forbids_to_their_own_code_is_not_forbidden_to_an_audit(amplitude):
+    params = {"in": normal(12, 12), "out": normal(12, CLASSES)}
+
+    def model(params, x):
+        return jax.nn.relu(x @ params["in"]) @ params["out"]
+
+    how = {"params": params, "peers": True, "amplitude": amplitude}
+    inputs = normal(len(LABELS), 12)
+    usual = cbundles.audit(model, inputs, LABELS, **how)
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        strict = cbundles.audit(model, inputs, LABELS, **how)
+    assert str(strict) == str(usual)
+
+
+def test_inputs_that_hold_something_else_than_arrays():
+    with pytest.raises(ValueError, match="inputs hold True, a bool; all must be arrays"):
+        cbundles.audit(perceptron, {"x": VECTORS, "flag": True}, LABELS, params=layers_of(2))
+
+
 def test_a_bound_module_and_bare_parameters():
     model = Stacked()
     variables = drawn(model, IMAGES)

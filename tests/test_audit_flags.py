@@ -56,6 +56,7 @@ def my_models(tmp_path, monkeypatch):
     [
         (("--plot", "audit.xyz"), "--plot audit.xyz: "),
         (("--plot", "audit.pgn"), "did you mean 'png'"),
+        (("--plot", "."), "--plot .: is a folder; name a file in it"),
         (("--learning-rate", "0"), "learning_rate"),
         (("--batch-size", "0"), "batch"),
     ],

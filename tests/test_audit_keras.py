@@ -108,6 +108,27 @@ def test_the_statistics_of_the_batch_by_a_call_of_ones_own():
     assert all(map(np.array_equal, before, numbers_of(model)))
 
 
+def test_a_monitor_measures_while_keras_trains():
+    """Within an epoch `fit` alone has the numbers of a model."""
+    model, images = small_model(), IMAGES[:, :8, :8]
+    model.compile("adam", "sparse_categorical_crossentropy")
+    found = []
+    monitor = cbundles.Monitor(model, images, LABELS, every=1, folder=None, on_measure=found.append)
+
+    class Watch(keras.callbacks.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.steps += 1
+            monitor(self.steps)
+
+    model.fit(images, LABELS, epochs=2, batch_size=20, callbacks=[Watch()], verbose=0)
+    assert [one.step for one in found] == [1, 2, 3, 4]
+    assert len({one.audit.amplitude.value for one in found}) == 4
+    after = cbundles.audit(model, images, LABELS, headroom=False)
+    assert found[-1].audit.amplitude.value == after.amplitude.value
+
+
 def test_a_model_of_keras_applications():
     model = keras.applications.MobileNetV2((32, 32, 3), alpha=0.35, weights=None, classes=3)
     before = numbers_of(model)

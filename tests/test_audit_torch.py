@@ -564,6 +564,49 @@ class Changing(nn.Module):
         return self.head(h)
 
 
+class WrittenOut(nn.Module):
+    """Activations as somebody may write them."""
+
+    def __init__(self):
+        super().__init__()
+        self.maps = nn.ModuleList([nn.Linear(6, 6) for _ in range(3)])
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        x = self.maps[0](x)
+        x = self.maps[1](torch.maximum(x, torch.zeros_like(x)))
+        x = self.maps[2](torch.where(x > 0, x, torch.zeros_like(x)))
+        return self.head(torch.maximum(x, torch.zeros(x.shape)))
+
+
+def test_activations_that_are_written_out():
+    audit = cbundles.audit(WrittenOut(), VECTORS, LABELS, headroom=False, amplitude="consumer")
+    assert [layer.name for layer in audit.layers] == ["maximum", "where", "maximum#2"]
+
+
+def test_what_depends_on_the_batch_or_has_no_numbers_is_refused():
+    keeps_none = nn.Sequential(
+        nn.Flatten(),
+        nn.LazyLinear(6),
+        nn.BatchNorm1d(6, track_running_stats=False),
+        nn.ReLU(),
+        nn.Linear(6, 3),
+    )
+    keeps_none(torch.tensor(VECTORS[:4]))
+    with pytest.raises(ValueError, match="2 keeps no running statistics"):
+        cbundles.audit(keeps_none, VECTORS, LABELS)
+    assert cbundles.audit(keeps_none, VECTORS, LABELS, batch_norm="batch").layers
+    with pytest.raises(ValueError, match="on the device meta"):
+        cbundles.audit(WrittenOut().to("meta"), VECTORS, LABELS)
+
+
+def test_the_largest_weight_of_complex_ones_is_that_of_their_parts():
+    from cbundles.auditing.weights import largest_weights
+
+    found = largest_weights({"a": np.array([1 - 9j, 2j]), "b": np.array([[-3.0]], np.float32)})
+    assert found == {"a": 9.0, "b": 3.0}
+
+
 def test_what_a_call_puts_into_a_module_is_given_up():
     model = drawn(Changing())
     seen, weight = model.seen, model.layer.weight.detach().clone()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -123,6 +124,15 @@ def test_a_damaged_cache_is_rebuilt(tmp_path, monkeypatch, damage):
         file.write_bytes(content[:length])
     loaded = data.load("mnist_mini")
     assert loaded.fingerprint == whole and loaded.classes == tuple("0123456789")
+
+
+def test_a_single_class_is_nothing_to_be_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setenv("CBUNDLES_CACHE", str(tmp_path / "cache"))
+    make_folder(tmp_path / "pets")
+    for split in ("train", "test"):
+        shutil.rmtree(tmp_path / "pets" / split / "dog")
+    with pytest.raises(InputError, match="pets: all images are of one class, cat; there must be"):
+        data.load(f"folder:{tmp_path / 'pets'}")
 
 
 def test_what_a_killed_process_prepared_is_cleared_away(tmp_path, monkeypatch):

@@ -8,6 +8,8 @@ import io
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from records import changed, record
 from rich.console import Console
 
@@ -257,3 +259,17 @@ def test_columns_are_shown_whole_or_not_at_all():
     console = Console(width=29, file=io.StringIO())
     console.print(kept.terminal())
     assert "1234567890 %" in console.file.getvalue() and "\u2026" not in console.file.getvalue()
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 10**12).map(str), min_size=4, max_size=4), min_size=1),
+    st.integers(20, 130),
+)
+def test_no_number_is_cut_in_a_table_that_is_as_wide_as_its_lines(texts, width):
+    columns = [Column(f"c{number}", "a long title", to_the_right=True) for number in range(4)]
+    rows = [{f"c{number}": text for number, text in enumerate(line)} for line in texts]
+    kept, _ = Table(rows, columns).within(width)
+    console = Console(width=width, file=io.StringIO())
+    console.print(kept.terminal(width=width))
+    words = console.file.getvalue().split()
+    assert all(text in words for line in kept.texts for text in line)

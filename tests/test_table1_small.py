@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 from pathlib import Path
 
@@ -11,9 +12,10 @@ from conftest import ROOT
 from PIL import Image
 from records import changed, record, with_settings
 
+from cbundles.commands.autotune import Autotune
 from cbundles.commands.profiles import Profile, folders_of
 from cbundles.errors import InputError
-from cbundles.report import page, table1, table1_small
+from cbundles.report import fixed_depths, page, table1, table1_small
 from cbundles.report.gathering import Gathered
 from cbundles.report.runs import Run
 from cbundles.store import Store
@@ -164,7 +166,7 @@ def test_full_size_belongs_to_table_1():
 
 @pytest.mark.parametrize(("path", "filters"), [(SMALL, 8), (SMALL_16, 16)])
 def test_profiles_train_the_papers_networks(path, filters):
-    steps = Profile.of_file(path).steps
+    steps = [step for step in Profile.of_file(path).steps if isinstance(step.command, Autotune)]
     names = [images.name for step in steps for images in step.data_sets]
     assert sorted(names) == sorted({row.dataset for row in table1.PAPER})
     assert not Profile.of_file(SMALL).run_names & Profile.of_file(SMALL_16).run_names
@@ -175,6 +177,28 @@ def test_profiles_train_the_papers_networks(path, filters):
         assert {cell.training.epochs for cell in (*tuned, *baseline)} == {20}
         rows = {table1.row_of(cell) for cell in (*tuned, *baseline)}
         assert len(rows) == 2 and None not in rows
+
+
+def settings_of(cell):
+    """Those in which hand-picked networks must agree with tuned ones."""
+    return {
+        f"{section}.{name}": value
+        for section in ("data", "model", "training")
+        for name, value in dataclasses.asdict(getattr(cell, section)).items()
+        if f"{section}.{name}" not in fixed_depths.ACROSS
+    }
+
+
+def test_hand_picked_depths_are_trained_as_the_tuned_ones_are():
+    steps = {step.folder_name: step.command for step in Profile.of_file(SMALL).steps}
+    for name in ("mnist", "cifar10"):
+        tuned = steps[f"table1_small_{name}"].experiment.cells
+        picked = steps[f"table1_small_{name}_vgg"].experiment.cells
+        assert {cell.model.depth for cell in picked} == {10, 20}
+        assert {cell.training.epochs for cell in (*tuned, *picked)} == {20}
+        assert {cell.training.seed for cell in picked} == {cell.training.seed for cell in tuned}
+        for cell in picked:
+            assert settings_of(cell) == settings_of(tuned[0])
 
 
 def test_folders_stand_for_data_sets(tmp_path):

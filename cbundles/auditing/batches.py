@@ -146,6 +146,9 @@ def batches_of(inputs: Any, samples: int, *, whole: bool) -> Batches:
         if not is_list_of_batches:
             found = ", ".join(map(str, dict.fromkeys(lengths)))
             raise ValueError(f"inputs have {found} samples, but there are {samples} labels")
+    elif isinstance(inputs, dict):
+        (odd, *_) = (leaf for leaf in leaves if not hasattr(leaf, "shape"))
+        raise ValueError(f"inputs hold {odd!r:.100}, a {type(odd).__name__}; all must be arrays")
     elif not isinstance(inputs, Iterable) or isinstance(inputs, (str, bytes, dict, list, tuple)):
         raise ValueError(f"inputs must be arrays, or batches of arrays, not {type(inputs)}")
     if whole:

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Float32, Int32, PyTree
 
-from cbundles.arrays import Numbers
+from cbundles.arrays import Numbers, usual_promotion
 from cbundles.auditing import signing
 from cbundles.auditing.signing import ROWS, Signing, rows_of
 from cbundles.materialised import computed_before
@@ -81,7 +81,9 @@ def sign_and_sum(
     """A reducer: the signatures of a value, and its sums. branch: of a residual sum."""
     signatures = signing.sign_once(site, value, how.signing, rows=rows)
     opaque_zero = jnp.ravel(how.signing.scales[site].opaque_zero)[0]
-    return signatures, _summed(value, branch, how.signs, how.is_new, opaque_zero, rows=rows)
+    with usual_promotion():
+        sums = _summed(value, branch, how.signs, how.is_new, opaque_zero, rows=rows)
+    return signatures, sums
 
 
 SIGN_AND_SUM = {rows: functools.partial(sign_and_sum, rows=rows) for rows in ROWS}

@@ -29,4 +29,5 @@ def _cells(one: LayerPeers) -> tuple[str, ...]:
 
 
 def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+    # Adding zero makes a plain one of what is rounded to -0.
+    return "-" if value is None else format(float(format(value, form)) + 0.0, form)

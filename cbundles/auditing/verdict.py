@@ -167,11 +167,11 @@ def _scale(findings: Findings) -> list[str]:
         f"{findings.batch_size}"
     )
     if findings.choice == CONSUMER:
-        finest = min(layer.resolution for layer in findings.layers)
-        coarsest = max(layer.resolution for layer in findings.layers)
+        resolutions = sorted(layer.resolution for layer in findings.layers)
+        ends = dict.fromkeys(f"{one:.2g}" for one in (resolutions[0], resolutions[-1]))
         return [
             f"{judged}, beside the largest weight of the layer that reads each activation: those "
-            f"that differ by less than {finest:.2g} to {coarsest:.2g} are bundled."
+            f"that differ by less than {' to '.join(ends)} are bundled."
         ]
     weight = f"the weight {amplitude.value:g}"
     if amplitude.parameter is not None:

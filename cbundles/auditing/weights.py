@@ -34,11 +34,13 @@ class Amplitude(NamedTuple):
 
 
 def largest_weights(parameters: Mapping[str, Numbers]) -> dict[str, float]:
-    """The largest absolute number of each parameter."""
-    return {
-        name: float(np.abs(np.asarray(parameter, np.float32)).max(initial=0.0))
-        for name, parameter in parameters.items()
-    }
+    """The largest absolute number of each parameter; of a complex one, that of both parts."""
+    return {name: _largest(np.asarray(parameter)) for name, parameter in parameters.items()}
+
+
+def _largest(array: np.ndarray) -> float:
+    parts = (array.real, array.imag) if np.iscomplexobj(array) else (array,)
+    return float(np.max([np.abs(np.asarray(one, np.float32)).max(initial=0.0) for one in parts]))
 
 
 def largest_of_model(largest: Mapping[str, float]) -> Amplitude:

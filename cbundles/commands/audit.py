@@ -50,6 +50,8 @@ class Choices:
         """InputError for a picture that nothing can write, before anything is computed."""
         if self.plot is None:
             return
+        if self.plot.is_dir():
+            raise InputError(f"--plot {self.plot}: is a folder; name a file in it, as audit.png")
         from matplotlib.backend_bases import FigureCanvasBase
 
         ending, known = self.plot.suffix[1:].lower(), FigureCanvasBase.get_supported_filetypes()
@@ -106,12 +108,12 @@ class AuditModel:
     def execute(self, options: Options, console: Console) -> int:
         """Audit the model and say what was found. Returns the exit code."""
         use_device(options.device)
-        _show(self._models(options), options, console)
+        _show(self._models(options, console), options, console)
         return 0
 
-    def _models(self, options: Options) -> Iterator[Named]:
+    def _models(self, options: Options, console: Console) -> Iterator[Named]:
         settings = models.checked_data(self.images, self.name)
-        dataset = models.load_dataset(self.images, options)
+        dataset = models.load_named(self.images, options, console)
         model, params = models.built_model(self.target, self.name)
         yield Named(self.target, model, params, dataset, settings, self.choices)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.console import Console
 
 from cbundles import config, data
+from cbundles.commands.output import say_contents, say_remarks
 from cbundles.commands.running import Options
 from cbundles.config import Data, Images, Probe
 from cbundles.data.dataset import Dataset
@@ -22,6 +24,14 @@ DATASET_IS_MISSING = "--dataset is missing: mnist_mini, mnist, ... or folder:PAT
 def load_dataset(images: Images, options: Options) -> Dataset:
     """The images of a data set, decoded."""
     return data.load(*images, data_dir=options.data_dir, manual_dir=options.manual_dir)
+
+
+def load_named(images: Images, options: Options, console: Console) -> Dataset:
+    """The images of a data set that the user names; of a folder it is said what was found."""
+    say_contents(images.name, options, console)
+    dataset = load_dataset(images, options)
+    say_remarks(images, options, console)
+    return dataset
 
 
 def checked_data(images: Images, command: str) -> Data:

@@ -37,7 +37,7 @@ def say_indented(console: Console, text: str) -> None:
 def show_what_fits(table: Table, console: Console) -> None:
     """A table whose columns stand in a file, too: those that the lines have room for, whole."""
     shown, others = table.within(console.width)
-    console.print(shown.terminal())
+    console.print(shown.terminal(width=console.width))
     if others:
         say(console, f"... {counted(others, 'more column')} in the file")
 
@@ -66,8 +66,19 @@ def say_what_was_found(cells: Sequence[Cell], options: Options, console: Console
         )
         say_beside_results(text, options, console)
     for name in dict.fromkeys(cell.data.name for cell in cells):
-        for line in data.contents(name):
-            say_beside_results(line, options, console)
+        say_contents(name, options, console)
+
+
+def say_contents(name: str, options: Options, console: Console) -> None:
+    """Images and classes of a data set that is a folder, and what is left out of it."""
+    for line in data.contents(name):
+        say_beside_results(line, options, console)
+
+
+def say_remarks(images: Images, options: Options, console: Console) -> None:
+    """What became of images when they were decoded."""
+    for remark in data.remarks(*images):
+        say_beside_results(f"{_short(images)}: {remark}", options, console)
 
 
 def say_what_was_done(
@@ -75,8 +86,7 @@ def say_what_was_done(
 ) -> None:
     """What became of images when they were decoded, and probe sets that are smaller than asked."""
     for images in dict.fromkeys(cell.data.images for cell in cells):
-        for remark in data.remarks(*images):
-            say_beside_results(f"{_short(images)}: {remark}", options, console)
+        say_remarks(images, options, console)
     probes = {(cell.data.images, cell.probe.samples) for cell in cells if cell.kind != TUNE}
     for images, samples in sorted(probes, key=str):
         available = facts[images].train

@@ -82,7 +82,7 @@ class PruneModel:
         """Write the smaller model and a table, and say what changed. Returns the exit code."""
         use_device(options.device)
         settings = models.checked_data(self.images, self.name)
-        dataset = models.load_dataset(self.images, options)
+        dataset = models.load_named(self.images, options, console)
         model, params = models.built_model(self.target, self.name)
         suffix = ".pt2" if models.is_of_pytorch(model) else ".stablehlo"
         file, table = options.out / f"model{suffix}", options.out / "pruned.csv"

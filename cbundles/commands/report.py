@@ -177,6 +177,9 @@ def _start_views(
 
 
 def _why_nothing_can_be_read(root: Path, damaged: Sequence[str]) -> str:
+    if (root / "run.json").is_file():
+        around = root.resolve().parent
+        return f"{root}: is a run itself; the report is of the folder around it, {around}"
     if not damaged:
         return (
             f"{root}: no run with records here; make one, e.g. with "

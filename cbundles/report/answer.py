@@ -108,7 +108,9 @@ def of_tuned(records: Sequence[SweepRecord]) -> str:
 
 def footnote(records: Sequence[SweepRecord]) -> str:
     """What an answer means by a conflict."""
-    known = any(record.history.conflict_rate[-1][-1] is not None for record in records)
+    # Of layers that diverged there is none, but of those networks before they were trained.
+    measured = (rates for record in records for rates in record.history.conflict_rate)
+    known = any(rate is not None for rates in measured for rate in rates)
     return FOOTNOTE if known else FOOTNOTE_WITHOUT_RATES
 
 

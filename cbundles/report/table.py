@@ -138,8 +138,22 @@ class Table:
         ]
         return "".join(f"{line}\n" for line in lines)
 
-    def terminal(self, title: str | None = None) -> TerminalTable:
-        """For the console of `rich`."""
+    def _widths_within(self, width: int) -> list[int]:
+        """Of each column, where lines are so wide: what is left of it goes to columns that would
+        break their texts between words, to those first that need least."""
+        least, texts = self._least_widths(), [self.titles, *self.texts]
+        wanted = [max(len(line[number]) for line in texts) for number in range(len(least))]
+        spare, widths = width - sum(least) - len(least) + 1, list(least)
+        waiting = sorted(range(len(least)), key=lambda number: wanted[number] - least[number])
+        for place, number in enumerate(waiting):
+            share = max(0, spare) // (len(waiting) - place)
+            widths[number] += min(wanted[number] - least[number], share)
+            spare -= widths[number] - least[number]
+        return widths
+
+    def terminal(self, title: str | None = None, width: int | None = None) -> TerminalTable:
+        """For the console of `rich`. width: of its lines, for a table that fits `within` it, of
+        which then no number is cut."""
         from rich.table import Table as TerminalTable
 
         table = TerminalTable(
@@ -150,11 +164,13 @@ class Table:
             pad_edge=False,
             collapse_padding=True,
         )
-        for column, least in zip(self.columns, self._least_widths(), strict=True):
+        fixed = [None] * len(self.columns) if width is None else self._widths_within(width)
+        for column, least, own in zip(self.columns, self._least_widths(), fixed, strict=True):
             table.add_column(
                 column.title,
                 justify="right" if column.to_the_right else "left",
                 min_width=least,
+                width=own,
             )
         for line in self.texts:
             table.add_row(*line)

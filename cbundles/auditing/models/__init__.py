@@ -58,7 +58,7 @@ def _model_function(
     if isinstance(model, nn.Module):
         if not told:
             raise ValueError(TELL_IT.format(what="a linen module"))
-        return linen.function_of_linen_module(model, params, call)
+        return linen.function_of_linen_module(model, params, call, batch_norm)
     if keras.is_model(model):
         _without_params(params, "a Keras model")
         if not told:

@@ -36,6 +36,8 @@ def function_of_keras_model(model: Any, call: Call | None) -> ModelFunction:
         )
     if not model.built:
         raise ValueError("this Keras model has no weights yet; call it, or build it, first")
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()  # while `fit` runs, it alone has the numbers
     variables = [*model.trainable_variables, *model.non_trainable_variables]
 
     def function(numbers: list[Array], batch: PyTree) -> PyTree:

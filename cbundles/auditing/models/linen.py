@@ -17,10 +17,11 @@ STATISTICS = "batch_stats"  # the collection in which Flax keeps them
 
 
 def function_of_linen_module(
-    model: nn.Module, params: PyTree | None, call: Call | None
+    model: nn.Module, params: PyTree | None, call: Call | None, batch_norm: str
 ) -> ModelFunction:
     """A linen module. params: its variables, the collection ``params`` alone, or a state of its
-    training that has them; a module that is bound to its variables needs none."""
+    training that has them; a module that is bound to its variables needs none. batch_norm: if
+    "running", a call in which it is normalised by the statistics of a batch is refused."""
     if params is None:
         if model.scope is None:
             raise ValueError(
@@ -34,12 +35,36 @@ def function_of_linen_module(
     written = [name for name in variables if name != PARAMS]
 
     def function(variables: PyTree, batch: PyTree) -> PyTree:
-        if written:
+        if not written:
+            return model.apply(variables, batch, method=call)
+        with nn.intercept_methods(_as_at_inference if batch_norm == "running" else _as_it_is):
             return model.apply(variables, batch, method=call, mutable=written)[0]
-        return model.apply(variables, batch, method=call)
 
     statistics = _statistics_of(model, variables, written, call)
     return function_of_variables(function, variables, statistics)
+
+
+def _as_it_is(
+    call_next: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+) -> Any:
+    return call_next(*args, **kwargs)
+
+
+def _as_at_inference(
+    call_next: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+) -> Any:
+    """Raises ValueError for a normalisation by the statistics of whatever batch a model is given:
+    samples are looked at some at a time."""
+    module = context.module
+    if isinstance(module, nn.BatchNorm) and context.method_name == "__call__":
+        told = args[1] if len(args) > 1 else kwargs.get("use_running_average")
+        if not (module.use_running_average if told is None else told):
+            raise ValueError(
+                f"{module.name} normalises by the statistics of the batch, as in training; pass a "
+                "call at inference, as call=lambda model, x: model(x, train=False), or "
+                'batch_norm="batch" with a call such as this one'
+            )
+    return call_next(*args, **kwargs)
 
 
 def variables_of_state(state: Any) -> dict[str, PyTree] | None:

@@ -27,10 +27,15 @@ def subject_of_module(
     model: Any, call: Call | None, trainable: Sequence[str] | None, batch_norm: str
 ) -> Subject:
     """A module in evaluation, whatever its mode; one that was compiled is observed as it was
-    before. Only its batch normalisations are told of `batch_norm`."""
-    from cbundles.auditing.models.pytorch import subject
+    before. Only its batch normalisations are told of `batch_norm`. Raises ValueError where these
+    have no running statistics, which it asks for."""
+    from cbundles.auditing.models.pytorch import statistics, subject
 
     model = getattr(model, "_orig_mod", model)
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError("this module has no weights yet: they are on the device meta; load them")
+    if batch_norm == "running":
+        statistics.require_running(model)
     trained = set(subject.trained_parameters(model))
     if trainable is not None:
         trained = matching(subject.named_parameters(model), trainable)

@@ -23,6 +23,17 @@ def normalisations(model: nn.Module) -> dict[str, _BatchNorm]:
     }
 
 
+def require_running(model: nn.Module) -> None:
+    """Raises ValueError for a batch normalisation that has none."""
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"{name or type(module).__name__} keeps no running statistics "
+                "(track_running_stats=False), so what it does to a sample depends on the batch; "
+                'an audit with batch_norm="batch" takes all samples as one batch'
+            )
+
+
 @contextlib.contextmanager
 def collecting(model: nn.Module, into: dict[str, np.ndarray]) -> Iterator[None]:
     """Inside, one batch is normalised by its own statistics, which are written into a dictionary

@@ -131,5 +131,7 @@ def is_elementwise(name: str) -> bool:
 
 def operands(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, ...]:
     """The arguments of a function that matter, see `OPERANDS`."""
+    if PRIMITIVES.get(name) == "iota":  # of what they are given these take the shape
+        return ()
     named = [value for key, value in kwargs.items() if key not in NO_OPERANDS]
     return (*args[OPERANDS.get(name, slice(None))], *named)
