@@ -324,6 +324,21 @@ def test_table_1_in_small_of_cifar10():
     assert sorted(map(round, latencies)) == [35, 54, 56]
 
 
+def test_depth_on_cifar10():
+    told = {"vgg": "55.3, 42.7, 23.2 and 19.1 %", "resnet": "55.7, 53.5, 52.4 and 51.9 %"}
+    text = in_one_line("docs/results.md")
+    for family, accuracies in told.items():
+        records = sorted(
+            published()[f"cpu_cifar10_{family}"].sweeps, key=lambda record: record.depth
+        )
+        assert [record.depth for record in records] == [10, 30, 50, 76]
+        reached = [f"{100 * accuracy_of(record):.1f}" for record in records]
+        assert f"{', '.join(reached[:3])} and {reached[3]} %" == accuracies and accuracies in text
+        last = [round(record.history.entropy[-1][-1], 2) for record in records]
+        assert last == ([0, 0, 0.04, 0.66] if family == "vgg" else [0, 0, 0, 0])
+    assert "a last H of 0, 0, 0.04 and 0.66: 13 points are lost before any H" in text
+
+
 def test_table_1_in_small_of_mnist():
     run = published()["table1_small_mnist"]
     parts = table1.parts_of(run)
