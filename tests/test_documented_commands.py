@@ -48,7 +48,7 @@ SMALLER = {
     "grow configs/cpu/mnist_vgg_grow.yaml": SHORT_GROWTH,
     "tune configs/tune_mnist_mini.yaml": f"{SHORT_TUNING} --set model.depth=2",
     "tune configs/tune_spirals.yaml": f"{SHORT_TUNING} --set model.depth=2",
-    "autotune --dataset mnist_mini": f"{ONE_NETWORK} --blocks 1,1,1,1",
+    "autotune --dataset mnist_mini": f"{ONE_NETWORK} --blocks 1,1,1,1 --baseline resnet-10",
     "autotune examples.my_vgg:build": "--seeds 1 --set training.epochs=1 --blocks 1,1,1",
     "lesion --config configs/cpu/mnist_resnet_lesion.yaml": (
         f"{ONE_NETWORK} --set model.depth=10 --set model.base_filters=2 --draws 2"
