@@ -20,13 +20,18 @@ class DamagedCheckpoint(ValueError):
     """What should continue a run is not what was saved for it: it starts from the beginning."""
 
 
-def did_you_mean(value: object, choices: Iterable[str]) -> str:
-    """``did you mean 'width'? (valid: depth, family, width)``: nearest choice first, then all."""
+def did_you_mean(value: object, choices: Iterable[str], most: int | None = None) -> str:
+    """``did you mean 'width'? (valid: depth, family, width)``: nearest choice first, then all; or
+    so many that are nearest, and how many others there are."""
     valid = sorted(choices)
     typed = in_one_line(value)  # comparing takes the square of its length
     nearest = difflib.get_close_matches(typed, valid, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"{hint}(valid: {', '.join(valid)})"
+    others = ""
+    if most is not None and len(valid) > most:
+        others = f" and {len(valid) - most} more"
+        valid = difflib.get_close_matches(typed, valid, n=most, cutoff=0)
+    return f"{hint}(valid: {', '.join(valid)}{others})"
 
 
 def in_one_line(text: object) -> str:

@@ -476,6 +476,7 @@ def test_what_cannot_be_removed_is_refused_by_name(resnet):
     assert refused(np.int64(8)) == "blocks: 8 is not a number from 1 to 7"
     assert refused([]) == "blocks is empty: nothing would be removed"
     assert "no residual sum is 'ResNet/stack/sum[4]'" in refused("ResNet/stack/sum[4]")
+    assert refused("ResNet/stack/smu").endswith(" and 9 more)")  # of 14 names five are shown
     assert "inputs have 24 samples, but there are 3 labels" in refused(1, labels=[0, 1, 2])
     for trainable in (3, [3]):
         with pytest.raises(ValueError, match="trainable must be a name, a list of names or None"):

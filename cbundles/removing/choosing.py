@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import operator
 import re
@@ -12,6 +11,7 @@ from typing import Protocol, SupportsIndex, TypeVar
 from cbundles.errors import did_you_mean
 from cbundles.observe import Site, Skipped
 
+NAMES_SHOWN = 5  # in a message, of all names of sums and branches
 Blocks = str | SupportsIndex | Iterable[str | SupportsIndex]
 
 # At the end of a name; to `fnmatch` it would be a set of digits.
@@ -118,7 +118,7 @@ def _why_not(sums: Sequence[One], name: str, observed: Observed[One]) -> str:
             return f"{name} cannot be removed: it is {hidden.reason}"
     plain = REPETITION.sub("", name)
     names = [own for one in sums for own in (one.name, one.branch)]
-    near = did_you_mean(name, difflib.get_close_matches(name, names, n=5, cutoff=0))
+    near = did_you_mean(name, names, most=NAMES_SHOWN)
     for site in observed.sites:
         if plain == site.name and site.kind not in ("sum", "branch"):
             kind = "named by the model" if site.kind == "named" else f"of kind {site.kind}"
