@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import subprocess
-from statistics import fmean
+from statistics import fmean, stdev
 
 import pytest
 from conftest import ROOT
@@ -365,6 +365,26 @@ def test_table_1_in_small_of_mnist():
     assert min(one.history.conflict_rate[-1][-1] for one in restarts) > 0.98
     latencies = [1000 * one.latency_seconds for one in parts["baseline"]]
     assert sorted(map(round, latencies)) == [9, 16, 18]
+    picked = published()["table1_small_mnist_vgg"].sweeps
+    mean_flops = fmean(one.flops for one in parts["tuned"])
+    shares, told = [], []
+    for layers in (10, 20):
+        some = [one for one in picked if one.depth == layers]
+        reached = {one.seed: 100 * mean_of_last_five(one) for one in some}
+        tuned_to = {one.seed: 100 * mean_of_last_five(one) for one in parts["tuned"]}
+        numbers = list(reached.values())
+        told.append(f"{fmean(numbers):.1f} ± {stdev(numbers):.1f}")
+        more = paired(reached, tuned_to)
+        told.append(f"{more.mean:.1f}, {more.low:.1f} to {more.high:.1f}")
+        shares.append(round(100 * fmean(one.flops for one in some) / mean_flops))
+    assert told == ["98.7 ± 0.2", "0.3, -0.1 to 0.6", "98.5 ± 0.0", "0.1, -0.8 to 0.9"]
+    assert "98.7 ± 0.2 and 98.5 ± 0.0 %" in depth and "98.7 ± 0.2 %" in results
+    assert "0.3 points more, -0.1 to 0.6, and 0.1, -0.8 to 0.9" in depth
+    assert shares[0] == 24 and "ten layers take 24 % of their FLOPs" in depth
+
+
+def mean_of_last_five(record: SweepRecord) -> float:
+    return fmean(record.history.test_accuracy[-5:])
 
 
 def gap_by_seed(run: Run) -> dict[int, float]:
