@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,17 +38,12 @@ def function_of_linen_module(
     def function(variables: PyTree, batch: PyTree) -> PyTree:
         if not written:
             return model.apply(variables, batch, method=call)
-        with nn.intercept_methods(_as_at_inference if batch_norm == "running" else _as_it_is):
+        looked_at = batch_norm == "running"
+        with nn.intercept_methods(_as_at_inference) if looked_at else contextlib.nullcontext():
             return model.apply(variables, batch, method=call, mutable=written)[0]
 
     statistics = _statistics_of(model, variables, written, call)
     return function_of_variables(function, variables, statistics)
-
-
-def _as_it_is(
-    call_next: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
-) -> Any:
-    return call_next(*args, **kwargs)
 
 
 def _as_at_inference(
