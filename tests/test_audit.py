@@ -439,6 +439,41 @@ def test_what_is_skipped_has_a_reason():
     assert not audit.layers and "Nothing could be measured" in str(audit)
 
 
+ENDINGS = {
+    "sigmoid": (jax.nn.sigmoid, ["tanh"]),
+    "probabilities": (lambda z: jnp.log(jnp.clip(jax.nn.softmax(z), 1e-6, 1)), ["tanh"]),
+    "moved": (lambda z: jax.nn.relu(z)[:, None].transpose(0, 2, 1)[..., 0], ["tanh"]),
+    "remat": (lambda z: jax.checkpoint(jax.nn.sigmoid)(z), ["tanh"]),
+    "pooled": (lambda z: jax.nn.relu(z).reshape(-1, 3, 2).mean(-1), ["tanh", "relu"]),
+    "beside": (lambda z: (z, jax.nn.relu(z)), ["tanh"]),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_nonlinearity_of_the_output_is_no_hidden_layer(ending):
+    end, expected = ENDINGS[ending]
+
+    def function(params, x):
+        return end(jnp.tanh(x @ params["in"]) @ params["out"])
+
+    how = {"params": RESIDUAL | {"out": normal(6, 6)}, "headroom": False}
+    audit = cbundles.audit(function, VECTORS, LABELS, **how)
+    assert names_of(audit) == expected
+    skipped = {one.name: one.reason for one in audit.skipped}
+    for site in cbundles.audit(function, VECTORS, LABELS, layers="activation", **how).layers:
+        assert site.name in expected or "makes the output" in skipped[site.name]
+
+
+def test_hidden_values_that_are_returned_are_hidden_all_the_same():
+    def function(params, x):
+        hidden = jnp.tanh(x @ params["in"])
+        return hidden @ params["out"], hidden
+
+    params = RESIDUAL | {"out": normal(6, 3)}
+    audit = cbundles.audit(function, VECTORS, LABELS, params=params, headroom=False)
+    assert names_of(audit) == ["tanh"]
+
+
 # Wrong input
 
 

@@ -134,6 +134,15 @@ def test_relus_and_sums_in_place():
     assert "makes the output" in left["fc/linear"] and "blocks/1/downsample/0/convolution" in left
 
 
+@pytest.mark.parametrize("last", [nn.Sigmoid(), nn.ReLU(inplace=True), nn.Softmax(-1)], ids=repr)
+def test_a_nonlinearity_of_the_output_is_no_hidden_layer(last):
+    model = nn.Sequential(
+        nn.Flatten(), nn.Linear(IMAGES[0].size, 6), nn.Tanh(), nn.Linear(6, 3), last
+    )
+    audit = cbundles.audit(model, IMAGES, LABELS, headroom=False)
+    assert [layer.name for layer in audit.layers] == ["2/tanh"]
+
+
 def test_convolutions_by_ordinary_hooks():
     model = drawn(ResNet()).eval()
     names = [name for name, one in model.named_modules() if isinstance(one, nn.Conv2d)]

@@ -27,7 +27,8 @@ class Layer:
     rate_of_equal_inputs: what equal inputs are of its conflict rate; None: it diverged.
     amplitude: the weight beside which its activations were told apart; 0 for the inputs, of which
         only equal ones are bundled.
-    resolution: how far activations must differ for that, in their own units.
+    resolution: activations that differ so far, in their own units, are told apart for sure; closer
+        ones are where a rounded update lies between them.
     headroom: None where it was not wanted, and if the layer diverged.
     """
 

@@ -171,14 +171,14 @@ def _scale(findings: Findings) -> list[str]:
         ends = dict.fromkeys(f"{one:.2g}" for one in (resolutions[0], resolutions[-1]))
         return [
             f"{judged}, beside the largest weight of the layer that reads each activation: those "
-            f"that differ by less than {' to '.join(ends)} are bundled."
+            f"that differ by {' to '.join(ends)} or more are told apart."
         ]
     weight = f"the weight {amplitude.value:g}"
     if amplitude.parameter is not None:
         weight = f"the model's largest weight, {amplitude.value:.3g} in {amplitude.parameter}"
     told = [
-        f"{judged}, beside {weight}: activations that differ by less than "
-        f"{findings.layers[0].resolution:.2g} are bundled."
+        f"{judged}, beside {weight}: activations that differ by "
+        f"{findings.layers[0].resolution:.2g} or more are told apart."
     ]
     times = amplitude.times_median
     if times is not None and times >= OUTLIER:

@@ -13,10 +13,11 @@ What is left without some residual branches, for good, `Observed.without` tells.
 
 How the parts fit: `program` says what a program is to those who look for sites; `jaxprs` writes a
 traced one out as steps in a row, and alone knows versions of JAX; `sites` finds the sites among the
-steps, and `consumers` the parameters that read them; `interpret` evaluates the steps with effects
-at the sites; `removal` leaves branches out for good; `observed` is what users call; `modules` gives
-modules of flax.nnx their names. `layers` shows the sites of a model from its samples, and
-`selection` says which of them are measured as layers. docs/observe.md has examples.
+steps, `consumers` the parameters that read them, and `outputs` which of them make the output;
+`interpret` evaluates the steps with effects at the sites; `removal` leaves branches out for good;
+`observed` is what users call; `modules` gives modules of flax.nnx their names. `layers` shows the
+sites of a model from its samples, and `selection` says which of them are measured as layers.
+docs/observe.md has examples.
 """
 
 from cbundles.observe.modules import nnx_function

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from cbundles.observe.observed import Observed
 from cbundles.observe.sites import Site, Skipped
 
+MAPS = ("linear", "convolution")
 NO_STACKS: Mapping[str, int] = MappingProxyType({})
 
 
@@ -32,6 +33,7 @@ class Sites(NamedTuple):
         first axes are those of scans.
     constant: the sites no axis of which grows with the batch, whatever its length: their values are
         the same for all samples.
+    of_output: the sites whose values are an output but for what is done to each element.
     """
 
     found: tuple[Site, ...]
@@ -41,6 +43,13 @@ class Sites(NamedTuple):
     channels_first: bool
     stacked: Mapping[str, int] = NO_STACKS
     constant: frozenset[str] = frozenset()
+    of_output: frozenset[str] = frozenset()
+
+    def makes_output(self, site: Site) -> bool:
+        """Whether a map that no other reads, or a nonlinearity behind it, makes the output."""
+        if self.readers is None or self.readers[site.name]:
+            return False
+        return site.kind in MAPS or (site.kind == "activation" and site.name in self.of_output)
 
 
 def sites_of_model(
@@ -70,6 +79,7 @@ def sites_of_model(
         channels_first=observed.channels_first,
         stacked={name: axes_of_scans.get(number, 0) for number, name in trainable.items()},
         constant=frozenset(site.name for site in observed.sites if site.name not in axes),
+        of_output=observed.of_output,
     )
 
 

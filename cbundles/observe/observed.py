@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Inexact, PyTree, Shaped
 
 from cbundles.errors import did_you_mean
-from cbundles.observe import consumers, jaxprs, removal, sites
+from cbundles.observe import consumers, jaxprs, outputs, removal, sites
 from cbundles.observe.consumers import Maker
 from cbundles.observe.interpret import Effects, Interpreter, Read
 from cbundles.observe.program import Aval
@@ -66,6 +66,11 @@ class Observed:
     def branches(self) -> Mapping[str, str]:
         """For each residual sum, by its name, the name of a site at which its branch is seen."""
         return self._found.branch_names()
+
+    @property
+    def of_output(self) -> frozenset[str]:
+        """The names of the sites that make an output, see `outputs`."""
+        return outputs.sites_of_output(self._traced.block, self._found.numbers)
 
     @property
     def residual_sums(self) -> tuple[ResidualSum, ...]:

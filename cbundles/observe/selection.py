@@ -13,11 +13,10 @@ from collections.abc import Collection, Sequence
 import jax.numpy as jnp
 
 from cbundles.errors import did_you_mean
-from cbundles.observe.layers import Sites
+from cbundles.observe.layers import MAPS, Sites
 from cbundles.observe.sites import KINDS, Site, Skipped
 
 BY_DEFAULT = ("named", "activation", "sum")
-MAPS = ("linear", "convolution")
 OUTPUT = "it makes the output, which is no hidden layer"
 NOT_CHOSEN = "left out by layers="
 
@@ -47,7 +46,7 @@ def chosen_sites(
     for site in sites.found:
         reason = _why_impossible(site, sites, samples, tokens)
         if reason is None and site not in wanted:
-            reason = NOT_CHOSEN if layers is not None else _why_not_by_default(site)
+            reason = NOT_CHOSEN if layers is not None else _why_not_by_default(site, sites)
         if reason is None:
             chosen.append(site)
         else:
@@ -56,11 +55,14 @@ def chosen_sites(
 
 
 def _by_default(sites: Sites) -> set[Site]:
-    outputs = {site for site in sites.found if site.kind in BY_DEFAULT}
-    return outputs or set(sites.found)
+    layers = {site for site in sites.found if site.kind in BY_DEFAULT}
+    hidden = {site for site in layers if not sites.makes_output(site)}
+    return hidden or {site for site in sites.found if site.kind in MAPS}
 
 
-def _why_not_by_default(site: Site) -> str:
+def _why_not_by_default(site: Site, sites: Sites) -> str:
+    if sites.makes_output(site):
+        return OUTPUT
     return f'not measured unless asked for, by layers="{site.kind}" or its name'
 
 
@@ -84,6 +86,6 @@ def _why_impossible(site: Site, sites: Sites, samples: int, tokens: int | None) 
         return f"no batch axis: its shape is {site.shape} for {samples} samples"
     if tokens is not None and (len(site.shape) < 2 or site.shape[1] != tokens):
         return f"no token axis: its shape is {site.shape} for {tokens} tokens a sample"
-    if site.kind in MAPS and sites.readers is not None and not sites.readers[site.name]:
+    if site.kind in MAPS and sites.makes_output(site):
         return OUTPUT
     return None

@@ -45,6 +45,7 @@ from cbundles.auditing.subject import (
 from cbundles.auditing.tensors import as_array, as_tensor
 from cbundles.observe import Skipped, consumers
 from cbundles.observe.layers import Sites, first_difference
+from cbundles.observe.outputs import sites_of_output
 from cbundles.observe.sites import find
 
 FEW, ONE_MORE = 2, 3  # samples: what differs between them is the axis of the samples
@@ -141,6 +142,7 @@ class TorchSubject:
             found.branch_names(),
             channels_first=True,
             constant=frozenset(constant),
+            of_output=sites_of_output(program, found.numbers),
         )
 
     def reduce(
