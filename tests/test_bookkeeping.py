@@ -60,6 +60,16 @@ def test_the_largest_worker_is_found_among_populations_that_differ():
     assert planner.largest_worker_bytes(populations, {cells[0].data.images: facts}) == largest
 
 
+def test_the_largest_worker_may_be_one_of_another_precision():
+    cells = grid(precision=["float32", "float64"])
+    facts = describe("mnist")
+    for order in (cells, cells[::-1]):
+        populations = planner.populations(order, "cpu")
+        largest = max(planner.worker_bytes(one, facts) for one in populations)
+        for some in (populations, populations[::-1]):
+            assert planner.largest_worker_bytes(some, {cells[0].data.images: facts}) == largest
+
+
 def test_a_plan_for_machines_is_json(cli, tmp_path):
     file = tmp_path / "grid.yaml"
     file.write_text(json.dumps({"model": {"depth": 3, "width": [4, 5]}}))

@@ -202,6 +202,13 @@ def test_input_errors_are_one_message_and_exit_code_2(cli, tiny, arguments, mess
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_keep_weights_may_stand_alone_before_what_the_command_is_about(cli):
+    for experiment in ("quickstart", "examples.my_mlp.yaml"):
+        done = cli("sweep", "--keep-weights", experiment, "--plan")
+        assert "Missing argument" not in done.stderr
+    assert "Missing" not in cli("autotune", "--keep-weights", "my.vgg:build", "--plan").stderr
+
+
 def test_a_command_offers_only_the_flags_that_it_has_a_use_for(cli):
     assert "--keep-weights" in cli("sweep", "--help").stdout
     for arguments in (

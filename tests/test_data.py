@@ -254,6 +254,25 @@ def test_what_is_no_class_or_no_image_is_left_out_and_named(tmp_path):
     assert "no images of a class: 4 (" in no_images
 
 
+def test_what_lies_beside_both_splits_is_named(tmp_path):
+    root = make_folder(tmp_path / "pets")
+    shutil.copytree(root / "test", root / "val")
+    (root / "README.txt").touch()
+    _, beside = data.contents(f"folder:{root}")
+    assert beside == "left out, neither train nor test: README.txt, val"
+
+
+def test_images_in_one_folder_are_no_data_set(tmp_path):
+    root = make_folder(tmp_path / "pets")
+    for split in ("train", "test"):
+        shutil.rmtree(root / split / "dog")
+    for look in (data.load, data.describe, data.contents):
+        with pytest.raises(
+            InputError, match=r"all training images are of one class, cat; expected"
+        ):
+            look(f"folder:{root}")
+
+
 def test_long_lists_of_classes_are_shortened(tmp_path):
     for split in ("train", "test"):
         for label in range(12):

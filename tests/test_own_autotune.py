@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import json
@@ -399,6 +400,61 @@ def test_models_of_nnx_are_trained_in_place(probe, tmp_path):
     assert tuned.params is None and float(tuned.model.blocks[0].bias[0]) == 3
     again = cbundles.autotune(build, (2,), train=train, probe=probe, **how)
     assert float(again.model.blocks[0].bias[0]) == 3 and again.row == tuned.row
+
+
+def number_of_relu(name):
+    """relu, relu#2, ...: blocks of one stage."""
+    return 1, int(name.partition("#")[2] or 1)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_function_with_parameters_is_tuned_and_kept(alone, probe, tmp_path):
+    def build(blocks):
+        def apply(params, x):
+            x = x.reshape(len(x), -1)
+            for kernel in params["blocks"]:
+                x = jax.nn.relu(x @ kernel)
+            return x @ params["head"]
+
+        keys = jax.random.split(jax.random.key(0), sum(blocks) + 1)
+        kernels = [jax.random.normal(key, (784, 784)) / 28 for key in keys[1:]]
+        return apply, {"blocks": kernels, "head": jax.random.normal(keys[0], (784, 10))}
+
+    def train(model, epoch):
+        function, params = model if isinstance(model, tuple) else (None, model)
+        params = params | {"head": params["head"] + epoch}
+        return params if alone else (function, params)
+
+    how = {"check_epochs": 1, "epochs": 2, "stage_of": number_of_relu, "folder": tmp_path,
+           "say": lambda line: None}  # fmt: skip
+    tuned = cbundles.autotune(build, (2,), train=train, probe=probe, **how)
+    first = build((2,))[1]["head"]
+    np.testing.assert_allclose(tuned.params["head"], first + 3)
+    again = cbundles.autotune(build, (2,), train=train, probe=probe, **how)
+    np.testing.assert_array_equal(again.params["head"], tuned.params["head"])
+
+
+def test_a_model_that_cannot_be_called_itself_is_tuned(probe):
+    @dataclasses.dataclass
+    class Model:
+        kernel: jax.Array
+
+        def forward(self, x):
+            return jax.nn.relu(x.reshape(len(x), -1) @ self.kernel) @ jnp.ones((16, 10))
+
+    jax.tree_util.register_dataclass(Model, ["kernel"], [])
+    kernel = jax.random.normal(jax.random.key(0), (784, 16))
+    tuned = cbundles.autotune(
+        lambda blocks: Model(kernel),
+        (1,),
+        train=lambda model, epoch: Model(model.kernel + 1),
+        probe=probe,
+        check_epochs=1,
+        stage_of=number_of_relu,
+        call=lambda model, x: model.forward(x),
+        say=lambda line: None,
+    )
+    np.testing.assert_array_equal(tuned.model.kernel, kernel + 1)
 
 
 class Dropping(nnx.Module):

@@ -19,6 +19,7 @@ from records import record, with_settings
 import cbundles
 from cbundles import config, data, user_functions
 from cbundles.chance import PROBE_SET, generator
+from cbundles.commands import status
 from cbundles.config import Probe
 from cbundles.data import device
 from cbundles.data.dataset import Facts
@@ -207,6 +208,12 @@ def test_an_identity_changes_with_the_source(process, tmp_path):
     file.write_text(file.read_text() + "\nANOTHER = 1\n")
     after = identity()
     assert before[0] != after[0] and before[1] != after[1]
+
+
+def test_a_run_that_is_half_done_is_known_by_what_its_file_said():
+    content = grid("mlp", depth=[2, 3], activation=["relu", "tanh"])
+    experiment = config.build(content, default_name="own")
+    assert status.cells_of_run(experiment.grid) == experiment.cells
 
 
 @pytest.mark.parametrize(

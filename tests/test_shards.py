@@ -269,6 +269,8 @@ def test_a_job_array_is_printed_and_nothing_is_run(cli, tiny, tmp_path):
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
     by_default = cli("sweep", tiny, "--print-sbatch", "--device", "gpu").stdout
     assert "#SBATCH --array=1-2" in by_default and "#SBATCH --gres=gpu:1" in by_default
+    together = cli("sweep", tiny, "--print-sbatch", "--device", "gpu", "--devices", "2").stdout
+    assert "#SBATCH --gres=gpu:2" in together and " on 2 GPUs" in together
 
 
 @pytest.mark.faults

@@ -188,6 +188,9 @@ def test_what_cannot_be_divided_is_refused():
         planner.require_even(job(1, 64), 3)
     with pytest.raises(InputError, match=r"nearest valid: --devices 2, or .*batch_size = 66"):
         planner.require_even(job(1, 64), 3)
+    with pytest.raises(InputError, match=r"nearest valid: --devices 4, or"):
+        planner.require_even(job(4, 64), 6)
+    planner.require_even(job(4, 64), 4)
 
 
 SLURM_SAYS = {"SLURM_NTASKS": "8", "SLURM_PROCID": "3"}

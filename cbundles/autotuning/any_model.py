@@ -56,12 +56,14 @@ def autotune(
 
     Args:
         build: ``build(blocks)`` returns an untrained model for a number of blocks in each stage:
-            whatever `cbundles.audit` takes; a linen module alone, or with its variables in a pair.
+            whatever `cbundles.audit` takes; a linen module alone, or with its variables in a pair;
+            a function with its parameters in a pair.
         start: blocks to start from: more than are needed.
         train: ``train(model, epoch)`` is one epoch, counted from 1, of your own loop. It is given
             what ``build`` returned, and from then on what it returned itself: the model; or its
             state, for a linen module a pair (module, variables), variables, or something with
-            ``params`` as Flax's ``TrainState`` has. None means that it has trained in place.
+            ``params`` as Flax's ``TrainState`` has; for a function a pair (function, params), or
+            params. None means that it has trained in place.
         probe: inputs and labels on which layers are measured, as for an audit: of the training
             set, always the same; the paper takes 2,048.
         check_epochs: after each of so many first epochs a network may be pruned.
@@ -128,7 +130,7 @@ def autotune(
     assert trained is not None  # read from the folder, or trained just now
     if progress.folder is not None:
         progress.keep(numbers_of(trained))
-    return _tuned(progress, trained, criterion)
+    return _tuned(progress, trained, criterion, audited)
 
 
 class _Look(NamedTuple):
@@ -209,10 +211,14 @@ def _trained_before(
         return None
 
 
-def _tuned(progress: Progress, trained: Trained, criterion: str) -> Tuned:
+def _tuned(progress: Progress, trained: Trained, criterion: str, audited: dict[str, Any]) -> Tuned:
     first, last = progress.chain[0], progress.chain[-1]
     numbers = subject_of(
-        trained.model, params=trained.params, call=None, trainable=None, batch_norm="running"
+        trained.model,
+        params=trained.params,
+        call=audited.get("call"),
+        trainable=audited.get("trainable"),
+        batch_norm=audited.get("batch_norm", "running"),
     ).parameters
     row = {
         "start": list(first.blocks),

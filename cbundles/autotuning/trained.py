@@ -1,13 +1,14 @@
 """What a training loop returns, as a model and its numbers; and these numbers as a file.
 
-A model of PyTorch, nnx or Keras holds its numbers; of a linen module they come beside it: in a
-pair with it, in variables, or in a state with ``params`` (and ``batch_stats``), as a ``TrainState``
-of Flax.
+A model of PyTorch, nnx, Equinox or Keras holds its numbers; of a linen module they come beside it:
+in a pair with it, in variables, or in a state with ``params`` (and ``batch_stats``), as a
+``TrainState`` of Flax; of a function in a pair with it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,10 @@ class Trained:
     def of_loop(cls, made: Any, built: Any) -> Trained:
         """What ``train`` returned, where ``build`` had returned this. Raises ValueError where there
         is nothing to measure."""
-        if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
+        is_function_with_numbers = _is_function_with_numbers(built)
+        if _is_linen_with_numbers(made) or (
+            is_function_with_numbers and _is_function_with_numbers(made)
+        ):
             return cls(*made)
         module = built[0] if isinstance(built, tuple) else built
         if isinstance(module, nn.Module):
@@ -45,14 +49,24 @@ class Trained:
             variables = _variables_in(made)
             if variables is not None:
                 return cls(module, variables)
-        elif callable(made) or is_changed_in_place(made):
+        elif callable(made) or is_changed_in_place(made) or type(made) is type(module):
             return cls(made, None)
+        elif is_function_with_numbers:
+            return cls(module, made)
         raise ValueError(
             f"train returned a {type(made).__name__} for a {_kind_of(module)}: it must return the "
             "model, or its state (of a linen module, which does not hold its weights: variables, "
-            "or something with params), or a pair (module, variables), or None where it has "
-            "trained in place"
+            "or something with params), or a pair (module, variables) or (function, params), or "
+            "None where it has trained in place"
         )
+
+
+def _is_linen_with_numbers(made: Any) -> bool:
+    return isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module)
+
+
+def _is_function_with_numbers(made: Any) -> bool:
+    return isinstance(made, tuple) and len(made) == 2 and inspect.isroutine(made[0])
 
 
 def _kind_of(module: Any) -> str:

@@ -18,6 +18,7 @@ from cbundles.commands.output import (
     list_files,
     say,
     say_beside_results,
+    say_failures,
     say_what_was_found,
     say_whose_times,
 )
@@ -44,6 +45,7 @@ from cbundles.keeping import LAST
 from cbundles.networks.shape import OwnShape, shape_of
 from cbundles.records import SweepRecord
 from cbundles.report import answer, table1
+from cbundles.report.descriptions import BASELINE_ASKED_FOR
 from cbundles.report.runs import Run
 from cbundles.store import SWEEPS, Store
 from cbundles.wording import counted
@@ -379,6 +381,7 @@ class Autotune:
             "tuned": [chain.attempts[-1].id for chain in ended if not chain.given_up],
             "given_up": [chain.attempts[-1].id for chain in ended if chain.given_up],
             "baseline": [cell.id for cell in baseline],
+            BASELINE_ASKED_FOR: [cell.id for cell in self.baseline],
         }
 
 
@@ -571,6 +574,7 @@ def _tell(
     if tuned := [store.record(cell, SWEEPS) for cell in run["tuned"]]:
         say(console, answer.of_tuned(tuned))
     _show_table(made, console)
+    say_failures(console, failed, store, fresh=options.fresh)
 
 
 def _print_as_data(chains: Sequence[Chain], run: Run, failed: int) -> None:
@@ -579,16 +583,23 @@ def _print_as_data(chains: Sequence[Chain], run: Run, failed: int) -> None:
     ways = [
         {
             "seed": chain.attempts[0].training.seed,
-            "layers": [cell.model.depth for cell in chain.attempts],
             "blocks": [_blocks_in_words(cell) for cell in chain.attempts],
+            "ended": chain.ended,
             "given_up": chain.given_up,
         }
+        | _layers_of(chain)
         for chain in chains
     ]
     rows = [table1.our_row(group) for group in table1.of_run(run)]
     folder = str(run.store.folder)
     done = {"event": "done", "failed": failed, "folder": folder, "chains": ways, "rows": rows}
     print(json.dumps(done))
+
+
+def _layers_of(chain: Chain) -> dict[str, list[int]]:
+    """Of a network of ours; what a user's blocks are made of is not known."""
+    depths = [cell.model.depth for cell in chain.attempts if cell.model.depth is not None]
+    return {} if chain.attempts[0].model.is_own else {"layers": depths}
 
 
 def _show_chains(chains: Sequence[Chain], console: Console) -> None:
@@ -598,8 +609,9 @@ def _show_chains(chains: Sequence[Chain], console: Console) -> None:
             way = " -> ".join(map(_blocks_in_words, chain.attempts)) + " blocks"
         else:
             way = " -> ".join(str(cell.model.depth) for cell in chain.attempts) + " layers"
-        given_up = ", given up" if chain.given_up else ""
-        line = f"seed {seed}: {way}, {counted(restarts, 'restart')}{given_up}"
+        end = "" if chain.ended else ", not trained to its end"
+        end = ", given up" if chain.given_up else end
+        line = f"seed {seed}: {way}, {counted(restarts, 'restart')}{end}"
         console.print(line, highlight=False)
 
 

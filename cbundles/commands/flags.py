@@ -20,6 +20,7 @@ import typer
 import typer.core
 
 from cbundles import dashboards
+from cbundles.config import means_experiment
 from cbundles.errors import InputError, did_you_mean
 from cbundles.keeping import LAST, parse_epochs
 
@@ -223,7 +224,8 @@ class Flags:
 
 
 def _is_value(following: list[str]) -> bool:
-    """Whether what follows a flag is meant as its value: no other flag, and no file."""
+    """Whether what follows a flag is meant as its value: no other flag, and no file or
+    experiment."""
     if not following:
         return False
     text = following[0]
@@ -232,8 +234,10 @@ def _is_value(following: list[str]) -> bool:
     if text.startswith("-"):
         return False
     path = Path(text)
+    if means_experiment(path) or ":" in text:  # or a function of a module
+        return False
     try:
-        return path.suffix not in (".yaml", ".yml") and not path.exists()
+        return not path.exists()
     except OSError:  # too long for a name
         return True
 

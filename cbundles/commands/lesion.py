@@ -24,6 +24,7 @@ from cbundles.commands.output import (
     list_files,
     say,
     say_beside_results,
+    say_failures,
     say_what_was_found,
     say_whose_times,
 )
@@ -253,6 +254,7 @@ class Lesion:
             _print_as_data(run, failed)
         else:
             _show_run(run, figures, console)
+            say_failures(console, failed, store, fresh=options.fresh)
         return 1 if failed else 0
 
     def _train(self, options: Options, console: Console) -> int:

@@ -11,7 +11,13 @@ from pathlib import Path
 from rich.console import Console
 
 from cbundles import bits, probe_sizes, readings
-from cbundles.commands.output import list_files, say, say_whose_times, show_what_fits
+from cbundles.commands.output import (
+    list_files,
+    say,
+    say_failures,
+    say_whose_times,
+    show_what_fits,
+)
 from cbundles.commands.running import (
     Options,
     describe_data,
@@ -109,6 +115,7 @@ class Measure:
             show_what_fits(table, console)
             console.print()
             list_files(console, "table", remeasured.tables_of(store.folder))
+            say_failures(console, failed, store, fresh=options.fresh)
         return 1 if failed else 0
 
     def _todo(

@@ -20,6 +20,7 @@ from cbundles.commands.output import (
     list_files,
     say,
     say_beside_results,
+    say_failures,
     say_whose_times,
 )
 from cbundles.commands.running import (
@@ -118,6 +119,7 @@ class Prune:
         say_what_is_not_trained(runs.read(store.folder), console)
         if records:
             _show_records(records, store, console)
+        say_failures(console, failed, store, fresh=options.fresh)
         return 1 if failed else 0
 
     def _pruning(self, cell: Cell, removed: tuple[int, ...]) -> Pruning:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from rich.console import Console
 
 from cbundles.commands.autotune import latest_attempts
 from cbundles.commands.output import say
-from cbundles.config import AUTOTUNE, LESION, SECTIONS, build
+from cbundles.config import AUTOTUNE, LESION, SECTIONS, Cell, build
 from cbundles.console import duration
 from cbundles.errors import DamagedCheckpoint, InputError
 from cbundles.executor import planner
@@ -49,7 +49,6 @@ def show_status(folder: Path, as_json: bool, console: Console) -> None:
     """Print what is finished and what is half done. InputError when there is no run."""
     run = runs.read(folder)
     half_done = list(_half_done(run.store, run.description))
-    wanted = len(run.records) + run.unfinished
     working = run.store.is_in_use()
     if as_json:
         content = {
@@ -62,7 +61,10 @@ def show_status(folder: Path, as_json: bool, console: Console) -> None:
         }
         print(json.dumps(content))
         return
-    say(console, f"{folder}: {run.kind}, {len(run.records)} of {wanted} finished")
+    finished = f"{len(run.records)} of {len(run.records) + run.unfinished} finished"
+    if run.kind == AUTOTUNE:  # how many networks a seed needs is not known before its end
+        finished = f"{len(run.records)} networks finished, {run.unfinished} not at their end"
+    say(console, f"{folder}: {run.kind}, {finished}")
     say(console, f"a process is {'working on it now' if working else 'not working on it'}")
     for each in half_done[:SHOWN]:
         say(console, f"half done: {each}")
@@ -108,7 +110,7 @@ def _populations(store: Store, description: dict[str, Any]) -> dict[str, Populat
     """The populations of a run by their keys, whatever device it works on; of an auto-tuning also
     the network that each seed is at. What a run compares with is not among them."""
     try:
-        cells = build(_without_defaults(description["config"]), default_name="run").cells
+        cells = cells_of_run(description["config"])
     except (InputError, KeyError, TypeError, AttributeError):  # of another version, or the toy
         return {}
     jobs = [job for device in DEVICES for job in planner.populations(cells, device)]
@@ -119,14 +121,25 @@ def _populations(store: Store, description: dict[str, Any]) -> dict[str, Populat
     return {job.key: job for job in jobs}
 
 
+def cells_of_run(grid: dict[str, Any]) -> Sequence[Cell]:
+    """What a run is made of, by what its run.json says of its configuration."""
+    return build(_without_defaults(grid), default_name="run").cells
+
+
 def _without_defaults(grid: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What a configuration file had to say: run.json holds every setting, also those that have no
-    effect, which a file must not name."""
+    effect, which a file must not name, and what follows from a user's architecture."""
     given: dict[str, dict[str, Any]] = {}
     for section, kind in SECTIONS.items():
         defaults = {field.name: field.default for field in dataclasses.fields(kind)}
-        named = grid[section].items()
-        given[section] = {key: value for key, value in named if value != defaults[key]}
+        given[section] = {
+            key: value
+            for key, value in grid[section].items()
+            if key not in defaults or value != defaults[key]
+        }
+    if given["model"].get("build") is not None:
+        for key in ("family", "source"):
+            given["model"].pop(key, None)
     return given
 
 

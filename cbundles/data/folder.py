@@ -90,6 +90,11 @@ def contents(name: str) -> list[str]:
     if no_classes:
         listed = _first(no_classes, PATHS_NAMED)
         lines.append(f"left out, hidden or without images: {listed}")
+    beside = [entry.name for entry in _entries(root_of(name)) if not _is_hidden(entry)]
+    of_neither = [one for one in beside if one not in (train.folder.name, test.folder.name)]
+    if of_neither:
+        listed = _first(of_neither, PATHS_NAMED)
+        lines.append(f"left out, neither {train.folder.name} nor {test.folder.name}: {listed}")
     no_images = train.no_images + test.no_images
     if no_images:
         listed = _first(no_images, PATHS_NAMED)
@@ -130,6 +135,9 @@ def _splits(root: Path) -> dict[str, Split]:
     for split in splits.values():
         if not split.images:
             raise InputError(f"{split.folder}: no images; {LAYOUT}")
+    if len(splits["train"].images) == 1:
+        (only,) = splits["train"].images
+        raise InputError(f"{root}: all training images are of one class, {only}; {LAYOUT}")
     unknown = [label for label in splits["test"].images if label not in splits["train"].images]
     if unknown:
         raise InputError(f"{held_out[0]}: class {unknown[0]!r} has no training images")

@@ -122,7 +122,9 @@ def require_even(job: Job, devices: int) -> None:
     parts = devices // math.gcd(members, devices)
     size = job.cells[0].training.batch_size
     if size % parts:
-        nearest = max(part for part in range(1, parts) if size % part == 0)
+        nearest = max(
+            fewer for fewer in range(1, devices) if size % (fewer // math.gcd(members, fewer)) == 0
+        )
         networks = "one network" if members == 1 else f"{members} networks"
         raise InputError(
             f"--devices {devices}: training.batch_size = {size} cannot be divided among {parts} "
@@ -401,7 +403,8 @@ def largest_worker_bytes(
     for population in populations:
         first = population.cells[0]
         models = tuple(cell.model for cell in population.cells)
-        distinct.setdefault((first.data, first.probe, models), population)
+        alike = (first.data, first.probe, first.training.precision, models)
+        distinct.setdefault(alike, population)
     workers = [worker_bytes(one, facts[one.cells[0].data.images]) for one in distinct.values()]
     return max(workers, default=0)
 

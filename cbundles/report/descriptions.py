@@ -7,6 +7,7 @@ from typing import Any
 from cbundles.config import AUTOTUNE
 from cbundles.errors import quoted
 
+BASELINE_ASKED_FOR = "baseline_asked_for"  # what an auto-tuning stands beside when it is over
 IDENTITIES = "a list of texts"
 CHAINS = "a list of lists of texts"
 TEXTS = "texts by texts"
@@ -21,6 +22,7 @@ FORMS = {
     "tuned": IDENTITIES,
     "given_up": IDENTITIES,
     "baseline": IDENTITIES,
+    BASELINE_ASKED_FOR: IDENTITIES,
     "attempts": CHAINS,
 }
 

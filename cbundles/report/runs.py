@@ -23,7 +23,7 @@ from cbundles.records import (
     ToyRecord,
 )
 from cbundles.records.sealed import complain
-from cbundles.report.descriptions import require_description
+from cbundles.report.descriptions import BASELINE_ASKED_FOR, require_description
 from cbundles.store import CELLS, LESIONS, MEASURED, PRUNED, Kept, Kind, Store
 
 Record = TypeVar("Record", SweepRecord, EditedRecord, ToyRecord)
@@ -110,12 +110,15 @@ class Run:
     @property
     def unfinished(self) -> int:
         """Cells that were asked for and have no record; of an auto-tuning, seeds without an end, or
-        without the record of an attempt."""
+        without the record of an attempt, and networks to compare with that have none."""
         known = self.by_cell
         if self.kind == AUTOTUNE:
             ended = [*self.description.get("tuned", []), *self.description.get("given_up", [])]
             chains = self.description["attempts"]
-            return sum(chain[-1] not in ended or not set(chain) <= set(known) for chain in chains)
+            asked_for = self.description.get(BASELINE_ASKED_FOR, [])  # older runs do not say
+            return sum(
+                chain[-1] not in ended or not set(chain) <= set(known) for chain in chains
+            ) + sum(cell not in known for cell in asked_for)
         return len(self.description["cells"]) - len(self.records)
 
 

@@ -21,8 +21,8 @@ from cbundles.auditing.models.functions import Call
 
 def is_model(model: Any) -> bool:
     """Whether this is a layer or model of Keras."""
-    keras = sys.modules.get("keras")
-    return keras is not None and isinstance(model, keras.Layer)
+    layer = getattr(sys.modules.get("keras"), "Layer", None)  # Keras 2 has none
+    return layer is not None and isinstance(model, layer)
 
 
 def function_of_keras_model(model: Any, call: Call | None) -> ModelFunction:
