@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_QUOTE = 300  # characters of what a user wrote, in a message
 
@@ -23,15 +23,24 @@ class DamagedCheckpoint(ValueError):
 def did_you_mean(value: object, choices: Iterable[str], most: int | None = None) -> str:
     """``did you mean 'width'? (valid: depth, family, width)``: nearest choice first, then all; or
     so many that are nearest, and how many others there are."""
-    valid = sorted(choices)
+    valid = sorted(set(choices))
     typed = in_one_line(value)  # comparing takes the square of its length
-    nearest = difflib.get_close_matches(typed, valid, n=1, cutoff=0.5)
+    nearest = _nearest(typed, valid, most=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest else ""
     others = ""
     if most is not None and len(valid) > most:
         others = f" and {len(valid) - most} more"
-        valid = difflib.get_close_matches(typed, valid, n=most, cutoff=0)
+        valid = _nearest(typed, valid, most=most, cutoff=0)
     return f"{hint}(valid: {', '.join(valid)}{others})"
+
+
+def _nearest(typed: str, valid: Sequence[str], *, most: int, cutoff: float) -> list[str]:
+    """Whether letters are small or capital makes no difference."""
+    by_small: dict[str, list[str]] = {}
+    for choice in valid:
+        by_small.setdefault(choice.lower(), []).append(choice)
+    near = difflib.get_close_matches(typed.lower(), by_small, n=most, cutoff=cutoff)
+    return [choice for small in near for choice in by_small[small]][:most]
 
 
 def in_one_line(text: object) -> str:

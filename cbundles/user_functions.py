@@ -145,7 +145,11 @@ def function_of_name(target: str, place: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:  # whatever a module raises when it is imported
         raise InputError(f"{place}: {in_words(error)}") from error
     if not callable(getattr(module, name, None)):
-        functions = [key for key, value in vars(module).items() if callable(value)]
+        functions = [
+            key
+            for key, value in vars(module).items()
+            if callable(value) and getattr(value, "__module__", None) == module.__name__
+        ]
         raise InputError(f"{place}: no function {name}: {did_you_mean(name, functions)}")
     found: Callable[..., Any] = getattr(module, name)
     return found

@@ -456,12 +456,23 @@ def test_a_nonlinearity_of_the_output_is_no_hidden_layer(ending):
     def function(params, x):
         return end(jnp.tanh(x @ params["in"]) @ params["out"])
 
-    how = {"params": RESIDUAL | {"out": normal(6, 6)}, "headroom": False}
+    how = {"params": RESIDUAL | {"out": normal(6, 6)}, "headroom": False, "num_classes": 6}
     audit = cbundles.audit(function, VECTORS, LABELS, **how)
     assert names_of(audit) == expected
     skipped = {one.name: one.reason for one in audit.skipped}
     for site in cbundles.audit(function, VECTORS, LABELS, layers="activation", **how).layers:
         assert site.name in expected or "makes the output" in skipped[site.name]
+
+
+def test_features_that_a_model_returns_are_a_layer():
+    audit = cbundles.audit(
+        lambda params, x: jax.nn.relu(jnp.tanh(x @ params["in"]) @ params["in"]),
+        VECTORS,
+        LABELS,
+        params=RESIDUAL,
+        headroom=False,
+    )
+    assert names_of(audit) == ["tanh", "relu"]
 
 
 def test_hidden_values_that_are_returned_are_hidden_all_the_same():

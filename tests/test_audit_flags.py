@@ -56,7 +56,9 @@ def my_models(tmp_path, monkeypatch):
     [
         (("--plot", "audit.xyz"), "--plot audit.xyz: "),
         (("--plot", "audit.pgn"), "did you mean 'png'"),
+        (("--plot", "audit.pgf"), "--plot audit.pgf: "),
         (("--plot", "."), "--plot .: is a folder; name a file in it"),
+        (("--dataset", "MNIST_mini"), "did you mean 'mnist_mini'"),
         (("--learning-rate", "0"), "learning_rate"),
         (("--batch-size", "0"), "batch"),
     ],

@@ -161,6 +161,9 @@ def test_what_a_loader_brings_is_answered_in_a_sentence():
     assert cbundles.audit(model, with_an_empty_one, labels, amplitude=1.0).layers
     with pytest.raises(ValueError, match=r"inputs are a UserDict; pass dict\(inputs\)"):
         cbundles.audit(model, collections.UserDict(x=normal(6, WIDTH)), labels, amplitude=1.0)
+    coming = iter([collections.UserDict(x=normal(6, WIDTH))])
+    with pytest.raises(ValueError, match=r"a batch is a UserDict; pass dict\(batch\) of each"):
+        cbundles.audit(model, coming, labels, amplitude=1.0)
 
     frozen = flax.core.freeze({"x": normal(6, WIDTH)})
     assert cbundles.audit(lambda x: jax.nn.relu(x["x"]), frozen, labels, amplitude=1.0).layers

@@ -317,6 +317,18 @@ def test_other_readings_of_the_metric_are_no_evidence():
     assert len(evidence.collect([sweep(record(5, 10), record(5, 10, samples=512))])) == 2
 
 
+def test_what_is_not_defined_has_no_interval():
+    alike = [True, True, True]
+    for found in (
+        statistics.area_estimate([1, 2, 3], alike),
+        statistics.area_difference([1, 2, 3], [3, 2, 1], alike),
+        statistics.balanced_accuracy_difference(alike, [True, False, True], alike),
+        statistics.spearman_estimate([1, 1, 1], [1, 2, 3]),
+        statistics.spearman_difference([1, 1, 1], [1, 2, 3], [1, 3, 2]),
+    ):
+        assert math.isnan(found.mean) and math.isnan(found.low) and math.isnan(found.high)
+
+
 def test_statistics():
     assert statistics.balanced_accuracy([True, False, True], [True, False, False]) == 0.75
     assert statistics.area_under_curve([3, 2, 1], [True, True, False]) == 1.0
@@ -324,9 +336,11 @@ def test_statistics():
     assert math.isnan(statistics.area_under_curve([1, 1], [True, True]))
     assert math.isnan(statistics.balanced_accuracy([True], [True]))
     x = list(range(50))
-    assert statistics.spearman_interval(x, [-v for v in x]) == pytest.approx((-1, -1))
+    opposite = statistics.spearman_estimate(x, [-v for v in x])
+    assert (opposite.low, opposite.high) == pytest.approx((-1, -1))
     noisy = [v + w for v, w in zip(x, np.random.default_rng(1).normal(0, 20, 50), strict=True)]
-    low, high = statistics.spearman_interval(x, noisy)
+    found = statistics.spearman_estimate(x, noisy)
+    low, high = found.low, found.high
     assert low < statistics.spearman(x, noisy) < high
     resampled = stats.bootstrap((x, noisy), statistics.spearman, paired=True, vectorized=False,
                                 n_resamples=2000, method="percentile", rng=0)  # fmt: skip

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import cbundles
 from cbundles import bundles
+from cbundles.criterion import CLEAR_RATE
 
 
 @st.composite
@@ -81,10 +82,10 @@ def test_its_sign_is_the_verdict_at_the_learning_rate_itself(probe):
     rows, labels, amplitude = probe
     found = cbundles.headroom(rows, labels, num_classes=3, amplitude=amplitude)
     measured = cbundles.bundle_entropy(rows, labels, num_classes=3, amplitude=amplitude)
-    if measured.conflict_rate > bundles.NEGLIGIBLE:
+    if measured.conflict_rate > CLEAR_RATE:
         assert found.conflicting
     if not found.conflicting:
-        assert measured.conflict_rate <= bundles.NEGLIGIBLE
+        assert measured.conflict_rate <= CLEAR_RATE
 
 
 def test_the_range_ends_at_both_sides():

@@ -118,7 +118,9 @@ def audit(
     sites = subject.sites(batches.first)
     switched = branches_in(sites) if lesion else ()
     scores = scores_in(output, classes, given_labels.shape)
-    chosen, skipped = chosen_sites(sites, layers, length_of(batches.first), tokens, also=switched)
+    chosen, skipped = chosen_sites(
+        sites, layers, length_of(batches.first), tokens, classes, also=switched
+    )
     measuring = Measuring(subject, sites, chosen, largest, setting, tokens)
 
     watch = None

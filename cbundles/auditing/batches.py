@@ -77,7 +77,7 @@ class ComingBatches:
         self._picked = NOTHING
         self._kept: list[PyTree] = []
         try:
-            self._first = jax.tree.map(_as_numpy, next(self._coming))
+            self._first = _as_arrays(next(self._coming))
         except StopIteration:
             raise ValueError("inputs: an iterable of batches without any batch") from None
 
@@ -113,7 +113,7 @@ class ComingBatches:
     def _all(self) -> Iterator[PyTree]:
         yield self._first
         for batch in self._coming:
-            yield jax.tree.map(_as_numpy, batch)
+            yield _as_arrays(batch)
 
     def keep(self, picked: Picked) -> None:
         self._picked = picked
@@ -131,9 +131,7 @@ def batches_of(inputs: Any, samples: int, *, whole: bool) -> Batches:
     leaves = jax.tree.leaves(inputs, is_leaf=_is_iterator)
     if not leaves:
         raise ValueError("inputs are empty")
-    for leaf in leaves:
-        if isinstance(leaf, Mapping):  # one that JAX does not look into
-            raise ValueError(f"inputs are a {type(leaf).__name__}; pass dict(inputs)")
+    _refuse_unknown_mappings(leaves, "inputs are", "dict(inputs)")
     if any(hasattr(leaf, "shape") and not hasattr(leaf, "dtype") for leaf in leaves):
         raise ValueError(f"inputs are a {type(inputs).__name__}; pass arrays, such as x.to_numpy()")
     if all(hasattr(leaf, "shape") for leaf in leaves):
@@ -222,6 +220,19 @@ def length_of(batch: PyTree) -> int:
 
 def _is_iterator(leaf: Any) -> bool:
     return isinstance(leaf, Iterator)
+
+
+def _as_arrays(batch: PyTree) -> PyTree:
+    """A batch that came. Raises ValueError where it holds something that JAX does not look into."""
+    _refuse_unknown_mappings(jax.tree.leaves(batch), "inputs: a batch is", "dict(batch) of each")
+    return jax.tree.map(_as_numpy, batch)
+
+
+def _refuse_unknown_mappings(leaves: Sequence[Any], what: str, instead: str) -> None:
+    """ValueError for one that JAX takes for a single value."""
+    for leaf in leaves:
+        if isinstance(leaf, Mapping):
+            raise ValueError(f"{what} a {type(leaf).__name__}; pass {instead}")
 
 
 def _as_numpy(leaf: Any) -> np.ndarray:

@@ -9,7 +9,8 @@ from cbundles.auditing.insertion_findings import Insertions
 from cbundles.auditing.layer_peers import LayerPeers
 from cbundles.auditing.lesion_findings import Lesions
 from cbundles.auditing.weights import Amplitude
-from cbundles.bundles import NEGLIGIBLE, Bundles, Headroom
+from cbundles.bundles import Bundles, Headroom
+from cbundles.criterion import CLEAR_RATE
 from cbundles.observe import Skipped
 
 INPUT = "input"
@@ -95,7 +96,7 @@ class Findings:
 
 def conflicts(rate: float, of_equal_inputs: float) -> bool:
     """Whether a layer conflicts more than by what equal inputs are of its conflict rate."""
-    return rate > of_equal_inputs + NEGLIGIBLE
+    return rate > of_equal_inputs + CLEAR_RATE
 
 
 def first_conflict(layers: Sequence[Layer], conflicting: Iterable[bool]) -> str | None:

@@ -206,7 +206,8 @@ class Audit:
         """The layer of this name. Raises ValueError for any other name."""
         layers = {layer.name: layer for layer in (self.input, *self.layers)}
         if name not in layers:
-            raise ValueError(f"no layer {name!r} was measured: {did_you_mean(name, layers)}")
+            hint = did_you_mean(name, layers, most=20)
+            raise ValueError(f"no layer {name!r} was measured: {hint}")
         return layers[name]
 
     def bundles(self, layer: str) -> list[ConflictingBundle]:

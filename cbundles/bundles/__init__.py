@@ -11,7 +11,6 @@ from cbundles.bits import Headroom
 from cbundles.bundles.entropy import Layer, largest_entropy, partition, partition_layers
 from cbundles.bundles.equality import RULES, Equality, Scale, draw_keys, rounded, signature
 from cbundles.bundles.headroom import (
-    NEGLIGIBLE,
     bits_of_headroom,
     evenly_spread,
     headroom,
@@ -22,7 +21,6 @@ from cbundles.bundles.result import MAX_SALTS, Bundles, CollisionError, bundle_e
 
 __all__ = [
     "MAX_SALTS",
-    "NEGLIGIBLE",
     "RULES",
     "Bundles",
     "CollisionError",

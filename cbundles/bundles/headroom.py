@@ -4,7 +4,7 @@ Healthy networks all have an entropy and a conflict rate of 0, so neither can ra
 weight update can see shrinks with the learning rate, so one can ask how far that may go:
 
     headroom is the largest k, in steps of half a bit from -10 to 14, for which the conflict rate is
-    at most `NEGLIGIBLE` at the learning rate alpha 2^-k and at every larger one of these.
+    at most `CLEAR_RATE` at the learning rate alpha 2^-k and at every larger one of these.
 
 With 5 bits a layer conflicts below a learning rate of alpha / 32; with -3 it conflicts already, and
 would at up to eight times the rate. A factor of ten is 3.3 bits. The grids to which updates are
@@ -40,7 +40,6 @@ from cbundles.bundles.result import (
 )
 from cbundles.criterion import CLEAR_RATE
 
-NEGLIGIBLE = CLEAR_RATE
 BITS = np.arange(LOWEST, HIGHEST + STEP, STEP)
 
 
@@ -124,7 +123,7 @@ def bits_of_headroom(
 ) -> float:
     """The headroom of a layer with these conflict rates at all `BITS`. own_conflict_rate: what is
     not the layer's doing, at all of them or at each."""
-    conflicts: Bool[np.ndarray, " bits"] = conflict_rates > own_conflict_rate + NEGLIGIBLE
+    conflicts: Bool[np.ndarray, " bits"] = conflict_rates > own_conflict_rate + CLEAR_RATE
     if not conflicts.any():
         return HIGHEST
     return float(BITS[int(np.argmax(conflicts))] - STEP)

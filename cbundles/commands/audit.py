@@ -54,7 +54,8 @@ class Choices:
             raise InputError(f"--plot {self.plot}: is a folder; name a file in it, as audit.png")
         from matplotlib.backend_bases import FigureCanvasBase
 
-        ending, known = self.plot.suffix[1:].lower(), FigureCanvasBase.get_supported_filetypes()
+        known = {*FigureCanvasBase.get_supported_filetypes()} - {"pgf"}  # which needs LaTeX
+        ending = self.plot.suffix[1:].lower()
         if ending and ending not in known:
             raise InputError(f"--plot {self.plot}: {did_you_mean(ending, known)}")
 

@@ -5,6 +5,7 @@ Claims of the paper are judged on the runs that a profile names.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +155,10 @@ def _refuse_unused(folders: Folders, steps: Sequence[Step], path: Path) -> None:
 def runs_named_for(root: Path) -> set[str]:
     """The names of the runs under a results folder that profiles of its repository name."""
     for folder in root.resolve().parents:
-        profiles = [Profile.of_file(path) for path in sorted(folder.glob(f"{PROFILES}/*.yaml"))]
+        profiles = []
+        for path in sorted(folder.glob(f"{PROFILES}/*.yaml")):
+            with contextlib.suppress(InputError):  # somebody else's file
+                profiles.append(Profile.of_file(path))
         if profiles:
             names: set[str] = set()
             for profile in profiles:

@@ -181,9 +181,6 @@ def _why_nothing_can_be_read(root: Path, damaged: Sequence[str]) -> str:
         around = root.resolve().parent
         return f"{root}: is a run itself; the report is of the folder around it, {around}"
     if not damaged:
-        return (
-            f"{root}: no run with records here; make one, e.g. with "
-            "cbundles sweep configs/quickstart.yaml"
-        )
+        return f"{root}: no run with records here; make one, e.g. with cbundles sweep quickstart"
     more = f"; {len(damaged) - 1} more are damaged" if len(damaged) > 1 else ""
     return f"{damaged[0]}{more}; no run is left to report"

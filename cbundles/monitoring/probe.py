@@ -141,7 +141,11 @@ class Probe:
         first = self.samples.batches.first
         sites = subject.sites(first)
         chosen, skipped = chosen_sites(
-            sites, self.how.layers, self.samples.batches.size, self.tokens
+            sites,
+            self.how.layers,
+            self.samples.batches.size,
+            self.tokens,
+            self.samples.classes,
         )
         if not chosen:
             raise ValueError(nothing_measured(skipped))

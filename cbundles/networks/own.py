@@ -189,7 +189,7 @@ def layers_of(
         if path[0] == jax.tree_util.DictKey(PARAMS)
     }
     sites = sites_of_model(observed, axes, trainable, [len(named)])
-    chosen, _ = chosen_sites(sites, None, samples, None)
+    chosen, _ = chosen_sites(sites, None, samples, tokens=None, classes=None)
     return Layers(observed, tuple(chosen), axes)
 
 

@@ -46,10 +46,10 @@ class Sites(NamedTuple):
     of_output: frozenset[str] = frozenset()
 
     def makes_output(self, site: Site) -> bool:
-        """Whether a map that no other reads, or a nonlinearity behind it, makes the output."""
+        """Whether a site makes the output, and no layer reads it."""
         if self.readers is None or self.readers[site.name]:
             return False
-        return site.kind in MAPS or (site.kind == "activation" and site.name in self.of_output)
+        return site.kind in MAPS or site.name in self.of_output
 
 
 def sites_of_model(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import difflib
 import fnmatch
 from collections.abc import Callable, Collection, Mapping, Sequence
 
@@ -137,8 +136,7 @@ class Observed:
             names = [site.name for site in self.sites]
             if not names:
                 raise ValueError(f"no site has the name {name!r}: this function has no sites")
-            near = difflib.get_close_matches(name, names, n=5, cutoff=0)
-            raise ValueError(f"no site has the name {name!r}: {did_you_mean(name, near)}")
+            raise ValueError(f"no site has the name {name!r}: {did_you_mean(name, names, most=5)}")
         return tuple(site for site in matching if kind in (None, site.kind))
 
     def zeros(

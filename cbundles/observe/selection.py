@@ -18,6 +18,7 @@ from cbundles.observe.sites import KINDS, Site, Skipped
 
 BY_DEFAULT = ("named", "activation", "sum")
 OUTPUT = "it makes the output, which is no hidden layer"
+MOST_NAMED = 20  # sites, in a message
 NOT_CHOSEN = "left out by layers="
 
 
@@ -26,6 +27,7 @@ def chosen_sites(
     layers: str | Sequence[str] | None,
     samples: int,
     tokens: int | None,
+    classes: int | None,
     *,
     also: Collection[Site] = (),
 ) -> tuple[list[Site], list[Skipped]]:
@@ -35,18 +37,19 @@ def chosen_sites(
         sites: all of them, for a batch of so many samples.
         layers: names, patterns or kinds.
         tokens: how many of them a sample has, where these are the rows.
+        classes: how many an output may have scores of; None where it has scores of all for sure.
         also: sites that are measured besides.
 
     Raises:
         ValueError: a name, pattern or kind that fits no site.
     """
-    wanted = _by_default(sites) if layers is None else _asked_for(sites, layers)
+    wanted = _by_default(sites, classes) if layers is None else _asked_for(sites, layers)
     wanted |= set(also)
     chosen, skipped = [], list(sites.skipped)
     for site in sites.found:
         reason = _why_impossible(site, sites, samples, tokens)
         if reason is None and site not in wanted:
-            reason = NOT_CHOSEN if layers is not None else _why_not_by_default(site, sites)
+            reason = NOT_CHOSEN if layers is not None else _why_not_by_default(site, sites, classes)
         if reason is None:
             chosen.append(site)
         else:
@@ -54,14 +57,21 @@ def chosen_sites(
     return chosen, skipped
 
 
-def _by_default(sites: Sites) -> set[Site]:
+def _by_default(sites: Sites, classes: int | None) -> set[Site]:
     layers = {site for site in sites.found if site.kind in BY_DEFAULT}
-    hidden = {site for site in layers if not sites.makes_output(site)}
+    hidden = {site for site in layers if not _is_of_scores(site, sites, classes)}
     return hidden or {site for site in sites.found if site.kind in MAPS}
 
 
-def _why_not_by_default(site: Site, sites: Sites) -> str:
-    if sites.makes_output(site):
+def _is_of_scores(site: Site, sites: Sites, classes: int | None) -> bool:
+    """Whether a site is the nonlinearity of class scores, not of features that a model returns."""
+    (features,) = site.shape[-1:] if len(site.shape) > 1 else (1,)
+    fits = classes is None or features <= classes
+    return site.kind == "activation" and fits and sites.makes_output(site)
+
+
+def _why_not_by_default(site: Site, sites: Sites, classes: int | None) -> str:
+    if _is_of_scores(site, sites, classes):
         return OUTPUT
     return f'not measured unless asked for, by layers="{site.kind}" or its name'
 
@@ -73,7 +83,8 @@ def _asked_for(sites: Sites, layers: str | Sequence[str]) -> set[Site]:
         fitting = {site for site in sites.found if fnmatch.fnmatchcase(site.name, one)}
         if not exact | fitting and one not in KINDS:
             names = [site.name for site in sites.found]
-            raise ValueError(f"layers: no site is {one!r}: {did_you_mean(one, [*names, *KINDS])}")
+            hint = did_you_mean(one, [*names, *KINDS], most=MOST_NAMED)
+            raise ValueError(f"layers: no site is {one!r}: {hint}")
         wanted |= exact or fitting
     return wanted
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
@@ -106,55 +106,40 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float:
     return float(stats.spearmanr(x, y).statistic)
 
 
-def spearman_interval(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
-    """95 % bootstrap interval of the rank correlation: percentiles of 2,000 resamples of pairs.
-
-    SciPy's `bootstrap` has no interval where one resample has no correlation, which is common where
-    most entropies are zero: those resamples are left out here.
-    """
-    blocks = [_rank_correlations(x, y, draws) for draws in _resamples(len(x))]
-    return _interval_of(blocks)
-
-
 def spearman_text(x: Sequence[float], y: Sequence[float]) -> str:
     """``-0.92 (-0.94 to -0.88)``: the rank correlation and its bootstrap interval."""
-    rank = spearman(x, y)
-    if math.isnan(rank):
+    found = spearman_estimate(x, y)
+    if math.isnan(found.mean):
         return "not defined"
-    low, high = spearman_interval(x, y)
-    return f"{rank:.2f} ({low:.2f} to {high:.2f})"
+    return f"{found.mean:.2f} ({found.low:.2f} to {found.high:.2f})"
 
 
 def spearman_estimate(x: Sequence[float], y: Sequence[float]) -> Estimate:
     """The rank correlation with its bootstrap interval; NaN when it is not defined."""
-    rank = spearman(x, y)
-    low, high = (math.nan, math.nan) if math.isnan(rank) else spearman_interval(x, y)
-    return Estimate(rank, low, high, len(x))
+    return _bootstrapped(spearman(x, y), len(x), lambda draws: _rank_correlations(x, y, draws))
 
 
 def spearman_difference(
     ours: Sequence[float], theirs: Sequence[float], y: Sequence[float]
 ) -> Estimate:
-    """By how much higher one rank correlation with y is than another, with the 95 % bootstrap
-    interval: percentiles of 2,000 resamples, the same for both. NaN when one is not defined."""
-    difference = spearman(ours, y) - spearman(theirs, y)
-    if math.isnan(difference):
-        return Estimate(math.nan, math.nan, math.nan, len(y))
-    blocks = [
-        _rank_correlations(ours, y, draws) - _rank_correlations(theirs, y, draws)
-        for draws in _resamples(len(y))
-    ]
-    low, high = _interval_of(blocks)
-    return Estimate(difference, low, high, len(y))
+    """By how much higher one rank correlation with y is than another, with its bootstrap interval,
+    of the same resamples for both. NaN when one is not defined."""
+    return _bootstrapped(
+        spearman(ours, y) - spearman(theirs, y),
+        len(y),
+        lambda draws: _rank_correlations(ours, y, draws) - _rank_correlations(theirs, y, draws),
+    )
 
 
 def ratio_estimate(parts: Sequence[float], wholes: Sequence[float]) -> Estimate:
     """The sum of parts in the sum of wholes, with the 95 % bootstrap interval over examples, each
     of which has a part and a whole."""
     part, whole = np.array(parts, float), np.array(wholes, float)
-    blocks = [part[draws].sum(1) / whole[draws].sum(1) for draws in _resamples(len(part))]
-    low, high = _interval_of(blocks)
-    return Estimate(float(part.sum() / whole.sum()), low, high, len(part))
+    return _bootstrapped(
+        float(part.sum() / whole.sum()),
+        len(part),
+        lambda draws: part[draws].sum(1) / whole[draws].sum(1),
+    )
 
 
 def median_estimate(values: Sequence[float]) -> Estimate:
@@ -182,10 +167,23 @@ def _resamples(examples: int) -> Iterator[NDArray[np.int64]]:
         yield generator.integers(0, examples, (rows, examples))
 
 
-def _interval_of(blocks: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
-    """The 95 % interval of what was found in each resample; NaN where it was not defined."""
-    low, high = np.nanpercentile(np.concatenate(blocks), [2.5, 97.5])
-    return float(low), float(high)
+def _bootstrapped(
+    value: float,
+    examples: int,
+    of_resamples: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+) -> Estimate:
+    """A value with its 95 % bootstrap interval: percentiles of 2,000 resamples of the examples. NaN
+    where the value is not defined.
+
+    SciPy's `bootstrap` has no interval where the value is not defined for one resample, which is
+    common where most entropies are zero: those resamples are left out here.
+    """
+    if math.isnan(value):
+        return Estimate(math.nan, math.nan, math.nan, examples)
+    with np.errstate(invalid="ignore"):
+        found = [of_resamples(draws) for draws in _resamples(examples)]
+    low, high = np.nanpercentile(np.concatenate(found), [2.5, 97.5])
+    return Estimate(value, float(low), float(high), examples)
 
 
 def _ranks_of_resamples(values: Sequence[float], draws: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -215,8 +213,7 @@ def _rank_correlations(
     a, b = (_ranks_of_resamples(values, draws) for values in (x, y))
     a -= a.mean(1, keepdims=True)
     b -= b.mean(1, keepdims=True)
-    with np.errstate(invalid="ignore"):
-        correlations: NDArray[np.float64] = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    correlations: NDArray[np.float64] = (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
     return correlations
 
 
@@ -233,33 +230,26 @@ def area_under_curve(scores: Sequence[float], labels: Sequence[bool]) -> float:
 
 
 def area_estimate(scores: Sequence[float], labels: Sequence[bool]) -> Estimate:
-    """The area under the curve with its 95 % bootstrap interval; NaN without both labels. Resamples
-    with one label are left out."""
-    area = area_under_curve(scores, labels)
-    if math.isnan(area):
-        return Estimate(math.nan, math.nan, math.nan, len(labels))
+    """The area under the curve with its bootstrap interval; NaN without both labels."""
     positive = np.array(labels, bool)
-    with np.errstate(invalid="ignore"):
-        blocks = [_areas(scores, positive, draws) for draws in _resamples(len(labels))]
-    low, high = _interval_of(blocks)
-    return Estimate(area, low, high, len(labels))
+    return _bootstrapped(
+        area_under_curve(scores, labels),
+        len(labels),
+        lambda draws: _areas(scores, positive, draws),
+    )
 
 
 def area_difference(
     ours: Sequence[float], theirs: Sequence[float], labels: Sequence[bool]
 ) -> Estimate:
-    """By how much one score has more area under the curve than another, with the 95 % bootstrap
-    interval: percentiles of 2,000 resamples of the examples. Resamples with one label are left
-    out."""
+    """By how much one score has more area under the curve than another, with its bootstrap
+    interval; NaN without both labels."""
     positive = np.array(labels, bool)
-    with np.errstate(invalid="ignore"):
-        blocks = [
-            _areas(ours, positive, draws) - _areas(theirs, positive, draws)
-            for draws in _resamples(len(labels))
-        ]
-    low, high = _interval_of(blocks)
-    difference = area_under_curve(ours, labels) - area_under_curve(theirs, labels)
-    return Estimate(difference, low, high, len(labels))
+    return _bootstrapped(
+        area_under_curve(ours, labels) - area_under_curve(theirs, labels),
+        len(labels),
+        lambda draws: _areas(ours, positive, draws) - _areas(theirs, positive, draws),
+    )
 
 
 def _areas(
@@ -285,18 +275,15 @@ def balanced_accuracy(predicted: Sequence[bool], actual: Sequence[bool]) -> floa
 def balanced_accuracy_difference(
     ours: Sequence[bool], theirs: Sequence[bool], actual: Sequence[bool]
 ) -> Estimate:
-    """By how much more balanced accuracy one prediction has than another, with the 95 % bootstrap
-    interval over examples. Resamples with one class are left out."""
+    """By how much more balanced accuracy one prediction has than another, with its bootstrap
+    interval; NaN without both classes."""
     truth = np.array(actual, bool)
-    right = [np.array(predicted, bool) == truth for predicted in (ours, theirs)]
-    with np.errstate(invalid="ignore"):
-        blocks = [
-            _balanced(right[0], truth, draws) - _balanced(right[1], truth, draws)
-            for draws in _resamples(len(truth))
-        ]
-    low, high = _interval_of(blocks)
-    difference = balanced_accuracy(ours, actual) - balanced_accuracy(theirs, actual)
-    return Estimate(difference, low, high, len(truth))
+    our_right, their_right = (np.array(predicted, bool) == truth for predicted in (ours, theirs))
+    return _bootstrapped(
+        balanced_accuracy(ours, actual) - balanced_accuracy(theirs, actual),
+        len(truth),
+        lambda draws: _balanced(our_right, truth, draws) - _balanced(their_right, truth, draws),
+    )
 
 
 def _balanced(

@@ -70,7 +70,7 @@ OWN_CAPTION = (
 )
 CAPTION = (
     f"{OWN_CAPTION} The paper's times are those of its own GPU. Rows at the end are smaller "
-    "profiles, not table 1."
+    "profiles, not table 1, or further networks of a row above."
 )
 
 

@@ -14,6 +14,7 @@ def matching(names: Collection[str], patterns: Sequence[str]) -> set[str]:
     for pattern in patterns:
         fitting = {name for name in names if fnmatch.fnmatchcase(name, pattern)}
         if not fitting:
-            raise ValueError(f"trainable: no parameter {pattern!r}: {did_you_mean(pattern, names)}")
+            hint = did_you_mean(pattern, names, most=20)
+            raise ValueError(f"trainable: no parameter {pattern!r}: {hint}")
         found |= fitting
     return found

@@ -147,4 +147,6 @@ def beside_what_is_free(records: Sequence[SweepRecord], actual: Sequence[bool]) 
 
 
 def _beats_all(differences: Sequence[Estimate]) -> str:
+    if any(math.isnan(difference.low) for difference in differences):
+        return "not defined"
     return "yes" if all(difference.low > 0 for difference in differences) else "no"

@@ -22,12 +22,12 @@ from cbundles.report.evidence import Evidence, last_entropies, last_entropy
 from cbundles.report.runs import Run
 from cbundles.report.signals import are_near_the_best
 from cbundles.report.statistics import (
+    Estimate,
     area_under_curve,
     balanced_accuracy,
     finite,
-    spearman,
     spearman_difference,
-    spearman_interval,
+    spearman_estimate,
     spearman_text,
 )
 from cbundles.report.summary import (
@@ -65,6 +65,11 @@ def _entropy_after_epoch_1(record: SweepRecord) -> float:
 
 
 Score = Callable[[SweepRecord], float]
+# Rules that cost nothing more: by which number the lowest are stopped first.
+STOPPED_FIRST: dict[str, Score] = {
+    "the largest depth / width": lambda record: -record.depth / record.width,
+    "the lowest accuracy after epoch 1": _accuracy_after_epoch_1,
+}
 # What is known after the first epoch, as H is.
 EARLY: dict[str, Score] = {
     "H^L after epoch 1": _entropy_after_epoch_1,
@@ -196,17 +201,17 @@ def _early_signals(records: Sequence[SweepRecord]) -> str:
 
 def entropy_predicts_accuracy(group: Evidence[SweepRecord]) -> Finding:
     entropy, accuracy = _entropies_and_accuracies(group.records)
-    rank = spearman(entropy, accuracy)
-    lacking = "these all have the same" if math.isnan(rank) else ""
+    found = spearman_estimate(entropy, accuracy)
+    lacking = "these all have the same" if math.isnan(found.mean) else ""
     trial = trial_on_grid(group, _are_correlated, lacking)
     if lacking:
         return finding_on(group, "H^L is the same everywhere", False, trial)
-    low, high = spearman_interval(entropy, accuracy)
     ours = (
-        f"Spearman {rank:.2f}, 95 % interval {low:.2f} to {high:.2f}, n = {len(accuracy)} "
+        f"Spearman {found.mean:.2f}, 95 % interval {found.low:.2f} to {found.high:.2f}, "
+        f"n = {len(accuracy)} "
         f"(H^L: mean over all epochs; accuracy: {accuracy_epochs_text(group.records)})"
     )
-    reached = rank <= -0.5 and high < 0
+    reached = _is_clearly_negative(found)
     details = [_at_other_times(group.records), _without_measuring(group.records)]
     return finding_on(group, ours, reached, trial, details=details)
 
@@ -219,9 +224,12 @@ def _entropies_and_accuracies(records: Sequence[SweepRecord]) -> tuple[list[floa
 def _are_correlated(records: Sequence[SweepRecord]) -> bool | None:
     """The criterion of C11; None where it is not defined."""
     entropy, accuracy = _entropies_and_accuracies(records)
-    if math.isnan(spearman(entropy, accuracy)):
-        return None
-    return spearman(entropy, accuracy) <= -0.5 and spearman_interval(entropy, accuracy)[1] < 0
+    found = spearman_estimate(entropy, accuracy)
+    return None if math.isnan(found.mean) else _is_clearly_negative(found)
+
+
+def _is_clearly_negative(correlation: Estimate) -> bool:
+    return correlation.mean <= -0.5 and correlation.high < 0
 
 
 def _at_other_times(records: Sequence[SweepRecord]) -> str:
@@ -286,14 +294,10 @@ def stopped_flops(record: SweepRecord) -> float:
 
 def _stopped_otherwise(records: Sequence[SweepRecord], number: int) -> str:
     """What as many networks would be, stopped by what costs nothing more."""
-    rules: dict[str, Score] = {
-        "of the largest depth / width": lambda record: -record.depth / record.width,
-        "of the lowest accuracy after epoch 1": _accuracy_after_epoch_1,
-    }
     texts = []
-    for name, value_of in rules.items():
+    for name, value_of in STOPPED_FIRST.items():
         stopped = sorted(records, key=value_of)[:number]
         closest = max(map(accuracy_of, stopped))
         saved = _saved_share(stopped, records)
-        texts.append(f"those {name}: best {100 * closest:.1f} %, saved {100 * saved:.0f} %")
+        texts.append(f"those of {name}: best {100 * closest:.1f} %, saved {100 * saved:.0f} %")
     return f"as many stopped by other rules: {'; '.join(texts)}"

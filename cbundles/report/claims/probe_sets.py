@@ -24,13 +24,17 @@ FEW_CHANGE = 0.05  # of networks
 def measured_with_several(runs: Sequence[Run]) -> list[Evidence[MeasuredRecord]]:
     """Networks of grids on new seeds, kept after the first epoch and measured with several probe
     sets."""
-    evidence = []
+    evidence: list[Evidence[MeasuredRecord]] = []
     for run in runs:
         again = {record.id: record for record in run.measured if _has_all_sizes(record)}
+        # Several readings of a grid are the same networks, each measured again once.
+        by_networks: dict[tuple[str, ...], Evidence[MeasuredRecord]] = {}
         for group in plans.grids_on_new_seeds([run]):
             known = [again[record.id] for record in group.records if record.id in again]
             if known:
-                evidence.append(Evidence(run.name, known))
+                networks = tuple(record.id for record in known)
+                by_networks.setdefault(networks, Evidence(run.name, known, group.diverged))
+        evidence += by_networks.values()
     return evidence
 
 

@@ -29,7 +29,7 @@ NAMES = {
 
 
 @dataclass(frozen=True)
-class Chain:
+class RecordedChain:
     """What auto-tuning made of one seed: the networks it began, the last of which it ended at."""
 
     attempts: Sequence[SweepRecord]
@@ -53,7 +53,7 @@ class TunedByBoth:
     """
 
     runs: tuple[str, str]
-    pairs: Sequence[tuple[Chain, Chain]]
+    pairs: Sequence[tuple[RecordedChain, RecordedChain]]
     given_up: int
 
 
@@ -93,11 +93,11 @@ def _paired(by_entropy: Run, by_rate: Run) -> TunedByBoth:
     )
 
 
-def _ended(run: Run) -> dict[int, Chain]:
+def _ended(run: Run) -> dict[int, RecordedChain]:
     """The chain of each seed of which something was left, by seed."""
     known, tuned = run.by_cell, set(run.description["tuned"])
     chains = [
-        Chain([known[cell] for cell in chain])
+        RecordedChain([known[cell] for cell in chain])
         for chain in run.description["attempts"]
         if chain[-1] in tuned
     ]
@@ -130,27 +130,27 @@ def the_rules_differ(tuned: TunedByBoth) -> Finding | None:
     return dataclasses.replace(finding, runs=tuned.runs)
 
 
-Pairs = Sequence[tuple[Chain, Chain]]
-Quantity = Callable[[Chain], float]
+Pairs = Sequence[tuple[RecordedChain, RecordedChain]]
+Quantity = Callable[[RecordedChain], float]
 
 
-def _layers(chain: Chain) -> float:
+def _layers(chain: RecordedChain) -> float:
     return chain.last.depth
 
 
-def _times_restarted(chain: Chain) -> float:
+def _times_restarted(chain: RecordedChain) -> float:
     return chain.restarts
 
 
-def _accuracy_in_percent(chain: Chain) -> float:
+def _accuracy_in_percent(chain: RecordedChain) -> float:
     return 100 * accuracy_of(chain.last)
 
 
-def _megabytes(chain: Chain) -> float:
+def _megabytes(chain: RecordedChain) -> float:
     return chain.last.bytes / 1e6
 
 
-def _milliseconds(chain: Chain) -> float:
+def _milliseconds(chain: RecordedChain) -> float:
     return 1000 * finite(chain.last.latency_seconds)
 
 

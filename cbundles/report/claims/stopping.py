@@ -12,7 +12,12 @@ from collections.abc import Callable, Sequence
 from cbundles.records import SweepRecord
 from cbundles.report import signals
 from cbundles.report.claims.finding import Finding, finding_on
-from cbundles.report.claims.grid import stopped_flops, trial_on_grid, whole_flops
+from cbundles.report.claims.grid import (
+    STOPPED_FIRST,
+    stopped_flops,
+    trial_on_grid,
+    whole_flops,
+)
 from cbundles.report.evidence import Evidence, last_entropy
 from cbundles.report.statistics import Estimate, binomial_interval, ratio_estimate
 from cbundles.report.summary import accuracy_epochs_text
@@ -26,11 +31,6 @@ RULES: dict[str, Rule] = {
     "accuracy <= 15 % after epoch 1": lambda record: (
         record.history.test_accuracy[1] <= LOW_ACCURACY
     ),
-}
-# What is stopped first, where a rule is to save a given share.
-ORDERS: dict[str, Callable[[SweepRecord], float]] = {
-    "the largest depth / width": lambda record: -record.depth / record.width,
-    "the lowest accuracy after epoch 1": lambda record: record.history.test_accuracy[1],
 }
 
 
@@ -46,7 +46,7 @@ def stopping_saves_and_keeps(group: Evidence[SweepRecord]) -> Finding:
         *(
             f"as much saved by stopping {name}: "
             f"{_outcome(records, _as_much_stopped(records, stopped, first))}"
-            for name, first in ORDERS.items()
+            for name, first in STOPPED_FIRST.items()
         ),
         _counted_within_seeds(records, stopped),
     ]
@@ -89,7 +89,7 @@ def _lost(records: Sequence[SweepRecord], stopped: Sequence[bool]) -> tuple[int,
 
 def _counted_within_seeds(records: Sequence[SweepRecord], stopped: Sequence[bool]) -> str:
     """The best of a width over all seeds is one lucky network: beside it the best of each seed."""
-    order, first = next(iter(ORDERS.items()))
+    order, first = next(iter(STOPPED_FIRST.items()))
     near: set[str] = set()
     for seed in {record.seed for record in records}:
         of_seed = [record for record in records if record.seed == seed]
