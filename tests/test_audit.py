@@ -590,14 +590,21 @@ def test_arrays_of_other_ranks_need_not_be_promoted():
     assert names_of(audit) == ["relu"]
 
 
-def test_the_page_of_examples_runs(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("page", "written"),
+    [
+        ("audit.md", {"audit.png", "audit.csv", "bundles.png"}),
+        ("audit-blocks.md", {"lesions.png"}),
+        ("audit-peers.md", set()),
+    ],
+)
+def test_the_examples_of_a_page_run(page, written, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "audit.md").read_text()
-    examples = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    text = (ROOT / "docs" / page).read_text()
+    examples = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     examples = [example for example in examples if "torch" not in example]  # test_audit_torch
-    assert len(examples) > 4
+    assert examples
     names: dict[str, object] = {}
     for example in examples:
-        exec(compile(example, "docs/audit.md", "exec"), names)
-    written = {"audit.png", "audit.csv", "bundles.png", "lesions.png"}
+        exec(compile(example, page, "exec"), names)
     assert {path.name for path in tmp_path.iterdir()} == written

@@ -233,6 +233,30 @@ def test_depth_on_cifar10():
             assert round(first - second) == 13 and "the VGG loses 13 points before" in text
 
 
+INSERTION = re.compile(
+    r"^\| (?P<data>spirals|MNIST), (?P<setting>\S+) \| (?P<small>[^|]+) \| (?P<equal>[^|]+) \| "
+    r"(?P<large>[^|]+) \| (?P<alone>[^|]+) \| (?P<matched>[^|]+) \| (?P<random>[^|]+) \|$",
+    re.MULTILINE,
+)
+
+
+def test_the_table_on_insertion():
+    rows = list(
+        INSERTION.finditer((ROOT / "docs" / "changing-depth.md").read_text(encoding="utf-8"))
+    )
+    assert len(rows) == 6
+    for row in rows:
+        said = said_of("C18", {"spirals": "spirals_grow", "MNIST": "mnist_grow"}[row["data"]])
+        said = said[said.index(f"{row['setting']}: (a)") :]
+        said = re.split(r"; (?=\w+-\w+: \(a\))", said)[0]
+        assert f"max - small {row['small']}," in said and f"equal compute {row['equal']};" in said
+        for what, cell in (("large's loss", row["large"]), ("never grows:", row["alone"])):
+            reached, _, ratio = cell.partition(", ")
+            assert f"{what} reached by {reached}, median ratio {ratio or 'infinite'};" in said
+        assert f"max - matched {row['matched']};" in said
+        assert f"position random (train loss {row['random']}," in said
+
+
 def test_positions_on_mnist():
     text, said = in_one_line("docs/changing-depth.md"), said_of("C18", "mnist_grow")
     for number, exact in (
