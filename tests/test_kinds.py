@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -386,7 +387,11 @@ def test_hand_picked_depths_stand_beside_auto_tuned_ones():
 def test_details_stand_below_the_table(tmp_path):
     judged = claims.judge([layers_at([22, 22, None, None, None], [22] * 5)])
     claims_table.write_claims(judged, claims.judge_plans([]), tmp_path)
-    table, below = (tmp_path / "claims.md").read_text().split("## Beside the verdicts")
+    above, below = (tmp_path / "claims.md").read_text().split("## Beside the verdicts")
+    glance, table = above.split("## Findings")
     assert "unstable: the records are a test" in table and "conflict rate above" not in table
-    assert "**C7**, sweep:\n\n- by a conflict rate above 0.001" in below
+    assert re.search(
+        r"\*\*C7\*\*, sweep \(.*reading.*\):\n\n- by a conflict rate above 0.001", below
+    )
+    assert re.search(r"\| C7 \| .* \| not reproduced \| 1 unstable \|", glance)
     assert "unstable: the records are a test" not in below

@@ -24,8 +24,8 @@ from cbundles.report.table import Column, Row, Table
 from cbundles.wording import counted
 
 ABOUT = (
-    "Claims of the paper, judged by criteria that were fixed on 20 November 2026, before these "
-    "results; pilots of C7, C13 and C18 were known. Each "
+    "Claims of the paper, judged by criteria that were written on 20 November 2026 "
+    "(docs/claims.md says what was known by then) and not changed since. Each "
     "finding names its scale: data set, network, epochs, networks, seeds. Where a scale is smaller "
     "than the paper's, the same criterion is applied at that scale. What is not reproduced is "
     "contradicted, unstable or not testable at this scale; the rules for that, and what each claim "
@@ -105,6 +105,19 @@ def _row(claim: Claim, finding: Finding | None) -> Row:
     }
 
 
+def _at_a_glance(claims: Sequence[Claim]) -> Table:
+    """One row for each claim: its verdict, and how often each finding."""
+    rows = []
+    for claim in claims:
+        kinds = Counter(finding.kind or finding.verdict for finding in claim.findings)
+        found = ", ".join(f"{number} {kind}" for kind, number in kinds.most_common())
+        rows.append(
+            {"id": claim.id, "claim": claim.claim, "verdict": claim.verdict, "findings": found}
+        )
+    names = {"id": "id", "claim": "claim", "verdict": "verdict", "findings": "findings"}
+    return Table(rows, [Column(key, name) for key, name in names.items()])
+
+
 def _beside_verdicts(claims: Sequence[Claim]) -> str:
     """The details of each finding that has some, in Markdown."""
     text = ""
@@ -112,7 +125,8 @@ def _beside_verdicts(claims: Sequence[Claim]) -> str:
         for finding in claim.findings:
             if finding.beside:
                 items = "".join(f"- {detail}\n" for detail in finding.beside)
-                text += f"\n**{claim.id}**, {', '.join(finding.runs)}:\n\n{items}"
+                runs = ", ".join(finding.runs)
+                text += f"\n**{claim.id}**, {runs} ({finding.scale}):\n\n{items}"
     return text
 
 
@@ -136,7 +150,9 @@ def write_claims(claims: Sequence[Claim], own: Sequence[Claim], folder: Path) ->
     printed = claims_table(claims, [column for column in COLUMNS if column.key != "runs"])
     texts = {
         "claims.md": (
-            f"# Claims\n\n{ABOUT}\n\n{counted_verdicts(claims)}.\n\n{table.markdown()}"
+            f"# Claims\n\n{ABOUT}\n\n{counted_verdicts(claims)}.\n\n"
+            f"{_at_a_glance([*claims, *own]).markdown()}"
+            f"\n## Findings\n\n{table.markdown()}"
             f"\n## Beside the verdicts\n{_beside_verdicts(claims)}\n## Criteria\n\n{criteria}"
             f"\n{_plans_in_markdown(own)}"
         ),

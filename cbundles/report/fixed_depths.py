@@ -118,7 +118,11 @@ def _section(tunings: Sequence[Tuning], runs: Sequence[Run]) -> str:
     for depth in select.depths(first.picked):
         some = select.only(first.picked, depth=depth)
         rows.append(_row_of_depth("VGG, hand-picked", _runs_of(some, runs), some, first.epoch))
-    text = f"Accuracy after epoch {first.epoch}; mean and standard deviation over n seeds."
+    cell = first.tuned[0].cell
+    text = (
+        f"Accuracy after epoch {first.epoch} on {cell.data.name}, {cell.model.base_filters} "
+        "filters; mean and standard deviation over n seeds."
+    )
     if first.epoch < first.epochs:
         text += f" Missing: {_what_is_missing(first)}."
     if first.left_out:
