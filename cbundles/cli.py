@@ -35,7 +35,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    help="Find the layers of a deep classifier that conflict, after one epoch.",
+    help=(
+        "Measure where the layers of a classifier mix classes. To begin: cbundles sweep "
+        "quickstart; with a model of yours: cbundles audit -h. In [brackets] stands what is taken "
+        "where an option is left out."
+    ),
 )
 
 
@@ -150,10 +154,14 @@ def lesion(
     dataset: Annotated[
         str | None, typer.Option(metavar="NAME", help="Train three ResNets on this first.")
     ] = None,
-    depth: Annotated[int | None, typer.Option(help="Their layers, with --dataset [120].")] = None,
-    draws: Annotated[int, typer.Option(min=1, help="Draws of each number of blocks.")] = 15,
-    every: Annotated[int, typer.Option(min=1, help="Which numbers of blocks: multiples.")] = 1,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+    depth: Annotated[
+        int | None, typer.Option(help="With --dataset: how many layers these have [120].")
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Random draws for each number of removed blocks.")
+    ] = 15,
+    every: Annotated[int, typer.Option(min=1, help="Remove so many blocks more each time.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random draws.")] = 0,
     fair: Annotated[
         bool,
         typer.Option(
@@ -290,7 +298,11 @@ def measure(
         ),
     ] = "none",
     headroom: Annotated[
-        bool, typer.Option("--headroom", help="Also say how far each layer is from conflicting.")
+        bool,
+        typer.Option(
+            "--headroom",
+            help="Also say by how many bits the learning rate may fall before it conflicts.",
+        ),
     ] = False,
     samples: Annotated[
         str,
@@ -335,16 +347,22 @@ def audit(
         str, typer.Option(help="The weight that sets the scale: global, consumer or a number.")
     ] = "global",
     learning_rate: Annotated[
-        float | None, typer.Option(help="With which the model is trained [1e-3; of a RUN its own].")
+        float | None, typer.Option(help="That the model is trained with [1e-3; of a RUN its own].")
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Likewise [64; of a RUN its own].")
+        int | None, typer.Option(min=1, help="Batch size of training [64; of a RUN its own].")
     ] = None,
     headroom: Annotated[
-        bool, typer.Option(help="Also say how far each layer is from conflicting.")
+        bool,
+        typer.Option(
+            help="Also say by how many bits the learning rate may fall before it conflicts."
+        ),
     ] = True,
     lesion: Annotated[
-        bool, typer.Option("--lesion", help="Also switch off each residual branch, and many.")
+        bool,
+        typer.Option(
+            "--lesion", help="Also switch off each residual branch, alone and many at once."
+        ),
     ] = False,
     insert: Annotated[
         bool, typer.Option("--insert", help="Also say where one more layer would help.")
@@ -439,7 +457,7 @@ def report(
     *,
     flags: Flags,
 ) -> None:
-    """Tables, figures and the paper's claims, from records alone."""
+    """Write tables, figures and claims from records; train nothing."""
     from cbundles.commands.profiles import runs_named_for
     from cbundles.commands.report import write_event_files, write_report
 
@@ -469,7 +487,7 @@ def reproduce(
     *,
     flags: Flags,
 ) -> None:
-    """Run every experiment of a profile; compare with the published."""
+    """Train a profile from nothing; compare with the published runs."""
     from cbundles.commands.reproduce import Reproduction
 
     if profile == "auto":

@@ -61,7 +61,10 @@ class Flags:
     ] = False
     fresh: Annotated[
         bool,
-        typer.Option("--fresh", help="Do again what is finished already."),
+        typer.Option(
+            "--fresh",
+            help="Train again what is finished; old results stay until the first new network is.",
+        ),
     ] = False
     data_dir: Annotated[
         Path | None,
@@ -73,7 +76,7 @@ class Flags:
     ] = None
     device: Annotated[
         str,
-        typer.Option(help="auto, cpu or gpu."),
+        typer.Option(help="Where networks are computed: auto, cpu or gpu."),
     ] = "auto"
     workers: Annotated[
         int | None,
@@ -96,11 +99,15 @@ class Flags:
     ] = None
     processes: Annotated[
         int | None,
-        typer.Option(min=1, max=100_000, help="How many these are [as SLURM says]."),
+        typer.Option(
+            min=1, max=100_000, help="With --coordinator: how many processes [as SLURM says]."
+        ),
     ] = None
     process: Annotated[
         int | None,
-        typer.Option(min=0, max=100_000, help="Which one this is, from 0 [as SLURM says]."),
+        typer.Option(
+            min=0, max=100_000, help="Which of these this one is, from 0 [as SLURM says]."
+        ),
     ] = None
     keep_weights: KeepOption = None
     executor: Annotated[
