@@ -475,6 +475,17 @@ def test_features_that_a_model_returns_are_a_layer():
     assert names_of(audit) == ["tanh", "relu"]
 
 
+def test_maps_of_features_are_a_layer_wherever_their_channels_are():
+    def function(kernel, x):
+        convolved = jax.lax.conv(jnp.moveaxis(x, -1, 1), kernel, (1, 1), "VALID")
+        return jax.nn.relu(convolved)  # 16 channels of 2 x 2
+
+    audit = cbundles.audit(
+        function, IMAGES, LABELS, params=normal(16, 2, 3, 3), headroom=False, num_classes=10
+    )
+    assert names_of(audit) == ["relu"]
+
+
 def test_hidden_values_that_are_returned_are_hidden_all_the_same():
     def function(params, x):
         hidden = jnp.tanh(x @ params["in"])

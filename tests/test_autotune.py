@@ -183,7 +183,7 @@ def test_autotune_in_small(cli, tmp_path):
     table = (tmp_path / "out/table.md").read_text()
     assert "| paper |" not in table
     shown = cli("status", "out").stdout
-    assert f"autotune, {len(chain)} networks finished, 0 not at their end" in shown
+    assert f"autotune, {len(chain)} networks finished, 0 seeds not at the end" in shown
     depths = [str(Store(tmp_path / "out").record(cell).depth) for cell in chain]
     pruned = ", ".join(["1"] * (len(chain) - 1))
     assert f"| 0 | {' -> '.join(depths)} | {pruned} | trained to the end |" in table
@@ -227,9 +227,9 @@ def test_a_network_to_compare_with_is_missed(tmp_path):
     made = record(10, 8, family="vgg", epochs=2)
     description = {"kind": "autotune", "attempts": [[made.id]], "tuned": [made.id], "baseline": []}
     run = Run(Store(tmp_path), description, [made])
-    assert run.unfinished == 0
+    assert run.unfinished == run.baselines_missing == 0
     asked_for = {**description, "baseline_asked_for": ["resnet"]}
-    assert Run(Store(tmp_path), asked_for, [made]).unfinished == 1
+    assert Run(Store(tmp_path), asked_for, [made]).baselines_missing == 1
 
 
 def test_attempts_of_a_run_that_goes_on(tmp_path):

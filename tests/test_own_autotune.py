@@ -426,8 +426,9 @@ def test_a_function_with_parameters_is_tuned_and_kept(alone, probe, tmp_path):
         return params if alone else (function, params)
 
     how = {"check_epochs": 1, "epochs": 2, "stage_of": number_of_relu, "folder": tmp_path,
-           "say": lambda line: None}  # fmt: skip
+           "trainable": "blocks*", "say": lambda line: None}  # fmt: skip
     tuned = cbundles.autotune(build, (2,), train=train, probe=probe, **how)
+    assert tuned.row["parameters"] == 2 * 784 * 784
     first = build((2,))[1]["head"]
     np.testing.assert_allclose(tuned.params["head"], first + 3)
     again = cbundles.autotune(build, (2,), train=train, probe=probe, **how)

@@ -33,7 +33,7 @@ RESULTS_PAGE = [
      ["; not reproduced: contradicted"]),
     ("With running ones, the paper's, neither", "C13", "cpu_mnist_vgg pooled+hidden+running",
      ["; not reproduced: contradicted"]),
-    ("Those of 76 are at chance (10.5 %), most with H = 0", "C12",
+    ("VGGs of 76 layers are at chance (10.5 %), most with H = 0", "C12",
      "cpu_mnist_vgg pooled+hidden+running",
      ["although H^L = 0 then in most networks (after any epoch 0.0014 nats at most): 76 layers "
       "(10.5 %, means over 3 seeds)"]),

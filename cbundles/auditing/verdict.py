@@ -171,7 +171,7 @@ def _scale(findings: Findings) -> list[str]:
         ends = dict.fromkeys(f"{one:.2g}" for one in (resolutions[0], resolutions[-1]))
         return [
             f"{judged}, beside the largest weight of the layer that reads each activation: those "
-            f"that differ by {' to '.join(ends)} or more are told apart."
+            f"that differ by at least the resolution there ({' to '.join(ends)}) are told apart."
         ]
     weight = f"the weight {amplitude.value:g}"
     if amplitude.parameter is not None:

@@ -8,6 +8,7 @@ in a pair with it, in variables, or in a state with ``params`` (and ``batch_stat
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -49,10 +50,10 @@ class Trained:
             variables = _variables_in(made)
             if variables is not None:
                 return cls(module, variables)
+        elif is_function_with_numbers and _is_like(made, built[1]):
+            return cls(module, made)
         elif callable(made) or is_changed_in_place(made) or type(made) is type(module):
             return cls(made, None)
-        elif is_function_with_numbers:
-            return cls(module, made)
         raise ValueError(
             f"train returned a {type(made).__name__} for a {_kind_of(module)}: it must return the "
             "model, or its state (of a linen module, which does not hold its weights: variables, "
@@ -66,7 +67,14 @@ def _is_linen_with_numbers(made: Any) -> bool:
 
 
 def _is_function_with_numbers(made: Any) -> bool:
-    return isinstance(made, tuple) and len(made) == 2 and inspect.isroutine(made[0])
+    is_pair = isinstance(made, tuple) and len(made) == 2
+    return is_pair and (inspect.isroutine(made[0]) or isinstance(made[0], functools.partial))
+
+
+def _is_like(made: Any, built: PyTree) -> bool:
+    """Whether these are parameters as those that a function was built with."""
+    like, as_built = (str(jax.tree.structure(tree)) for tree in (made, built))
+    return like == as_built
 
 
 def _kind_of(module: Any) -> str:

@@ -5,7 +5,6 @@ Claims of the paper are judged on the runs that a profile names.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,10 +154,15 @@ def _refuse_unused(folders: Folders, steps: Sequence[Step], path: Path) -> None:
 def runs_named_for(root: Path) -> set[str]:
     """The names of the runs under a results folder that profiles of its repository name."""
     for folder in root.resolve().parents:
-        profiles = []
+        profiles: list[Profile] = []
+        others: list[InputError] = []
         for path in sorted(folder.glob(f"{PROFILES}/*.yaml")):
-            with contextlib.suppress(InputError):  # somebody else's file
+            try:
                 profiles.append(Profile.of_file(path))
+            except InputError as error:
+                others.append(error)
+        if profiles and others:  # one of ours is damaged, and what it names would be missed
+            raise others[0]
         if profiles:
             names: set[str] = set()
             for profile in profiles:

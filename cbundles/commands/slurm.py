@@ -35,8 +35,8 @@ def print_job_array(command: SharedCommand, options: Options) -> None:
     require_epochs(cells, options.keep)
     count = min(SHARDS, len(populations)) if options.shard is None else options.shard.count
     again = _command_again(sys.argv[1:], options)
-    gpus = options.workers * (options.devices or 1)
-    gpu = [f"#SBATCH --gres=gpu:{gpus}"] if options.device == "gpu" else []
+    # Workers may share a GPU; how many GPUs there are is told by --devices alone.
+    gpu = [f"#SBATCH --gres=gpu:{options.devices or 1}"] if options.device == "gpu" else []
     about = (
         f"# {counted(len(populations), 'population')}, dealt by predicted cost: the longest of "
         f"{counted(count, 'shard')} takes about "

@@ -22,6 +22,7 @@ from cbundles.executor import planner
 from cbundles.executor.planner import PopulationJob
 from cbundles.report import runs
 from cbundles.store import Store
+from cbundles.wording import counted
 
 DEVICES = ("cpu", "gpu")  # on which the same cells make other populations
 SHOWN = 20  # half-trained populations that are listed
@@ -55,7 +56,7 @@ def show_status(folder: Path, as_json: bool, console: Console) -> None:
             "run": run.name,
             "kind": run.kind,
             "finished": len(run.records),
-            "unfinished": run.unfinished,
+            "unfinished": run.unfinished + run.baselines_missing,
             "in_use": working,
             "half_done": [{"cells": each.cells, "epoch": each.epoch} for each in half_done],
         }
@@ -63,14 +64,19 @@ def show_status(folder: Path, as_json: bool, console: Console) -> None:
         return
     finished = f"{len(run.records)} of {len(run.records) + run.unfinished} finished"
     if run.kind == AUTOTUNE:  # how many networks a seed needs is not known before its end
-        finished = f"{len(run.records)} networks finished, {run.unfinished} not at their end"
+        finished = (
+            f"{counted(len(run.records), 'network')} finished, "
+            f"{counted(run.unfinished, 'seed')} not at the end"
+        )
+        if run.baselines_missing:
+            finished += f", {counted(run.baselines_missing, 'network')} to compare with missing"
     say(console, f"{folder}: {run.kind}, {finished}")
     say(console, f"a process is {'working on it now' if working else 'not working on it'}")
     for each in half_done[:SHOWN]:
         say(console, f"half done: {each}")
     if len(half_done) > SHOWN:
         say(console, f"half done: {len(half_done) - SHOWN} more")
-    if run.unfinished and not working:
+    if run.unfinished + run.baselines_missing and not working:
         say(console, "the command that began it continues it")
     if (folder / "table.md").is_file():
         drawn = f", figures: {run.store.figures}" if run.store.figures.is_dir() else ""

@@ -65,7 +65,8 @@ def _by_default(sites: Sites, classes: int | None) -> set[Site]:
 
 def _is_of_scores(site: Site, sites: Sites, classes: int | None) -> bool:
     """Whether a site is the nonlinearity of class scores, not of features that a model returns."""
-    (features,) = site.shape[-1:] if len(site.shape) > 1 else (1,)
+    is_image = sites.channels_first and len(site.shape) > 2
+    features = site.shape[1 if is_image else -1] if len(site.shape) > 1 else 1
     fits = classes is None or features <= classes
     return site.kind == "activation" and fits and sites.makes_output(site)
 

@@ -110,16 +110,20 @@ class Run:
     @property
     def unfinished(self) -> int:
         """Cells that were asked for and have no record; of an auto-tuning, seeds without an end, or
-        without the record of an attempt, and networks to compare with that have none."""
+        without the record of an attempt."""
         known = self.by_cell
         if self.kind == AUTOTUNE:
             ended = [*self.description.get("tuned", []), *self.description.get("given_up", [])]
             chains = self.description["attempts"]
-            asked_for = self.description.get(BASELINE_ASKED_FOR, [])  # older runs do not say
-            return sum(
-                chain[-1] not in ended or not set(chain) <= set(known) for chain in chains
-            ) + sum(cell not in known for cell in asked_for)
+            return sum(chain[-1] not in ended or not set(chain) <= set(known) for chain in chains)
         return len(self.description["cells"]) - len(self.records)
+
+    @property
+    def baselines_missing(self) -> int:
+        """Networks that an auto-tuning was to stand beside and that have no record."""
+        known = self.by_cell
+        asked_for = self.description.get(BASELINE_ASKED_FOR, [])  # older runs do not say
+        return sum(cell not in known for cell in asked_for)
 
 
 def read_all(root: Path) -> tuple[list[Run], list[str]]:
