@@ -211,9 +211,13 @@ def test_an_identity_changes_with_the_source(process, tmp_path):
 
 
 def test_a_run_that_is_half_done_is_known_by_what_its_file_said():
-    content = grid("mlp", depth=[2, 3], activation=["relu", "tanh"])
-    experiment = config.build(content, default_name="own")
-    assert status.cells_of_run(experiment.grid) == experiment.cells
+    for content in (
+        grid("mlp", depth=[2, 3], activation=["relu", "tanh"]),
+        grid("staged"),  # whose default is a list
+        grid("staged", blocks=[[1, 2, 1], [1, 3, 1]]),
+    ):
+        experiment = config.build(content, default_name="own")
+        assert status.cells_of_run(json.loads(json.dumps(experiment.grid))) == experiment.cells
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,9 @@ def build(
         grid[section] = {}
         for key, values in _axes_of_section(section, given, origins).items():
             axes[f"{section}.{key}"] = values
-            grid[section][key] = values if isinstance(given.get(key), list) else values[0]
+            # A list that is one value of a user's keyword is written as an axis of length one.
+            is_axis = isinstance(given.get(key), list) or isinstance(values[0], (list, tuple))
+            grid[section][key] = values if is_axis else values[0]
 
     _refuse_too_large(axes, file)
     # Cells that differ only in settings without effect are equal: each is kept once, in order.
