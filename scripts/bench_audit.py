@@ -101,7 +101,7 @@ def bench_subject(
     batches = batches_of(images, samples, whole=False)
     batches.keep(part)
     sites = subject.sites(batches.first)
-    chosen, _ = selection.chosen_sites(sites, None, len(batches.first), None)
+    chosen, _ = selection.chosen_sites(sites, None, len(batches.first), None, None)
     setting = Setting(1e-3, 64, False, "samples", GLOBAL)
     largest = largest_weights(subject.parameters)
     measuring = Measuring(subject, sites, chosen, largest, setting, None)
