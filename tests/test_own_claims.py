@@ -244,7 +244,7 @@ def test_the_report_has_a_section_of_them(tmp_path):
     claims_table.write_claims(claims.judge([]), judged, tmp_path)
     _, section = (tmp_path / "claims.md").read_text().split(f"## {claims_table.PLANS_TITLE}")
     assert "| N2 | H is an earlier signal than accuracy |" in section
-    assert "| holds |" in section and "**N2**, signals:" in section
+    assert "| holds |" in section and "**N2**, signals (" in section
     assert "Known before: one pilot" in section
     assert "\nN9," in (tmp_path / "claims.csv").read_text()
 
