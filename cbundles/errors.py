@@ -39,8 +39,10 @@ def _nearest(typed: str, valid: Sequence[str], *, most: int, cutoff: float) -> l
     by_small: dict[str, list[str]] = {}
     for choice in valid:
         by_small.setdefault(choice.lower(), []).append(choice)
-    near = difflib.get_close_matches(typed.lower(), by_small, n=most, cutoff=cutoff)
-    return [choice for small in near for choice in by_small[small]][:most]
+    found: list[str] = []
+    for small in difflib.get_close_matches(typed.lower(), by_small, n=most, cutoff=cutoff):
+        found += difflib.get_close_matches(typed, by_small[small], n=most, cutoff=0)
+    return found[:most]
 
 
 def in_one_line(text: object) -> str:

@@ -119,10 +119,13 @@ def test_the_model_is_traced_once(tmp_path):
 
 
 def test_another_form_of_the_parameters_is_traced_anew(tmp_path):
-    monitor = monitor_in(tmp_path, lambda params, x: jnp.tanh(x @ params["w"]), every=1)
+    def function(params, x):
+        return jnp.tanh(x @ params["w"]) @ params["head"]
+
+    monitor = monitor_in(tmp_path, function, every=1)
     names = []
     for step, width in enumerate((3, 5)):
-        measured = monitor(step, {"w": jnp.ones((6, width))})
+        measured = monitor(step, {"w": jnp.ones((6, width)), "head": jnp.ones((width, 3))})
         names.append(measured.audit.layers[0].shape)
     assert names == [(3,), (5,)]
 

@@ -101,7 +101,7 @@ def audit(
         model,
         params=params,
         call=call,
-        trainable=[trainable] if isinstance(trainable, str) else trainable,
+        trainable=trainable,
         batch_norm=batch_norm,
     )
     samples = len(array)

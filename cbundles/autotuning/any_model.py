@@ -213,12 +213,11 @@ def _trained_before(
 
 def _tuned(progress: Progress, trained: Trained, criterion: str, audited: dict[str, Any]) -> Tuned:
     first, last = progress.chain[0], progress.chain[-1]
-    trainable = audited.get("trainable")
     numbers = subject_of(
         trained.model,
         params=trained.params,
         call=audited.get("call"),
-        trainable=[trainable] if isinstance(trainable, str) else trainable,
+        trainable=audited.get("trainable"),
         batch_norm=audited.get("batch_norm", "running"),
     ).parameters
     row = {

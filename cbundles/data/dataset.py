@@ -137,10 +137,6 @@ def read(folder: Path, *, verify: bool) -> Dataset | None:
 
 
 def _check(name: str, classes: tuple[str, ...], arrays: dict[str, np.ndarray]) -> None:
-    if len(classes) < 2:
-        raise InputError(
-            f"{name}: all images are of one class, {', '.join(classes)}; there must be two at least"
-        )
     for split in ("train", "test"):
         images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
         if images.dtype not in DTYPES or images.ndim != 4 or len(images) == 0:

@@ -105,7 +105,7 @@ class Monitor:
         check_names("trainable", trainable)
         check_function("call", call)
         check_function("on_measure", on_measure)
-        how = HowToCall(call, [trainable] if isinstance(trainable, str) else trainable, layers)
+        how = HowToCall(call, trainable, layers)
         looked_at = _samples(inputs, labels, num_classes, samples, whole=setting.whole)
         self._probe = Probe(model, how, looked_at, setting, headroom)
         self._on_measure = on_measure

@@ -42,7 +42,7 @@ class HowToCall:
     """What is said of a model besides its numbers; see `cbundles.audit`."""
 
     call: Call | None
-    trainable: Sequence[str] | None
+    trainable: str | Sequence[str] | None
     layers: str | Sequence[str] | None
 
 

@@ -54,7 +54,7 @@ def remove(
         model,
         params=params,
         call=call,
-        trainable=[trainable] if isinstance(trainable, str) else trainable,
+        trainable=trainable,
         batch_norm="running",
     )
     checked = given.checked(inputs, labels, output, recalibrate)

@@ -29,17 +29,18 @@ def subject_of(
     *,
     params: PyTree | None,
     call: Call | None,
-    trainable: Sequence[str] | None,
+    trainable: str | Sequence[str] | None,
     batch_norm: str,
 ) -> Subject:
     """A model of any library, ready to be observed; see `audit` for the arguments. Raises
     ValueError for what is no model, or lacks something."""
+    patterns = [trainable] if isinstance(trainable, str) else trainable
     if pytorch.is_module(model) and not keras.is_model(model):
         _without_params(params, "a PyTorch module")
-        return pytorch.subject_of_module(model, call, trainable, batch_norm)
+        return pytorch.subject_of_module(model, call, patterns, batch_norm)
     function = _model_function(model, params, call, batch_norm)
-    if trainable is not None:
-        function = _only_trainable(function, trainable)
+    if patterns is not None:
+        function = _only_trainable(function, patterns)
     return JaxSubject(function)
 
 
