@@ -1,6 +1,7 @@
 """Speed of convolutional networks on this machine: every lowering of a 3x3 convolution at the sizes
-of the paper's networks, then compile time and training step of VGG-50 and VGG-120, with the equal
-blocks of a stage as one loop (as the product has them) and unrolled.
+of the paper's networks, and of their first, which is 7x7 with stride 2; then compile time and
+training step of VGG-50 and VGG-120, with the equal blocks of a stage as one loop (as the product
+has them) and unrolled.
 
     python scripts/bench_conv.py [--json FILE] [--filters 64]
 
@@ -35,6 +36,7 @@ from cbundles.provenance import processor
 BATCH, REPEATS, STEPS = 64, 7, 6
 SECONDS = 3  # longer calls are repeated less often
 SIZES = ((16, 1), (8, 2), (4, 4), (2, 8))  # pixels, and filters as a multiple of the first stage's
+STEMS = ((128, 8), (128, 16), (128, 64), (32, 8), (32, 16))  # pixels of images, and filters
 NETWORKS = ((50, "loop"), (50, "unrolled"), (120, "loop"), (120, "unrolled"))
 # Recorded on two cores when a product of matrices reached 212 GFLOP/s.
 ORIGINAL = "VGG-50 step 0.89 s, tracing 23 s; VGG-120 tracing 58 s"
@@ -71,29 +73,55 @@ def forms(size: int) -> dict[str, Callable[[jax.Array, jax.Array], jax.Array]]:
 
 
 def bench_forms(size: int, filters: int) -> list[dict[str, Any]]:
-    """Milliseconds forward and for both gradients, inside a loop as in training."""
+    """All forms of a 3x3 convolution, with the gradients of images and kernel."""
     chance = np.random.default_rng(0)
     x = jnp.asarray(chance.standard_normal((BATCH, size, size, filters), np.float32))
     w = jnp.asarray(chance.standard_normal((3, 3, filters, filters), np.float32))
-    lines = []
-    for name, form in forms(size).items():
+    return [bench_form(name, form, x, w, both=True) for name, form in forms(size).items()]
 
-        def slopes(w: jax.Array, form: Any = form) -> jax.Array:
-            y, back = jax.vjp(form, x, w)
-            dx, dw = back(y)
-            return w + 1e-9 * dw + 1e-9 * dx.mean()
 
-        looped = jax.jit(lambda w, f=slopes: lax.fori_loop(0, STEPS, lambda i, w: f(w), w))
-        forward = jax.jit(
-            lambda w, f=form: lax.fori_loop(0, STEPS, lambda i, w: w + 1e-9 * f(x, w).mean(), w)
-        )
-        one = 1000 * best(functools.partial(forward, w)) / STEPS
-        both = 1000 * best(functools.partial(looped, w)) / STEPS
-        lines.append({"pixels": size, "filters": filters, "form": name, "forward_ms": one,
-                      "with_gradients_ms": both})  # fmt: skip
-        print(f"{size:2}x{size:<2} x {filters:3}  {name:15} forward {one:6.1f} ms, "
-              f"with both gradients {both:6.1f} ms", flush=True)  # fmt: skip
-    return lines
+def bench_stems(size: int, filters: int) -> list[dict[str, Any]]:
+    """Both forms of the first convolution, 7x7 with stride 2, with the gradient of the kernel."""
+    chance = np.random.default_rng(0)
+    x = jnp.asarray(chance.standard_normal((BATCH, size, size, 3), np.float32))
+    w = jnp.asarray(chance.standard_normal((7, 7, 3, filters), np.float32))
+    found = {"patches": functools.partial(lowering.patches, stride=2), "folded": lowering.folded}
+    return [bench_form(name, form, x, w, both=False) for name, form in found.items()]
+
+
+def bench_form(
+    name: str,
+    form: Callable[[jax.Array, jax.Array], jax.Array],
+    x: jax.Array,
+    w: jax.Array,
+    *,
+    both: bool,
+) -> dict[str, Any]:
+    """Milliseconds forward and with gradients, inside a loop as in training. both: those of images
+    and kernel, else of the kernel alone."""
+
+    def slopes(w: jax.Array) -> jax.Array:
+        y, back = jax.vjp(form, x, w)
+        dx, dw = back(y)
+        return w + 1e-9 * dw + 1e-9 * dx.mean() if both else w + 1e-9 * dw
+
+    looped = jax.jit(lambda w: lax.fori_loop(0, STEPS, lambda i, w: slopes(w), w))
+    forward = jax.jit(
+        lambda w: lax.fori_loop(0, STEPS, lambda i, w: w + 1e-9 * form(x, w).mean(), w)
+    )
+    one = 1000 * best(functools.partial(forward, w)) / STEPS
+    through = 1000 * best(functools.partial(looped, w)) / STEPS
+    size, filters = x.shape[1], w.shape[-1]
+    print(f"{w.shape[0]}x{w.shape[0]} on {size:3}x{size:<3} x {filters:3}  {name:15} "
+          f"forward {one:6.1f} ms, with gradients {through:6.1f} ms", flush=True)  # fmt: skip
+    return {
+        "kernel": w.shape[0],
+        "pixels": size,
+        "filters": filters,
+        "form": name,
+        "forward_ms": one,
+        "with_gradients_ms": through,
+    }
 
 
 def bench_network(depth: int, filters: int, blocks: str) -> dict[str, Any]:
@@ -142,6 +170,7 @@ def main() -> int:
     lowerings = [
         line for size, times in SIZES for line in bench_forms(size, options.filters * times)
     ]
+    lowerings += [line for stem in STEMS for line in bench_stems(*stem)]
     networks = []
     for depth, blocks in NETWORKS:
         line = bench_network(depth, options.filters, blocks)

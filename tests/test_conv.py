@@ -145,7 +145,7 @@ def test_initial_weights(blocks, residual):
         ("patches", 7, 1, 3), ("patches", 7, 2, 3), ("patches", 8, 2, 3), ("patches", 2, 1, 3),
         ("patches", 28, 2, 7), ("patches", 8, 2, 1), ("patches", 1, 1, 3),
         ("rows", 14, 1, 3), ("rows", 7, 1, 3), ("winograd", 8, 1, 3), ("winograd", 2, 1, 3),
-        ("winograd4", 8, 1, 3), ("winograd4", 4, 1, 3),
+        ("winograd4", 8, 1, 3), ("winograd4", 4, 1, 3), ("folded", 8, 2, 7), ("folded", 28, 2, 7),
     ],
 )  # fmt: skip
 def test_every_lowering_is_the_same_convolution(form, size, stride, kernel):
@@ -176,6 +176,19 @@ def test_every_lowering_is_the_same_convolution(form, size, stride, kernel):
     np.testing.assert_allclose(found, expected, atol=3e-5)
     for mine, exact in zip(gradients, slopes, strict=True):
         np.testing.assert_allclose(mine, exact, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("images", [lowering.IMAGES_AT_ONCE + 1, 2 * lowering.IMAGES_AT_ONCE])
+def test_many_images_are_convolved_some_after_others(images):
+    """What a product of all of them needs would be many times what it yields."""
+    chance = np.random.default_rng(0)
+    x = jnp.asarray(chance.standard_normal((images, 6, 8, 2)), jnp.float32)
+    w = jnp.asarray(chance.standard_normal((7, 7, 2, 3)), jnp.float32)
+    program = jax.jit(lambda x, w: lowering.convolve(x, w, 2)).lower(x, w).compile()
+    np.testing.assert_allclose(program(x, w), lowering.xla(x, w, 2), atol=1e-4)
+    of_all = jax.jit(lambda x, w: lowering.patches(x, w, 2)).lower(x, w).compile()
+    needed = program.memory_analysis().temp_size_in_bytes
+    assert needed < 0.7 * of_all.memory_analysis().temp_size_in_bytes
 
 
 @pytest.mark.parametrize("norm", ["batch", "running"])

@@ -22,6 +22,9 @@ LAYOUT = ("NHWC", "HWIO", "NHWC")
 WINOGRAD_CHANNELS = 64  # with fewer, transforming the tiles costs more than it saves
 
 LARGE_SIDE = 16  # pixels, from which on larger tiles are faster
+FOLDED_SIZE = 7  # of the kernel of a stem
+FOLDED_FILTERS = 8  # with 16 it adds up as much as it need not copy
+IMAGES_AT_ONCE = 256  # products of more would need many times the memory of what they yield
 Transform = tuple[tuple[float, ...], ...]
 
 # What a backward pass needs, and the gradients that it gives.
@@ -38,6 +41,8 @@ def convolve(
     """SAME convolution."""
     if jax.default_backend() != "cpu":
         return xla(x, kernel, stride)
+    if len(x) > IMAGES_AT_ONCE:
+        return _in_parts(x, kernel, stride)
     side, channels = min(x.shape[1:3]), min(kernel.shape[2:])
     if kernel.shape[0] == 3 and stride == 1 and side > 2:
         if channels >= WINOGRAD_CHANNELS:
@@ -47,7 +52,28 @@ def convolve(
                 return winograd(x, kernel, F2)
         if side > 4:
             return rows(x, kernel)
+    if (
+        kernel.shape[0] == FOLDED_SIZE
+        and stride == 2
+        and kernel.shape[3] <= FOLDED_FILTERS
+        and x.shape[1] % 2 == x.shape[2] % 2 == 0
+    ):
+        return folded(x, kernel)
     return patches(x, kernel, stride)
+
+
+def _in_parts(
+    x: Float[Array, "batch height width channels"],
+    kernel: Float[Array, "size size channels filters"],
+    stride: int,
+) -> Float[Array, "batch new_height new_width filters"]:
+    """`convolve` of many images, some after others."""
+    parts = -(-len(x) // IMAGES_AT_ONCE)
+    size = -(-len(x) // parts)
+    filled = jnp.pad(x, ((0, parts * size - len(x)), (0, 0), (0, 0), (0, 0)))
+    each = filled.reshape(parts, size, *x.shape[1:])
+    found: Array = lax.map(lambda part: convolve(part, kernel, stride), each)
+    return found.reshape(parts * size, *found.shape[2:])[: len(x)]
 
 
 def xla(
@@ -80,6 +106,30 @@ def patches(
     columns = jnp.concatenate(across, -1).reshape(-1, k * k * c)
     weights = kernel.transpose(1, 0, 2, 3).reshape(k * k * c, -1)
     return (columns @ weights).reshape(b, height, width, -1)
+
+
+def folded(
+    x: Float[Array, "batch height width channels"], kernel: Float[Array, "7 7 channels filters"]
+) -> Float[Array, "batch height/2 width/2 filters"]:
+    """7x7, stride 2, even sides, for few filters: with the four pixels of each 2x2 as channels of
+    one it is 4x4 with stride 1 on half the side. That is computed as by `rows`: four vertical
+    shifts side by side, one product with four horizontal kernels, whose results are shifted and
+    added.
+
+    Patches are 49 C numbers for each pixel of the result; these are 16 C, and 4 D of the product.
+    """
+    (b, h, w, c), d = x.shape, kernel.shape[-1]
+    height, width, shifts = h // 2, w // 2, (FOLDED_SIZE + 1) // 2
+    padded = jnp.pad(x, ((0, 0), (2, 4), (2, 4), (0, 0)))  # SAME would be 2 and 3
+    fours = padded.reshape(b, height + 3, 2, width + 3, 2, c).transpose(0, 1, 3, 2, 4, 5)
+    fours = fours.reshape(b, height + 3, width + 3, 4 * c)
+    stacked = jnp.concatenate([fours[:, i : i + height] for i in range(shifts)], -1)
+    even = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    kernels = even.reshape(shifts, 2, shifts, 2, c, d).transpose(0, 1, 3, 4, 2, 5)
+    product = stacked.reshape(-1, 16 * c) @ kernels.reshape(16 * c, 4 * d)
+    product = product.reshape(b, height, width + 3, 4 * d)
+    parts = [product[:, :, j : j + width, j * d : (j + 1) * d] for j in range(shifts)]
+    return parts[0] + parts[1] + parts[2] + parts[3]
 
 
 @jax.custom_vjp
