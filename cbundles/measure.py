@@ -27,12 +27,11 @@ from cbundles.data.device import Examples
 from cbundles.data.pipelines import Augmentation
 from cbundles.networks import network, watched
 from cbundles.networks.network import Network
-from cbundles.networks.shape import ConvShape, FcShape, Shape
+from cbundles.networks.shape import CONV_BATCH, ConvShape, FcShape, Shape
 from cbundles.readings import BATCH, POOLED, Reading
 
 IMAGES_AT_ONCE = 2048
 WARM_UP, TIMED = 3, 20
-CONV_BATCH = 256  # its activations are many times the images
 LAYERS_AT_ONCE = 16
 
 

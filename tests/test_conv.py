@@ -20,7 +20,7 @@ from cbundles.data import augment, pipelines
 from cbundles.data.device import Examples
 from cbundles.networks import conv, lowering, network
 from cbundles.networks.network import Network
-from cbundles.networks.shape import ConvShape
+from cbundles.networks.shape import CONV_BATCH, ConvShape
 
 CASES = ["vgg_1111", "vgg_1111_imagenette_stem", "resnet_1111"]
 MODELS = json.loads((GOLDEN / "models.json").read_text())
@@ -178,7 +178,7 @@ def test_every_lowering_is_the_same_convolution(form, size, stride, kernel):
         np.testing.assert_allclose(mine, exact, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("images", [lowering.IMAGES_AT_ONCE + 1, 2 * lowering.IMAGES_AT_ONCE])
+@pytest.mark.parametrize("images", [CONV_BATCH + 1, 2 * CONV_BATCH])
 def test_many_images_are_convolved_some_after_others(images):
     """What a product of all of them needs would be many times what it yields."""
     chance = np.random.default_rng(0)

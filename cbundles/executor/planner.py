@@ -19,7 +19,7 @@ from cbundles.data.dataset import Facts
 from cbundles.data.pipelines import pipeline_for
 from cbundles.decisions import edits
 from cbundles.errors import InputError
-from cbundles.networks.shape import ConvShape, OwnShape, Shape, shape_of
+from cbundles.networks.shape import CONV_BATCH, ConvShape, OwnShape, Shape, shape_of
 from cbundles.readings import BATCH
 
 # One CPU core runs one network's step in a + L (b + flops / rate) seconds. Measured on one core
@@ -55,6 +55,14 @@ EDITING_LAYER_OVERHEAD = {GROW: 1.9e-7, TUNE: 0.8e-7}
 # Of a sample in a layer while it waits to be sorted, and of a sample while 16 layers are sorted.
 SIGNATURE_BYTES = 16
 PARTITION_BYTES = 1600
+# Arrays of a convolutional network that are in memory at the same time, by what XLA reserves for
+# VGGs and ResNets of 8 to 64 filters on 32 and 128 pixels (tests/test_planned_memory.py). While
+# images are measured: of the stem's output and of the largest that is measured, of which a branch
+# needs those of its whole block. While a network is trained: of each convolution's output. And the
+# copies of its surroundings that a convolution multiplies, numbers for each pixel of the stem, for
+# each filter up to so many.
+STEM_ARRAYS, MEASURED_ARRAYS, BRANCH_ARRAYS, TRAINED_ARRAYS = 2, 3, 10, 6
+COPIES, COPYING_FILTERS = 12, 16
 
 
 # A population pays on a CPU only while a product of two layers is smaller than the cost of calling
@@ -411,7 +419,7 @@ def largest_worker_bytes(
 
 def worker_bytes(population: PopulationJob, facts: Facts) -> int:
     """Predicted bytes of a worker: the interpreter with XLA, the images, the networks, and what
-    measuring them needs."""
+    training and measuring them needs."""
     cell = population.cells[0]
     height, width, channels = facts.image_shape
     enlarge = pipeline_for(cell.data).enlarge
@@ -427,7 +435,25 @@ def worker_bytes(population: PopulationJob, facts: Facts) -> int:
         scanned = bits.SCALES * min(samples, bits.SCANNED_ROWS)
         measuring = max(measuring, 2 * SIGNATURE_BYTES * scanned * max(depths))
     networks = sum(2 * checkpoint_bytes(c, facts) for c in population.cells)
-    return 400_000_000 + images + measuring + networks
+    return 400_000_000 + images + measuring + networks + passing_bytes(cell, facts)
+
+
+def passing_bytes(cell: Cell, facts: Facts) -> int:
+    """Predicted bytes of what there is at the same time of the images that pass through a VGG or
+    ResNet, measured or trained on; 0 for others, which are small or not known here."""
+    shape = shape_of(cell.model, facts)
+    if not isinstance(shape, ConvShape):
+        return 0
+    norms = {reading.batch_norm for reading in (cell.own_reading, *cell.further_readings)}
+    whole = shape.residual or BATCH in norms or cell.probe.equality == "gamma"
+    measured = cell.probe.count(facts.train) if whole else CONV_BATCH
+    copies = COPIES * min(shape.filters, COPYING_FILTERS) * shape.stem_pixels
+    outputs = STEM_ARRAYS * shape.filters * shape.stem_pixels
+    outputs += (BRANCH_ARRAYS if shape.residual else MEASURED_ARRAYS) * shape.columns
+    measuring = measured * (facts.inputs + outputs) + CONV_BATCH * copies
+    training = cell.training.batch_size * (TRAINED_ARRAYS * shape.numbers + copies)
+    wider = 2 if cell.training.precision == FLOAT64 else 1
+    return 4 * wider * max(measuring, training)
 
 
 def record_bytes(cell: Cell) -> int:

@@ -16,7 +16,7 @@ from cbundles.data.device import DeviceData
 from cbundles.experiments.lesion import predictions_program
 from cbundles.networks import network, pruning, watched
 from cbundles.networks.network import Network
-from cbundles.networks.shape import ConvShape
+from cbundles.networks.shape import CONV_BATCH, ConvShape
 from cbundles.population import measurement_of, recipe_of
 from cbundles.records import Comparison
 
@@ -114,7 +114,7 @@ def _difference(
     of test images, relative to the largest logit."""
     keep = np.ones(shape.layers, bool)
     keep[list(removed)] = False
-    x = augment.plain(data.test.images[: measure.CONV_BATCH], measurement_of(cell).augmentation)
+    x = augment.plain(data.test.images[: CONV_BATCH], measurement_of(cell).augmentation)
     masked = watched.masked_logits(shape, whole, x, jnp.asarray(keep))
     pruned = network.logits(smaller, small, x)
     return float(jnp.abs(masked - pruned).max() / jnp.abs(masked).max())

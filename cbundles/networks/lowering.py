@@ -17,6 +17,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cbundles.materialised import computed_before, opaque_zero_of
+from cbundles.networks.shape import CONV_BATCH
 
 LAYOUT = ("NHWC", "HWIO", "NHWC")
 WINOGRAD_CHANNELS = 64  # with fewer, transforming the tiles costs more than it saves
@@ -24,7 +25,6 @@ WINOGRAD_CHANNELS = 64  # with fewer, transforming the tiles costs more than it 
 LARGE_SIDE = 16  # pixels, from which on larger tiles are faster
 FOLDED_SIZE = 7  # of the kernel of a stem
 FOLDED_FILTERS = 8  # with 16 it adds up as much as it need not copy
-IMAGES_AT_ONCE = 256  # products of more would need many times the memory of what they yield
 Transform = tuple[tuple[float, ...], ...]
 
 # What a backward pass needs, and the gradients that it gives.
@@ -41,7 +41,7 @@ def convolve(
     """SAME convolution."""
     if jax.default_backend() != "cpu":
         return xla(x, kernel, stride)
-    if len(x) > IMAGES_AT_ONCE:
+    if len(x) > CONV_BATCH:
         return _in_parts(x, kernel, stride)
     side, channels = min(x.shape[1:3]), min(kernel.shape[2:])
     if kernel.shape[0] == 3 and stride == 1 and side > 2:
@@ -67,8 +67,9 @@ def _in_parts(
     kernel: Float[Array, "size size channels filters"],
     stride: int,
 ) -> Float[Array, "batch new_height new_width filters"]:
-    """`convolve` of many images, some after others."""
-    parts = -(-len(x) // IMAGES_AT_ONCE)
+    """`convolve` of many images, some after others: what products of all of them need is many times
+    what they yield."""
+    parts = -(-len(x) // CONV_BATCH)
     size = -(-len(x) // parts)
     filled = jnp.pad(x, ((0, parts * size - len(x)), (0, 0), (0, 0), (0, 0)))
     each = filled.reshape(parts, size, *x.shape[1:])

@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from cbundles.config import Model, parse_blocks
 from cbundles.data.dataset import Facts
 
+CONV_BATCH = (
+    256  # images that are classified or convolved at once: activations are many times those
+)
 POOL_ABOVE = 50  # pixels of width: wider images are halved once more after the stem
 
 
@@ -183,6 +186,16 @@ class ConvShape:
             kernels = (*stage.first, *stage.rest * stage.repeats)
             found += [(kernel, math.prod(stage.size)) for kernel in kernels]
         return found
+
+    @property
+    def stem_pixels(self) -> int:
+        """Of the stem's output, before it is pooled."""
+        return self._kernels[0][1]
+
+    @property
+    def numbers(self) -> int:
+        """In the outputs of all normalised convolutions, of one image."""
+        return sum(kernel[-1] * pixels for kernel, pixels in self._kernels)
 
     @cached_property
     def parameters(self) -> int:
