@@ -17,13 +17,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import lax
 
 from cbundles import train
@@ -142,8 +142,8 @@ def bench_network(depth: int, filters: int, blocks: str) -> dict[str, Any]:
     jax.clear_caches()  # the other way of writing the blocks would be found there
     started = time.perf_counter()
     # Only the loop over the blocks of a stage; those over steps and epochs stay loops.
-    unrolled = SimpleNamespace(**{**vars(lax), "scan": functools.partial(lax.scan, unroll=True)})
-    with mock.patch.object(conv, "lax", unrolled if blocks == "unrolled" else lax):
+    unroll = sum(shape.blocks) if blocks == "unrolled" else 1
+    with mock.patch.object(conv.nn, "scan", functools.partial(nn.scan, unroll=unroll)):
         advance = train.advance_program(shape, recipe)
         program = advance.lower(*train.whole_epoch(state, plan, canvas, labels)).compile()
     line: dict[str, Any] = {

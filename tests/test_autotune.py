@@ -193,6 +193,14 @@ def test_autotune_in_small(cli, tmp_path):
     assert said["event"] == "done" and len(said["chains"][0]["layers"]) == len(chain)
     assert [row["data set"] for row in said["rows"]] == ["mnist_mini"] * len(said["rows"])
 
+    records = tmp_path / "out/records.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    records.write_text("".join(line for line in lines if chain[-1] not in line))
+    (planned,) = json.loads(cli(*small, "--plan", "--json").stdout)["networks"]
+    assert not planned["finished"] and planned["restarts"] == len(chain) - 1
+    times = "1 time" if len(chain) == 2 else f"{len(chain) - 1} times"
+    assert f"its seed has been restarted {times}" in cli(*small, "--plan").stdout.replace("\n", " ")
+
 
 @pytest.mark.faults
 def test_a_killed_run_is_described_as_far_as_it_came(cli, frozen, tmp_path):

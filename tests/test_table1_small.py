@@ -191,7 +191,7 @@ def settings_of(cell):
 
 def test_hand_picked_depths_are_trained_as_the_tuned_ones_are():
     steps = {step.folder_name: step.command for step in Profile.of_file(SMALL).steps}
-    for name in ("mnist", "cifar10"):
+    for name in ("mnist", "cifar10", "imagenette"):
         tuned = steps[f"table1_small_{name}"].experiment.cells
         picked = steps[f"table1_small_{name}_vgg"].experiment.cells
         assert {cell.model.depth for cell in picked} == {10, 20}

@@ -205,14 +205,26 @@ class Autotune:
         )
         memory = options.workers * largest
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
-        seconds = {cell: expected_training_seconds(cell, facts, options) for cell in mine.cells}
-        finished = set() if options.fresh else mine._with_an_end(Store(options.out))
+        chains = mine._chains()
+        if not options.fresh:
+            for chain in chains:
+                chain.advance(Store(options.out), None)
+        latest = [*(chain.attempts[-1] for chain in chains), *mine.baseline]
+        restarts = [*(len(chain.attempts) - 1 for chain in chains), *[0] * len(mine.baseline)]
+        seconds = [expected_training_seconds(cell, facts, options) for cell in latest]
+        finished = set() if options.fresh else mine._with_an_end(chains, Store(options.out))
         if options.as_json:
             plan = {
                 "name": self.name,
                 "networks": [
-                    {**_plan_as_data(cell, seconds[cell]), "finished": cell in finished}
-                    for cell in mine.cells
+                    {
+                        **_plan_as_data(now, whole),
+                        "restarts": before,
+                        "finished": cell in finished,
+                    }
+                    for cell, now, before, whole in zip(
+                        mine.cells, latest, restarts, seconds, strict=True
+                    )
                 ],
                 "memory_bytes": memory,
                 "checkpoint_bytes": checkpoint,
@@ -224,8 +236,10 @@ class Autotune:
             seeds, others = len(mine.experiment.cells), len(mine.baseline)
             text = f"shard {options.shard}: {counted(seeds, 'seed')}, {others} to compare with"
             say(console, text)
-        for cell in mine.cells:
-            told = _size_and_time(cell, facts[cell.data.images], seconds[cell])
+        for cell, now, before, whole in zip(mine.cells, latest, restarts, seconds, strict=True):
+            told = _size_and_time(now, facts[cell.data.images], whole)
+            if before:
+                told += f"; its seed has been restarted {counted(before, 'time')}"
             say(console, f"{cell.label}: finished already" if cell in finished else told)
         say(
             console,
@@ -295,12 +309,9 @@ class Autotune:
             _tell(run, chains, store, failed, options, console)
         return 1 if failed else 0
 
-    def _with_an_end(self, store: Store) -> set[Cell]:
-        """The networks that seeds which came to an end began with, and finished baselines; as
-        records of any data say."""
-        chains = self._chains()
-        for chain in chains:
-            chain.advance(store, None)
+    def _with_an_end(self, chains: Sequence[Chain], store: Store) -> set[Cell]:
+        """The networks that seeds which came to an end began with, and finished baselines, as
+        records of any data say. chains: as far as these lead them."""
         ended = {chain.attempts[0] for chain in chains if chain.ended}
         return ended | {cell for cell in self.baseline if store.is_finished(cell.id, None)}
 
@@ -530,8 +541,7 @@ def _require_same_but_seeds(cells: Sequence[Cell]) -> None:
 
 
 def _plan_as_data(cell: Cell, seconds: float) -> dict[str, Any]:
-    """For machines: a network that tuning starts from, or compares with, if it trained to the
-    end."""
+    """For machines: the network that a seed is at, or one to compare with, trained to the end."""
     return {
         "label": cell.label,
         "blocks": _blocks_in_words(cell),

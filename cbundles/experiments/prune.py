@@ -114,7 +114,7 @@ def _difference(
     of test images, relative to the largest logit."""
     keep = np.ones(shape.layers, bool)
     keep[list(removed)] = False
-    x = augment.plain(data.test.images[: CONV_BATCH], measurement_of(cell).augmentation)
+    x = augment.plain(data.test.images[:CONV_BATCH], measurement_of(cell).augmentation)
     masked = watched.masked_logits(shape, whole, x, jnp.asarray(keep))
     pruned = network.logits(smaller, small, x)
     return float(jnp.abs(masked - pruned).max() / jnp.abs(masked).max())
