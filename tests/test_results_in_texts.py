@@ -227,7 +227,7 @@ def test_readme_sorts_the_claims_by_verdict():
         assert f"H^L after epoch 1 {after_one}" in said and f"depth / width {free}" in said
     said = said_of("C10", "mnist_fc hidden")
     assert "balanced accuracy 0.845" in said and "depth: balanced accuracy 0.973" in said
-    assert "in three grids, the figure's among them, and more in a fourth" in one_line
+    assert "in three grids, the figure's included, more in a fourth" in one_line
     assert "a balanced accuracy of 0.845; depth alone, with a threshold" in one_line
     assert (
         "H reaches -0.91, -0.86, -0.86 and -0.72 in four grids, depth / width -0.91, -0.88, -0.92 "
