@@ -22,6 +22,7 @@ from cbundles.store import Store
 
 SMALL = ROOT / "configs/reproduce/table1-small.yaml"
 SMALL_16 = ROOT / "configs/reproduce/table1-small-16.yaml"
+WIDE = ROOT / "configs/reproduce/table1-wide.yaml"
 
 
 def network(family, depth, seed, *, filters=8, epochs=20, data):
@@ -189,11 +190,18 @@ def settings_of(cell):
     }
 
 
-def test_hand_picked_depths_are_trained_as_the_tuned_ones_are():
-    steps = {step.folder_name: step.command for step in Profile.of_file(SMALL).steps}
-    for name in ("mnist", "cifar10", "imagenette"):
-        tuned = steps[f"table1_small_{name}"].experiment.cells
-        picked = steps[f"table1_small_{name}_vgg"].experiment.cells
+@pytest.mark.parametrize(
+    ("profile", "named", "data_sets"),
+    [
+        (SMALL, "table1_small", ("mnist", "cifar10", "imagenette")),
+        (WIDE, "table1_wide", ("cifar10", "imagenette")),
+    ],
+)
+def test_hand_picked_depths_are_trained_as_the_tuned_ones_are(profile, named, data_sets):
+    steps = {step.folder_name: step.command for step in Profile.of_file(profile).steps}
+    for name in data_sets:
+        tuned = steps[f"{named}_{name}"].experiment.cells
+        picked = steps[f"{named}_{name}_vgg"].experiment.cells
         assert {cell.model.depth for cell in picked} == {10, 20}
         assert {cell.training.epochs for cell in (*tuned, *picked)} == {20}
         assert {cell.training.seed for cell in picked} == {cell.training.seed for cell in tuned}
