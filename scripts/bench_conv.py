@@ -29,7 +29,7 @@ from jax import lax
 from cbundles import train
 from cbundles.config import PAPER_BLOCKS
 from cbundles.data import augment, pipelines
-from cbundles.networks import conv, lowering, network
+from cbundles.networks import lowering, network
 from cbundles.networks.shape import ConvShape
 from cbundles.provenance import processor
 
@@ -143,7 +143,7 @@ def bench_network(depth: int, filters: int, blocks: str) -> dict[str, Any]:
     started = time.perf_counter()
     # Only the loop over the blocks of a stage; those over steps and epochs stay loops.
     unroll = sum(shape.blocks) if blocks == "unrolled" else 1
-    with mock.patch.object(conv.nn, "scan", functools.partial(nn.scan, unroll=unroll)):
+    with mock.patch.object(nn, "scan", functools.partial(nn.scan, unroll=unroll)):
         advance = train.advance_program(shape, recipe)
         program = advance.lower(*train.whole_epoch(state, plan, canvas, labels)).compile()
     line: dict[str, Any] = {
