@@ -42,6 +42,10 @@ CONV_LAYER_OVERHEAD = 1.2e-3
 CONV_FORWARD_OVERHEAD = 1.0e-4  # of a layer, classifying 64 images
 CONV_FLOPS_PER_SECOND = 5.0e10
 CONV_COMPILE_SECONDS = 20.0
+# Of each number that a convolution yields where a batch of them is more than a core's cache holds:
+# few filters on large images wait for memory, not for products.
+CONV_SECONDS_PER_NUMBER = 6.5e-8
+CACHED_NUMBERS = 2**18
 # A user's architecture, whose products are as its author wrote them, roughly: on one core small
 # convolutions of XLA reach about 6e9 FLOP/s inside a loop, matrix products 3e10. Where nothing says
 # how many layers it has, it is taken for one of OWN_LAYERS.
@@ -238,7 +242,10 @@ def training_seconds(cell: Cell, facts: Facts) -> float:
     batch = cell.training.batch_size
     step = STEP_OVERHEAD + depth * LAYER_OVERHEAD + 3 * batch * forward / FLOPS_PER_SECOND
     if isinstance(shape, ConvShape):
-        step = depth * CONV_LAYER_OVERHEAD + 3 * batch * forward / CONV_FLOPS_PER_SECOND
+        sizes = [batch * numbers for numbers in shape.outputs_of_convolutions]
+        from_memory = sum(size for size in sizes if size > CACHED_NUMBERS) * CONV_SECONDS_PER_NUMBER
+        products = 3 * batch * forward / CONV_FLOPS_PER_SECOND
+        step = depth * CONV_LAYER_OVERHEAD + max(products, from_memory)
     elif isinstance(shape, OwnShape):
         step = STEP_OVERHEAD + depth * OWN_LAYER_OVERHEAD
         step += 3 * batch * forward / OWN_FLOPS_PER_SECOND
@@ -451,7 +458,9 @@ def passing_bytes(cell: Cell, facts: Facts) -> int:
     outputs = STEM_ARRAYS * shape.filters * shape.stem_pixels
     outputs += (BRANCH_ARRAYS if shape.residual else MEASURED_ARRAYS) * shape.columns
     measuring = measured * (facts.inputs + outputs) + CONV_BATCH * copies
-    training = cell.training.batch_size * (TRAINED_ARRAYS * shape.numbers + copies)
+    training = cell.training.batch_size * (
+        TRAINED_ARRAYS * sum(shape.outputs_of_convolutions) + copies
+    )
     wider = 2 if cell.training.precision == FLOAT64 else 1
     return 4 * wider * max(measuring, training)
 

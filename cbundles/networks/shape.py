@@ -193,9 +193,9 @@ class ConvShape:
         return self._kernels[0][1]
 
     @property
-    def numbers(self) -> int:
-        """In the outputs of all normalised convolutions, of one image."""
-        return sum(kernel[-1] * pixels for kernel, pixels in self._kernels)
+    def outputs_of_convolutions(self) -> list[int]:
+        """Numbers in the output of each normalised one, of one image."""
+        return [kernel[-1] * pixels for kernel, pixels in self._kernels]
 
     @cached_property
     def parameters(self) -> int:
