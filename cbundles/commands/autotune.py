@@ -172,9 +172,7 @@ class Autotune:
         store, facts = Store(options.out), describe_data(self.cells)
         mine = self._share(facts, options)
         times = []
-        for chain in mine._chains():
-            if not options.fresh:
-                chain.advance(store, None)
+        for chain in mine._chains_so_far(store, options):
             if chain.ended:
                 continue
             first, latest = chain.attempts[0], chain.attempts[-1]
@@ -194,8 +192,8 @@ class Autotune:
         check_against_data(self.cells, facts)
         self._require_places_of_blocks(facts)
         say_what_was_found(self.cells, options, console)
+        store = Store(options.out)
         if options.fresh:
-            store = Store(options.out)
             cells = self._cells_with_records(store, None)
             say_what_is_replaced(cells, store, options, console)
         mine = self._share(facts, options)
@@ -205,14 +203,11 @@ class Autotune:
         )
         memory = options.workers * largest
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
-        chains = mine._chains()
-        if not options.fresh:
-            for chain in chains:
-                chain.advance(Store(options.out), None)
+        chains = mine._chains_so_far(store, options)
         latest = [*(chain.attempts[-1] for chain in chains), *mine.baseline]
         restarts = [*(len(chain.attempts) - 1 for chain in chains), *[0] * len(mine.baseline)]
         seconds = [expected_training_seconds(cell, facts, options) for cell in latest]
-        finished = set() if options.fresh else mine._with_an_end(chains, Store(options.out))
+        finished = set() if options.fresh else mine._with_an_end(chains, store)
         if options.as_json:
             plan = {
                 "name": self.name,
@@ -340,6 +335,14 @@ class Autotune:
 
     def _chains(self) -> list[Chain]:
         return [Chain(cell, self.rule) for cell in self.experiment.cells]
+
+    def _chains_so_far(self, store: Store, options: Options) -> list[Chain]:
+        """As records of any data lead them, which --fresh does not read."""
+        chains = self._chains()
+        if not options.fresh:
+            for chain in chains:
+                chain.advance(store, None)
+        return chains
 
     def _cells_with_records(self, store: Store, fingerprints: Fingerprints | None) -> list[str]:
         """Identities of all cells whose records the chains and the baseline would read."""

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 from cbundles.config import Model, parse_blocks
 from cbundles.data.dataset import Facts
 
-CONV_BATCH = (
-    256  # images that are classified or convolved at once: activations are many times those
-)
+# Images that are classified or convolved at once: activations are many times those.
+CONV_BATCH = 256
 POOL_ABOVE = 50  # pixels of width: wider images are halved once more after the stem
 
 
