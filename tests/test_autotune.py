@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from records import record
+from records import record, with_settings
 
 from cbundles import config
 from cbundles.decisions import autotune
@@ -241,11 +241,12 @@ def test_a_network_to_compare_with_is_missed(tmp_path):
 
 
 def test_attempts_of_a_run_that_goes_on(tmp_path):
-    made = record(10, 8, family="vgg", epochs=2)
-    description = {"attempts": [[made.id, "not trained yet"]], "tuned": [], "baseline": []}
+    of_vgg = record(10, 8, family="vgg", epochs=2, entropy=[0, 0, 0.5, 0.5])
+    made = with_settings(of_vgg, training={"conflict_checks": 3})
+    description = {"attempts": [[made.id, "not trained yet"]], "rule": "stage", "tuned": []}
     (path,) = table1.write_run(Run(Store(tmp_path), description, [made]))
     assert path.name == "table.md" and "No network has come to its end yet" in path.read_text()
-    assert "| 0 | 10 -> ? | 2 | under way |" in path.read_text()
+    assert "| 0 | 10 -> 8 | 2 | under way |" in path.read_text()
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from cbundles import config, criterion, readings
+from cbundles.chains import Chain, Fingerprints, chains_so_far, places_of_blocks_in
 from cbundles.commands.checks import check_against_data, require_epochs
 from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, start_over
 from cbundles.commands.output import (
@@ -37,13 +38,11 @@ from cbundles.config import AUTOTUNE, BLOCKS_OF_BUILD, Cell, Experiment, Images
 from cbundles.console import Display, duration
 from cbundles.data.dataset import Facts
 from cbundles.decisions import autotune
-from cbundles.decisions.own_blocks import places_of_blocks
 from cbundles.errors import InputError, did_you_mean
 from cbundles.executor import planner
 from cbundles.executor.planner import Job, PopulationJob
 from cbundles.keeping import LAST
 from cbundles.networks.shape import OwnShape, shape_of
-from cbundles.records import SweepRecord
 from cbundles.report import answer, table1
 from cbundles.report.descriptions import BASELINE_ASKED_FOR
 from cbundles.report.runs import Run
@@ -54,8 +53,6 @@ BLOCKS, SEEDS, RULE = "3,12,41,3", 3, autotune.STAGE
 EPOCHS = 120  # sec. 3.6
 EPOCHS_MINI = 20  # the embedded images are a sixth of MNIST, for a first look
 CHECKS = 10
-
-Fingerprints = Mapping[Images, str]  # of the data sets, by name
 
 
 @dataclass(frozen=True)
@@ -143,7 +140,7 @@ class Autotune:
         for cell in self.experiment.cells:
             shape = shape_of(cell.model, facts[cell.data.images])
             if isinstance(shape, OwnShape):
-                _places_in(cell, shape.sites)
+                places_of_blocks_in(cell, shape.sites)
 
     @property
     def name(self) -> str:
@@ -175,7 +172,7 @@ class Autotune:
         for chain in mine._chains_so_far(store, options):
             if chain.ended:
                 continue
-            first, latest = chain.attempts[0], chain.attempts[-1]
+            first, latest = chain.attempts[0], chain.latest
             compiling = planner.compile_seconds(first)
             whole = expected_training_seconds(latest, facts, options)
             restart = compiling + whole / first.training.epochs
@@ -204,7 +201,7 @@ class Autotune:
         memory = options.workers * largest
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
         chains = mine._chains_so_far(store, options)
-        latest = [*(chain.attempts[-1] for chain in chains), *mine.baseline]
+        latest = [*(chain.latest for chain in chains), *mine.baseline]
         restarts = [*(len(chain.attempts) - 1 for chain in chains), *[0] * len(mine.baseline)]
         seconds = [expected_training_seconds(cell, facts, options) for cell in latest]
         finished = set() if options.fresh else mine._with_an_end(chains, store)
@@ -274,10 +271,10 @@ class Autotune:
                 # A report, of now or after an interruption, shall know what this one led to.
                 self._write_run(run, store, fingerprints)
                 for chain in chains:
-                    if chain.attempts[-1] == finished.cells[0]:
+                    if chain.latest == finished.cells[0]:
                         for line in chain.advance(store, fingerprints):
                             display.line(line)
-                        return chain.next_population()
+                        return _next_population(chain)
                 return []  # the baseline
 
             todo, failed = mine._todo(chains, store, fingerprints), 0
@@ -312,7 +309,7 @@ class Autotune:
 
     def _todo(self, chains: Sequence[Chain], store: Store, fingerprints: Fingerprints) -> list[Job]:
         """The networks that the chains are at, and the baselines without a record."""
-        todo = [job for chain in chains for job in chain.next_population()]
+        todo = [job for chain in chains for job in _next_population(chain)]
         finished = self._finished_baseline(store, fingerprints)
         return todo + [PopulationJob((cell,)) for cell in self.baseline if cell not in finished]
 
@@ -338,19 +335,15 @@ class Autotune:
 
     def _chains_so_far(self, store: Store, options: Options) -> list[Chain]:
         """As records of any data lead them, which --fresh does not read."""
-        chains = self._chains()
-        if not options.fresh:
-            for chain in chains:
-                chain.advance(store, None)
-        return chains
+        if options.fresh:
+            return self._chains()
+        return chains_so_far(self.experiment.cells, self.rule, store)
 
     def _cells_with_records(self, store: Store, fingerprints: Fingerprints | None) -> list[str]:
         """Identities of all cells whose records the chains and the baseline would read."""
-        cells = [cell.id for cell in self.baseline]
-        for chain in self._chains():
-            chain.advance(store, fingerprints)
-            cells += [cell.id for cell in chain.attempts]
-        return cells
+        chains = chains_so_far(self.experiment.cells, self.rule, store, fingerprints)
+        attempts = [cell for chain in chains for cell in chain.attempts]
+        return [cell.id for cell in (*self.baseline, *attempts)]
 
     def _disk_bytes(self, facts: Mapping[Images, Facts], options: Options) -> int:
         """What checkpoints, records and kept networks take, as long as no network is restarted."""
@@ -375,9 +368,7 @@ class Autotune:
         writes last has then seen everything. Returns what belongs to which seed."""
         written = None
         while True:
-            chains = self._chains()
-            for chain in chains:
-                chain.advance(store, fingerprints)
+            chains = chains_so_far(self.experiment.cells, self.rule, store, fingerprints)
             state = self._state(chains, store, fingerprints)
             if state == written:
                 return state
@@ -392,8 +383,8 @@ class Autotune:
         baseline = self._finished_baseline(store, fingerprints)
         return {
             "attempts": [[cell.id for cell in chain.attempts] for chain in chains],
-            "tuned": [chain.attempts[-1].id for chain in ended if not chain.given_up],
-            "given_up": [chain.attempts[-1].id for chain in ended if chain.given_up],
+            "tuned": [chain.latest.id for chain in ended if not chain.given_up],
+            "given_up": [chain.latest.id for chain in ended if chain.given_up],
             "baseline": [cell.id for cell in baseline],
             BASELINE_ASKED_FOR: [cell.id for cell in self.baseline],
         }
@@ -465,67 +456,9 @@ def _baseline_cells(baseline: str | None, cells: Sequence[Cell]) -> tuple[Cell, 
     return tuple(dict.fromkeys(compared))
 
 
-def latest_attempts(first: Sequence[Cell], rule: str, store: Store) -> list[Cell]:
-    """The network that each seed is at by now, as records of any data say."""
-    chains = [Chain(cell, rule) for cell in first]
-    for chain in chains:
-        chain.advance(store, None)
-    return [chain.attempts[-1] for chain in chains]
-
-
-class Chain:
-    """The attempts of one seed, each following from the record of the one before."""
-
-    def __init__(self, first: Cell, rule: str) -> None:
-        self.attempts = [first]
-        self.rule = rule
-        self.ended = False
-        self.given_up = False  # it conflicts, and nothing would be left
-
-    def advance(self, store: Store, fingerprints: Fingerprints | None) -> list[str]:
-        """Read the records that exist, of this data (None: of any); returns what they say, a line
-        each."""
-        said = []
-        while not self.ended:
-            cell = self.attempts[-1]
-            fingerprint = fingerprints[cell.data.images] if fingerprints else None
-            if not store.is_finished(cell.id, fingerprint):
-                break
-            record = store.record(cell.id, SWEEPS)
-            measured = _measured_of_blocks(record)
-            decision = autotune.decide(cell, record.epochs_trained, measured, self.rule)
-            said.append(f"seed {cell.training.seed}, {decision}")
-            following = autotune.following(cell, decision)
-            if following is not None:
-                self.attempts.append(following)
-                continue
-            self.ended = True
-            self.given_up = decision.conflict is not None
-            if self.given_up:
-                said.append(f"seed {cell.training.seed}, nothing would be left; given up")
-        return said
-
-    def next_population(self) -> list[Job]:
-        """What has to be trained before the chain can go on, if anything."""
-        return [] if self.ended else [PopulationJob((self.attempts[-1],))]
-
-
-def _measured_of_blocks(record: SweepRecord) -> list[float | None]:
-    """What was measured last, by the network's own criterion: of every block, and of what is behind
-    the last one."""
-    cell = record.cell
-    measured: list[float | None] = getattr(record.history, cell.training.stop_conflicting)[-1]
-    if record.layers is None:
-        return measured
-    return [measured[place] for place in _places_in(cell, record.layers)]
-
-
-def _places_in(cell: Cell, layers: Sequence[str]) -> list[int]:
-    """See `places_of_blocks`. InputError where names do not tell blocks."""
-    try:
-        return places_of_blocks(layers, cell.blocks)
-    except ValueError as error:
-        raise InputError(f"autotune {cell.model.build}: {error}") from None
+def _next_population(chain: Chain) -> list[Job]:
+    """What has to be trained before the chain can go on, if anything."""
+    return [] if chain.ended else [PopulationJob((chain.latest,))]
 
 
 def _require_same_but_seeds(cells: Sequence[Cell]) -> None:

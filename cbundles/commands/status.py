@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 from rich.console import Console
 
-from cbundles.commands.autotune import latest_attempts
+from cbundles.chains import chains_so_far
 from cbundles.commands.output import say
 from cbundles.config import AUTOTUNE, LESION, SECTIONS, Cell, build
 from cbundles.console import duration
@@ -122,8 +122,8 @@ def _populations(store: Store, description: dict[str, Any]) -> dict[str, Populat
     jobs = [job for device in DEVICES for job in planner.populations(cells, device)]
     if description.get("kind") == AUTOTUNE:
         with contextlib.suppress(InputError, KeyError):  # something is damaged
-            latest = latest_attempts(cells, description["rule"], store)
-            jobs += [PopulationJob((cell,)) for cell in latest]
+            chains = chains_so_far(cells, description["rule"], store)
+            jobs += [PopulationJob((chain.latest,)) for chain in chains]
     return {job.key: job for job in jobs}
 
 

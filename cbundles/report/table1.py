@@ -9,7 +9,9 @@ from statistics import fmean
 from typing import Any
 
 from cbundles import criterion, readings
+from cbundles.chains import decision_on
 from cbundles.config import Cell
+from cbundles.decisions import autotune
 from cbundles.files import write_atomically
 from cbundles.records import SweepRecord
 from cbundles.report import evidence, summary
@@ -205,16 +207,26 @@ def _attempts(run: Run) -> Table:
         if not trained:
             continue
         layers = [str(record.depth) for record in trained]
+        if len(trained) < len(chain):
+            layers.append(_layers_left(trained[-1], description["rule"]))
         pruned = [str(record.epochs_trained) for record in trained[: len(chain) - 1]]
         rows.append(
             {
                 "seed": str(trained[0].seed),
-                "layers": " -> ".join([*layers, *["?"] * (len(chain) - len(trained))]),
+                "layers": " -> ".join(layers),
                 "pruned after epoch": ", ".join(pruned) or "-",
                 "state": _state_of(chain[-1], description),
             }
         )
     return Table(rows, [Column(key, key) for key in ATTEMPT])
+
+
+def _layers_left(record: SweepRecord, rule: str) -> str:
+    """By an attempt, to the network that follows it. What a user's blocks are made of is not known
+    before that network has a record."""
+    following = autotune.following(record.cell, decision_on(record, rule))
+    depth = following.model.depth if following is not None else None
+    return "?" if depth is None else str(depth)
 
 
 def _state_of(cell: str, description: Mapping[str, Any]) -> str:
