@@ -240,13 +240,46 @@ def test_a_network_to_compare_with_is_missed(tmp_path):
     assert Run(Store(tmp_path), asked_for, [made]).baselines_missing == 1
 
 
-def test_attempts_of_a_run_that_goes_on(tmp_path):
+def rows_of_attempts(run):
+    """Of the table of a run of which no network has come to its end."""
+    (path,) = table1.write_run(run)
+    assert path.name == "table.md" and "No network has come to its end yet" in path.read_text()
+    return [line for line in path.read_text().splitlines() if line.startswith("| 0 ")]
+
+
+@pytest.mark.parametrize(
+    ("rule", "layers"),
+    [
+        ({"rule": "stage"}, "10 -> 8"),
+        ({"rule": "next"}, "10 -> ?"),  # which needs pooled features
+        ({"rule": "of another version"}, "10 -> ?"),
+        ({}, "10 -> ?"),
+    ],
+)
+def test_attempts_of_a_run_that_goes_on(rule, layers, tmp_path):
     of_vgg = record(10, 8, family="vgg", epochs=2, entropy=[0, 0, 0.5, 0.5])
     made = with_settings(of_vgg, training={"conflict_checks": 3})
+    description = {"attempts": [[made.id, "not trained yet"]], "tuned": [], **rule}
+    run = Run(Store(tmp_path), description, [made])
+    assert rows_of_attempts(run) == [f"| 0 | {layers} | 2 | under way |"]
+
+
+def test_attempts_of_which_a_record_is_missing(tmp_path):
+    made = record(8, 8, family="vgg", epochs=2, blocks="1,1,0,1")
+    chain = ["left out", made.id, "left out, too", "not trained yet"]
+    description = {"attempts": [chain], "rule": "stage", "tuned": []}
+    run = Run(Store(tmp_path), description, [made])
+    assert rows_of_attempts(run) == ["| 0 | ? -> 8 -> ? -> ? | ?, 2, ? | under way |"]
+
+
+def test_layers_of_own_blocks_are_not_told(tmp_path):
+    of_vgg = record(10, 8, family="vgg", epochs=2, entropy=[0, 0, 0.5, 0.5])
+    model = {"family": "own", "build": "mine:build", "source": "a digest", "depth": 12}
+    model["keywords"] = json.dumps({"blocks": [3, 3]})
+    made = with_settings(of_vgg, model=model, training={"conflict_checks": 3})
     description = {"attempts": [[made.id, "not trained yet"]], "rule": "stage", "tuned": []}
-    (path,) = table1.write_run(Run(Store(tmp_path), description, [made]))
-    assert path.name == "table.md" and "No network has come to its end yet" in path.read_text()
-    assert "| 0 | 10 -> 8 | 2 | under way |" in path.read_text()
+    (row,) = rows_of_attempts(Run(Store(tmp_path), description, [made]))
+    assert "-> ? |" in row
 
 
 @pytest.mark.slow

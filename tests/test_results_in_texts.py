@@ -341,13 +341,36 @@ def test_what_the_lesion_test_could_have_seen():
     assert "the scaled branch predicts worst" in text and "Spearman 0.57; branch" in text
 
 
+def published_files():
+    """All files under results that git has."""
+    listed = subprocess.run(
+        ["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(listed.stdout.split())
+
+
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
 def test_published_figures_are_where_their_captions_say():
     """Git has every picture of a published run that its list of captions shows."""
-    tracked = subprocess.run(
-        ["git", "ls-files", "results"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split()
+    tracked = published_files()
     for captions in (name for name in tracked if name.endswith("/figures/figures.md")):
         shown = re.findall(r"\(([^()]+\.png)\)", (ROOT / captions).read_text(encoding="utf-8"))
         folder = captions.rpartition("/")[0]
-        assert shown and {f"{folder}/{picture}" for picture in shown} <= set(tracked), captions
+        assert shown and {f"{folder}/{picture}" for picture in shown} <= tracked, captions
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
+@pytest.mark.parametrize("page", ["measurements", "auto-tuned", "results", "scale"])
+def test_records_that_a_page_names_are_published(page):
+    """Git has every run and record that stands on a page as evidence."""
+    text = (ROOT / f"docs/{page}.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(results/[^`]+)`", text)
+    named += [f"results/bench/{name}" for name in re.findall(r"`(\w+\.(?:json|md))`", text)]
+    tracked = published_files()
+    runs = {name.split("/")[1] for name in tracked}
+    missing = [
+        name
+        for name in named
+        if name not in tracked and name.removeprefix("results/").rstrip("/") not in runs
+    ]
+    assert named and not missing

@@ -41,6 +41,7 @@ LAYERS = [
     ["population"],
     ["experiments"],
     ["store"],
+    ["chains"],
     ["report"],
     ["executor"],
     ["console", "streams"],

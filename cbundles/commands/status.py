@@ -121,7 +121,8 @@ def _populations(store: Store, description: dict[str, Any]) -> dict[str, Populat
         return {}
     jobs = [job for device in DEVICES for job in planner.populations(cells, device)]
     if description.get("kind") == AUTOTUNE:
-        with contextlib.suppress(InputError, KeyError):  # something is damaged
+        # Something may be damaged, or of another version.
+        with contextlib.suppress(InputError, KeyError, ValueError):
             chains = chains_so_far(cells, description["rule"], store)
             jobs += [PopulationJob((chain.latest,)) for chain in chains]
     return {job.key: job for job in jobs}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -203,17 +204,15 @@ def _attempts(run: Run) -> Table:
     training yet."""
     known, description, rows = run.by_cell, run.description, []
     for chain in description["attempts"]:
-        trained = [known[cell] for cell in chain if cell in known]
+        attempts = [known.get(cell) for cell in chain]
+        trained = [record for record in attempts if record is not None]
         if not trained:
             continue
-        layers = [str(record.depth) for record in trained]
-        if len(trained) < len(chain):
-            layers.append(_layers_left(trained[-1], description["rule"]))
-        pruned = [str(record.epochs_trained) for record in trained[: len(chain) - 1]]
+        pruned = ["?" if record is None else str(record.epochs_trained) for record in attempts[:-1]]
         rows.append(
             {
                 "seed": str(trained[0].seed),
-                "layers": " -> ".join(layers),
+                "layers": " -> ".join(_layers_along(attempts, description.get("rule"))),
                 "pruned after epoch": ", ".join(pruned) or "-",
                 "state": _state_of(chain[-1], description),
             }
@@ -221,12 +220,25 @@ def _attempts(run: Run) -> Table:
     return Table(rows, [Column(key, key) for key in ATTEMPT])
 
 
+def _layers_along(attempts: Sequence[SweepRecord | None], rule: str | None) -> Iterator[str]:
+    """Of each network of a chain; of one without a record by what the one before led to."""
+    for before, record in itertools.pairwise([None, *attempts]):
+        if record is not None:
+            yield str(record.depth)
+        else:
+            yield "?" if before is None or rule is None else _layers_left(before, rule)
+
+
 def _layers_left(record: SweepRecord, rule: str) -> str:
-    """By an attempt, to the network that follows it. What a user's blocks are made of is not known
-    before that network has a record."""
-    following = autotune.following(record.cell, decision_on(record, rule))
-    depth = following.model.depth if following is not None else None
-    return "?" if depth is None else str(depth)
+    """By an attempt, to the network that follows it; "?" where that cannot be told: what a user's
+    blocks are made of is not known, nor what another version's rule does."""
+    if record.cell.model.is_own:
+        return "?"
+    try:
+        following = autotune.following(record.cell, decision_on(record, rule))
+    except ValueError:
+        return "?"
+    return "?" if following is None else str(following.model.depth)
 
 
 def _state_of(cell: str, description: Mapping[str, Any]) -> str:

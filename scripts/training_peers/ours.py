@@ -77,8 +77,11 @@ class MatrixProducts:
 
     def __init__(self, task: Task) -> None:
         self.networks = 1
-        self.products = max(1, round(task.steps * task.flops_of_step / (2 * self.SIDE**3)))
+        flops_of_column = 2 * self.SIDE**2
+        columns = round(task.steps * task.flops_of_step / flops_of_column)
+        self.products, self.columns_left = divmod(columns, self.SIDE)
         self.matrix = jnp.asarray(np.eye(self.SIDE, dtype=np.float32))
+        self.narrower = self.matrix[:, : self.columns_left]
         self.product = jax.jit(jnp.matmul)
 
     def first_losses(self, steps: int) -> list[float]:
@@ -89,7 +92,7 @@ class MatrixProducts:
         result = self.matrix
         for _ in range(self.products):
             result = self.product(result, self.matrix)
-        result.block_until_ready()
+        self.product(result, self.narrower).block_until_ready()
 
 
 def _stacked(trees: list[Any]) -> Any:
