@@ -50,8 +50,6 @@ from cbundles.store import SWEEPS, Store
 from cbundles.wording import counted
 
 BLOCKS, SEEDS, RULE = "3,12,41,3", 3, autotune.STAGE
-EPOCHS = 120  # sec. 3.6
-EPOCHS_MINI = 20  # the embedded images are a sixth of MNIST, for a first look
 CHECKS = 10
 
 
@@ -88,7 +86,7 @@ class Autotune:
             "data": {"name": dataset},
             "model": _model_to_start_from(build, blocks),
             "training": {
-                "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
+                "epochs": config.conv_epochs(dataset),
                 "seed": list(range(SEEDS if seeds is None else seeds)),
                 "stop_conflicting": criterion.ENTROPY,
                 "conflict_checks": CHECKS,

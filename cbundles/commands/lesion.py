@@ -63,7 +63,6 @@ COMPUTED = 0.8  # of a forward pass a lesioned network takes, over all counts (b
 # which removed blocks do not shorten; trying a set of blocks greedily; and, of the probe set, the
 # scores of others and H at other batch sizes.
 FITTING, TRYING, MEASURING = 1.9, 0.8, 45.0
-EPOCHS_MINI, EPOCHS = 20, 120
 DEPTH = 120
 
 
@@ -96,7 +95,7 @@ class Lesion:
             "data": {"name": dataset},
             "model": {"family": "resnet", "depth": depth},
             "training": {
-                "epochs": EPOCHS_MINI if dataset == "mnist_mini" else EPOCHS,
+                "epochs": config.conv_epochs(dataset),
                 "seed": [0, 1, 2],
             },
         }
