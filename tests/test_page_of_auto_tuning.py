@@ -266,7 +266,10 @@ def test_auto_tuning_by_reading():
         (records,) = table1.of_run(published()[f"autotune_seeds{name}"])
         left[name] = table1.our_row(records)["layers"]
         assert f"{left[name]} (" in text
-    assert "Running statistics leave 45 layers, batch statistics 24" in results
+    assert (
+        "running statistics leave 45 layers, batch statistics 24 (20.3 fewer, 11.7 to 28.9)"
+        in results
+    )
     assert left["_batch"] == left["_block_batch"] == "24.3 ± 5.0" and left[""] == "44.6 ± 18.6"
 
 

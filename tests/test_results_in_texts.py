@@ -33,7 +33,7 @@ RESULTS_PAGE = [
      ["; not reproduced: contradicted"]),
     ("With running ones, the paper's, neither", "C13", "cpu_mnist_vgg pooled+hidden+running",
      ["; not reproduced: contradicted"]),
-    ("VGGs of 76 layers are at chance (10.5 %), most with H = 0", "C12",
+    ("VGGs of 76 layers are at chance (10.5 %), all three with H = 0", "C12",
      "cpu_mnist_vgg pooled+hidden+running",
      ["although H^L = 0 then in most networks (after any epoch 0.0014 nats at most): 76 layers "
       "(10.5 %, means over 3 seeds)"]),
@@ -43,11 +43,12 @@ RESULTS_PAGE = [
       "small, which never grows: reached by 15 of 20, median ratio 0.774"]),
     ("At layers 24 and 26 of 25 and 150 (5 seeds)", "C7", "cpu_mnist_fc_width25",
      ["24 (3 of 5 conflict) at L = 25, 26 at L = 150", "; reproduced"]),
-    ("on all of MNIST none (10 seeds)", "C7", "mnist_fc_depths hidden",
+    ("no network of 25 layers conflicts by either reading (10 seeds)", "C7",
+     "mnist_fc_depths hidden",
      ["first conflicting layer: none at L = 25", "; not reproduced: contradicted"]),
     ("on all of MNIST 0.75, depth / width 0.93 (90 networks)", "C10", "mnist_fc_depths hidden",
      ["balanced accuracy 0.750", "depth / width: balanced accuracy 0.929", "n = 90"]),
-    ("by the largest of all weights most networks of 25 have none", "C7",
+    ("by the largest of all weights 2 of 5 conflict, so that most networks of 25 have none", "C7",
      "cpu_mnist_fc_width25_all", ["none (2 of 5 conflict) at L = 25", "unstable"]),
     ("by the reading of our first versions in 2 of 3", "C16", "autotune_mnist_mini",
      ["unstable, holds for 2 of 3 seeds"]),
@@ -262,7 +263,39 @@ def test_depth_on_cifar10():
             assert f"| {name}: {label} | {' | '.join(numbers)} |" in text
         if family == "vgg":
             first, second = (100 * accuracy_of(record) for record in records[:2])
-            assert round(first - second) == 13 and "the VGG loses 13 points before" in text
+            assert round(first - second) == 13 and "30 layers are 13 points below 10" in text
+            entropy = [after[-1] for record in records[:2] for after in record.history.entropy[1:]]
+            assert not any(entropy) and "neither VGG has H > 0 after any epoch" in text
+
+
+def test_deep_networks_after_5_and_20_epochs():
+    """The table of both families on mnist_mini, and what is said of single networks below it."""
+    text = in_one_line("docs/results.md")
+    rows = re.findall(r"\| (?:VGG|ResNet), (\d+) epochs \| ([\d. |]+) \| `(\w+)` \|", text)
+    assert len(rows) == 4
+    for epochs, numbers, run in rows:
+        by_depth: dict[int, list[SweepRecord]] = {}
+        for record in published()[run].sweeps:
+            assert record.epochs_trained == int(epochs) and record.width == 8
+            by_depth.setdefault(record.depth, []).append(record)
+        means = [
+            f"{100 * fmean(one.history.test_accuracy[-1] for one in by_depth[depth]):.1f}"
+            if depth in by_depth
+            else ""
+            for depth in (4, 10, 30, 50, 76, 100, 120)
+        ]
+        assert [number.strip() for number in numbers.split("|")] == means, run
+        assert {len(records) for records in by_depth.values()} == {3}
+    (of_figure,) = published()["imagenette_vgg100"].sweeps
+    assert [round(after[-1], 3) for after in of_figure.history.entropy] == [0, 0.006, 2.130, 2.233]
+    untrained = [one.history.entropy[0][-1] for one in published()["table1_wide_cifar10"].sweeps]
+    assert len(untrained) == 6 and {f"{entropy:.2f}" for entropy in untrained} == {"2.30"}
+    assert "six of 100 to 120 on CIFAR-10 (H 2.30," in text
+    of_50 = [one for one in published()["cpu_mnist_vgg_20epochs"].sweeps if one.depth == 50]
+    for epoch in (5, 20):
+        accuracies = sorted(100 * one.history.test_accuracy[epoch] for one in of_50)
+        said = f"{accuracies[0]:.0f} to {accuracies[-1]:.0f} % after epoch {epoch}"
+        assert said in text
 
 
 INSERTION = re.compile(

@@ -94,14 +94,15 @@ class SmallTable:
         if filters == PAPER_FILTERS:
             compared = (
                 "Layers and sizes can be compared with the paper's; of accuracies only auto-tuned "
-                "beside ResNet."
+                "beside ResNet"
             )
         else:
             compared = (
                 "Accuracies, sizes and times are those of smaller networks than the paper's: what "
-                "can be compared is auto-tuned beside ResNet."
+                "can be compared is auto-tuned beside ResNet"
             )
-        return f"Networks have {beside}. {compared}"
+        timed = "times only where nothing else used the machine"
+        return f"Networks have {beside}. {compared}; {timed}."
 
     @property
     def table(self) -> Table:

@@ -174,7 +174,8 @@ def _at_chance_without_conflict(records: Sequence[SweepRecord]) -> str:
     earlier = f" (after any epoch {highest:.2g} nats at most)" if highest else ""
     return (
         f"{chance} although H^L = 0 then in most networks{earlier}: {listed(unexplained)} layers "
-        f"({accuracies}, means over {counted(seeds, 'seed')}), so conflicts do not explain these"
+        f"({accuracies}, means over {counted(seeds, 'seed')}), so being at chance then does not "
+        "need a conflict"
     )
 
 
