@@ -597,7 +597,9 @@ def _options(command: Command, flags: Flags, folder: Path | None) -> Options:
 
     place = place_for(command.name, folder or flags.out, publish=flags.publish)
     options = flags.options(place.folder)
-    Store(options.out).recover()
+    store = Store(options.out)
+    store.recover()
+    store.require_usable()
     if place.note:
         say_beside_results(place.note, options, _console())
     return options

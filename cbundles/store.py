@@ -211,6 +211,24 @@ class Store:
             return False
         return False
 
+    def require_usable(self) -> None:
+        """InputError for a place to which no run can go, as far as that shows without a lock."""
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"{self.folder}: is a file; nearest valid: a folder, with --out")
+        self._refuse_damaged_description()
+        self._refuse_what_is_newer()
+        self._refuse_what_is_no_run()
+
+    def _refuse_damaged_description(self) -> None:
+        """InputError where nothing tells any more whether the run is a published one, or what kind
+        of a run it is."""
+        path = self.folder / "run.json"
+        if path.is_file() and not self._description():
+            raise InputError(
+                f"{path}: damaged; restore it from a copy, or delete it if the run is your own: "
+                "the records beside it count all the same"
+            )
+
     def _refuse_what_is_newer(self) -> None:
         """InputError when run.json is of a format that this version would overwrite unread."""
         formats.check(formats.RUN, self._description(), str(self.folder / "run.json"))
@@ -434,11 +452,11 @@ class Store:
             return True
         return record.network == f"{HASH_OF_FILE}{hashlib.sha256(file).hexdigest()[:16]}"
 
-    def replace(self, cells: list[str]) -> None:
+    def replace(self, cells: Sequence[str], populations: Sequence[str] = ()) -> None:
         """Forget cells that are about to be trained again; until the first of them is, the folder
-        as it was is kept, see `replacing`."""
+        as it was is kept, see `replacing`. populations: the keys of those that they are in."""
         replacing.set_aside(self.folder)
-        self.forget(cells)
+        self.forget(cells, populations)
 
     def replace_studies(self, kind: Kind[Kept], names: list[str]) -> None:
         """Forget studies of one kind that are about to be made again, likewise."""
@@ -455,15 +473,17 @@ class Store:
         whether it was put back."""
         return replacing.settle(self.folder, _is_of_run)
 
-    def forget(self, cells: list[str]) -> None:
-        """Remove the records and weights of cells, and what was made of them; all checkpoints."""
+    def forget(self, cells: Sequence[str], populations: Sequence[str] = ()) -> None:
+        """Remove the records and weights of cells, what was made of them, and the checkpoints of
+        all this; those of other networks stay."""
         for kind in KINDS:
             self._forget_records(kind, cells)
         for cell in cells:
             self._remove(f"{WEIGHTS}/{cell}*")
-        self._remove("checkpoints/*")
+        for key in {*cells, *populations}:
+            self.drop_checkpoints(key)
 
-    def _forget_records(self, kind: Kind[AnyRecord], names: list[str]) -> None:
+    def _forget_records(self, kind: Kind[AnyRecord], names: Sequence[str]) -> None:
         """Remove the records whose names begin so, and what lies beside them."""
         kept = self._sealed(kind)
         left = [record for name, record in kept.items() if not name.startswith(tuple(names))]

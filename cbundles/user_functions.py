@@ -12,6 +12,7 @@ is started, but what is installed there.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -20,7 +21,7 @@ import sys
 import sysconfig
 import tokenize
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,13 +130,21 @@ def _look_here_first() -> None:
         sys.path.insert(0, here)
 
 
+@contextlib.contextmanager
+def printing_beside() -> Iterator[None]:
+    """Whatever a user's code prints goes where messages go: results may be read by a program."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
 def function_of_name(target: str, place: str) -> Callable[..., Any]:
     """The function of this name. Raises InputError, which says what is wrong with the name, or what
     its module raised. place: where the name was given, with which messages begin."""
     module_name, _, name = target.partition(":")
     _look_here_first()
     try:
-        module = importlib.import_module(module_name)
+        with printing_beside():
+            module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise InputError(f"{place}: {error}; it is imported there") from error

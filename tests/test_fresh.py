@@ -271,3 +271,13 @@ def test_killed_for_real_before_and_after_the_first_record(process, frozen, cli,
     again = process("sweep", "grid.yaml")
     assert again.returncode == 0 and "finished already: 1" in again.stdout
     assert not (finished / replacing.ASIDE).exists()
+
+
+def test_checkpoints_of_other_networks_stay(cli, finished):
+    """Those of a grid that shares the folder, and half of which is trained."""
+    store = Store(finished)
+    of_this = store.ids(CELLS)[0]
+    for key in (f"{of_this}-images", f"{of_this}-lesion-images", "other-images"):
+        store.save_checkpoint(key, b"half a training")
+    assert cli("sweep", "grid.yaml", "--fresh").returncode == 0
+    assert [key for key, _ in store.checkpoints()] == ["other-images"]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cbundles import config, criterion, readings
 from cbundles.chains import Chain, Fingerprints, chains_so_far, places_of_blocks_in
-from cbundles.commands.checks import check_against_data, require_epochs
+from cbundles.commands.checks import check_against_data, refuse_said_twice, require_epochs
 from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, start_over
 from cbundles.commands.output import (
     NOTHING_WAS_RUN,
@@ -82,6 +82,9 @@ class Autotune:
             raise InputError(f"--rule {rule}: {did_you_mean(rule, autotune.RULES)}")
         if seeds is not None:
             _check_seeds(seeds, overrides)
+        refuse_said_twice("--dataset", dataset, "data.name", overrides)
+        if blocks is not None:
+            refuse_said_twice("--blocks", blocks, "model.blocks", overrides)
         content: dict[str, Any] = {
             "data": {"name": dataset},
             "model": _model_to_start_from(build, blocks),
@@ -196,7 +199,7 @@ class Autotune:
         largest = max(
             planner.worker_bytes(PopulationJob((c,)), facts[c.data.images]) for c in self.cells
         )
-        memory = options.workers * largest
+        memory = min(options.workers, max(len(mine.cells), 1)) * largest
         checkpoint = planner.checkpoint_bytes(first, facts[first.data.images])
         chains = mine._chains_so_far(store, options)
         latest = [*(chain.latest for chain in chains), *mine.baseline]
@@ -250,9 +253,10 @@ class Autotune:
         self._require_places_of_blocks(facts)
         store, mine = Store(options.out), self._share(facts, options)
         with held(store, options):
+            store.require_kind(AUTOTUNE)
             if options.fresh:
                 cells = self._cells_with_records(store, fingerprints)
-                start_over(cells, store, options, self._disk_bytes(facts, options), console)
+                start_over(cells, (), store, options, self._disk_bytes(facts, options), console)
             run = {
                 **description(self.experiment, fingerprints, options),
                 "kind": AUTOTUNE,

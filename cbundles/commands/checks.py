@@ -29,6 +29,17 @@ def require_kind(experiment: Experiment, kind: str) -> None:
         )
 
 
+def refuse_said_twice(flag: str, value: object, key: str, overrides: Sequence[str]) -> None:
+    """InputError where --set says anew what a flag says, from which names and defaults follow."""
+    for override in overrides:
+        given_key, _, given = override.partition("=")
+        if given_key.strip() == key:
+            raise InputError(
+                f"--set {override}: beside {flag} {value}, which says it already; nearest valid: "
+                f"{flag} {given}"
+            )
+
+
 def require_epochs(cells: Sequence[Cell], keep: Sequence[str]) -> None:
     """InputError when networks are to be kept after epochs that there are not."""
     given = f"--keep-weights {','.join(keep)}"

@@ -72,7 +72,7 @@ def _show_data(console: Console) -> list[str]:
         _line(console, name, _state_of(name, tensorflow))
     root = cache_root()
     nearest = next(folder for folder in (root, *root.parents) if folder.exists())
-    if os.access(nearest, os.W_OK):
+    if nearest.is_dir() and os.access(nearest, os.W_OK):
         free = shutil.disk_usage(nearest).free
         _line(console, "cache", f"{root}, {free / 1e9:.0f} GB free")
     else:

@@ -22,18 +22,24 @@ NOTHING_NEW = "nothing was finished; the earlier run is as it was"
 
 
 def start_over(
-    cells: Sequence[str], store: Store, options: Options, needed: float, console: Console
+    cells: Sequence[str],
+    populations: Sequence[str],
+    store: Store,
+    options: Options,
+    needed: float,
+    console: Console,
 ) -> None:
     """Forget cells, once it is sure that they can be made again.
 
     cells: their identities
+    populations: the keys of those that are trained anew
     needed: bytes on disk that the new run will take
     """
     if options.ray is None:
         local.require_device(options.device)
     require_room(store.folder, needed)
     say_what_is_replaced(cells, store, options, console)
-    store.replace(list(cells))
+    store.replace(cells, populations)
 
 
 def say_what_is_replaced(

@@ -13,7 +13,7 @@ from cbundles.commands.running import Options
 from cbundles.config import Data, Images, Probe
 from cbundles.data.dataset import Dataset
 from cbundles.errors import InputError
-from cbundles.user_functions import function_of_name, in_words
+from cbundles.user_functions import function_of_name, in_words, printing_beside
 
 if TYPE_CHECKING:
     from cbundles.arrays import Numbers
@@ -83,7 +83,8 @@ def built_model(target: str, command: str) -> tuple[Any, Any]:
     which says what is wrong with the name or what the function raised."""
     function = function_of_name(target, f"{command} {target}")
     try:
-        made = function()
+        with printing_beside():
+            made = function()
     except (Exception, SystemExit) as error:  # whatever a function raises
         raise InputError(f"{command} {target}: {in_words(error)}") from error
     if isinstance(made, tuple):

@@ -38,6 +38,7 @@ from cbundles.report.gathering import Gathered
 from cbundles.report.runs import Run
 from cbundles.report.table import Column
 from cbundles.report.worked_study import StudyFolder
+from cbundles.store import Store
 
 if TYPE_CHECKING:
     from cbundles.report.drawing import DrawnPicture
@@ -77,7 +78,7 @@ def write_report(
         # Claims are judged meanwhile, which takes about as long.
         judged, planned = claims.judge(gathered.judged), claims.judge_plans(gathered.judged)
         of_own = [*claims.judge(gathered.own), *claims.judge_plans(gathered.own)]
-        figures = {name: drawn.result() for name, drawn in figures_to_come.items()}
+        figures = _drawn(figures_to_come, gathered.damaged)
     of_table1 = table1_small.left_for_table1(gathered.judged)
     written = [
         *table1.write_table1(of_table1, root, page_beside_fixed_depths(gathered.judged)),
@@ -118,10 +119,11 @@ def write_event_files(found: Sequence[Run], console: Console, *, as_json: bool) 
 
 def _seal(run: Run) -> None:
     """Put the records of a complete run into one file, as its command would: shards leave that to
-    whoever comes last. Published runs are left alone, and those on which a process is at work."""
-    store = run.store
+    whoever comes last. Published runs are left alone, those on which a process is at work, those
+    that cannot be written, and those with a damaged record, which somebody may want to repair."""
+    store = Store(run.store.folder)  # which does not leave out what is damaged, as the run's does
     if store.has_loose_records() and not run.is_published:
-        with contextlib.suppress(InputError), store.locked():
+        with contextlib.suppress(InputError, OSError), store.locked():
             store.seal()
 
 
@@ -174,6 +176,21 @@ def _start_views(
     of_runs = {run.name: pool.submit(views.write, run) for run in loaded}
     of_studies = {worked.name: pool.submit(views.write_worked, worked) for worked in studies}
     return {**of_runs, **of_studies}
+
+
+def _drawn(
+    to_come: dict[str, Future[list[DrawnPicture]]], damaged: list[str]
+) -> dict[str, list[DrawnPicture]]:
+    """The figures of each run and study. Those whose views cannot be written are told in damaged,
+    and the report goes on without their figures."""
+    figures: dict[str, list[DrawnPicture]] = {}
+    for name, drawing in to_come.items():
+        try:
+            figures[name] = drawing.result()
+        except (InputError, OSError) as error:
+            figures[name] = []
+            damaged.append(f"tables and figures of {name}: {error}")
+    return figures
 
 
 def _why_nothing_can_be_read(root: Path, damaged: Sequence[str]) -> str:

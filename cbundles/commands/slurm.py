@@ -95,4 +95,5 @@ def _gigabytes(
 ) -> int:
     """Memory of all workers of a shard, whichever populations they get."""
     workers = [planner.worker_bytes(p, facts[p.cells[0].data.images]) for p in populations]
-    return int(SPARE_MEMORY * options.workers * max(workers) / 1e9) + 1
+    at_once = min(options.workers, len(workers))
+    return int(SPARE_MEMORY * at_once * max(workers) / 1e9) + 1

@@ -150,7 +150,7 @@ def forecast(experiment: Experiment, options: Options) -> Forecast:
             [options.speed.expected(p, planner.population_seconds(p, needs)) for p in left],
             options.workers,
         ),
-        memory=options.workers * largest,
+        memory=min(options.workers, max(len(left), 1)) * largest,
         disk=disk,
     )
 
@@ -264,9 +264,10 @@ def complete(experiment: Experiment, options: Options, console: Console) -> Outc
     store = Store(options.out)
     with store.locked():
         if options.fresh:
-            needed = forecast(experiment, options).disk
+            expected = forecast(experiment, options)
             cells = [cell.id for cell in experiment.cells]
-            start_over(cells, store, options, needed, console)
+            keys = [population.key for population in expected.populations]
+            start_over(cells, keys, store, options, expected.disk, console)
         run = description(experiment, fingerprints, options)
         finished = _finished(experiment.cells, store, fingerprints, options)
         _say_what_is_replaced(store, experiment, options, console)

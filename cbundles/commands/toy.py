@@ -83,7 +83,7 @@ class Toy:
         with store.locked():
             store.require_kind(TOY)
             if options.fresh:
-                start_over(names, store, options, DISK_BYTES, console)
+                start_over(names, (), store, options, DISK_BYTES, console)
             todo = [name for name in names if not store.has(name)]
             if todo:
                 _train(store, todo, self.precision, options, console)

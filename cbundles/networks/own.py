@@ -36,7 +36,12 @@ from cbundles.errors import InputError
 from cbundles.observe import Observed, Selector, Site, observe
 from cbundles.observe.layers import batch_axes, names_of, sites_of_model
 from cbundles.observe.selection import chosen_sites
-from cbundles.user_functions import function_named_in_file, in_words, source_digest
+from cbundles.user_functions import (
+    function_named_in_file,
+    in_words,
+    printing_beside,
+    source_digest,
+)
 
 PARAMS, STATISTICS = "params", "batch_stats"  # the collections that Flax keeps them in
 NOT_KEPT = "intermediates"  # a collection of what a module shows of itself
@@ -125,7 +130,8 @@ def architecture_of(named: Named) -> Architecture:
     keywords = _as_called(function, json.loads(named.keywords))
     called = f"{place}, called with {_keywords_in_words(keywords)}"
     try:
-        module = function(**keywords)
+        with printing_beside():
+            module = function(**keywords)
     except (Exception, SystemExit) as error:  # whatever a function raises
         raise InputError(f"{called}: {in_words(error)}") from error
     if not isinstance(module, nn.Module):
@@ -139,9 +145,10 @@ def sizes_of(named: Named, image: tuple[int, ...], outputs: int) -> Sizes:
     """What is known of a network before it is trained. Nothing is computed: it is traced. Raises
     InputError for one that cannot be trained on such images and classes."""
     architecture = architecture_of(named)
-    variables = shapes_of_variables(architecture, image)
-    _check_call(architecture, variables, image, outputs)
-    layers = layers_of(architecture, variables, image)
+    with printing_beside():
+        variables = shapes_of_variables(architecture, image)
+        _check_call(architecture, variables, image, outputs)
+        layers = layers_of(architecture, variables, image)
     if not layers.chosen:
         raise InputError(
             f"{architecture.place}: has no layer that can be measured: no activation, residual sum "

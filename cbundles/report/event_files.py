@@ -71,7 +71,7 @@ def _clear(folder: Path) -> None:
     """Remove the event files of earlier times, and the folders that hold nothing else."""
     for stale in list(folder.glob("*/events.out.tfevents.*")):
         if OF_A_NETWORK.fullmatch(stale.parent.name):
-            stale.unlink()
+            stale.unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # something else is there, or another process writes
                 stale.parent.rmdir()
 

@@ -175,7 +175,8 @@ def _draw_maps(figure: Figure, panels: Panels, shown: Shown, limit: float) -> No
     # Dark is bad, as in the map of accuracies, and no colour of the scale is near that of zero.
     colours = mpl.colormaps["viridis_r"].resampled(drawing.COLOURS_OF_SCALE)
     colours = colours.with_extremes(under=NO_ENTROPY_COLOUR, bad=DIVERGED_COLOUR)
-    scale = LogNorm(LEAST_ENTROPY, limit)
+    # Of one class no entropy is possible, and the scale is wanted all the same.
+    scale = LogNorm(LEAST_ENTROPY, max(limit, 10 * LEAST_ENTROPY))
     networks = [record for line in shown for record in line]
     for axes, record in zip(list(panels.flat), networks, strict=True):
         if record is None:

@@ -83,6 +83,15 @@ class Run:
         """The records of the toy."""
         return self._of_type(ToyRecord)
 
+    def require_records_of_its_kind(self) -> None:
+        """InputError where a record is of another kind than the run."""
+        if self.kind == TOY:
+            self._of_type(ToyRecord)
+        elif self.kind in (GROW, TUNE):
+            self._of_type(EditedRecord)
+        else:
+            self._of_type(SweepRecord)
+
     def _of_type(self, kind: type[Record]) -> list[Record]:
         """All records. InputError for one of another kind than the run."""
         records: list[Record] = []
@@ -134,6 +143,7 @@ def read_all(root: Path) -> tuple[list[Run], list[str]]:
     for path in sorted(root.glob("*/run.json")):
         try:
             run = read(path.parent, damaged)
+            run.require_records_of_its_kind()
         except InputError as error:
             damaged.append(str(error))
         else:
