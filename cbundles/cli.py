@@ -120,10 +120,13 @@ def autotune(
 ) -> None:
     """Find the depth that a data set needs, as the paper does."""
     from cbundles.commands.autotune import Autotune
+    from cbundles.commands.checks import refuse_said_twice
     from cbundles.commands.models import DATASET_IS_MISSING
 
     if dataset is None:
         raise InputError(f"autotune: {DATASET_IS_MISSING}")
+    given = {"data.name": ("--dataset", dataset), "model.blocks": ("--blocks", blocks)}
+    refuse_said_twice(given, flags.overrides)
     command = Autotune.of_choices(
         dataset,
         blocks,
@@ -174,6 +177,7 @@ def lesion(
     flags: Flags,
 ) -> None:
     """Remove blocks of trained ResNets: which can go at no cost?"""
+    from cbundles.commands.checks import refuse_said_twice
     from cbundles.commands.lesion import DEPTH, Lesion
     from cbundles.decisions.removal import Settings
 
@@ -195,6 +199,8 @@ def lesion(
         _plan_or_train(Lesion.of_file(config_file, settings, flags.overrides), flags)
     elif dataset is not None:
         layers = DEPTH if depth is None else depth
+        given = {"data.name": ("--dataset", dataset), "model.depth": ("--depth", layers)}
+        refuse_said_twice(given, flags.overrides)
         command = Lesion.of_dataset(dataset, layers, settings, flags.overrides)
         _plan_or_train(command, flags)
 
@@ -567,16 +573,19 @@ def _plan_or_train(command: SharedCommand, flags: Flags, folder: Path | None = N
 
 
 def _plan_or_execute(command: PlannedCommand, flags: Flags, folder: Path | None = None) -> None:
-    if flags.plan:
-        command.show_plan(_options(command, flags, folder), _console())
-    else:
-        _execute(command, flags, folder)
+    from cbundles.store import Store
 
-
-def _execute(command: Command, flags: Flags, folder: Path | None = None) -> None:
-    """Do what a command says and leave with its exit code. folder: of the results, where neither
-    --out nor the command's name decides."""
     options = _options(command, flags, folder)
+    Store(options.out).require_usable()
+    if flags.plan:
+        command.show_plan(options, _console())
+    else:
+        _execute(command, flags, options)
+
+
+def _execute(command: Command, flags: Flags, options: Options | None = None) -> None:
+    """Do what a command says and leave with its exit code."""
+    options = options or _options(command, flags)
     if options.cluster is not None and options.cluster.process > 0:
         from cbundles.commands.running import compute_for_first
 
@@ -590,16 +599,18 @@ def _execute(command: Command, flags: Flags, folder: Path | None = None) -> None
     raise typer.Exit(exit_code)
 
 
-def _options(command: Command, flags: Flags, folder: Path | None) -> Options:
+def _options(command: Command, flags: Flags, folder: Path | None = None) -> Options:
+    """What a command is told. folder: of the results, where neither --out nor the command's name
+    decides."""
     from cbundles.commands.output import say_beside_results
     from cbundles.commands.places import place_for
     from cbundles.store import Store
 
     place = place_for(command.name, folder or flags.out, publish=flags.publish)
     options = flags.options(place.folder)
-    store = Store(options.out)
-    store.recover()
-    store.require_usable()
+    if options.out.exists() and not options.out.is_dir():
+        raise InputError(f"{options.out}: is a file; nearest valid: a folder, with --out")
+    Store(options.out).recover()
     if place.note:
         say_beside_results(place.note, options, _console())
     return options

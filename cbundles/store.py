@@ -213,8 +213,6 @@ class Store:
 
     def require_usable(self) -> None:
         """InputError for a place to which no run can go, as far as that shows without a lock."""
-        if self.folder.exists() and not self.folder.is_dir():
-            raise InputError(f"{self.folder}: is a file; nearest valid: a folder, with --out")
         self._refuse_damaged_description()
         self._refuse_what_is_newer()
         self._refuse_what_is_no_run()

@@ -112,6 +112,10 @@ def any_depth(depth=None, rate=0.5):
     return MLP(depth or 2, 4)
 
 
+def sizes_of_another_kind(depth=(2, 2)):
+    return mlp(sum(depth))
+
+
 def leaving(depth=2):
     raise SystemExit(3)
 

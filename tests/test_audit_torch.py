@@ -430,6 +430,34 @@ def test_duplicates_in_the_data():
     assert audit.input.conflict_rate > 0 and audit.first_conflict is None
 
 
+class Hashed(nn.Module):
+    """Of numbers in 64 bits."""
+
+    def __init__(self, dtype):
+        super().__init__()
+        self.table = nn.Embedding(97, 8).to(dtype)
+        self.out = nn.Linear(8, 3).to(dtype)
+
+    def forward(self, numbers):
+        rows = numbers if numbers.dtype == torch.int64 else (numbers * 2.0**40).to(torch.int64)
+        return self.out(F.relu(self.table(rows % 97).mean(1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float64])
+def test_inputs_differ_by_all_of_their_bits(dtype):
+    """64 of them, of which a module of PyTorch sees every one."""
+    far = torch.arange(4 * SAMPLES).reshape(SAMPLES, 4)
+    numbers = far * 2**33 if dtype == torch.int64 else 1 + far.to(dtype) * 1e-12
+    model = drawn(Hashed(torch.float32))
+    audit = cbundles.audit(model, numbers, LABELS)
+    assert audit.input.num_bundles == SAMPLES and not audit.input.conflict_rate
+    again = cbundles.audit(model, torch.cat([numbers[:-1], numbers[:1]]), LABELS)
+    assert again.input.num_bundles == SAMPLES - 1
+    if dtype == torch.float64:
+        numbers[0, 0] = torch.nan
+        assert cbundles.audit(model, numbers, LABELS).input.diverged
+
+
 def test_which_parameters_are_trained():
     model = drawn(Shared())
     with torch.no_grad():

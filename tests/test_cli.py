@@ -191,7 +191,7 @@ def test_plan_runs_nothing(cli, tiny, tmp_path):
         (["--set", "data.image_size=32"], "only those of folders are scaled"),
         (["--set", "training.batch_size=451"], "nearest valid: 450"),
         (["--set", "data.name=folder:nowhere"], "is not a folder"),
-        (["--out", "tiny.yaml"], "cannot be written"),
+        (["--out", "tiny.yaml"], "is a file; nearest valid: a folder"),
     ],
 )
 def test_input_errors_are_one_message_and_exit_code_2(cli, tiny, arguments, message):

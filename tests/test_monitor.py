@@ -458,21 +458,24 @@ def test_branches_do_not_count_in_charts_either(tmp_path):
 # What is said
 
 
-def test_a_conflict_is_said_once(tmp_path, caplog):
+def test_a_conflict_is_said_once_and_again_when_it_was_over(tmp_path, caplog):
     caplog.set_level(logging.INFO, "cbundles.monitor")
     monitor = monitor_in(tmp_path, every=1)
     good, bad = variables(), collapsed(variables())
-    for step, params in enumerate((good, good, bad, bad, good, bad, good)):
+    for step, params in enumerate((good, good, bad, bad, good, bad, good, good, good, bad, bad)):
         monitor(step, params)
-    begin, end = caplog.records
+    begin, end, anew = caplog.records
     assert begin.levelno == logging.WARNING and begin.getMessage().startswith(
         "cbundles, step 2: 3 of 4 layers begin to conflict, first Model/relu#2: H = 1.09"
     )
     assert end.levelno == logging.INFO
-    assert end.getMessage() == ("cbundles, step 4: 3 layers no longer conflict, first Model/relu#2")
+    assert end.getMessage() == "cbundles, step 7: 3 layers no longer conflict, first Model/relu#2"
+    assert anew.levelno == logging.WARNING and anew.getMessage().startswith(
+        "cbundles, step 9: 3 of 4 layers conflict again, first Model/relu#2: H = 1.09"
+    )
     caplog.clear()
     again = monitor_in(tmp_path)  # what the file has was said
-    again(7, bad)
+    again(11, bad)
     assert not caplog.messages
 
 

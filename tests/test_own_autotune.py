@@ -285,6 +285,19 @@ def test_what_a_loop_returns_is_known_by_what_it_is():
                 Trained.of_loop(made, built)
 
 
+@pytest.mark.parametrize("is_pair_of_function", [False, True])
+def test_what_cannot_be_trained_in_place_must_be_returned(probe, is_pair_of_function):
+    """Otherwise each epoch would be given the first weights again."""
+
+    def build(blocks):
+        module = staged(blocks)
+        variables = module.init(jax.random.key(0), probe[0][:1])
+        return (module.apply, variables) if is_pair_of_function else (module, variables)
+
+    with pytest.raises(ValueError, match="train returned None, and all weights are those that"):
+        cbundles.autotune(build, (1, 1), train=lambda made, epoch: None, probe=probe)
+
+
 def test_wrong_arguments_of_an_audit_are_found_before_training(digits, probe):
     images, labels = probe
     for more in (

@@ -358,6 +358,10 @@ def test_what_a_file_names_is_imported_from_here(tmp_path, monkeypatch):
         ({"build": "mlp"}, r"must be PACKAGE\.MODULE:FUNCTION"),
         ({"build": ["a:b", "c:d"]}, "one function a run"),
         ({"build": "own_architectures:source"}, "its keyword source is a setting of every model"),
+        (
+            {"build": "own_architectures:sizes_of_another_kind"},
+            r"the default of its keyword depth is \(2, 2\): a depth is a whole number; call",
+        ),
     ],
 )
 def test_what_cannot_be_a_grid_is_answered_at_once(model, message):

@@ -41,6 +41,10 @@ def speaking():
         return model(image)
     return jax.vmap(call)
 
+def fixed():
+    model = jax.vmap(Model(0.0))
+    return lambda images: model(images.reshape(len(images), 28, 28, 1))
+
 def raising():
     return {}["missing"]
 
@@ -70,6 +74,13 @@ def test_an_earlier_model_is_not_written_over(cli, my_model, tmp_path):
     assert again.returncode == 2
     assert "small/model.stablehlo: is there already; nearest valid: another --out" in again.stderr
     assert file.read_bytes() == content
+
+
+def test_a_file_for_one_batch_size_is_told_as_one(cli, my_model):
+    done = cli("prune", f"{my_model}:fixed", *WANTED, "--blocks", "1", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"][0]["model_batch"] == 60
+    assert "small/model.stablehlo takes batches of 60 alone" in done.stderr
 
 
 def test_an_infinite_number_does_not_make_all_blocks_go(cli, my_model, tmp_path):

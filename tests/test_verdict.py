@@ -341,3 +341,13 @@ def test_pictures(tmp_path):
         cbundles.audit(flat, images, np.zeros(12, int), params=np.ones(WIDTH, np.float32)).show(
             "relu"
         )
+
+
+def test_an_array_alone_has_a_name():
+    """Of parameters that are no collection, and so have no path."""
+
+    def model(params, x):
+        return jax.nn.relu(x @ params)[:, :CLASSES]
+
+    audit = cbundles.audit(model, INPUTS, LABELS, params=jnp.eye(WIDTH) * 3)
+    assert audit.amplitude.parameter == "params" and " in params" in str(audit)

@@ -100,6 +100,10 @@ class JaxSubject:
         _, self._observed, self._axes, self._programs = traces
         return True
 
+    @property
+    def sees_64_bits(self) -> bool:
+        return bool(jax.config.read("jax_enable_x64"))
+
     @functools.cached_property
     def _form_of_model(self) -> Hashable:
         leaves, tree = jax.tree.flatten(self.model.variables)

@@ -86,10 +86,11 @@ class Measuring:
         signed = _Signed(len(labels))
         reducer = signing.SIGN_ONCE[self.setting.rows]
         for start, batch in batches:
-            keys = self._keys(batch)
+            whole = signing.all_bits(batch, self.tokens) if self.subject.sees_64_bits else batch
+            keys = self._keys(whole)
             first_row = start * (self.tokens or 1)
             if input_layer is None:
-                own = signing.sign_inputs(batch, signing.EXACT, keys, tokens=self.tokens)
+                own = signing.sign_inputs(whole, signing.EXACT, keys, tokens=self.tokens)
                 signed.put(first_row, {INPUT: own})
             if self.names:
                 how = Signing(scales, keys)

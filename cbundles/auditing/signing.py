@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Float32, Integer, PyTree, Shaped, UInt32
 
 from cbundles import bundles
@@ -99,6 +100,26 @@ def sign_inputs(
     `EXACT`, as an argument."""
     parts = [_exact(leaf, tokens) for leaf in jax.tree.leaves(batch) if _has_rows(leaf, tokens)]
     return bundles.signature(jnp.concatenate(parts, axis=1), exact, keys, Equality())
+
+
+def all_bits(batch: PyTree, tokens: int | None) -> PyTree:
+    """Inputs of which `sign_inputs` compares 64 bits where numbers have them, which JAX by itself
+    would cut to 32."""
+    return jax.tree.map(lambda leaf: _split(leaf) if _has_rows(leaf, tokens) else leaf, batch)
+
+
+def _split(leaf: Shaped[Numbers, "batch ..."]) -> PyTree:
+    """Numbers of 64 bits as two of 32 each, on an axis of their own."""
+    dtype = np.dtype(leaf.dtype)
+    if dtype not in (np.int64, np.uint64, np.float64, np.complex128):
+        return leaf
+    numbers = np.ascontiguousarray(leaf)[..., None]
+    if dtype == np.complex128:
+        numbers = numbers.view(np.float64)
+    if numbers.dtype != np.float64:
+        return numbers.view(np.uint32)
+    # Equal numbers have equal bits, zeros too; what is NaN or infinite shows in the rounded ones.
+    return {"bits": (numbers + 0.0).view(np.uint32), "rounded": numbers.astype(np.float32)}
 
 
 def columns_of_inputs(batch: PyTree, tokens: int | None) -> int:

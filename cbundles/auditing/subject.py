@@ -60,6 +60,10 @@ class Subject(Protocol):
         Returns whether they fit; the model may have got another form since."""
 
     @property
+    def sees_64_bits(self) -> bool:
+        """Whether inputs of 64 bits reach the model as they are."""
+
+    @property
     def parameters(self) -> Mapping[str, Numbers]:
         """The trainable parameters by their names, ``layer/weight``; empty if they are unknown."""
 

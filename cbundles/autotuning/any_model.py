@@ -27,7 +27,13 @@ from cbundles.autotuning.asked import (
     probe_at_hand,
 )
 from cbundles.autotuning.progress import NUMBERS, Progress
-from cbundles.autotuning.trained import Trained, numbers_of, with_numbers
+from cbundles.autotuning.trained import (
+    Trained,
+    numbers_of,
+    require_trained_in_place,
+    unchangeable_numbers,
+    with_numbers,
+)
 from cbundles.autotuning.tuned import Attempt, Tuned
 from cbundles.bundles import Bundles
 from cbundles.decisions.autotune import Decision, decide_on_blocks
@@ -152,8 +158,12 @@ def _attempt(
     """Train a network to the end, or until it conflicts after one of the first epochs."""
     made = built = build(blocks)
     for epoch in range(1, epochs + 1):
+        given = unchangeable_numbers(made)
         returned = train(made, epoch)
-        made = made if returned is None else returned
+        if returned is None:
+            require_trained_in_place(made, given)
+        else:
+            made = returned
         if epoch <= check_epochs or epoch == epochs:
             trained = Trained.of_loop(made, built)
             looked = look(trained, epoch, blocks)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+import operator
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,29 @@ class Trained:
             "model, or its state (of a linen module, which does not hold its weights: variables, "
             "or something with params), or a pair (module, variables) or (function, params), or "
             "None where it has trained in place"
+        )
+
+
+def unchangeable_numbers(made: Any) -> list[jax.Array]:
+    """The arrays of what is about to be trained, where all its numbers are arrays of JAX, which
+    never change; none where training may change the model itself."""
+    model = made[0] if isinstance(made, tuple) else made
+    if is_changed_in_place(model):
+        return []
+    numbers = [leaf for leaf in jax.tree.leaves(made) if isinstance(leaf, jax.Array | np.ndarray)]
+    arrays = [number for number in numbers if isinstance(number, jax.Array)]
+    return arrays if len(arrays) == len(numbers) else []
+
+
+def require_trained_in_place(made: Any, given: Sequence[jax.Array]) -> None:
+    """ValueError where training returned None, and what it was given still has the very arrays that
+    it had: `unchangeable_numbers`."""
+    after = unchangeable_numbers(made)
+    if given and len(after) == len(given) and all(map(operator.is_, after, given)):
+        model = made[0] if isinstance(made, tuple) else made
+        raise ValueError(
+            "train returned None, and all weights are those that it was given: "
+            f"a {_kind_of(model)} is not trained in place; return what was trained"
         )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from cbundles import config, criterion, readings
 from cbundles.chains import Chain, Fingerprints, chains_so_far, places_of_blocks_in
-from cbundles.commands.checks import check_against_data, refuse_said_twice, require_epochs
+from cbundles.commands.checks import check_against_data, require_epochs
 from cbundles.commands.fresh import NOTHING_NEW, say_what_is_replaced, start_over
 from cbundles.commands.output import (
     NOTHING_WAS_RUN,
@@ -82,9 +82,6 @@ class Autotune:
             raise InputError(f"--rule {rule}: {did_you_mean(rule, autotune.RULES)}")
         if seeds is not None:
             _check_seeds(seeds, overrides)
-        refuse_said_twice("--dataset", dataset, "data.name", overrides)
-        if blocks is not None:
-            refuse_said_twice("--blocks", blocks, "model.blocks", overrides)
         content: dict[str, Any] = {
             "data": {"name": dataset},
             "model": _model_to_start_from(build, blocks),

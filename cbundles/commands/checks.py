@@ -29,11 +29,13 @@ def require_kind(experiment: Experiment, kind: str) -> None:
         )
 
 
-def refuse_said_twice(flag: str, value: object, key: str, overrides: Sequence[str]) -> None:
-    """InputError where --set says anew what a flag says, from which names and defaults follow."""
+def refuse_said_twice(flags: Mapping[str, tuple[str, object]], overrides: Sequence[str]) -> None:
+    """InputError where --set says anew what a flag says, from which names and defaults follow.
+    flags: by the keys of settings, each with its value."""
     for override in overrides:
-        given_key, _, given = override.partition("=")
-        if given_key.strip() == key:
+        key, _, given = override.partition("=")
+        flag, value = flags.get(key.strip(), ("", None))
+        if value is not None:
             raise InputError(
                 f"--set {override}: beside {flag} {value}, which says it already; nearest valid: "
                 f"{flag} {given}"

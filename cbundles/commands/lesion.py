@@ -14,7 +14,6 @@ from rich.console import Console
 from cbundles import config, keeping
 from cbundles.commands.checks import (
     check_against_data,
-    refuse_said_twice,
     require_kept,
     require_kind,
     require_trained,
@@ -92,8 +91,6 @@ class Lesion:
                 f"lesion: depth = {quoted(depth)}: no ResNet of the paper has so many layers; "
                 f"nearest valid: {nearest} (valid: {valid})"
             )
-        refuse_said_twice("--dataset", dataset, "data.name", overrides)
-        refuse_said_twice("--depth", depth, "model.depth", overrides)
         content: dict[str, Any] = {
             "data": {"name": dataset},
             "model": {"family": "resnet", "depth": depth},

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from cbundles.removing import Removed, Report
 
 SAMPLES = 2048
+JUDGED_AT = (
+    "judged at a learning rate of 0.001 and batches of 64; cbundles audit takes others, and "
+    "--blocks the names that it finds"
+)
 RANKED = re.compile(r"([a-z_-]+):(\d+)")
 COMMA = re.compile(r",(?![^\[]*\])")  # not that in ``stack/sum[3, 1]``
 
@@ -96,7 +100,7 @@ class PruneModel:
             blocks = self._blocks_that_go(model, params, training, dataset.num_classes)
             if not blocks:
                 nothing = f"{self.target}: no residual branch conflicts, so none is removed"
-                say_beside_results(nothing, options, console)
+                say_beside_results(f"{nothing} ({JUDGED_AT})", options, console)
                 if options.as_json:
                     self._print_as_data(options, [])
                 return 0
@@ -104,9 +108,13 @@ class PruneModel:
             row = _row_of(removed.report)
             if not options.as_json:
                 say(console, f"{self.target}\n\n{removed}\n")
-            removed.export(file)
+            row["model_batch"] = removed.export(file).batch
         except ValueError as error:
             raise InputError(f"prune {self.target}: {error}") from error
+        if row["model_batch"] is not None:
+            only = f"{file} takes batches of {row['model_batch']} alone"
+            why = "JAX cannot trace this model for any number of samples"
+            say_beside_results(f"{only}: {why}", options, console)
         Table([row]).write_csv(table)
         if options.as_json:
             self._print_as_data(options, [row])

@@ -41,6 +41,9 @@ class Architecture(NamedTuple):
     defaults: Mapping[str, Any]
 
 
+SIZE_OR_NONE = (int, type(None))
+
+
 def axes_of_architecture(
     given: dict[str, Any], fields: Mapping[str, Any], origins: Origins
 ) -> dict[str, list[Any]]:
@@ -61,6 +64,10 @@ def axes_of_architecture(
             raise InputError(f"{origins.place_of(path)}: {problem}")
         if keyword not in given and not _is_plain(value):
             continue  # of its own kind, as a function is: the source says which
+        if keyword in SIZES_OF_OWN and keyword not in given and type(value) not in SIZE_OR_NONE:
+            problem = f"the default of its keyword {keyword} is {quoted(value)}: a {keyword} is a "
+            problem += f"whole number; call the keyword otherwise, or give {path}"
+            raise origins.error("model.build", architecture.target, problem)
         values = value if keyword in given and isinstance(value, list) else [value]
         if not values:
             raise origins.error(path, value, "an axis needs at least one value")

@@ -2,7 +2,8 @@
 
 It goes to Python's logging, under the name ``cbundles.monitor``: a warning is printed unless the
 program says otherwise, and stands among the program's own messages where it has set up logging. A
-layer is named once, when it first conflicts; that it no longer does is worth an INFO.
+layer is named when it begins to conflict, and when it does so again after some measurements without
+a conflict; that it no longer does is worth an INFO.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ from typing import Any, NamedTuple
 
 from cbundles.auditing.findings import BRANCH
 
+FREE = 2  # measurements without a conflict, after which another one is news
+
 log = logging.getLogger("cbundles.monitor")
+
+
+BEGINS = ("begins to conflict", "begin to conflict")
+AGAIN = ("conflicts again", "conflict again")
 
 
 class Sentence(NamedTuple):
@@ -27,8 +34,8 @@ class News:
     """What is new in each event, given all that were taken before."""
 
     def __init__(self) -> None:
-        self._began: set[str] = set()  # the names of layers that have conflicted
-        self._ended: set[str] = set()  # those of them that did not conflict later
+        # Of layers that have conflicted, by name: measurements since then without a conflict.
+        self._free: dict[str, int] = {}
         self._diverged = False
 
     def take(self, event: Mapping[str, Any]) -> list[Sentence]:
@@ -39,18 +46,27 @@ class News:
             said_before, self._diverged = self._diverged, True
             return [] if said_before else [_of_divergence(event, diverged, layers)]
 
-        conflicting = [layer for layer in layers if layer["conflicting"]]
-        names = {layer["name"] for layer in conflicting}
-        begin = [layer for layer in conflicting if layer["name"] not in self._began]
-        end = self._began - self._ended - names
-        self._began |= names
-        self._ended |= end
+        self._diverged = False
+        begin, again, end = [], [], []
+        for layer in layers:
+            free = self._free.get(layer["name"])
+            if layer["conflicting"]:
+                if free is None:
+                    begin.append(layer)
+                elif free >= FREE:
+                    again.append(layer)
+                self._free[layer["name"]] = 0
+            elif free is not None:
+                self._free[layer["name"]] = free + 1
+                if free + 1 == FREE:
+                    end.append(layer["name"])
         news = []
         if begin:
-            news.append(_of_beginning(event["step"], begin, layers))
+            news.append(_of_beginning(event["step"], begin, layers, BEGINS))
+        if again:
+            news.append(_of_beginning(event["step"], again, layers, AGAIN))
         if end:
-            in_order = [layer["name"] for layer in layers if layer["name"] in end]
-            news.append(_of_end(event["step"], in_order))
+            news.append(_of_end(event["step"], end))
         return news
 
 
@@ -61,18 +77,19 @@ def tell(news: Sequence[Sentence]) -> None:
 
 
 def _of_beginning(
-    step: int, begin: Sequence[Mapping[str, Any]], layers: Sequence[Mapping[str, Any]]
+    step: int,
+    begin: Sequence[Mapping[str, Any]],
+    layers: Sequence[Mapping[str, Any]],
+    verbs: tuple[str, str],
 ) -> Sentence:
+    """verbs: for one layer, and for several."""
     first = begin[0]
     how_far = f"H = {first['entropy']:.3f} nats, conflict rate {first['conflict_rate']:.2g}"
     if len(begin) == 1:
         place = f"layer {layers.index(first) + 1} of {len(layers)}"
-        told = f"{first['name']} ({place}) begins to conflict: {how_far}"
+        told = f"{first['name']} ({place}) {verbs[0]}: {how_far}"
     else:
-        told = (
-            f"{len(begin)} of {len(layers)} layers begin to conflict, first {first['name']}: "
-            f"{how_far}"
-        )
+        told = f"{len(begin)} of {len(layers)} layers {verbs[1]}, first {first['name']}: {how_far}"
     return Sentence(logging.WARNING, f"cbundles, step {step}: {told}")
 
 

@@ -41,8 +41,8 @@ def function_of_variables(
     statistics: RunningStatistics | str = UNKNOWN_STATISTICS,
 ) -> ModelFunction:
     """A function of variables. Trainable are real numbers, and of variables as Flax has them those
-    of the collection ``params``, whose names go without it."""
-    named = named_leaves(variables)
+    of the collection ``params``, whose names go without it; an array alone is called so."""
+    named = [(name or "params", leaf) for name, leaf in named_leaves(variables)]
     prefix = "params/" if has_collections(variables) else ""
     names = [name.removeprefix(prefix) for name, _ in named]
     trainable = {

@@ -14,6 +14,7 @@ from jaxtyping import PyTree
 from torch.fx import GraphModule
 
 from cbundles.auditing.anew import statistics_anew
+from cbundles.auditing.models.pytorch.calls import path_of
 from cbundles.auditing.models.pytorch.subject import TorchSubject
 from cbundles.auditing.models.pytorch.undisturbed import undisturbed
 from cbundles.auditing.tensors import as_tensor
@@ -97,6 +98,9 @@ def remove_from_module(subject: TorchSubject, blocks: Blocks, given: Given) -> T
         with torch.no_grad():
             recalibrated = costs.correct_of(small, given, device)
 
+    for name, parameter in small.named_parameters():
+        if path_of(name_in_the_model(name)) not in subject.trained:
+            parameter.requires_grad_(False)
     left = costs.numbers_in(small)
     trains = any(tensor.requires_grad for tensor in left.values())
     report = Report(

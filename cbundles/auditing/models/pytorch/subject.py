@@ -105,6 +105,10 @@ class TorchSubject:
         return {name: tuple(parameter.shape) for name, parameter in self.trained.items()}
 
     @property
+    def sees_64_bits(self) -> bool:
+        return True
+
+    @property
     def parameters(self) -> Mapping[str, Numbers]:
         return {name: as_array(parameter) for name, parameter in self.trained.items()}
 
