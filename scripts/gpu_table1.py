@@ -100,12 +100,12 @@ def command(item: Item, out: Path, tiny: bool, images: dict[str, str]) -> list[s
         return [*words, *quick, "--json", str(out / "metric.json")]
     if tiny:
         words += item.small
-    words = [dataset if word == item.dataset else word for word in words]
+    source = f"folder:{images[dataset]}" if dataset in images else dataset
+    words = [source if word == item.dataset else word for word in words]
     if dataset in images:
-        words += ["--set", f"data.name=folder:{images[dataset]}"]
         words += ["--set", f"data.pipeline={dataset}"]
-    elif "sweep" in words:
-        words += ["--set", f"data.name={dataset}"]
+    if "sweep" in words:
+        words += ["--set", f"data.name={source}"]
     return [*words, "--out", str(out / item.name)]
 
 
