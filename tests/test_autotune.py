@@ -217,6 +217,13 @@ def test_a_killed_run_is_described_as_far_as_it_came(cli, frozen, tmp_path):
     assert f"| 0 | {depths} |" in (tmp_path / "out/table.md").read_text()
 
 
+def test_weights_of_what_is_finished_are_not_promised(cli):
+    assert cli(*ONE_SEED).returncode == 0
+    told = "--keep-weights: 1 finished network without all of them; --fresh trains anew"
+    assert told in cli(*ONE_SEED, "--keep-weights", "0,last").stdout
+    assert told not in cli(*ONE_SEED, "--keep-weights", "last").stdout
+
+
 def test_workers_that_share_a_gpu_measure_no_latency(cli, tmp_path, monkeypatch):
     alone = Context.origin
 

@@ -245,6 +245,7 @@ class Autotune:
 
     def execute(self, options: Options, console: Console) -> int:
         """Tune every seed, train the baseline, write the table. Returns the exit code."""
+        asked_to_keep = bool(options.keep)
         options = dataclasses.replace(options, keep=options.keep or (LAST,))
         facts, fingerprints = prepared_for(self.cells, options, console)
         self._require_places_of_blocks(facts)
@@ -264,6 +265,8 @@ class Autotune:
             for chain in chains:
                 for line in chain.advance(store, fingerprints):
                     say_beside_results(f"recorded: {line}", options, console)
+            if asked_to_keep:
+                mine._say_what_is_not_kept(chains, store, fingerprints, options, console)
             self._write_run(run, store, fingerprints)
 
             def following(finished: Job, display: Display) -> list[Job]:
@@ -299,6 +302,22 @@ class Autotune:
                 store.seal()
             _tell(run, chains, store, failed, options, console)
         return 1 if failed else 0
+
+    def _say_what_is_not_kept(
+        self,
+        chains: Sequence[Chain],
+        store: Store,
+        fingerprints: Fingerprints,
+        options: Options,
+        console: Console,
+    ) -> None:
+        """A network that is finished is not trained again for the weights that it should have."""
+        ends = [chain.latest for chain in chains if chain.ended]
+        ends += self._finished_baseline(store, fingerprints)
+        lacking = sum(not options.has(store, cell, fingerprints[cell.data.images]) for cell in ends)
+        if lacking:
+            text = f"--keep-weights: {counted(lacking, 'finished network')} without all of them"
+            say_beside_results(f"{text}; --fresh trains anew", options, console)
 
     def _with_an_end(self, chains: Sequence[Chain], store: Store) -> set[Cell]:
         """The networks that seeds which came to an end began with, and finished baselines, as
