@@ -25,6 +25,10 @@ KEYS_OF_LAYERS = {"name", "kind", "conflicting", "diverged", "entropy", "conflic
 BEFORE_STEP, BEHIND_STEP = b'{"step": ', b', "time": '
 
 
+class WrittenByAnother(ValueError):
+    """Another monitor has written to the file."""
+
+
 class _Left(NamedTuple):
     """How a file was left: how many bytes it had, and the last line of it."""
 
@@ -54,7 +58,7 @@ class EventsFile:
 
     def add(self, event: Mapping[str, Any]) -> int:
         """Append an event. Returns how many events of this step and later ones it replaces. Raises
-        ValueError where another monitor has written there since the last one."""
+        WrittenByAnother where another monitor has written there since the last one."""
         if self._left is not None:
             self._check_as_left(self._left)
         replaced = 0
@@ -73,13 +77,13 @@ class EventsFile:
         return replaced
 
     def _check_as_left(self, left: _Left) -> None:
-        """Raises ValueError where the file has other lines. One that is gone begins anew."""
+        """Raises WrittenByAnother where the file has other lines. One that is gone begins anew."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
             file.seek(max(0, left.size - len(left.line)))
             if file.read() != left.line:
-                raise ValueError(
+                raise WrittenByAnother(
                     f"{self.path} is not as this monitor left it: another one has written there. "
                     "A folder belongs to one monitor; give each another folder="
                 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, SupportsIndex
 
@@ -24,7 +24,7 @@ from cbundles.auditing.weights import GLOBAL
 from cbundles.bundles.result import checked_whole
 from cbundles.dashboards import EventWriter
 from cbundles.monitoring.arguments import check_function, folder_of_events
-from cbundles.monitoring.events import EventsFile
+from cbundles.monitoring.events import EventsFile, WrittenByAnother
 from cbundles.monitoring.measurement import Measurement
 from cbundles.monitoring.news import News, Sentence, tell
 from cbundles.monitoring.probe import INSIDE_JIT, HowToCall, Probe, Samples, refuse_tracing
@@ -155,16 +155,24 @@ class Monitor:
         """Write a measurement down, and tell what is new in it."""
         event = measurement.to_dict()
         if self._file is not None:
-            earlier = self._file.last_step
-            replaced = self._file.add(event)
-            if replaced or not self._read:
-                self._go_on_at(measurement.step)
-            if replaced and earlier is not None and measurement.step < earlier:
-                tell([_of_going_back(measurement.step, earlier, replaced, self._file.path)])
+            try:
+                self._add(event, self._file)
+            except WrittenByAnother as error:  # no reason to end somebody's training
+                tell([_of_another(measurement.step, error)])
+                self._file = self._dashboard = None
         if self._dashboard is not None:
             self._dashboard.write(measurement.step, measurement.time, measurement.scalars)
             self._dashboard.flush()
         tell(self._news.take(event))
+
+    def _add(self, event: Mapping[str, Any], file: EventsFile) -> None:
+        """Write an event to the file, and tell where it replaces later ones."""
+        step, earlier = event["step"], file.last_step
+        replaced = file.add(event)
+        if replaced or not self._read:
+            self._go_on_at(step)
+        if replaced and earlier is not None and step < earlier:
+            tell([_of_going_back(step, earlier, replaced, file.path)])
 
     def _go_on_at(self, step: int) -> None:
         """Continue what the folder has of earlier steps."""
@@ -176,6 +184,13 @@ class Monitor:
         if self._tensorboard:
             self._dashboard = EventWriter(self._folder, step)
         self._read = True
+
+
+def _of_another(step: int, error: WrittenByAnother) -> Sentence:
+    return Sentence(
+        logging.ERROR,
+        f"cbundles, step {step}: {error}. This one measures on and writes nothing more",
+    )
 
 
 def _of_going_back(step: int, earlier: int, replaced: int, path: Path) -> Sentence:
