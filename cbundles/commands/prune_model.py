@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from cbundles.removing import Removed, Report
 
 SAMPLES = 2048
+LEARNING_RATE, BATCH_SIZE = 1e-3, 64  # at which conflicts are looked for
 JUDGED_AT = (
-    "judged at a learning rate of 0.001 and batches of 64; cbundles audit takes others, and "
-    "--blocks the names that it finds"
+    f"judged at a learning rate of {LEARNING_RATE} and batches of {BATCH_SIZE}; cbundles audit "
+    "takes others, and --blocks the names that it finds"
 )
 RANKED = re.compile(r"([a-z_-]+):(\d+)")
 COMMA = re.compile(r",(?![^\[]*\])")  # not that in ``stack/sum[3, 1]``
@@ -153,6 +154,8 @@ class PruneModel:
             params=params,
             num_classes=num_classes,
             layers="branch",
+            learning_rate=LEARNING_RATE,
+            batch_size=BATCH_SIZE,
             output=self.output,
             headroom=ranked is not None and ranked[1] == "headroom",
             lesion=ranked is not None,
