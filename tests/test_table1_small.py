@@ -135,6 +135,14 @@ def test_seeds_that_are_not_ready_are_counted():
     assert ours(table, "cifar10")[1]["restarts"] == "1.5 ± 0.7; 1 seed given up"
 
 
+def test_a_tuning_without_an_end_says_how_far_it_is():
+    sweep = Run(Store(Path("sweep")), {"kind": "sweep"}, [network("vgg", 10, 0, data={})])
+    (table,) = table1_small.small_tables([tuning({"name": "cifar10"}, ended=0), sweep])
+    tuned = ours(table, "cifar10")[1]
+    assert tuned["layers"] == "20, 21 and 22 so far" and tuned["accuracy [%]"] == "under way"
+    assert tuned["restarts"] == "1, 2 and 2 so far" and tuned["n"] == ""
+
+
 def test_each_scale_has_a_table_and_table_1_holds_neither(tmp_path):
     runs = [tuning({"name": "cifar10"}, filters=16), tuning({"name": "cifar10"})]
     assert [table.scale.filters for table in table1_small.small_tables(runs)] == [8, 16]

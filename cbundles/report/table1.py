@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 from cbundles import criterion, readings
 from cbundles.chains import decision_on
@@ -189,40 +189,63 @@ def write_run(run: Run) -> list[Path]:
     groups, folder = of_run(run), run.store.folder
     if run.description.get(PAPER_ROWS):
         return write_table1(groups, folder)
-    title, attempts = "# Auto-tuned networks", f"## Attempts\n\n{_attempts(run).markdown()}"
+    title = "# Auto-tuned networks"
+    ways = f"## Attempts\n\n{_table_of_attempts(run).markdown()}"
     if not groups:
         path = folder / "table.md"
-        write_atomically(path, f"{title}\n\nNo network has come to its end yet.\n\n{attempts}")
+        write_atomically(path, f"{title}\n\nNo network has come to its end yet.\n\n{ways}")
         return [path]
     own = Table([our_row(group) for group in groups], OWN_COLUMNS)
-    page = f"{title}\n\n{OWN_CAPTION}\n\n{own.markdown()}\n{attempts}"
+    page = f"{title}\n\n{OWN_CAPTION}\n\n{own.markdown()}\n{ways}"
     return write_in_formats(own, folder / "table", page)
 
 
-def _attempts(run: Run) -> Table:
-    """A row for each seed: the networks that auto-tuning made of it, of which the last may be in
-    training yet."""
-    known, description, rows = run.by_cell, run.description, []
+class Attempts(NamedTuple):
+    """The networks that auto-tuning made of a seed, of which the last may be in training yet, as
+    far as they are known.
+
+    layers: of each
+    pruned: after which epochs all but the last were
+    """
+
+    seed: int
+    layers: list[str]
+    pruned: list[str]
+    state: str
+
+
+def attempts(run: Run) -> list[Attempts]:
+    """Of each seed of which there is a record."""
+    known, description, found = run.by_cell, run.description, []
     for chain in description["attempts"]:
-        attempts = [known.get(cell) for cell in chain]
-        trained = [record for record in attempts if record is not None]
+        records = [known.get(cell) for cell in chain]
+        trained = [record for record in records if record is not None]
         if not trained:
             continue
-        pruned = ["?" if record is None else str(record.epochs_trained) for record in attempts[:-1]]
-        rows.append(
-            {
-                "seed": str(trained[0].seed),
-                "layers": " -> ".join(_layers_along(attempts, description.get("rule"))),
-                "pruned after epoch": ", ".join(pruned) or "-",
-                "state": _state_of(chain[-1], description),
-            }
-        )
+        layers = list(_layers_along(records, description.get("rule")))
+        pruned = ["?" if record is None else str(record.epochs_trained) for record in records[:-1]]
+        state = _state_of(chain[-1], description)
+        found.append(Attempts(trained[0].seed, layers, pruned, state))
+    return found
+
+
+def _table_of_attempts(run: Run) -> Table:
+    """A row for each seed."""
+    rows = [
+        {
+            "seed": str(one.seed),
+            "layers": " -> ".join(one.layers),
+            "pruned after epoch": ", ".join(one.pruned) or "-",
+            "state": one.state,
+        }
+        for one in attempts(run)
+    ]
     return Table(rows, [Column(key, key) for key in ATTEMPT])
 
 
-def _layers_along(attempts: Sequence[SweepRecord | None], rule: str | None) -> Iterator[str]:
+def _layers_along(records: Sequence[SweepRecord | None], rule: str | None) -> Iterator[str]:
     """Of each network of a chain; of one without a record by what the one before led to."""
-    for before, record in itertools.pairwise([None, *attempts]):
+    for before, record in itertools.pairwise([None, *records]):
         if record is not None:
             yield str(record.depth)
         else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+from cbundles.config import AUTOTUNE
 from cbundles.records import SweepRecord
 from cbundles.report import table1
 from cbundles.report.evidence import has_deepest_blocks
@@ -20,7 +21,7 @@ from cbundles.report.select import seeds
 from cbundles.report.statistics import mean_and_spread
 from cbundles.report.table import Column, Row, Table
 from cbundles.report.table1 import PAPER, PAPER_EPOCHS, PAPER_FILTERS, Published
-from cbundles.report.words import lowest_to_highest
+from cbundles.report.words import listed, lowest_to_highest
 from cbundles.wording import counted
 
 # The paper's columns in their order, and what it does not tell.
@@ -125,12 +126,17 @@ def small_tables(runs: Sequence[Run]) -> list[SmallTable]:
     tables: dict[Scale, SmallTable] = {}
     for run in runs:
         for part, records in table1.parts_of(run).items():
-            paper = _row_in_small(run, records)
+            is_under_way = part == "tuned" and run.kind == AUTOTUNE and not records
+            some = run.starts if is_under_way else records
+            paper = _row_in_small(run, some)
             if paper is None:
                 continue
-            cell = records[0].cell
+            cell = some[0].cell
             scale = Scale(cell.model.base_filters, cell.training.epochs)
             table = tables.setdefault(scale, SmallTable(scale))
+            if is_under_way:
+                table.rows.setdefault(paper, []).append(_row_under_way(run, paper))
+                continue
             restarts = _restarts(run) if part == "tuned" else ""
             table.rows.setdefault(paper, []).append(_our_small_row(records, paper, restarts))
             table.seeds.append(seeds(records))
@@ -191,6 +197,17 @@ def _restarts(run: Run) -> str:
         text += f"; {counted(len(given_up), 'seed')} given up"
     under_way = len(chains) - len(tuned) - len(given_up)
     return f"{text}; {counted(under_way, 'seed')} under way" if under_way else text
+
+
+def _row_under_way(run: Run, paper: Published) -> Row:
+    """Of an auto-tuning of which no seed has come to its end: the network that each is at."""
+    attempts = table1.attempts(run)
+    return {
+        **_row_without_run(paper),
+        "layers": f"{listed([one.layers[-1] for one in attempts])} so far",
+        "accuracy [%]": "under way",
+        "restarts": f"{listed([str(len(one.layers) - 1) for one in attempts])} so far",
+    }
 
 
 def _row_without_run(paper: Published) -> Row:
