@@ -254,7 +254,7 @@ def test_disks_without_space_are_told_and_lose_nothing(attacks, tmp_path):
 @pytest.mark.parametrize(
     ("blocked", "code", "message"),
     [
-        ("run", 2, "cannot be written"),
+        ("run", 2, "run: is a file; nearest valid: a folder"),
         ("run/logs", 2, "logs: "),
         ("run/cells", 1, "run/cells"),
         ("run/checkpoints", 1, "run/checkpoints"),
