@@ -58,6 +58,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(worker.__file__)
 TORCH_PYTHON = ROOT / ".venv-torch/bin/python"
 TORCH_AUDITS = Path(__file__).with_name("peer_audits_torch.py")
+PEERS = ("tensorflow-cpu", "keras")  # distributions that ours is measured beside
 SECTIONS = TRAINING, METRIC, AUDIT, MONITOR = "training", "metric", "audit", "monitor"
 
 FC_SIDES = (worker.OURS, worker.FLAX, worker.FIT, worker.FIT_WITH_XLA, worker.TAPE)
@@ -418,10 +419,17 @@ def compare_monitors(rounds: int, names: Sequence[str]) -> list[Line]:
     return lines
 
 
+def _is_installed(library: str) -> bool:
+    try:
+        importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def origin() -> dict[str, Any]:
     """On what, with what, and how busy the machine was before."""
-    libraries = ("tensorflow-cpu", "keras")
-    versions = {name: importlib.metadata.version(name) for name in libraries}
+    versions = {name: importlib.metadata.version(name) for name in PEERS}
     return {
         "processor": provenance.processor(),
         "cores": len(usable_cores()),
@@ -462,6 +470,9 @@ def main() -> None:
     wanted = set(options.only.split(","))
     if not wanted <= set(SECTIONS):
         parser.error(f"--only: valid: {', '.join(SECTIONS)}")
+    missing = [name for name in PEERS if not _is_installed(name)]
+    if missing:
+        parser.error(f"not installed: {', '.join(missing)}; make setup-dev installs them")
     rounds = 2 if options.quick else options.rounds
     found = {**origin(), "rounds": rounds, "quick": options.quick}
     record_path = options.out / "peers.json"
